@@ -1,0 +1,63 @@
+# The project's one door. `make` alone lists the targets.
+# Needs make, Python 3.11 or newer and pip; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := build/demo
+
+# Tests run in several processes, so torch keeps to one thread in each; otherwise they fight over the cores.
+TEST_PROCESSES ?= auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
+
+SOURCES := src tests benchmarks scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help env check test format bench demo clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## Make the environment in .venv
+
+# The stamp is written last, so an interrupted installation is taken up again. A half-made environment has no pip.
+$(STAMP): pyproject.toml constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+			echo "make: '$(PYTHON)' is missing or older than Python 3.11; name a newer one: make PYTHON=python3.12 env" >&2; \
+			exit 1; }; \
+		$(PYTHON) -m venv --clear $(VENV) || { \
+			echo "make: '$(PYTHON) -m venv' failed; install Python's venv module (Debian, Ubuntu: python3-venv)" >&2; \
+			exit 1; }; }
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+check: $(STAMP) ## Format, lint, types and the fast tests
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(PYTEST) -m "not slow"
+
+test: $(STAMP) ## The whole suite
+	$(PYTEST)
+
+format: $(STAMP) ## Rewrite the code as the format check wants it
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(STAMP) ## Every benchmark, in its quick form
+	@set -e; for file in benchmarks/*.py; do \
+		case $$file in *'*'*|*/__init__.py) continue;; esac; \
+		echo "== $$file"; $(BIN)/python $$file --quick; done
+
+demo: $(STAMP) ## Draw the synthetic people, train, evaluate, write the report
+	$(BIN)/pclhd synth $(DEMO)/data --scale small
+	rm -rf $(DEMO)/run
+	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run
+	$(BIN)/pclhd evaluate $(DEMO)/run
+	$(BIN)/pclhd report $(DEMO)/run
+
+clean: ## Remove the environment and what the demo made
+	rm -rf $(VENV) build

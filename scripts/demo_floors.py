@@ -1,0 +1,96 @@
+"""Hold the demo's results against floors that break only if learning breaks.
+
+Usage: python scripts/demo_floors.py RUN/results.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SEARCH = "all/single-shot"
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A least gain of the final weights over the starting ones.
+
+    Attributes:
+        measure: Name of the measure in `results.json`.
+        points: Least gain in percentage points.
+    """
+
+    measure: str
+    points: float
+
+
+# Well below what the demo reaches, so that another machine's rounding does not matter.
+FLOORS = (Floor("rank1", 5.0),)
+
+
+class ResultsError(Exception):
+    """The results cannot be compared, with the reason in one line."""
+
+
+def compare(results: Any, floors: tuple[Floor, ...] = FLOORS) -> Iterator[tuple[bool, str]]:
+    """Whether each floor is kept, with the numbers compared.
+
+    Args:
+        results: What `results.json` holds.
+        floors: The floors.
+
+    Yields:
+        Kept or not, and a line for the reader.
+
+    Raises:
+        ResultsError: A row or a number is missing.
+    """
+    for floor in floors:
+        start, final = (_percent(results, weights, floor.measure) for weights in ("start", "final"))
+        gain = final - start
+        kept = gain >= floor.points
+        yield (
+            kept,
+            f"{SEARCH} {floor.measure}: start {start:.1f} %, final {final:.1f} %, gain {gain:+.1f} points, "
+            f"floor {floor.points:+.1f}: {'kept' if kept else 'BROKEN'}",
+        )
+
+
+def _percent(results: Any, weights: str, measure: str) -> float:
+    try:
+        rows = [row for row in results["rows"] if row["weights"] == weights and row["search"] == SEARCH]
+        return 100 * float(rows[0][measure]["mean"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ResultsError(
+            f"no {measure} of weights '{weights}' in search '{SEARCH}'; run `make demo` again"
+        ) from error
+
+
+def main(arguments: list[str]) -> int:
+    """Print the comparison; 0 if all floors are kept, 1 if one is broken, 2 if there is nothing to compare."""
+    if len(arguments) != 1:
+        print("usage: python scripts/demo_floors.py RUN/results.json", file=sys.stderr)
+        return 2
+    path = Path(arguments[0])
+    try:
+        compared = list(compare(json.loads(path.read_text("utf-8"))))
+    except OSError as error:
+        print(f"{path}: cannot be read ({error.strerror}); run `make demo` first", file=sys.stderr)
+        return 2
+    except (ValueError, ResultsError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 2
+    for _, line in compared:
+        print(line)
+    broken = sum(not kept for kept, _ in compared)
+    if broken:
+        print(f"{path}: the demo learned too little: {broken} of {len(compared)} floors broken", file=sys.stderr)
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""From embeddings to pseudo labels, and from one modality's clusters to the other's."""

@@ -1,0 +1,37 @@
+"""How the hot loops of this package are compiled.
+
+Numba keeps compiled code beside the module, or in the user's cache folder. Where neither can be written (a read-only
+container, say) it refuses to compile at all; there we compile without keeping the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# Sums may be reordered, so that they fill the vector units. The order is fixed when a loop is compiled: equal input
+# gives equal output, whatever the number of threads. Infinities and NaN keep their meaning.
+_REORDER_SUMS = {"reassoc", "contract", "nsz"}
+
+
+def compiled(*, parallel: bool = False) -> Callable[[_Function], _Function]:
+    """Decorator: compile a numeric loop with numba, and keep the result where a folder for it can be written.
+
+    Args:
+        parallel: Spread `prange` loops over threads. Such loops must write to places of their own, so that the number
+            of threads cannot change a result.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        options: dict[str, Any] = {"parallel": parallel, "fastmath": _REORDER_SUMS, "nogil": True}
+        try:
+            compiled_function: _Function = numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder for the cache can be written
+            compiled_function = numba.njit(**options)(function)
+        return compiled_function
+
+    return decorate

@@ -1,0 +1,395 @@
+"""The re-ranking distance of the field, kept sparse from end to end.
+
+Each sample is described by weights on the samples it is mutually near to. Two samples are near if their descriptions
+overlap (weighted Jaccard distance). Almost all pairs share nothing; they are at distance 1 and are never stored.
+
+Dense implementations hold samples × samples matrices. Here a description is a sparse row, and the overlaps of a row are
+gathered through the columns it uses (an inverted index). No step needs more than a block of rows at full width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numba import prange
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, identity
+
+from pclhd.clustering.compile import compiled
+from pclhd.clustering.neighbours import Neighbours, as_features, nearest_neighbours
+
+Neighbourhood = Literal["released", "paper"]
+_Value = TypeVar("_Value", np.int32, np.float32)
+
+_PAIRS_PER_BLOCK = 2**25  # room for 256 MiB of near pairs, of which the system hands out only what is written
+_TASKS = 16  # pieces of work handed to threads; each has scratch arrays of its own
+
+
+def jaccard_similarity(
+    features: NDArray[np.floating] | torch.Tensor,
+    k1: int,
+    k2: int,
+    *,
+    modality: NDArray[np.integer] | None = None,
+    neighbours: Neighbours | None = None,
+    max_distance: float = 1.0,
+    neighbourhood: Neighbourhood = "released",
+    device: torch.device | str = "cpu",
+) -> csr_matrix:
+    """One minus the k-reciprocal Jaccard distance, as a symmetric sparse matrix (released code).
+
+    1. Two samples are mutual neighbours if each is in the other's neighbourhood of k1 samples.
+    2. A sample's mutual neighbours are joined by the mutual neighbours of each of them in neighbourhoods of half the
+       size, if more than two thirds of those are mutual neighbours of the sample already.
+    3. On this set it puts softmax weights of −(2 − 2 x·y); the dot product also stands for features below unit length.
+    4. Query expansion: the weights become the mean over the k2 nearest samples (itself included; k2 = 1 changes
+       nothing). With `modality`, the mean over each modality's samples is taken first, then the mean of these means.
+    5. m = Σ min over the weights of two samples; distance = 1 − m / (2 − m).
+
+    Args:
+        features: (N, D), any length. N may be smaller than k1 or k2; then all samples are neighbours.
+        k1: Size of the neighbourhood.
+        k2: Samples in the query expansion.
+        modality: (N,) integer codes; balances the query expansion between the modalities.
+        neighbours: The neighbour table of these features if it is known already; computed by default.
+        max_distance: Pairs further apart are left out, as if they were at distance 1.
+        neighbourhood: "released": k1 samples, the sample itself counted, as the released code does.
+            "paper": k1 other samples, as the re-ranking paper says. Half-size neighbourhoods are the same in both.
+        device: Where neighbours are searched.
+
+    Returns:
+        (N, N) float32 with sorted columns; absent means distance 1. The diagonal is always present.
+
+    Raises:
+        ValueError: k1 or k2 below 1, a modality or neighbour table that does not fit, or features that are not finite.
+    """
+    if k1 < 1 or k2 < 1:
+        raise ValueError(f"k1 and k2 must be at least 1, got {k1} and {k2}")
+    if neighbourhood not in ("released", "paper"):
+        raise ValueError(f"neighbourhood must be 'released' or 'paper', got {neighbourhood!r}")
+    samples = as_features(features)
+    number = len(samples)
+    if modality is not None and modality.shape != (number,):
+        raise ValueError(f"modality must have shape ({number},), got {modality.shape}")
+    if number == 0:
+        return csr_matrix(np.empty((0, 0), dtype=np.float32))
+
+    full = min(number, k1 if neighbourhood == "released" else k1 + 1)
+    half = min(full, round(k1 / 2) + 1)  # halves are rounded to even, as the released code does
+    expansion = min(number, k2)
+    table = nearest_neighbours(samples, max(full, expansion), device=device) if neighbours is None else neighbours
+    index = np.ascontiguousarray(table.index, dtype=np.int32)
+    if index.shape[0] != number or index.shape[1] < max(full, expansion):
+        raise ValueError(f"neighbours must be ({number}, at least {max(full, expansion)}), got {index.shape}")
+
+    indptr, columns = _expanded_sets(*_mutual_neighbours(index, full), *_mutual_neighbours(index, half))
+    squared_distance = np.ascontiguousarray(table.squared_distance, dtype=np.float64)
+    weights = _softmax_weights(samples, index, squared_distance, indptr, columns)
+    if expansion > 1:
+        shares = _expansion_shares(index[:, :expansion], modality)
+        indptr, columns, weights = _mix_rows(index, shares, indptr, columns, weights)
+    return _overlaps(indptr, columns, weights, max_distance)
+
+
+def _expansion_shares(index: NDArray[np.int32], modality: NDArray[np.integer] | None) -> NDArray[np.float64]:
+    """What each of the nearest samples contributes to the query expansion: (N, k2), rows sum to one."""
+    number, expansion = index.shape
+    if modality is None:
+        return np.full((number, expansion), 1.0 / expansion)
+    codes = np.unique(modality, return_inverse=True)[1].reshape(-1)[index]
+    shares = np.zeros((number, expansion))
+    present = np.zeros((number, 1))
+    for code in range(int(codes.max()) + 1):
+        members = codes == code
+        count = members.sum(axis=1, keepdims=True)
+        shares += members / np.maximum(count, 1)
+        present += count > 0
+    return shares / present
+
+
+def _overlaps(
+    indptr: NDArray[np.int64], columns: NDArray[np.int32], weights: NDArray[np.float32], max_distance: float
+) -> csr_matrix:
+    """Jaccard similarity of all pairs of rows that overlap and are near enough."""
+    number = len(indptr) - 1
+    inverted = _inverted_index(indptr, columns, weights)
+    block = max(1, min(number, _PAIRS_PER_BLOCK // number))
+    overlap = np.zeros((_TASKS, number), dtype=np.float64)
+    touched = np.empty((_TASKS, number), dtype=np.int32)
+    near_columns = np.empty((block, number), dtype=np.int32)
+    near_values = np.empty((block, number), dtype=np.float32)
+    counts, kept_columns, kept_values = [np.zeros(1, dtype=np.int64)], [], []
+    for start in range(0, number, block):
+        stop = min(start + block, number)
+        limit = np.float32(max_distance)
+        near = _near_pairs(
+            start, stop, indptr, columns, weights, *inverted, limit, overlap, touched, near_columns, near_values
+        )
+        counts.append(near)
+        kept_columns.append(_first_of_each_row(near_columns, near))
+        kept_values.append(_first_of_each_row(near_values, near))
+    upper = csr_matrix(
+        (np.concatenate(kept_values), np.concatenate(kept_columns), np.cumsum(np.concatenate(counts))),
+        shape=(number, number),
+    )
+    # Each pair was worked out once, and every sample's similarity with itself is one.
+    both = csr_matrix(upper + upper.T + identity(number, dtype=np.float32, format="csr"))
+    both.sort_indices()
+    return both
+
+
+def _first_of_each_row(values: NDArray[_Value], counts: NDArray[np.int64]) -> NDArray[_Value]:
+    return np.concatenate([row[:count] for row, count in zip(values, counts, strict=False)])
+
+
+@compiled(parallel=True)
+def _mutual_neighbours(index: NDArray[np.int32], size: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """For each sample those of its `size` nearest that count it among their own `size` nearest, and how many."""
+    number = index.shape[0]
+    members = np.empty((number, size), dtype=np.int32)
+    counts = np.zeros(number, dtype=np.int64)
+    for i in prange(number):
+        for rank in range(size):
+            j = index[i, rank]
+            for back in range(size):
+                if index[j, back] == i:
+                    members[i, counts[i]] = j
+                    counts[i] += 1
+                    break
+    return members, counts
+
+
+@compiled(parallel=True)
+def _expanded_sets(
+    members: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    half_members: NDArray[np.int32],
+    half_counts: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Step 2 for every sample: row starts (N + 1,) and sorted members of the expanded sets."""
+    number = members.shape[0]
+    tasks = min(_TASKS, number)
+    # No set is larger than what could be added to it; the true sizes are known only afterwards.
+    starts = np.zeros(number + 1, dtype=np.int64)
+    for i in range(number):
+        bound = counts[i]
+        for rank in range(counts[i]):
+            bound += half_counts[members[i, rank]]
+        starts[i + 1] = starts[i] + bound
+    found = np.empty(starts[number], dtype=np.int32)
+    sizes = np.zeros(number, dtype=np.int64)
+    for task in prange(tasks):
+        is_mutual = np.full(number, -1, dtype=np.int32)  # holds the row for which a sample was last marked
+        is_found = np.full(number, -1, dtype=np.int32)
+        for i in range(task * number // tasks, (task + 1) * number // tasks):
+            start = starts[i]
+            size = counts[i]
+            for rank in range(size):
+                j = members[i, rank]
+                is_mutual[j] = i
+                is_found[j] = i
+                found[start + rank] = j
+            for rank in range(counts[i]):
+                j = members[i, rank]
+                shared = 0
+                for other in range(half_counts[j]):
+                    if is_mutual[half_members[j, other]] == i:
+                        shared += 1
+                if 3 * shared > 2 * half_counts[j]:
+                    for other in range(half_counts[j]):
+                        candidate = half_members[j, other]
+                        if is_found[candidate] != i:
+                            is_found[candidate] = i
+                            found[start + size] = candidate
+                            size += 1
+            found[start : start + size].sort()
+            sizes[i] = size
+    indptr = np.zeros(number + 1, dtype=np.int64)
+    for i in range(number):
+        indptr[i + 1] = indptr[i] + sizes[i]
+    columns = np.empty(indptr[number], dtype=np.int32)
+    for i in prange(number):
+        columns[indptr[i] : indptr[i + 1]] = found[starts[i] : starts[i] + sizes[i]]
+    return indptr, columns
+
+
+@compiled(parallel=True)
+def _softmax_weights(
+    samples: NDArray[np.float32],
+    index: NDArray[np.int32],
+    squared_distance: NDArray[np.float64],
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.int32],
+) -> NDArray[np.float32]:
+    """Step 3: softmax over each expanded set of −(2 − 2 x·y), in float64, kept in float32.
+
+    Most members are neighbours, whose distance is known: 2 x·y = |x|² + |y|² − |x − y|². The others are multiplied.
+    """
+    number, width = samples.shape
+    tasks = min(_TASKS, number)
+    lengths = np.empty(number, dtype=np.float64)
+    for i in prange(number):
+        total = 0.0
+        for d in range(width):
+            total += np.float64(samples[i, d]) * np.float64(samples[i, d])
+        lengths[i] = total
+    weights = np.empty(len(columns), dtype=np.float32)
+    for task in prange(tasks):
+        known_for = np.full(number, -1, dtype=np.int32)
+        rank_of = np.empty(number, dtype=np.int32)
+        for i in range(task * number // tasks, (task + 1) * number // tasks):
+            for rank in range(index.shape[1]):
+                known_for[index[i, rank]] = i
+                rank_of[index[i, rank]] = rank
+            start, stop = indptr[i], indptr[i + 1]
+            exponents = np.empty(stop - start, dtype=np.float64)
+            for at in range(start, stop):
+                j = columns[at]
+                if known_for[j] == i:
+                    twice_product = lengths[i] + lengths[j] - squared_distance[i, rank_of[j]]
+                else:
+                    product = 0.0
+                    for d in range(width):
+                        product += np.float64(samples[i, d]) * np.float64(samples[j, d])
+                    twice_product = 2.0 * product
+                exponents[at - start] = twice_product - 2.0
+            raised = np.exp(exponents - exponents.max())
+            weights[start:stop] = raised / raised.sum()
+    return weights
+
+
+@compiled(parallel=True)
+def _mix_rows(
+    index: NDArray[np.int32],
+    shares: NDArray[np.float64],
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    weights: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Step 4: row i becomes Σ_r shares[i, r] · row index[i, r]. Two passes: sizes first, then values."""
+    number, expansion = shares.shape
+    tasks = min(_TASKS, number)
+    sizes = np.zeros(number, dtype=np.int64)
+    for task in prange(tasks):
+        seen = np.full(number, -1, dtype=np.int32)
+        for i in range(task * number // tasks, (task + 1) * number // tasks):
+            size = 0
+            for rank in range(expansion):
+                j = index[i, rank]
+                for at in range(indptr[j], indptr[j + 1]):
+                    if seen[columns[at]] != i:
+                        seen[columns[at]] = i
+                        size += 1
+            sizes[i] = size
+    mixed_indptr = np.zeros(number + 1, dtype=np.int64)
+    for i in range(number):
+        mixed_indptr[i + 1] = mixed_indptr[i] + sizes[i]
+    mixed_columns = np.empty(mixed_indptr[number], dtype=np.int32)
+    mixed_weights = np.empty(mixed_indptr[number], dtype=np.float32)
+    for task in prange(tasks):
+        filled = np.full(number, -1, dtype=np.int32)
+        totals = np.zeros(number, dtype=np.float64)
+        for i in range(task * number // tasks, (task + 1) * number // tasks):
+            end = mixed_indptr[i]
+            for rank in range(expansion):
+                j = index[i, rank]
+                for at in range(indptr[j], indptr[j + 1]):
+                    column = columns[at]
+                    if filled[column] != i:
+                        filled[column] = i
+                        totals[column] = 0.0
+                        mixed_columns[end] = column
+                        end += 1
+                    totals[column] += shares[i, rank] * weights[at]
+            mixed_columns[mixed_indptr[i] : end].sort()
+            for at in range(mixed_indptr[i], end):
+                mixed_weights[at] = totals[mixed_columns[at]]
+    return mixed_indptr, mixed_columns, mixed_weights
+
+
+@compiled()
+def _inverted_index(
+    indptr: NDArray[np.int64], columns: NDArray[np.int32], weights: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    """Who uses each column: starts, rows in rising order, their weights; and where each entry of the rows went."""
+    number = len(indptr) - 1
+    starts = np.zeros(number + 1, dtype=np.int64)
+    for column in columns:
+        starts[column + 1] += 1
+    for column in range(number):
+        starts[column + 1] += starts[column]
+    free = starts[:-1].copy()
+    users = np.empty(len(columns), dtype=np.int32)
+    users_weights = np.empty(len(columns), dtype=np.float32)
+    place = np.empty(len(columns), dtype=np.int64)
+    for i in range(number):
+        for at in range(indptr[i], indptr[i + 1]):
+            column = columns[at]
+            place[at] = free[column]
+            users[free[column]] = i
+            users_weights[free[column]] = weights[at]
+            free[column] += 1
+    return starts, users, users_weights, place
+
+
+@compiled(parallel=True)
+def _near_pairs(
+    first: int,
+    stop: int,
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    users_starts: NDArray[np.int64],
+    users: NDArray[np.int32],
+    users_weights: NDArray[np.float32],
+    place: NDArray[np.int64],
+    max_distance: np.float32,
+    overlaps: NDArray[np.float64],
+    touched_lists: NDArray[np.int32],
+    near_columns: NDArray[np.int32],
+    near_values: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Step 5 for rows `first` to `stop`: write the near samples j > i and their similarities, and return the counts.
+
+    `overlaps` and `touched_lists` give each task a row to work in; `overlaps` is zero before and after.
+    """
+    rows = stop - first
+    tasks = len(overlaps)
+    counts = np.zeros(rows, dtype=np.int64)
+    for task in prange(tasks):
+        overlap = overlaps[task]
+        touched = touched_lists[task]
+        for b in range(task, rows, tasks):
+            i = first + b
+            size = 0
+            for at in range(indptr[i], indptr[i + 1]):
+                weight = weights[at]
+                # Behind row i's own place in the column stand the rows after it.
+                for other in range(place[at] + 1, users_starts[columns[at] + 1]):
+                    shared = min(weight, users_weights[other])
+                    if shared > 0.0:  # weights of long features may have vanished
+                        j = users[other]
+                        if overlap[j] == 0.0:
+                            touched[size] = j
+                            size += 1
+                        overlap[j] += shared
+            count = 0
+            for at in range(size):
+                j = touched[at]
+                total = min(overlap[j], 1.0)  # rows sum to one only up to rounding
+                similarity = np.float32(total / (2.0 - total))
+                if np.float32(1.0) - similarity <= max_distance:
+                    near_columns[b, count] = j
+                    overlap[j] = similarity
+                    count += 1
+                else:
+                    overlap[j] = 0.0
+            near_columns[b, :count].sort()
+            for at in range(count):
+                j = near_columns[b, at]
+                near_values[b, at] = overlap[j]
+                overlap[j] = 0.0
+            counts[b] = count
+    return counts

@@ -1,0 +1,182 @@
+"""Which infrared cluster is which visible cluster: partners found from the cluster centres alone.
+
+The cost of a pair is exp(−cosine), between 1/e (same direction) and e (opposite). An assignment minimises the sum of
+costs, so the exponential matters: −cosine may give another answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+MatchingMethod = Literal["progressive", "mutual", "released_sysu", "released_regdb"]
+
+NO_PARTNER = -1
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Partners across the modalities.
+
+    Attributes:
+        visible_to_infrared: (Nv,) int64, the infrared cluster of each visible cluster, −1 where there is none.
+        infrared_to_visible: (Nr,) int64, the visible cluster of each infrared cluster, −1 where there is none. Not
+            always the inverse: several clusters of one modality may share a partner, which then names one of them.
+    """
+
+    visible_to_infrared: NDArray[np.int64]
+    infrared_to_visible: NDArray[np.int64]
+
+
+def match_clusters(
+    visible: NDArray[np.floating],
+    infrared: NDArray[np.floating],
+    *,
+    method: MatchingMethod = "progressive",
+    max_cost: float | None = None,
+) -> Matching:
+    """Find partners for visible and infrared clusters.
+
+    Args:
+        visible: (Nv, D) cluster centres of any length; Nv may be 0.
+        infrared: (Nr, D) cluster centres of any length; Nr may be 0, smaller or larger than Nv.
+        method: "progressive" (paper; for any counts, ours): one-to-one assignment of least total cost; clusters left
+            over are assigned again, round by round, and share partners until everyone has one.
+            "mutual" (ours): only pairs of which each is the other's nearest.
+            "released_sysu", "released_regdb" (released code): the two versions as they are, missing and misplaced
+            entries included. With fewer visible than infrared clusters the first fails there, and here swaps the
+            roles; the second matches nothing.
+        max_cost: Pairs with a higher exp(−cosine) do not match, so that clusters may stay alone; None allows all.
+            "progressive" then looks for the best allowed partner, the others drop what they found.
+
+    Raises:
+        ValueError: An unknown method, centres that are not finite or of different widths.
+    """
+    if method not in get_args(MatchingMethod):
+        raise ValueError(f"method must be one of {', '.join(get_args(MatchingMethod))}, got {method!r}")
+    costs = matching_costs(visible, infrared)
+    if method == "progressive":
+        return _progressive(costs, np.inf if max_cost is None else max_cost)
+    if method == "mutual":
+        matching = _mutual(costs)
+    elif method == "released_regdb":
+        matching = _released_regdb(costs)
+    elif costs.shape[0] < costs.shape[1]:
+        swapped = _released_sysu(costs.T)
+        matching = Matching(swapped.infrared_to_visible, swapped.visible_to_infrared)
+    else:
+        matching = _released_sysu(costs)
+    return matching if max_cost is None else _drop_expensive(matching, costs, max_cost)
+
+
+def matching_costs(visible: NDArray[np.floating], infrared: NDArray[np.floating]) -> NDArray[np.float64]:
+    """exp(−cosine) of all pairs of centres (released code): (Nv, Nr). A centre of length zero has cosine 0."""
+    if visible.ndim != 2 or infrared.ndim != 2 or visible.shape[1] != infrared.shape[1]:
+        raise ValueError(f"centres must be (clusters, width) of one width, got {visible.shape} and {infrared.shape}")
+    for name, centres in (("visible", visible), ("infrared", infrared)):
+        wrong = np.flatnonzero(~np.isfinite(centres).all(axis=1))
+        if len(wrong):
+            raise ValueError(f"{name} centres must be finite, but row {wrong[0]} holds NaN or infinity")
+    costs: NDArray[np.float64] = np.exp(-(_unit_length(visible) @ _unit_length(infrared).T))
+    return costs
+
+
+def _unit_length(centres: NDArray[np.floating]) -> NDArray[np.float64]:
+    wide = centres.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(lengths > 0, lengths, 1.0)
+
+
+def _assign(costs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the pairs of least total cost; as many pairs as the shorter side allows."""
+    rows, columns = linear_sum_assignment(costs)
+    return rows.astype(np.int64), columns.astype(np.int64)
+
+
+def _nobody(number: int) -> NDArray[np.int64]:
+    return np.full(number, NO_PARTNER, dtype=np.int64)
+
+
+def _progressive(costs: NDArray[np.float64], max_cost: float) -> Matching:
+    allowed = costs <= max_cost
+    # A forbidden pair costs more than any number of allowed ones: each round makes as many allowed pairs as possible.
+    total = float(costs.max(initial=0.0)) * (min(costs.shape) + 1)
+    priced = np.where(allowed, costs, total)
+    rows, columns = _assign(priced)
+    good = allowed[rows, columns]
+    visible_to_infrared, infrared_to_visible = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    visible_to_infrared[rows[good]] = columns[good]
+    infrared_to_visible[columns[good]] = rows[good]
+    _assign_left_over(visible_to_infrared, priced, allowed)
+    _assign_left_over(infrared_to_visible, priced.T, allowed.T)
+    return Matching(visible_to_infrared, infrared_to_visible)
+
+
+def _assign_left_over(partners: NDArray[np.int64], priced: NDArray[np.float64], allowed: NDArray[np.bool_]) -> None:
+    """Give every row that has an allowed column a partner, in rounds of one-to-one assignments, in place."""
+    reachable = allowed.any(axis=1)
+    while True:
+        left = np.flatnonzero((partners == NO_PARTNER) & reachable)
+        if len(left) == 0:
+            return
+        rows, columns = _assign(priced[left])
+        good = allowed[left[rows], columns]
+        partners[left[rows[good]]] = columns[good]
+
+
+def _mutual(costs: NDArray[np.float64]) -> Matching:
+    visible_to_infrared, infrared_to_visible = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    if costs.size:
+        nearest_infrared, nearest_visible = costs.argmin(axis=1), costs.argmin(axis=0)
+        pairs = np.flatnonzero(nearest_visible[nearest_infrared] == np.arange(costs.shape[0]))
+        visible_to_infrared[pairs] = nearest_infrared[pairs]
+        infrared_to_visible[nearest_infrared[pairs]] = pairs
+    return Matching(visible_to_infrared, infrared_to_visible)
+
+
+def _released_sysu(costs: NDArray[np.float64]) -> Matching:
+    """At least as many rows as columns. Matches of rounds 2 and 3 overwrite the better ones in the inverse map."""
+    number = costs.shape[1]
+    forward, backward = _nobody(costs.shape[0]), _nobody(number)
+    if number == 0:
+        return Matching(forward, backward)
+    rows, columns = _assign(costs)
+    forward[rows], backward[columns] = columns, rows
+    left = np.flatnonzero(forward == NO_PARTNER)
+    if len(left) < number:
+        forward[left] = _assign(costs[left])[1]
+        return Matching(forward, backward)
+    rows, columns = _assign(costs[left])
+    forward[left[rows]], backward[columns] = columns, left[rows]
+    left = np.flatnonzero(forward == NO_PARTNER)
+    # The solver's columns go to the first rows left over, not to the rows it chose; further rows get nothing.
+    columns = _assign(costs[left])[1]
+    forward[left[: len(columns)]], backward[columns] = columns, left[: len(columns)]
+    return Matching(forward, backward)
+
+
+def _released_regdb(costs: NDArray[np.float64]) -> Matching:
+    """Nothing at all with fewer rows than columns; else two rounds, the second into the forward map only."""
+    forward, backward = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    if costs.shape[0] < costs.shape[1]:
+        return Matching(forward, backward)
+    rows, columns = _assign(costs)
+    forward[rows], backward[columns] = columns, rows
+    left = np.flatnonzero(forward == NO_PARTNER)
+    columns = _assign(costs[left])[1]
+    forward[left[: len(columns)]] = columns
+    return Matching(forward, backward)
+
+
+def _drop_expensive(matching: Matching, costs: NDArray[np.float64], max_cost: float) -> Matching:
+    def keep(partners: NDArray[np.int64], pair_costs: NDArray[np.float64]) -> NDArray[np.int64]:
+        kept = partners.copy()
+        matched = np.flatnonzero(partners != NO_PARTNER)
+        kept[matched[pair_costs[matched, partners[matched]] > max_cost]] = NO_PARTNER
+        return kept
+
+    return Matching(keep(matching.visible_to_infrared, costs), keep(matching.infrared_to_visible, costs.T))

@@ -1,0 +1,298 @@
+"""Settings: a preset, then ``key=value`` on top, checked by type; a misspelt key is answered with the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pclhd.errors import UserError
+from pclhd.recipes import RECIPES, Recipe
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Section):
+    """Where the images are and at what size the network sees them.
+
+    Attributes:
+        layout: How the folder is laid out; ``auto`` looks.
+        root: The data set's folder, or a CSV file for one's own images.
+        trial: Which of RegDB's ten splits.
+        height: Pixels.
+        width: Pixels.
+        same_camera_rule: Own images only: leave out gallery images of the query's own person and camera.
+        workers: Threads that decode images; 0 takes one per core. Never changes a result.
+    """
+
+    layout: Literal["auto", "sysu", "regdb", "llcm", "own"] = "auto"
+    root: Path | None = None
+    trial: int = Field(1, ge=1, le=10)
+    height: int = Field(288, ge=16)
+    width: int = Field(144, ge=8)
+    same_camera_rule: bool = False
+    workers: int = Field(0, ge=0)
+
+
+class ModelSettings(_Section):
+    """The network and where its first weights come from.
+
+    Attributes:
+        architecture: ``resnet50`` (AGW) or ``narrow`` (the demo's).
+        weights: ``starter`` (shipped, for ``narrow``), ``none``,
+            ``imagenet:FILE`` (torchvision's names), or a model file.
+    """
+
+    architecture: Literal["resnet50", "narrow"] = "resnet50"
+    weights: str = "imagenet"
+
+
+class ScheduleSettings(_Section):
+    """How long, how fast.
+
+    Attributes:
+        stage1_epochs: Epochs of stage I.
+        stage2_epochs: Epochs of stage II.
+        iterations: Optimiser steps per epoch (twice as many where the recipe's joint loss has steps of its own).
+        learning_rate: Adam's, at the start of each stage.
+        weight_decay: Adam's.
+        decay_every: Epochs after which the rate is multiplied by `decay_factor`, counted within the stage.
+        decay_factor: See there.
+        ema_decay: Share of the old value in the momentum network's average, per step.
+    """
+
+    stage1_epochs: int = Field(50, ge=0)
+    stage2_epochs: int = Field(50, ge=0)
+    iterations: int = Field(200, ge=1)
+    learning_rate: float = Field(3.5e-4, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    decay_every: int = Field(20, ge=1)
+    decay_factor: float = Field(0.1, gt=0, le=1)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+
+
+class BatchSettings(_Section):
+    """What a batch of each modality is made of.
+
+    Attributes:
+        clusters: Clusters per modality, P.
+        instances: Images per cluster, K.
+        sampler: ``camera`` prefers images of other cameras than the anchor's; ``blind`` does not look at cameras.
+    """
+
+    clusters: int = Field(8, ge=1)
+    instances: int = Field(16, ge=1)
+    sampler: Literal["camera", "blind"] = "camera"
+
+
+class ClusteringSettings(_Section):
+    """From features to pseudo labels.
+
+    Attributes:
+        k1: Neighbours for the k-reciprocal sets, within a modality.
+        k2: Neighbours for query expansion, within a modality.
+        joint_k1: The same for both modalities together.
+        joint_k2: The same for both modalities together.
+        eps: DBSCAN's radius in Jaccard distance, visible.
+        eps_infrared: The same for infrared; None takes `eps`.
+        eps_joint: The same for both together; None takes `eps`.
+        min_samples: DBSCAN's.
+    """
+
+    k1: int = Field(30, ge=1)
+    k2: int = Field(6, ge=1)
+    joint_k1: int = Field(40, ge=1)
+    joint_k2: int = Field(32, ge=1)
+    eps: float = Field(0.6, gt=0, lt=1)
+    eps_infrared: float | None = Field(None, gt=0, lt=1)
+    eps_joint: float | None = Field(None, gt=0, lt=1)
+    min_samples: int = Field(4, ge=1)
+
+
+class MemorySettings(_Section):
+    """The prototype memories.
+
+    Attributes:
+        momentum: Share of the old prototype when a batch refreshes it.
+        temperature: τ of the contrastive losses.
+    """
+
+    momentum: float = Field(0.1, ge=0, lt=1)
+    temperature: float = Field(0.05, gt=0)
+
+
+class EngineSettings(_Section):
+    """What it runs on.
+
+    Attributes:
+        accelerator: As Lightning Fabric names them.
+        precision: As Lightning Fabric names them. Losses are always computed in 32 bits.
+        log_every: Steps between two lines of ``metrics.jsonl``.
+        tensorboard: Write TensorBoard events beside ``metrics.jsonl`` (needs the ``tensorboard`` extra).
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    log_every: int = Field(10, ge=1)
+    tensorboard: bool = False
+
+
+class Settings(_Section):
+    """Everything a run depends on besides the images.
+
+    Attributes:
+        preset: Name of the preset it started from.
+        seed: Seed of every random draw.
+        recipe: Name of the method's recipe.
+        method: The recipe's choices, overrides applied.
+        data: See `DataSettings`; the others likewise.
+    """
+
+    preset: str
+    seed: int = Field(0, ge=0)
+    recipe: str = "pclhd"
+    method: Recipe = Field(default_factory=Recipe)
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    batch: BatchSettings = Field(default_factory=BatchSettings)
+    clustering: ClusteringSettings = Field(default_factory=ClusteringSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of both stages."""
+        return self.schedule.stage1_epochs + self.schedule.stage2_epochs
+
+    def to_yaml(self) -> str:
+        """The settings as they are saved in a run folder."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    return sorted(
+        item.name.removesuffix(".yaml")
+        for item in resources.files("pclhd.presets").iterdir()
+        if item.name.endswith(".yaml")
+    )
+
+
+def load_preset(name: str, overrides: list[str], *, root: Path | None = None) -> Settings:
+    """Settings of a preset with ``key=value`` overrides.
+
+    Args:
+        name: A shipped preset's name, or the path of a YAML file.
+        overrides: Items like ``schedule.iterations=20``; values are read as YAML.
+        root: The data folder, if named apart from the overrides.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        UserError: An unknown preset or key (the nearest name is offered), or a value of the wrong kind.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        tree = _read_yaml(path)
+        tree.setdefault("preset", path.stem)
+    else:
+        if name not in preset_names():
+            raise UserError(f"unknown preset '{name}'{_nearest(name, preset_names())}")
+        text = resources.files("pclhd.presets").joinpath(f"{name}.yaml").read_text("utf-8")
+        tree = {"preset": name, **(yaml.safe_load(text) or {})}
+    for item in overrides:
+        _override(tree, item)
+    if root is not None:
+        tree.setdefault("data", {})["root"] = str(root)
+    return _check(tree, source=f"preset {name}")
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings saved in a run folder.
+
+    Raises:
+        UserError: The file is missing, not YAML, or does not fit.
+    """
+    return _check(_read_yaml(path), source=str(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a YAML file with settings") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not valid YAML ({error})") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
+    return tree
+
+
+def _override(tree: dict[str, Any], item: str) -> None:
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise UserError(f"'{item}' is not a setting; expected key=value, for example schedule.iterations=20")
+    *sections, name = key.split(".")
+    node = tree
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise UserError(f"'{key}': '{section}' is a single value and has no settings inside it")
+    try:
+        node[name] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"'{item}': the value is not valid YAML; quote it if it holds : or #") from error
+
+
+def _check(tree: dict[str, Any], *, source: str) -> Settings:
+    _refuse_unknown(tree, Settings, prefix="")
+    recipe = tree.get("recipe", "pclhd")
+    if recipe not in RECIPES:
+        raise UserError(f"recipe '{recipe}' is unknown{_nearest(str(recipe), list(RECIPES))}")
+    method = {**RECIPES[recipe].model_dump(), **(tree.get("method") or {})}
+    try:
+        return Settings.model_validate({**tree, "recipe": recipe, "method": method})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{source}: setting '{key}' = {first['input']!r}: {first['msg']}") from error
+
+
+def _refuse_unknown(tree: dict[str, Any], model: type[BaseModel], *, prefix: str) -> None:
+    for key, value in tree.items():
+        if key not in model.model_fields:
+            # A leaf is often named without its section, so names are compared whole and by their last part.
+            known = _all_keys(Settings) if not prefix else [prefix + name for name in model.model_fields]
+            raise UserError(f"unknown setting '{prefix}{key}'{_nearest(prefix + key, known)}")
+        section = model.model_fields[key].annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            if value is None:
+                continue
+            if not isinstance(value, dict):
+                raise UserError(f"setting '{prefix}{key}' is a section; write {prefix}{key}.NAME=value")
+            _refuse_unknown(value, section, prefix=f"{prefix}{key}.")
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys.extend(_all_keys(section, f"{prefix}{name}."))
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    by_leaf = [full for full in known if full.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    close = by_leaf[:1] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,82 @@
+"""What a training looks like in a terminal: a progress bar while an epoch runs, one line when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pclhd.data.datasets import TrainingImages
+from pclhd.engine.epoch import Moment
+from pclhd.engine.labelling import EpochLabels
+
+Measure = Callable[[EpochLabels], dict[str, float]]
+
+
+class ConsoleObserver:
+    """Shows a training; measures the clusters if it was given something to measure with.
+
+    Args:
+        console: Where to write.
+        measure: From pseudo labels to named figures, or None.
+    """
+
+    def __init__(self, console: Console, measure: Measure | None) -> None:
+        self._console, self._measure = console, measure
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._epochs = 0
+
+    def __enter__(self) -> ConsoleObserver:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing, whatever happened."""
+        self._progress.stop()
+
+    def loaded(self, images: TrainingImages, epochs: int) -> None:
+        """Say how much there is to learn from."""
+        self._epochs = epochs
+        self._console.print(
+            f"{len(images.visible):,} visible and {len(images.infrared):,} infrared images, {epochs} epochs"
+        )
+
+    def epoch_started(self, moment: Moment, steps: int) -> None:
+        """A new bar."""
+        for task in self._progress.task_ids:
+            self._progress.remove_task(task)
+        self._progress.add_task(f"epoch {moment.epoch + 1}/{self._epochs} (stage {moment.stage})", total=steps)
+
+    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+        """Advance the bar."""
+        self._progress.advance(self._progress.task_ids[-1])
+
+    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, Any]) -> dict[str, float]:
+        """One line on the epoch; the clusters' agreement with identities where those are known."""
+        measured = {} if self._measure is None else self._measure(labels)
+        parts = [
+            f"epoch {moment.epoch + 1:>3}/{self._epochs} stage {moment.stage}",
+            f"loss {record['loss']['total']:6.3f}",
+            *(
+                f"{name} {record[name]['clusters']} clusters, {record[name]['noise']:.0%} noise"
+                for name in ("visible", "infrared")
+            ),
+        ]
+        if measured:
+            parts.append(
+                f"ARI {measured['ari_visible']:.2f} / {measured['ari_infrared']:.2f}, "
+                f"right matches {measured['match_precision']:.0%}"
+            )
+        parts.append(f"{record['seconds']:.1f} s")
+        self._console.print("  ".join(parts), highlight=False)
+        return measured

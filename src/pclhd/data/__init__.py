@@ -1,0 +1,1 @@
+"""From files on disk to records, and from records to image batches."""

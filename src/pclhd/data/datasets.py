@@ -1,0 +1,70 @@
+"""The training images in memory: bytes and cameras of each modality, and no place for an identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pclhd.data.images import load_images
+from pclhd.data.records import ImageRecord, Modality, TrainingSet
+from pclhd.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModalityImages:
+    """All training images of one modality.
+
+    Attributes:
+        images: Bytes (N, 3, H, W).
+        cameras: (N,) camera numbers, or None if the data does not tell them all.
+    """
+
+    images: Tensor
+    cameras: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """The training images of both modalities, each in the order of the `TrainingSet`."""
+
+    visible: ModalityImages
+    infrared: ModalityImages
+
+
+def load_training_images(training_set: TrainingSet, height: int, width: int, *, workers: int = 0) -> TrainingImages:
+    """Decode a training set, resized with the bicubic filter (released code).
+
+    Args:
+        training_set: The unlabelled images.
+        height: Pixels.
+        width: Pixels.
+        workers: Decoding threads; 0 takes one per core.
+
+    Returns:
+        The images of both modalities.
+
+    Raises:
+        UserError: A modality has no image, or an image cannot be read.
+    """
+    parts = {}
+    for modality in Modality:
+        records = [record for record in training_set.images if record.modality is modality]
+        if not records:
+            raise UserError(
+                f"the training set has no {modality} image; both modalities are needed to train across them"
+            )
+        pixels = load_images([record.path for record in records], height, width, resample="bicubic", workers=workers)
+        parts[modality] = ModalityImages(torch.from_numpy(pixels), _cameras(records))
+    return TrainingImages(visible=parts[Modality.VISIBLE], infrared=parts[Modality.INFRARED])
+
+
+def _cameras(records: list[ImageRecord]) -> NDArray[np.int64] | None:
+    cameras = [record.camera for record in records if record.camera is not None]
+    return np.array(cameras, dtype=np.int64) if len(cameras) == len(records) else None

@@ -1,0 +1,163 @@
+"""What the readers hand on: images with a modality and a camera, and, strictly apart from them, identities.
+
+Training takes a `TrainingSet`, which has no field in which an identity could travel. Identities live in a parallel
+tuple that only evaluation receives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pclhd.errors import UserError
+
+
+class Modality(StrEnum):
+    """The kind of light an image was taken in."""
+
+    VISIBLE = "visible"
+    INFRARED = "infrared"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One person crop on disk.
+
+    Attributes:
+        path: The image file.
+        modality: Visible or infrared, told by the layout, never guessed from the path.
+        camera: Camera number, or None where the data does not say.
+    """
+
+    path: Path
+    modality: Modality
+    camera: int | None = None
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with the identity of each: for evaluation only.
+
+    Attributes:
+        images: The records, in the order the protocol prescribes.
+        identities: One identity per record.
+        roles: ``query``, ``gallery`` or ``test`` (both) per record where one's own data says so; None: all are both.
+    """
+
+    images: tuple[ImageRecord, ...]
+    identities: tuple[int, ...]
+    roles: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.identities):
+            raise ValueError(f"{len(self.images)} images but {len(self.identities)} identities")
+        if self.roles is not None and len(self.roles) != len(self.images):
+            raise ValueError(f"{len(self.images)} images but {len(self.roles)} roles")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Unlabelled images in an order that no label can influence.
+
+    The order is visible before infrared, then camera, then the SHA-256 of the file's content. File names and folders,
+    which carry identities in every public layout, play no part; so renaming people, or dropping their names, leaves
+    training unchanged to the last bit.
+
+    Attributes:
+        images: The records, sorted as above.
+        digests: Hexadecimal SHA-256 of each file.
+    """
+
+    images: tuple[ImageRecord, ...]
+    digests: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over all modalities, cameras and file digests: the same data gives the same checksum."""
+        total = hashlib.sha256()
+        for image, digest in zip(self.images, self.digests, strict=True):
+            total.update(f"{image.modality} {image.camera} {digest}\n".encode())
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One benchmark, or one's own images, as training and evaluation see it.
+
+    Attributes:
+        name: Layout and, where it applies, trial: ``sysu``, ``regdb-3``, ``llcm``, ``own``.
+        root: The folder (or CSV file) it was read from; given to the same reader again, it yields the same data.
+        train: The unlabelled training images.
+        train_identities: One identity per training image, or None where unknown. Only ever used to measure clusters.
+        test: Labelled test images of both modalities, or None where there are none.
+    """
+
+    name: str
+    root: Path
+    train: TrainingSet
+    train_identities: tuple[int, ...] | None
+    test: LabelledImages | None
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); restore the file or drop it from the data"
+        ) from error
+
+
+def digest_files(paths: Sequence[Path]) -> list[str]:
+    """`digest_file` of many files, in their order; reading and hashing run in threads.
+
+    Raises:
+        UserError: A file cannot be read; the first such in the order of `paths` is named.
+    """
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(digest_file, paths))
+
+
+def make_training_set(
+    images: Iterable[ImageRecord], identities: Iterable[int] | None = None
+) -> tuple[TrainingSet, tuple[int, ...] | None]:
+    """Sort images into the label-free order; identities, if given, are carried along in the same order.
+
+    Args:
+        images: Records in any order.
+        identities: One identity per record, or None.
+
+    Returns:
+        The training set, and the identities in its order (None if none were given).
+    """
+    records = list(images)
+    known = None if identities is None else list(identities)
+    if known is not None and len(known) != len(records):
+        raise ValueError(f"{len(records)} images but {len(known)} identities")
+    digests = digest_files([record.path for record in records])
+    order = sorted(
+        range(len(records)),
+        key=lambda i: (
+            records[i].modality is Modality.INFRARED,
+            -1 if records[i].camera is None else records[i].camera,
+            digests[i],
+        ),
+    )
+    training_set = TrainingSet(tuple(records[i] for i in order), tuple(digests[i] for i in order))
+    return training_set, None if known is None else tuple(known[i] for i in order)

@@ -1,0 +1,84 @@
+"""Which images make up each batch: P clusters × K instances, drawn anew every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def cluster_batches(
+    labels: NDArray[np.int64],
+    cameras: NDArray[np.int64] | None,
+    *,
+    batches: int,
+    clusters: int,
+    instances: int,
+    generator: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Draw the batches of one epoch.
+
+    Clusters are visited in random order, all of them before any comes again; each gives one anchor and
+    ``instances − 1`` more of its images. With `cameras`, the others come from cameras other than the anchor's where the
+    cluster has any (released code's ``RandomMultipleGallerySampler``); without, from the whole cluster (its ``NoCam``
+    variant). They are drawn without replacement if the candidates suffice, else with. Differences from the released
+    code: a pass that ends in the middle of a batch is continued by the next pass instead of being dropped, and a
+    cluster of one image repeats it instead of shifting the groups after it, so every batch has the same size whatever
+    the number of clusters.
+
+    Args:
+        labels: Pseudo labels (N,), −1 for noise, which is never drawn.
+        cameras: Cameras (N,), or None for the camera-blind sampler.
+        batches: Number of batches.
+        clusters: Clusters in a batch, P.
+        instances: Images per cluster, K.
+        generator: Source of all draws.
+
+    Returns:
+        Indices (batches, P·K) into the N images, the K of a cluster side by side.
+
+    Raises:
+        ValueError: There is no cluster, or a count is not positive.
+    """
+    if min(batches, clusters, instances) < 1:
+        raise ValueError(f"batches, clusters and instances must be positive, not {batches}, {clusters}, {instances}")
+    members = _members(labels)
+    if not members:
+        raise ValueError("no cluster to draw from: every sample is noise")
+    visits = _endless_passes(len(members), generator)
+    groups = [_draw_group(members[next(visits)], cameras, instances, generator) for _ in range(batches * clusters)]
+    return np.concatenate(groups).reshape(batches, clusters * instances)
+
+
+def _members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The image indices of each cluster, clusters in increasing label order."""
+    order = np.argsort(labels, kind="stable")
+    kept = order[labels[order] >= 0]
+    if kept.size == 0:
+        return []
+    starts = np.flatnonzero(np.diff(labels[kept])) + 1
+    return [part.astype(np.int64) for part in np.split(kept, starts)]
+
+
+def _endless_passes(count: int, generator: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from generator.permutation(count).tolist()
+
+
+def _draw_group(
+    members: NDArray[np.int64],
+    cameras: NDArray[np.int64] | None,
+    instances: int,
+    generator: np.random.Generator,
+) -> NDArray[np.int64]:
+    anchor = members[generator.integers(len(members))]
+    candidates = members[members != anchor]
+    if cameras is not None:
+        elsewhere = members[cameras[members] != cameras[anchor]]
+        candidates = elsewhere if elsewhere.size else candidates
+    if candidates.size == 0:
+        return np.repeat(anchor, instances)
+    # The released code compares with `instances`, not with the `instances - 1` that are needed; kept.
+    others = generator.choice(candidates, instances - 1, replace=candidates.size < instances)
+    return np.concatenate([anchor[None], others])

@@ -1,0 +1,148 @@
+"""What lies beside the pictures: the machine-readable facts, the data card and the contact sheet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pclhd.data.records import Modality
+from pclhd.data.synthetic.layouts import Layout, Plan, PlannedImage
+
+_ROWS = 12
+_PER_MODALITY = 6
+_CELL_HEIGHT = 192
+
+
+def count_images(plan: Plan) -> dict[str, dict[str, dict[str, int]]]:
+    """Pictures per split, modality and camera: ``counts["train"]["visible"]["1"]``."""
+    counted = Counter((image.split, image.shot.modality, image.shot.camera) for image in plan.images)
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for (split, modality, camera), number in sorted(counted.items()):
+        counts.setdefault(str(split), {}).setdefault(str(modality), {})[str(camera)] = number
+    return counts
+
+
+def describe(facts: Mapping[str, object], plan: Plan, layout: Layout) -> str:
+    """The data card, in Markdown.
+
+    Args:
+        facts: The content of ``synthetic.json``.
+        plan: What was drawn.
+        layout: The layout it was drawn in.
+    """
+    people = {str(split): set[int]() for split in sorted({image.split for image in plan.images})}
+    for image in plan.images:
+        people[str(image.split)].add(image.shot.identity)
+    rows = [
+        f"| {split} | {len(people[split])} | {modality} | {camera} | {number:,} |"
+        for split, modalities in count_images(plan).items()
+        for modality, cameras in modalities.items()
+        for camera, number in cameras.items()
+    ]
+    parameters = facts["parameters"]
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"facts['parameters'] must be a mapping, got {parameters!r}")
+    settings = "\n".join(f"| {name} | {value} |" for name, value in parameters.items())
+    return f"""# Data card: synthetic visible-infrared people
+
+Drawn pictures for testing and demonstrating visible-infrared person re-identification, in the layout of
+{_TITLES[layout]}. **No real person is in it.** Every figure is composed from random numbers: no photograph, scan or
+model of anybody was used.
+
+## Content
+
+{len(plan.images):,} images of {plan.people} invented people, {plan.height} pixels high and {plan.width} wide.
+
+| split | people | modality | camera | images |
+|---|---|---|---|---|
+{chr(10).join(rows)}
+
+## How the pictures come about
+
+A person has lasting traits: build, cut and length of garments, pattern, prints on chest and back, hair, hat, bag,
+shoes, and a material for each part. Shapes are the same in both modalities. A material has a colour, seen by the
+visible cameras, and an infrared brightness `(1 - gap) · luminance + gap · own value`, where the own value knows nothing
+of the colour; where a shape would vanish in infrared, most materials keep a least contrast. Each camera has its own
+scenery, exposure, tone, blur, noise and usual view; each picture its own pose, position, and now and then an object in
+front. Infrared files are grey with three equal channels (up to the loss of the file format).
+
+Good results here show that a method's parts work together. They do not tell how it would do on photographs.
+
+## Parameters
+
+| parameter | value |
+|---|---|
+| generator version | {facts["generator_version"]} |
+{settings}
+
+Checksum over all images and lists (SHA-256 of each path and file digest, sorted by path):
+`{facts["checksum"]}`
+
+The same parameters, generator version and versions of Pillow and NumPy give the same bytes, with any number of
+processes.
+
+## Make it again
+
+```
+{facts["command"]}
+```
+"""
+
+
+_TITLES = {Layout.SYSU: "SYSU-MM01", Layout.REGDB: "RegDB", Layout.LLCM: "LLCM"}
+
+
+def contact_sheet(root: Path, plan: Plan) -> Image.Image:
+    """A labelled grid: one person a row, visible cameras left, infrared right.
+
+    Args:
+        root: Where the pictures of the plan have been written.
+        plan: What was drawn.
+    """
+    identities = sorted({image.shot.identity for image in plan.images})[:_ROWS]
+    columns = {modality: _columns(plan, identities, modality) for modality in Modality}
+    width = round(_CELL_HEIGHT * plan.width / plan.height)
+    left, top, gap = 64, 40, 4
+    across = sum(len(slots) for slots in columns.values())
+    sheet = Image.new(
+        "RGB", (left + across * (width + gap) + 16, top + len(identities) * (_CELL_HEIGHT + gap)), "white"
+    )
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    by_cell: dict[tuple[int, Modality, int, int], PlannedImage] = {}
+    seen: Counter[tuple[int, Modality, int]] = Counter()
+    for image in plan.images:
+        cell = (image.shot.identity, image.shot.modality, image.shot.camera)
+        by_cell[(*cell, seen[cell])] = image
+        seen[cell] += 1
+    for row, identity in enumerate(identities):
+        y = top + row * (_CELL_HEIGHT + gap)
+        pen.text((4, y + _CELL_HEIGHT // 2), f"person\n{identity:04d}", fill="black", font=font)
+        x = left
+        for modality, slots in columns.items():
+            for camera, number in slots:
+                if row == 0:
+                    pen.text((x + 2, 8), f"{modality}\ncamera {camera}", fill="black", font=font)
+                found = by_cell.get((identity, modality, camera, number))
+                if found is None:
+                    pen.rectangle((x, y, x + width, y + _CELL_HEIGHT), fill="#eeeeee")
+                else:
+                    with Image.open(root / found.path) as picture:
+                        sheet.paste(picture.convert("RGB").resize((width, _CELL_HEIGHT)), (x, y))
+                x += width + gap
+            x += 12
+    return sheet
+
+
+def _columns(plan: Plan, identities: list[int], modality: Modality) -> list[tuple[int, int]]:
+    """(camera, running number) of each column of one modality: cameras first, then more pictures of each."""
+    shown = set(identities)
+    cameras = sorted({i.shot.camera for i in plan.images if i.shot.modality is modality and i.shot.identity in shown})[
+        :_PER_MODALITY
+    ]
+    if not cameras:
+        return []
+    each = max(1, _PER_MODALITY // len(cameras))
+    return [(camera, number) for camera in cameras for number in range(each)]

@@ -1,0 +1,207 @@
+"""From a person, a camera and a running number to one picture, and to whole arrays of them."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pclhd.data.records import Modality
+from pclhd.data.synthetic.cameras import choose_placement, choose_pose, cut_background, expose, make_camera, occlude
+from pclhd.data.synthetic.draw import Figure
+from pclhd.data.synthetic.palette import Palette, make_palette
+from pclhd.data.synthetic.person import Person, draw_person
+from pclhd.data.synthetic.seeds import Population, Stream, generator, modality_code
+
+JPEG_QUALITY = 88
+VISIBLE_CAMERAS = (1, 2, 4, 5)
+INFRARED_CAMERAS = (3, 6)
+_POOL_WORTHWHILE = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What all pictures of a data set have in common.
+
+    Attributes:
+        seed: The data set's seed.
+        population: Which people and cameras.
+        gap: Independence of infrared brightness from colour, 0..1.
+        height: Height of a picture in pixels.
+        width: Width of a picture in pixels.
+    """
+
+    seed: int
+    population: Population
+    gap: float
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture to be taken.
+
+    Attributes:
+        identity: Who.
+        modality: In which light.
+        camera: By which camera.
+        index: Running number of this person's pictures by this camera.
+    """
+
+    identity: int
+    modality: Modality
+    camera: int
+    index: int
+
+
+def render(world: World, shot: Shot) -> Image.Image:
+    """Take one picture; it depends on the arguments only.
+
+    Returns:
+        An RGB image for visible, a grey (mode L) one for infrared.
+    """
+    shrink = max(2, round(288 / world.height))
+    height, width = shrink * world.height, shrink * world.width
+    person, palette = _person_and_palette(world.seed, world.population, shot.identity, shot.modality, world.gap)
+    camera = make_camera(world.seed, world.population, shot.modality, shot.camera, height, width)
+    key = (shot.identity, modality_code(shot.modality), shot.camera, shot.index)
+    random = generator(world.seed, world.population, Stream.IMAGE, *key)
+    canvas = cut_background(random, camera, height, width)
+    pose = choose_pose(random, camera)
+    place = choose_placement(random, camera, person.stature, height, width)
+    Figure(canvas, person, palette, pose, place).draw()
+    occlude(random, camera, canvas)
+    return Image.fromarray(expose(random, camera, canvas.reduce(shrink)))
+
+
+def encode(image: Image.Image, extension: str) -> bytes:
+    """The bytes of an image file with three equal channels if it is grey.
+
+    Args:
+        image: The picture.
+        extension: ``.jpg`` or ``.bmp``.
+    """
+    buffer = io.BytesIO()
+    colour = image.convert("RGB")
+    if extension == ".jpg":
+        colour.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    elif extension == ".bmp":
+        colour.save(buffer, format="BMP")
+    else:
+        raise ValueError(f"extension must be .jpg or .bmp, got {extension!r}")
+    return buffer.getvalue()
+
+
+def render_images(world: World, shots: Sequence[Shot], workers: int | None = None) -> NDArray[np.uint8]:
+    """Take many pictures in memory, with the JPEG loss that files would have.
+
+    Args:
+        world: What they have in common.
+        shots: What to take.
+        workers: Processes; None means one per core, and one for few pictures. The result does not depend on it.
+            A script that asks for several must guard its entry with ``if __name__ == "__main__"``.
+
+    Returns:
+        (N, 3, H, W) pixels, rows in the order of `shots`.
+    """
+    pixels = np.empty((len(shots), 3, world.height, world.width), dtype=np.uint8)
+    pieces = [(world, shots[start : start + 64]) for start in range(0, len(shots), 64)]
+    row = 0
+    with worker_pool(choose_workers(workers, len(shots))) as pool:
+        for block in pool.map(_render_block, pieces) if pool else map(_render_block, pieces):
+            pixels[row : row + len(block)] = block
+            row += len(block)
+    return pixels
+
+
+def draw_population(
+    people: int,
+    images_per_person: int,
+    *,
+    modality: Modality,
+    seed: int,
+    population: str = Population.STARTER,
+    gap: float = 0.5,
+    height: int = 96,
+    width: int = 48,
+    cameras: Sequence[int] | None = None,
+    workers: int | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Labelled pictures of people 1..`people`, in memory, spread over the cameras of one modality (ours).
+
+    Args:
+        people: How many.
+        images_per_person: Pictures of each; they go round the cameras.
+        modality: In which light.
+        seed: Another seed gives other people and cameras.
+        population: ``benchmark`` or ``starter``; their people and cameras are disjoint for every seed.
+        gap: Independence of infrared brightness from colour, 0..1.
+        height: Height in pixels.
+        width: Width in pixels.
+        cameras: Camera numbers; by default 1, 2, 4, 5 for visible and 3, 6 for infrared.
+        workers: See `render_images`.
+
+    Returns:
+        Pixels (N, 3, H, W) and identities (N,), N = people · images_per_person, ordered by person.
+    """
+    numbers = tuple(cameras or (VISIBLE_CAMERAS if modality is Modality.VISIBLE else INFRARED_CAMERAS))
+    shots = [
+        Shot(identity, modality, numbers[index % len(numbers)], index // len(numbers))
+        for identity in range(1, people + 1)
+        for index in range(images_per_person)
+    ]
+    world = World(seed, Population(population), gap, height, width)
+    identities = np.array([shot.identity for shot in shots], dtype=np.int64)
+    return render_images(world, shots, workers), identities
+
+
+def choose_workers(workers: int | None, images: int) -> int:
+    """How many processes: as asked, else one for few images and one per usable core for many."""
+    if workers is not None:
+        return max(1, workers)
+    if images < _POOL_WORTHWHILE:
+        return 1
+    # A container may allow fewer cores than the machine has; not every platform can tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    """A pool of fresh processes, or None for a single one.
+
+    Fresh (spawned) processes inherit no threads, locks or random state, and work alike on every platform.
+    """
+    if workers <= 1:
+        yield None
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        # After an error, what has not begun is dropped.
+        pool.shutdown(cancel_futures=True)
+
+
+@lru_cache(maxsize=256)
+def _person_and_palette(
+    seed: int, population: Population, identity: int, modality: Modality, gap: float
+) -> tuple[Person, Palette]:
+    person = draw_person(seed, population, identity)
+    return person, make_palette(person, modality, gap)
+
+
+def _render_block(piece: tuple[World, Sequence[Shot]]) -> NDArray[np.uint8]:
+    """Pictures of one piece of work, (n, 3, H, W)."""
+    world, shots = piece
+    pictures = [Image.open(io.BytesIO(encode(render(world, shot), ".jpg"))).convert("RGB") for shot in shots]
+    return np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures])

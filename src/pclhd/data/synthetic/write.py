@@ -1,0 +1,269 @@
+"""Writing a synthetic data set: all of it, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL
+
+from pclhd.data.synthetic.card import contact_sheet, count_images, describe
+from pclhd.data.synthetic.layouts import Layout, Plan, Scale, make_plan
+from pclhd.data.synthetic.render import Shot, World, choose_workers, encode, render, worker_pool
+from pclhd.data.synthetic.seeds import GENERATOR_VERSION, Population
+from pclhd.errors import UserError
+
+FACTS_NAME = "synthetic.json"
+CARD_NAME = "DATA_CARD.md"
+SHEET_NAME = "contact_sheet.png"
+_PIECE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticSummary:
+    """What was written.
+
+    Attributes:
+        root: The folder.
+        images: Number of pictures.
+        people: Number of people.
+        checksum: SHA-256 over all pictures and lists.
+        seconds: Time it took.
+        already_there: True if the same data set lay there and nothing was written.
+    """
+
+    root: Path
+    images: int
+    people: int
+    checksum: str
+    seconds: float
+    already_there: bool
+
+
+def write_synthetic(
+    root: Path,
+    *,
+    scale: Literal["tiny", "small", "sysu"] = "small",
+    layout: Literal["sysu", "regdb", "llcm"] = "sysu",
+    seed: int = 0,
+    gap: float = 0.5,
+    one_modality_share: float = 0.0,
+    people: int | None = None,
+    population: str = "benchmark",
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SyntheticSummary:
+    """Write the synthetic benchmark into a folder (ours).
+
+    Pictures are 96 × 48 pixels for ``tiny`` and ``small`` and 192 × 96 for ``sysu``. Everything is written to a sibling
+    folder that takes the name `root` when complete.
+
+    Args:
+        root: Where to; missing, empty, or holding this very data set.
+        scale: ``tiny`` for tests, ``small`` for the demo, ``sysu`` with the counts of SYSU-MM01 (in the other layouts:
+            of the order of theirs).
+        layout: Folders and lists of SYSU-MM01, RegDB or LLCM.
+        seed: Another seed gives other people and cameras.
+        gap: Independence of infrared brightness from colour, 0 (luminance) to 1 (unrelated).
+        one_modality_share: Share of training people who appear in one modality only, 0..1.
+        people: Number of training people (validation included) instead of the scale's.
+        population: ``benchmark``, or ``starter`` for people and cameras that no benchmark has.
+        workers: Processes; None means one per core. The bytes do not depend on it. A script that asks for several must
+            guard its entry with ``if __name__ == "__main__"``.
+        on_progress: Called with (pictures written, pictures in all).
+
+    Raises:
+        UserError: A parameter is out of range, or `root` holds something else.
+    """
+    start = time.perf_counter()
+    chosen = _check(scale, layout, seed, gap, one_modality_share, people, population)
+    root = root.expanduser().resolve()
+    parameters = {
+        "scale": str(chosen.scale),
+        "layout": str(chosen.layout),
+        "seed": seed,
+        "gap": float(gap),
+        "one_modality_share": float(one_modality_share),
+        "people": people,
+        "population": str(chosen.population),
+    }
+    plan = make_plan(
+        chosen.layout,
+        chosen.scale,
+        seed=seed,
+        population=chosen.population,
+        people=people,
+        one_modality_share=one_modality_share,
+    )
+    if _is_occupied(root):
+        checksum = _verify(root, parameters, plan)
+        return SyntheticSummary(root, len(plan.images), plan.people, checksum, time.perf_counter() - start, True)
+    world = World(seed, chosen.population, float(gap), plan.height, plan.width)
+    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        checksum = _write_all(partial, plan, world, workers, on_progress)
+        _write_beside(partial, plan, chosen.layout, parameters, checksum)
+        if root.exists():
+            root.rmdir()
+        partial.rename(root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be written ({error.strerror or error}); choose a writable folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return SyntheticSummary(root, len(plan.images), plan.people, checksum, time.perf_counter() - start, False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    scale: Scale
+    layout: Layout
+    population: Population
+
+
+def _check(
+    scale: str, layout: str, seed: int, gap: float, one_modality_share: float, people: int | None, population: str
+) -> _Chosen:
+    """The named choices as enums; refuses what is out of range."""
+    for name, value, kinds in (
+        ("scale", scale, list(Scale)),
+        ("layout", layout, list(Layout)),
+        ("population", population, list(Population)),
+    ):
+        if value not in [str(kind) for kind in kinds]:
+            raise UserError(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, kinds))}")
+    for name, number in (("gap", gap), ("one_modality_share", one_modality_share)):
+        if not 0 <= number <= 1:
+            raise UserError(f"{name}={number} is out of range; give a number from 0 to 1")
+    if seed < 0:
+        raise UserError(f"seed={seed} is negative; give 0 or a positive whole number")
+    if people is not None and not 2 <= people <= 9000:
+        raise UserError(f"people={people} is out of range; give 2 to 9000 training people")
+    if layout == Layout.REGDB and one_modality_share > 0:
+        raise UserError(
+            f"one_modality_share={one_modality_share} does not go with layout=regdb, where everybody is tested in some "
+            "trial and needs both modalities; use layout=sysu or llcm, or leave the share at 0"
+        )
+    return _Chosen(Scale(scale), Layout(layout), Population(population))
+
+
+def _is_occupied(root: Path) -> bool:
+    try:
+        return any(root.iterdir()) if root.is_dir() else root.exists()
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({error.strerror}); choose another folder") from error
+
+
+def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
+    """The checksum of the data set in `root`, if it is the one asked for and complete.
+
+    Raises:
+        UserError: Something else is there, or files are missing.
+    """
+    advice = "choose an empty or new folder, or remove this one"
+    if not root.is_dir():
+        raise UserError(f"{root}: is a file, not a folder; {advice}")
+    facts_path = root / FACTS_NAME
+    if not facts_path.is_file():
+        raise UserError(f"{root}: is not empty and has no {FACTS_NAME}; {advice}")
+    try:
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        there, version, checksum = facts["parameters"], facts["generator_version"], str(facts["checksum"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{facts_path}: is not a description of a synthetic data set; {advice}") from error
+    if version != GENERATOR_VERSION:
+        raise UserError(f"{root}: was made by generator version {version}, this is {GENERATOR_VERSION}; {advice}")
+    if there != parameters:
+        differing = [name for name in parameters if not isinstance(there, dict) or there.get(name) != parameters[name]]
+        raise UserError(f"{root}: holds another synthetic data set (other {', '.join(differing)}); {advice}")
+    expected = [image.path for image in plan.images] + list(plan.lists)
+    missing = [path for path in expected if not (root / path).is_file()]
+    if missing:
+        raise UserError(
+            f"{root}: {len(missing)} of {len(expected)} files are missing, the first is {missing[0]}; remove the "
+            "folder and make it again"
+        )
+    return checksum
+
+
+def _write_all(
+    folder: Path, plan: Plan, world: World, workers: int | None, on_progress: Callable[[int, int], None] | None
+) -> str:
+    """Write pictures and lists; returns the checksum over them."""
+    for parent in sorted({folder / Path(image.path).parent for image in plan.images}):
+        parent.mkdir(parents=True, exist_ok=True)
+    items = [(image.path, image.shot) for image in plan.images]
+    # Ordered by camera, so that a worker rarely needs more than one camera's scenery at a time.
+    items.sort(key=lambda item: (item[1].modality, item[1].camera, item[1].identity, item[1].index))
+    pieces = [(folder, world, items[first : first + _PIECE]) for first in range(0, len(items), _PIECE)]
+    digests: dict[str, str] = {}
+    with worker_pool(choose_workers(workers, len(items))) as pool:
+        for written in pool.map(_write_piece, pieces) if pool else map(_write_piece, pieces):
+            digests.update(written)
+            if on_progress is not None:
+                on_progress(len(digests), len(items))
+    for path, content in plan.lists.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode())
+        digests[path] = hashlib.sha256(content.encode()).hexdigest()
+    return _checksum(digests)
+
+
+def _write_piece(piece: tuple[Path, World, Sequence[tuple[str, Shot]]]) -> list[tuple[str, str]]:
+    """Draw and write some pictures; returns path and SHA-256 of each."""
+    folder, world, items = piece
+    written: list[tuple[str, str]] = []
+    for path, shot in items:
+        content = encode(render(world, shot), Path(path).suffix)
+        (folder / path).write_bytes(content)
+        written.append((path, hashlib.sha256(content).hexdigest()))
+    return written
+
+
+def _checksum(digests: dict[str, str]) -> str:
+    """SHA-256 over the lines ``path digest``, sorted by path."""
+    total = hashlib.sha256()
+    for path in sorted(digests):
+        total.update(f"{path} {digests[path]}\n".encode())
+    return total.hexdigest()
+
+
+def _write_beside(folder: Path, plan: Plan, layout: Layout, parameters: dict[str, object], checksum: str) -> None:
+    """Facts, card and contact sheet."""
+    facts: dict[str, object] = {
+        "format": "pclhd-synthetic",
+        "generator_version": GENERATOR_VERSION,
+        "parameters": parameters,
+        "images": len(plan.images),
+        "people": plan.people,
+        "height": plan.height,
+        "width": plan.width,
+        "counts": count_images(plan),
+        "checksum": checksum,
+        "made_with": {"pillow": PIL.__version__, "numpy": np.__version__},
+        "command": _command(parameters),
+    }
+    (folder / FACTS_NAME).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD_NAME).write_text(describe(facts, plan, layout), encoding="utf-8")
+    contact_sheet(folder, plan).save(folder / SHEET_NAME)
+
+
+def _command(parameters: dict[str, object]) -> str:
+    """The command line, or where it has no option for a parameter, the call that makes the set again."""
+    plain = parameters["people"] is None and parameters["population"] == Population.BENCHMARK
+    if plain and parameters["one_modality_share"] == 0:
+        return (
+            f"pclhd synth DIR --scale {parameters['scale']} --layout {parameters['layout']} "
+            f"--seed {parameters['seed']} --gap {parameters['gap']}"
+        )
+    arguments = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
+    return f'pclhd.data.synthetic.write_synthetic(Path("DIR"), {arguments})'

@@ -1,0 +1,1 @@
+"""The training loop: one alternation, the stages around it, and what is written down."""

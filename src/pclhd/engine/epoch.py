@@ -1,0 +1,343 @@
+"""One alternation: embed everything, cluster, match, build memories, then train on batches against them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pclhd.config import Settings
+from pclhd.data.augment import infrared_view, visible_views
+from pclhd.data.datasets import ModalityImages, TrainingImages
+from pclhd.data.records import Modality
+from pclhd.data.samplers import cluster_batches
+from pclhd.engine.labelling import EpochLabels, Labels, label_epoch
+from pclhd.engine.memories import Memories, as_tensor, build_memories
+from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
+from pclhd.errors import UserError
+from pclhd.models.embed import embed_images
+from pclhd.models.momentum import MomentumNetwork
+from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.recipes import Recipe
+from pclhd.streams import Streams
+
+
+@dataclass
+class Trainee:
+    """What training changes.
+
+    Attributes:
+        fabric: Devices and precision.
+        online: The network the optimiser trains.
+        wrapped: The same network as Fabric runs it.
+        optimiser: Of the current stage.
+        momentum: The averaged network.
+    """
+
+    fabric: Fabric
+    online: TwoStreamNetwork
+    wrapped: Any
+    optimiser: Any
+    momentum: MomentumNetwork[TwoStreamNetwork]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands.
+
+    Attributes:
+        epoch: Counted from 0 over both stages.
+        stage: 1 or 2.
+        progress: Share of the stage that is over after this epoch, 0..1.
+        learning_rate: Of this epoch.
+    """
+
+    epoch: int
+    stage: int
+    progress: float
+    learning_rate: float
+
+
+StepObserver = Callable[[int, dict[str, float]], None]
+
+
+def run_epoch(
+    trainee: Trainee,
+    images: TrainingImages,
+    settings: Settings,
+    streams: Streams,
+    moment: Moment,
+    on_step: StepObserver,
+) -> tuple[EpochLabels, dict[str, Any]]:
+    """Run one epoch.
+
+    Args:
+        trainee: Changed in place.
+        images: The unlabelled training images.
+        settings: The run's.
+        streams: All draws of this epoch come from streams named after it.
+        moment: Where training stands.
+        on_step: Called after each step with its number and its named losses.
+
+    Returns:
+        The pseudo labels that were used, and the epoch's record for the log.
+
+    Raises:
+        UserError: A modality has no cluster, or the loss is no longer finite.
+    """
+    recipe = settings.method
+    weights = TermWeights.at(recipe, stage=moment.stage, progress=moment.progress)
+    started = time.perf_counter()
+
+    visible, infrared = embed_both(trainee.online, images, settings)
+    labels = label_epoch(
+        visible.numpy(),
+        infrared.numpy(),
+        (images.visible.cameras, images.infrared.cameras),
+        settings=settings.clustering,
+        recipe=recipe,
+        joint=weights.joint > 0,
+    )
+    momentum_features = (
+        embed_both(trainee.momentum.network, images, settings) if _uses_dynamic(settings, moment) else None
+    )
+    memories = build_memories(
+        visible,
+        infrared,
+        momentum_features,
+        labels,
+        recipe=recipe,
+        settings=settings.memory,
+        generator=streams.torch("prototypes", moment.epoch),
+        device=trainee.fabric.device,
+    )
+    labelled = time.perf_counter()
+
+    steps = _Steps(trainee, images, labels, memories, weights, settings, streams, moment)
+    sums: defaultdict[str, float] = defaultdict(float)
+    for number in range(settings.schedule.iterations):
+        values = steps.run(number)
+        for name, value in values.items():
+            sums[name] += value
+        on_step(number, values)
+    finished = time.perf_counter()
+    if momentum_waits(recipe, moment.stage):
+        trainee.momentum.network.load_state_dict(trainee.online.state_dict())
+
+    record = {
+        "seconds": finished - started,
+        "seconds_clustering": labelled - started,
+        "images_per_second": steps.images_seen / (finished - labelled),
+        "lr": moment.learning_rate,
+        "loss": {name: value / settings.schedule.iterations for name, value in sums.items()},
+        **describe_labels(labels),
+    }
+    return labels, record
+
+
+def embed_both(network: TwoStreamNetwork, images: TrainingImages, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Clustering features of all training images, visible and infrared, (N, D) each on the CPU."""
+    precision = settings.engine.precision
+    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    visible, infrared = (
+        embed_images(network, part.images, modality, renormalise=settings.method.renormalise, autocast_dtype=half)
+        for part, modality in ((images.visible, Modality.VISIBLE), (images.infrared, Modality.INFRARED))
+    )
+    return visible, infrared
+
+
+def momentum_waits(recipe: Recipe, stage: int) -> bool:
+    """Whether the momentum network is still a mere copy of the online one."""
+    return stage == 1 and recipe.momentum_from == "stage2"
+
+
+def _uses_dynamic(settings: Settings, moment: Moment) -> bool:
+    # The released code keeps dynamic prototypes in stage II although they train nothing.
+    recipe = settings.method
+    return moment.stage == 2 and (not recipe.dynamic_gradient or recipe.stage2 in {"dynamic", "hard+dynamic"})
+
+
+class _Steps:
+    """The steps of one epoch: which images, which labels, which losses."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        images: TrainingImages,
+        labels: EpochLabels,
+        memories: Memories,
+        weights: TermWeights,
+        settings: Settings,
+        streams: Streams,
+        moment: Moment,
+    ) -> None:
+        self.trainee, self.images, self.memories = trainee, images, memories
+        self.weights, self.settings, self.moment = weights, settings, moment
+        self.recipe = settings.method
+        self.device = trainee.fabric.device
+        self.augmentation = streams.torch("augment", moment.epoch)
+        self.redraws = streams.torch("redraw", moment.epoch)
+        self.images_seen = 0
+        matching = labels.matching
+        self.partners = (
+            as_tensor(matching.visible_to_infrared).to(self.device),
+            as_tensor(matching.infrared_to_visible).to(self.device),
+        )
+        self.own_labels = (labels.visible, labels.infrared)
+        self.own_batches = self._draw(self.own_labels, streams, "own")
+        self.joint_labels = labels.joint_shared()
+        self.joint_batches = None if self.joint_labels is None else self._draw(self.joint_labels, streams, "joint")
+
+    def run(self, number: int) -> dict[str, float]:
+        """One iteration; returns the named losses."""
+        if self.recipe.dynamic_redraw == "step" and number > 0:
+            for memory in (self.memories.visible, self.memories.infrared):
+                if memory.dynamic is not None:
+                    memory.dynamic.redraw(self.redraws)
+        losses = self._own_and_cross(number)
+        joint = None
+        if self.recipe.joint_step == "shared":
+            joint = self._joint(number)
+            if joint is not None:
+                losses.terms.update(joint.terms)
+                losses.updates.extend(joint.updates)
+        self._optimise(losses)
+        values = _numbers(losses)
+        if self.recipe.joint_step == "own":
+            joint = self._joint(number)
+            if joint is not None:
+                self._optimise(joint)
+                values.update(_numbers(joint))
+        if not momentum_waits(self.recipe, self.moment.stage):
+            self.trainee.momentum.update(self.trainee.online, self.settings.schedule.ema_decay)
+        values["total"] = sum(value for name, value in values.items() if name not in losses.printed)
+        return values
+
+    def _own_and_cross(self, number: int) -> Losses:
+        visible, infrared = self._forward(self.own_batches, self.own_labels, number, momentum=True)
+        return collect_losses(
+            visible,
+            infrared,
+            self.memories,
+            self.partners,
+            self.weights,
+            epoch=self.moment.epoch,
+            recipe=self.recipe,
+            temperature=self.settings.memory.temperature,
+        )
+
+    def _joint(self, number: int) -> Losses | None:
+        if self.joint_batches is None or self.joint_labels is None or self.memories.joint is None:
+            return None
+        visible, infrared = self._forward(self.joint_batches, self.joint_labels, number)
+        return joint_losses(
+            visible,
+            infrared,
+            self.memories.joint,
+            self.weights.joint,
+            recipe=self.recipe,
+            temperature=self.settings.memory.temperature,
+        )
+
+    def _forward(
+        self,
+        batches: tuple[NDArray[np.int64], NDArray[np.int64]],
+        labels: tuple[Labels, Labels],
+        number: int,
+        *,
+        momentum: bool = False,
+    ) -> tuple[Queries, Queries]:
+        rows = batches[0][number], batches[1][number]
+        pixels = [part.images[index].to(self.device) for part, index in zip(self._parts(), rows, strict=True)]
+        views = visible_views(pixels[0], self.augmentation), infrared_view(pixels[1], self.augmentation)
+        self.images_seen += sum(map(len, views))
+        targets = np.tile(labels[0][rows[0]], 2), labels[1][rows[1]]
+        sizes = [len(part) for part in targets]
+        features = torch.split(unit(self.trainee.wrapped(*views).embedding), sizes)
+        averaged: tuple[Tensor, ...] | tuple[None, None] = (None, None)
+        if momentum and self._runs_momentum_network():
+            network = self.trainee.momentum.network
+            with torch.no_grad():
+                averaged = torch.split(unit(network.train()(*views).embedding), sizes)
+        visible, infrared = (
+            Queries(feature, as_tensor(target).to(self.device), slow)
+            for feature, target, slow in zip(features, targets, averaged, strict=True)
+        )
+        return visible, infrared
+
+    def _runs_momentum_network(self) -> bool:
+        return self.moment.stage == 2 and self.recipe.momentum_buffers == "own"
+
+    def _optimise(self, losses: Losses) -> None:
+        total = losses.total
+        if not math.isfinite(float(total.detach())):
+            raise UserError(
+                f"the loss is no longer finite in epoch {self.moment.epoch} ("
+                + ", ".join(f"{name} {float(value):g}" for name, value in losses.terms.items())
+                + "); resume from the last checkpoint with a lower schedule.learning_rate"
+            )
+        self.trainee.optimiser.zero_grad(set_to_none=True)
+        self.trainee.fabric.backward(total)
+        self.trainee.optimiser.step()
+        for update in losses.updates:
+            update()
+
+    def _parts(self) -> tuple[ModalityImages, ModalityImages]:
+        return self.images.visible, self.images.infrared
+
+    def _draw(
+        self, labels: tuple[Labels, Labels], streams: Streams, purpose: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        batch = self.settings.batch
+        drawn = [
+            cluster_batches(
+                pseudo,
+                part.cameras if batch.sampler == "camera" else None,
+                batches=self.settings.schedule.iterations,
+                clusters=batch.clusters,
+                instances=batch.instances,
+                generator=streams.numpy("batches", purpose, modality, self.moment.epoch),
+            )
+            for part, pseudo, modality in zip(self._parts(), labels, Modality, strict=True)
+        ]
+        return drawn[0], drawn[1]
+
+
+def _numbers(losses: Losses) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in {**losses.terms, **losses.printed}.items()}
+
+
+def describe_labels(labels: EpochLabels) -> dict[str, Any]:
+    """Cluster counts, noise, sizes and matched shares of an epoch, as they are logged."""
+    matching = labels.matching
+    described: dict[str, Any] = {"visible": _describe(labels.visible), "infrared": _describe(labels.infrared)}
+    if labels.joint is not None:
+        described["joint"] = _describe(labels.joint)
+        shared = labels.joint_shared()
+        described["joint"]["shared_clusters"] = 0 if shared is None else int(shared[0].max()) + 1
+    described["matched"] = {
+        "visible": float((matching.visible_to_infrared >= 0).mean()),
+        "infrared": float((matching.infrared_to_visible >= 0).mean()),
+    }
+    return described
+
+
+def _describe(labels: Labels) -> dict[str, Any]:
+    sizes = np.bincount(labels[labels >= 0])
+    return {
+        "images": len(labels),
+        "clusters": len(sizes),
+        "noise": float((labels < 0).mean()),
+        "size_min": int(sizes.min()) if len(sizes) else 0,
+        "size_median": float(np.median(sizes)) if len(sizes) else 0.0,
+        "size_max": int(sizes.max()) if len(sizes) else 0,
+    }

@@ -1,0 +1,319 @@
+"""One training step: forward, named losses, backward, optimiser, then the memories.
+
+The order is the point. Memories are read while losses are computed and written only after the optimiser has moved, so
+every loss of a step sees the same prototypes. The recipe `released` is the exception: its memories are written inside
+the backward pass (`pclhd.released_memory`), because that is what it is there to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pclhd.engine.memories import DynamicSource, Memories
+from pclhd.losses import contrast, hardest_similarities, released_hybrid
+from pclhd.prototypes import ClusterMemory
+from pclhd.recipes import Recipe
+from pclhd.released_memory import coupled_similarities
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """How much each kind of prototype counts at a moment of training; zero leaves the term out."""
+
+    centroid: float = 0.0
+    hybrid: float = 0.0
+    hard: float = 0.0
+    dynamic: float = 0.0
+    cross: float = 0.0
+    joint: float = 0.0
+
+    @classmethod
+    def at(cls, recipe: Recipe, *, stage: int, progress: float) -> TermWeights:
+        """The weights of a stage.
+
+        Args:
+            recipe: The method.
+            stage: 1 or 2.
+            progress: Share of the stage's epochs that are over, 0..1; only a ramp looks at it.
+        """
+        first = cls(
+            centroid=float(recipe.stage1 == "centroid"),
+            hybrid=float(recipe.stage1 == "hybrid"),
+            cross=recipe.cross if recipe.cross_stage1 else 0.0,
+        )
+        if stage == 1:
+            return first
+        second = cls(
+            centroid=float(recipe.stage2 == "centroid"),
+            hybrid=float(recipe.stage2 == "hybrid"),
+            hard={"hard": 1.0, "hard+dynamic": recipe.hard_share}.get(recipe.stage2, 0.0),
+            dynamic={"dynamic": 1.0, "hard+dynamic": 1 - recipe.hard_share}.get(recipe.stage2, 0.0),
+            cross=recipe.cross,
+            joint=recipe.joint,
+        )
+        if recipe.progressive == "switch":
+            return second
+        # Only the kinds of prototype are shifted gradually; the terms across the modalities belong to the whole stage.
+        return cls(
+            centroid=(1 - progress) * first.centroid + progress * second.centroid,
+            hybrid=(1 - progress) * first.hybrid + progress * second.hybrid,
+            hard=progress * second.hard,
+            dynamic=progress * second.dynamic,
+            cross=second.cross,
+            joint=second.joint,
+        )
+
+
+@dataclass
+class Losses:
+    """The losses of one step by name, and what to do to the memories once the optimiser has moved.
+
+    Attributes:
+        terms: Name to weighted scalar; their sum is minimised.
+        printed: Name to scalar that is logged and trains nothing.
+        updates: Calls that refresh memories.
+    """
+
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    printed: dict[str, Tensor] = field(default_factory=dict)
+    updates: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum to minimise."""
+        return torch.stack(list(self.terms.values())).sum()
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Unit-length features of one modality's batch and their pseudo labels.
+
+    Attributes:
+        features: (B, D) from the online network.
+        labels: (B,) labels in the modality's own clusters.
+        momentum: (B, D) from the momentum network, where the recipe runs it on batches.
+    """
+
+    features: Tensor
+    labels: Tensor
+    momentum: Tensor | None = None
+
+
+def unit(features: Tensor) -> Tensor:
+    """Rows scaled to unit length, in 32 bits whatever the network's precision."""
+    return functional.normalize(features.float())
+
+
+def own_losses(
+    name: str,
+    queries: Queries,
+    clusters: ClusterMemory,
+    dynamic: DynamicSource | None,
+    weights: TermWeights,
+    *,
+    recipe: Recipe,
+    temperature: float,
+    losses: Losses,
+) -> None:
+    """Add a modality's losses against its own memory.
+
+    Args:
+        name: The modality, which names the losses.
+        queries: Its batch.
+        clusters: Its centroid and hard prototypes.
+        dynamic: Its dynamic prototypes, or None.
+        weights: What counts.
+        recipe: The method.
+        temperature: τ.
+        losses: Receives the terms and the memory's update.
+    """
+    coupled = recipe.memory_update == "in_backward"
+    features, labels = queries.features, queries.labels
+    if weights.centroid or weights.hybrid or weights.hard:
+        if coupled:
+            to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")
+        else:
+            to_centroid, to_hard = clusters.centroid_similarities(features), clusters.hard_similarities(features)
+        if weights.centroid:
+            losses.terms[f"{name}_centroid"] = weights.centroid * contrast(to_centroid, labels, temperature).mean()
+        if weights.hybrid:
+            losses.terms[f"{name}_hybrid"] = weights.hybrid * released_hybrid(to_centroid, to_hard, labels, temperature)
+        if weights.hard:
+            losses.terms[f"{name}_hard"] = weights.hard * contrast(to_hard, labels, temperature).mean()
+    if dynamic is not None:
+        _dynamic_loss(name, queries, dynamic, weights.dynamic, recipe, temperature, losses)
+    if not coupled:
+        losses.updates.append(lambda: clusters.update(features.detach(), labels))
+
+
+def _dynamic_loss(
+    name: str,
+    queries: Queries,
+    dynamic: DynamicSource,
+    weight: float,
+    recipe: Recipe,
+    temperature: float,
+    losses: Losses,
+) -> None:
+    if recipe.dynamic_gradient:
+        hardest = hardest_similarities(dynamic.memory.similarities(queries.features), queries.labels)
+        losses.terms[f"{name}_dynamic"] = weight * contrast(hardest, queries.labels, temperature).mean()
+    elif queries.momentum is not None:
+        # The released code computes this from the momentum network's features, which carry no gradient.
+        hardest = hardest_similarities(dynamic.memory.similarities(queries.momentum), queries.labels)
+        losses.printed[f"{name}_dynamic"] = contrast(hardest, queries.labels, temperature).mean()
+
+
+def cross_loss(
+    name: str,
+    queries: Queries,
+    partner: Tensor,
+    clusters: ClusterMemory,
+    weight: float,
+    *,
+    recipe: Recipe,
+    temperature: float,
+    losses: Losses,
+) -> None:
+    """Add the loss of one modality's batch against the other's memory, through the matching.
+
+    Args:
+        name: Name of the loss.
+        queries: The batch, labelled in its own clusters.
+        partner: (C,) the other modality's cluster for each own one, −1 for none; such queries are left out.
+        clusters: The other modality's memory.
+        weight: Of the term.
+        recipe: The method.
+        temperature: τ.
+        losses: Receives the term.
+    """
+    labels = partner[queries.labels]
+    kept = labels >= 0
+    if weight == 0 or not bool(kept.any()):
+        return
+    features, labels = queries.features[kept], labels[kept]
+    if recipe.memory_update == "in_backward":
+        to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")
+        losses.terms[name] = weight * released_hybrid(to_centroid, to_hard, labels, temperature)
+    else:
+        losses.terms[name] = weight * contrast(clusters.centroid_similarities(features), labels, temperature).mean()
+
+
+def joint_losses(
+    visible: Queries, infrared: Queries, memory: ClusterMemory, weight: float, *, recipe: Recipe, temperature: float
+) -> Losses:
+    """The losses of a joint batch, labelled in joint clusters, against the joint memory.
+
+    Args:
+        visible: The visible half.
+        infrared: The infrared half.
+        memory: Prototypes of the joint clusters.
+        weight: Of both terms.
+        recipe: The method.
+        temperature: τ.
+
+    Returns:
+        Both terms, and the memory's update.
+    """
+    losses = Losses()
+    # Infrared first, as the released code does: inside one backward pass the order matters.
+    for name, queries in (("infrared_joint", infrared), ("visible_joint", visible)):
+        if recipe.memory_update == "in_backward":
+            to_centroid, to_hard = coupled_similarities(memory, queries.features, queries.labels, "hybrid")
+            losses.terms[name] = weight * released_hybrid(to_centroid, to_hard, queries.labels, temperature)
+        else:
+            to_centroid = memory.centroid_similarities(queries.features)
+            losses.terms[name] = weight * contrast(to_centroid, queries.labels, temperature).mean()
+    if recipe.memory_update == "after_step":
+        features = torch.cat([visible.features, infrared.features]).detach()
+        labels = torch.cat([visible.labels, infrared.labels])
+        losses.updates.append(lambda: memory.update(features, labels))
+    return losses
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which images make one batch, and their labels in the clusters it was drawn from.
+
+    Attributes:
+        visible: (B,) indices of visible images.
+        infrared: (B,) indices of infrared images.
+        visible_labels: (2B,) labels of both visible views.
+        infrared_labels: (B,) labels.
+    """
+
+    visible: NDArray[np.int64]
+    infrared: NDArray[np.int64]
+    visible_labels: Tensor
+    infrared_labels: Tensor
+
+
+def collect_losses(
+    visible: Queries,
+    infrared: Queries,
+    memories: Memories,
+    partners: tuple[Tensor, Tensor],
+    weights: TermWeights,
+    *,
+    epoch: int,
+    recipe: Recipe,
+    temperature: float,
+) -> Losses:
+    """All losses of a step but the joint one.
+
+    Args:
+        visible: Visible queries.
+        infrared: Infrared queries.
+        memories: The epoch's memories.
+        partners: Matching, visible to infrared and infrared to visible.
+        weights: What counts.
+        epoch: Counted from 0; its parity chooses the direction of an alternating cross term.
+        recipe: The method.
+        temperature: τ.
+
+    Returns:
+        The named losses and the memories' updates.
+    """
+    losses = Losses()
+    for name, queries, memory in (("infrared", infrared, memories.infrared), ("visible", visible, memories.visible)):
+        own_losses(
+            name,
+            queries,
+            memory.clusters,
+            memory.dynamic,
+            weights,
+            recipe=recipe,
+            temperature=temperature,
+            losses=losses,
+        )
+    both = recipe.cross_direction == "both"
+    if both or epoch % 2 == 0:
+        cross_loss(
+            "visible_cross",
+            visible,
+            partners[0],
+            memories.infrared.clusters,
+            weights.cross,
+            recipe=recipe,
+            temperature=temperature,
+            losses=losses,
+        )
+    if both or epoch % 2 == 1:
+        cross_loss(
+            "infrared_cross",
+            infrared,
+            partners[1],
+            memories.visible.clusters,
+            weights.cross,
+            recipe=recipe,
+            temperature=temperature,
+            losses=losses,
+        )
+    return losses

@@ -1,0 +1,1 @@
+"""Rank a gallery, measure the ranking, by the protocols of the field."""

@@ -1,0 +1,1 @@
+"""Two-stream networks: from image batches to embeddings."""

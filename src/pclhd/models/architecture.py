@@ -1,0 +1,123 @@
+"""Which two-stream network: the numbers that tell one from another, checked and written as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+PerStage = tuple[int, int, int, int]
+
+
+def _check_per_stage(name: str, values: Any, lowest: int) -> None:
+    if not isinstance(values, tuple) or len(values) != 4:
+        raise ValueError(f"{name} must have one number for each of the four stages, not {values!r}")
+    for value in values:
+        _check_count(name, value, lowest)
+
+
+def _check_count(name: str, value: Any, lowest: int) -> None:
+    if type(value) is not int or value < lowest:
+        raise ValueError(f"{name} must hold whole numbers of at least {lowest}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A ResNet with one stem per modality, four shared stages and, where asked for, non-local blocks.
+
+    Attributes:
+        block: Kind of residual block: two 3×3 convolutions, or 1×1, 3×3, 1×1 with four times the planes at its end.
+        depths: Blocks in each stage.
+        widths: Planes of each stage. A basic block puts out as many channels, a bottleneck four times as many.
+        stem_channels: Channels that leave a stem.
+        stem_kernel: Size of the stem's convolution, odd.
+        stem_stride: Its stride, in pixels.
+        stem_pool: Whether a 3×3 max-pool of stride 2 follows.
+        last_stride: Stride of the fourth stage; 1 keeps a finer map than ImageNet classifiers do.
+        non_local: How many blocks at the end of each stage are followed by a non-local block.
+        gem_power: Exponent of the generalised-mean pooling. Fixed, not learned.
+    """
+
+    block: Literal["basic", "bottleneck"]
+    depths: PerStage
+    widths: PerStage
+    stem_channels: int
+    stem_kernel: int = 7
+    stem_stride: int = 2
+    stem_pool: bool = True
+    last_stride: int = 1
+    non_local: PerStage = (0, 0, 0, 0)
+    gem_power: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.block not in ("basic", "bottleneck"):
+            raise ValueError(f"block must be 'basic' or 'bottleneck', not {self.block!r}")
+        for name, lowest in (("depths", 1), ("widths", 1), ("non_local", 0)):
+            _check_per_stage(name, getattr(self, name), lowest)
+        for name in ("stem_channels", "stem_kernel", "stem_stride", "last_stride"):
+            _check_count(name, getattr(self, name), 1)
+        if self.stem_kernel % 2 == 0:
+            raise ValueError(f"stem_kernel must be odd, not {self.stem_kernel}")
+        if type(self.stem_pool) is not bool:
+            raise ValueError(f"stem_pool must be true or false, not {self.stem_pool!r}")
+        if not isinstance(self.gem_power, int | float) or not 0 < self.gem_power < float("inf"):
+            raise ValueError(f"gem_power must be a positive number, not {self.gem_power!r}")
+        if any(attended > depth for attended, depth in zip(self.non_local, self.depths, strict=True)):
+            raise ValueError(f"non_local {self.non_local} asks for more blocks than depths {self.depths} has")
+        if self.non_local[3] > 0:
+            # A non-local block ends without a ReLU, and a negative number has no power mean.
+            raise ValueError(f"non_local must be 0 in the fourth stage, which pooling follows, not {self.non_local[3]}")
+
+    @property
+    def expansion(self) -> int:
+        """Channels that leave a block, per plane."""
+        return 4 if self.block == "bottleneck" else 1
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in an embedding: the channels that leave the fourth stage."""
+        return self.widths[3] * self.expansion
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys: equal architectures give equal text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """Read back what `to_json` wrote.
+
+        Raises:
+            ValueError: Not JSON, a field missing, unknown, or with a value that describes no network.
+        """
+        values = json.loads(text)
+        if not isinstance(values, Mapping):
+            raise ValueError(f"an architecture must be a JSON object, not {text[:40]!r}")
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            raise ValueError(f"an architecture has the fields {sorted(known)}, not {sorted(values)}")
+        arguments: dict[str, Any] = {}
+        for name, value in values.items():
+            arguments[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**arguments)
+
+
+RESNET50_AGW = Architecture(
+    block="bottleneck",
+    depths=(3, 4, 6, 3),
+    widths=(64, 128, 256, 512),
+    stem_channels=64,
+    non_local=(0, 2, 3, 0),
+)
+"""The network of the released code: ResNet-50 with the AGW baseline's non-local blocks and pooling."""
+
+NARROW = Architecture(
+    block="basic",
+    depths=(1, 1, 1, 1),
+    widths=(32, 64, 128, 256),
+    stem_channels=32,
+)
+"""A small network for 96 × 48 images that two processor cores can train in minutes (ours)."""
+
+ARCHITECTURES: dict[str, Architecture] = {"resnet50": RESNET50_AGW, "narrow": NARROW}
+"""The architectures that a configuration can name."""

@@ -1,0 +1,90 @@
+"""From images in memory to embeddings: batches, mirror images, unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pclhd.data.normalise import normalise
+from pclhd.data.records import Modality
+from pclhd.models.two_stream import TwoStreamNetwork
+
+
+def embed_images(
+    network: TwoStreamNetwork,
+    images: NDArray[np.uint8] | Tensor,
+    modality: Modality,
+    *,
+    batch_size: int = 256,
+    flip: bool = True,
+    renormalise: bool = True,
+    device: torch.device | str | None = None,
+    autocast_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Embed images of one modality, each averaged with its mirror image (released code).
+
+    The network is put in evaluation mode meanwhile; afterwards every part has the mode it had before.
+
+    Args:
+        network: The encoder.
+        images: (N, 3, H, W) uint8, red, green, blue.
+        modality: Which stem the images go through.
+        batch_size: Images per forward pass. It changes speed and memory, not the result.
+        flip: Average the unit-length embeddings of the image and of its mirror image.
+        renormalise: Bring that average back to unit length, as for retrieval. The released code leaves it a little
+            shorter for clustering.
+        device: Where to compute; by default where the network is. The network itself is not moved.
+        autocast_dtype: Compute in this precision (``torch.bfloat16``, ``torch.float16``), or None for float32.
+
+    Returns:
+        (N, D) float32 on the CPU, rows in the order of the images.
+
+    Raises:
+        ValueError: The images are no (N, 3, H, W) bytes, or the batch size is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must have the shape (N, 3, height, width), not {tuple(images.shape)}")
+    where = torch.device(device) if device is not None else next(network.parameters()).device
+    precision = nullcontext() if autocast_dtype is None else torch.autocast(where.type, dtype=autocast_dtype)
+    embeddings = torch.empty(len(images), network.embedding_size)
+    with torch.inference_mode(), evaluating(network), precision:
+        for start in range(0, len(images), batch_size):
+            # A copy: slices of memory-mapped and read-only arrays are welcome.
+            batch = normalise(_copy(images[start : start + batch_size]).to(where, non_blocking=True))
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            unit = _unit_embedding(network, batch, modality)
+            if flip:
+                unit = (unit + _unit_embedding(network, batch.flip(3), modality)) / 2
+            if renormalise:
+                unit = functional.normalize(unit)
+            embeddings[start : start + batch_size] = unit.cpu()
+    return embeddings
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; after it, exceptions included, each submodule has its own mode back."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _unit_embedding(network: TwoStreamNetwork, images: Tensor, modality: Modality) -> Tensor:
+    output = network(images, None) if modality is Modality.VISIBLE else network(None, images)
+    return functional.normalize(output.embedding.float())
+
+
+def _copy(images: NDArray[np.uint8] | Tensor) -> Tensor:
+    return images.clone() if isinstance(images, Tensor) else torch.tensor(images)

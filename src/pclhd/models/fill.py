@@ -1,0 +1,69 @@
+"""Copying tensors from a state with other names into a network: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pclhd.errors import UserError
+from pclhd.models.two_stream import TwoStreamNetwork
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one entry of the network's state comes from.
+
+    Attributes:
+        key: Its name in the foreign state.
+        optional: Whether the network keeps its own value where the foreign state has none.
+    """
+
+    key: str
+    optional: bool = False
+
+
+@torch.no_grad()
+def fill_network(
+    network: TwoStreamNetwork, sources: Mapping[str, Source], state: Mapping[str, Tensor], *, origin: str
+) -> None:
+    """Copy tensors of a foreign state into a network, once every one of them is known to fit.
+
+    Args:
+        network: The network to fill.
+        sources: By name in the network's state. Entries that are not named keep their values.
+        state: The foreign tensors.
+        origin: How messages call the foreign state, usually its file.
+
+    Raises:
+        UserError: An entry is missing, or has another shape or another kind of number.
+    """
+    copies: list[tuple[Tensor, Tensor]] = []
+    own = network.state_dict()
+    for name, source in sources.items():
+        target = own[name]
+        if source.key not in state:
+            if source.optional:
+                continue
+            raise UserError(
+                f"{origin}: the entry {source.key!r} is missing; expected a tensor of shape {_shape(target)} for "
+                f"{name!r}; choose weights of the same architecture"
+            )
+        tensor = state[source.key]
+        if not isinstance(tensor, Tensor) or tensor.shape != target.shape:
+            found = f"shape {_shape(tensor)}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
+            raise UserError(
+                f"{origin}: the entry {source.key!r} has {found}; expected shape {_shape(target)} for {name!r}; choose "
+                "weights of the same architecture"
+            )
+        if tensor.is_floating_point() != target.is_floating_point():
+            raise UserError(f"{origin}: the entry {source.key!r} holds {tensor.dtype}; expected {target.dtype}")
+        copies.append((target, tensor))
+    for target, tensor in copies:
+        target.copy_(tensor)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(str(size) for size in tensor.shape) or "a single number"

@@ -1,0 +1,175 @@
+"""Model files, and the weights a network starts from.
+
+A model file is a safetensors file that carries its architecture, so the file alone gives the network back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from pclhd.errors import UserError
+from pclhd.files import replacing
+from pclhd.models.fill import Source, fill_network
+from pclhd.models.imagenet import load_imagenet
+from pclhd.models.two_stream import Architecture, TwoStreamNetwork
+
+# One entry holds everything: safetensors writes several in an order that changes from run to run.
+_HEADER = "pclhd"
+_FORMAT = 1
+
+
+def save_model(path: Path, network: TwoStreamNetwork, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model file. Equal weights and metadata give equal bytes; a failure leaves the old file as it was.
+
+    Args:
+        path: The file, by convention ``….safetensors``.
+        network: The network, on any device. It is not changed.
+        metadata: Whatever else a reader should know, such as the preset and the version that trained it.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    header = {
+        "architecture": asdict(network.architecture),
+        "format": _FORMAT,
+        "metadata": dict(metadata or {}),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(network.state_dict().items())}
+    content = safetensors_bytes(tensors, {_HEADER: json.dumps(header, sort_keys=True)})
+    with replacing(path) as file:
+        file.write(content)
+
+
+def load_model(path: Path) -> TwoStreamNetwork:
+    """Rebuild a network from its model file, on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: There is no such file, or it is damaged, foreign or incomplete.
+    """
+    model = _read_model(path)
+    network = TwoStreamNetwork(model.architecture)
+    _fill(network, model)
+    return network.eval()
+
+
+def model_metadata(path: Path) -> dict[str, str]:
+    """The metadata that `save_model` was given.
+
+    Raises:
+        UserError: As `load_model`.
+    """
+    return _read_header(path)[1]
+
+
+def starter_path() -> Path:
+    """Where the package keeps its starter weights: a narrow network trained on synthetic people (ours)."""
+    return Path(__file__).parent.parent / "weights" / "starter.safetensors"
+
+
+def initialise(network: TwoStreamNetwork, weights: str) -> None:
+    """Fill a network with the weights that a configuration names.
+
+    Args:
+        network: The network to fill.
+        weights: ``none`` (keep the random start), ``starter`` (those that come with the package), ``imagenet:PATH``
+            (torchvision's names), or the path of a model file of ours or of an ImageNet file.
+
+    Raises:
+        UserError: The file is missing, damaged, or of another architecture. The network is unchanged then.
+    """
+    if weights == "none":
+        return
+    if weights == "starter":
+        if not starter_path().is_file():
+            raise UserError(f"{starter_path()}: the starter weights are missing; reinstall pclhd or use weights=none")
+        _fill(network, _read_model(starter_path()))
+        return
+    if weights == "imagenet":
+        raise UserError(
+            "model.weights=imagenet names no file; say model.weights=imagenet:FILE with torchvision's ResNet-50 "
+            "weights, which `pclhd fetch-imagenet FOLDER` downloads"
+        )
+    if weights.startswith("imagenet:"):
+        load_imagenet(network, Path(weights.removeprefix("imagenet:")).expanduser())
+        return
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"weights={weights}: no such file; expected none, starter, imagenet:PATH or the path of a model file"
+        )
+    if path.suffix == ".safetensors" and _has_header(path):
+        _fill(network, _read_model(path))
+    else:
+        load_imagenet(network, path)
+
+
+@dataclass(frozen=True)
+class _Model:
+    path: Path
+    architecture: Architecture
+    tensors: dict[str, Tensor]
+
+
+def _read_model(path: Path) -> _Model:
+    architecture, _ = _read_header(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    return _Model(path, architecture, tensors)
+
+
+def _read_header(path: Path) -> tuple[Architecture, dict[str, str]]:
+    text = _header_text(path)
+    if text is None:
+        raise UserError(
+            f"{path}: a safetensors file, but no model of pclhd; expected one that pclhd wrote; for ImageNet weights "
+            "say imagenet:PATH"
+        )
+    try:
+        header = json.loads(text)
+        if header["format"] != _FORMAT:
+            raise UserError(
+                f"{path}: a model file of format {header['format']}; expected {_FORMAT}; use the pclhd that wrote it"
+            )
+        architecture = Architecture.from_json(json.dumps(header["architecture"]))
+        return architecture, {str(name): str(value) for name, value in header["metadata"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: the header is damaged ({error}); fetch or train the model again") from error
+
+
+def _has_header(path: Path) -> bool:
+    return _header_text(path) is not None
+
+
+def _header_text(path: Path) -> str | None:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a model file (.safetensors)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(_HEADER)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable safetensors file ({error}); expected a model file; fetch or train the model again"
+        ) from error
+
+
+def _fill(network: TwoStreamNetwork, model: _Model) -> None:
+    ours, theirs = asdict(network.architecture), asdict(model.architecture)
+    for field, value in ours.items():
+        if theirs[field] != value:
+            raise UserError(
+                f"{model.path}: holds a network with {field} = {theirs[field]}; expected {field} = {value}; choose "
+                "weights of the same architecture, or the architecture of these weights"
+            )
+    unknown = sorted(model.tensors.keys() - network.state_dict().keys())
+    if unknown:
+        raise UserError(
+            f"{model.path}: the entry {unknown[0]!r} belongs to no part of its architecture; fetch it again"
+        )
+    fill_network(network, {name: Source(name) for name in network.state_dict()}, model.tensors, origin=str(model.path))

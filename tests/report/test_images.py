@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pclhd.report import images
+from pclhd.report.images import data_uri, thumbnail
+
+
+def _decoded(uri: str) -> Image.Image:
+    head, _, body = uri.partition(",")
+    assert head == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(body)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "CMYK"])
+def test_images_of_every_mode_are_shrunk_to_fit(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    Image.new(mode, (400, 300)).save(path)
+    uri = data_uri(path, width=40, height=40)
+    assert uri is not None
+    assert _decoded(uri).size == (40, 30)
+
+
+def test_small_images_are_not_blown_up(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 8), "red").save(tmp_path / "image.png")
+    uri = data_uri(tmp_path / "image.png", width=40, height=40)
+    assert uri is not None
+    assert _decoded(uri).size == (4, 8)
+
+
+def test_what_is_no_image_gives_none(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    good = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(good, format="JPEG")
+    (tmp_path / "cut.jpg").write_bytes(good.getvalue()[:400])
+    for name in ("text.jpg", "cut.jpg", "missing.jpg", ".", "n" * 300):
+        assert data_uri(tmp_path / name, width=40, height=40) is None
+
+
+def test_huge_images_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "image.png")
+    monkeypatch.setattr(images, "_MOST_PIXELS", 9_999)
+    assert data_uri(tmp_path / "image.png", width=40, height=40) is None
+
+
+@pytest.mark.parametrize("name", ["gone.png", "nul\0byte", '"><script>x</script>'])
+def test_a_missing_image_leaves_a_box_with_its_name(tmp_path: Path, name: str) -> None:
+    for root in (None, tmp_path):
+        html = thumbnail(root, name, "Rank 1 <wrong>")
+        assert html.startswith('<span class="missing" role="img"')
+        assert "<script>" not in html
+        assert "Rank 1 &lt;wrong&gt;" in html
+
+
+def test_an_image_has_its_description(tmp_path: Path) -> None:
+    Image.new("L", (4, 8)).save(tmp_path / "a.png")
+    html = thumbnail(tmp_path, "a.png", 'a "quoted" one')
+    assert 'alt="a &quot;quoted&quot; one"' in html

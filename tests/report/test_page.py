@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pclhd.errors import UserError
+from pclhd.report.page import write_report
+from tests.report.fixtures import SEARCHES, make_metrics, make_results, write_data, write_run
+
+_VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class _Outline(HTMLParser):
+    """Checks that tags close in order, and collects what the tests ask for."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for key, value in attrs if key == "id" and value is not None]
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in _VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("complete")
+    return write_report(write_run(folder / "run"), data_root=write_data(folder / "data")).read_text(encoding="utf-8")
+
+
+def _absent_parts(run: Path) -> list[str]:
+    page = write_report(run).read_text(encoding="utf-8")
+    _Outline(page)
+    return re.findall(r'<p class="absent">(.*?)</p>', page, flags=re.DOTALL)
+
+
+def test_page_stands_alone(page: str) -> None:
+    outline = _Outline(page)
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "@import" not in page
+    for tag, attributes in outline.tags:
+        assert tag not in {"script", "link", "iframe", "object", "base"}
+        for key in ("src", "href", "xlink:href", "srcset", "data"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("#", "data:image/jpeg;base64,"))
+        assert not any(key.startswith("on") for key in attributes)
+    for target in re.findall(r"url\((.*?)\)", page):
+        assert target.startswith("#")
+    assert "</html>" in page
+
+
+def test_page_is_sound(page: str) -> None:
+    outline = _Outline(page)
+    assert len(outline.ids) == len(set(outline.ids))
+    links = [
+        str(attributes["href"])[1:] for _, attributes in outline.tags if (attributes.get("href") or "").startswith("#")
+    ]
+    assert set(links) <= set(outline.ids)
+    assert set(re.findall(r"url\(#(.*?)\)", page)) <= set(outline.ids)
+    assert all(attributes.get("alt") for attributes in outline.all("img"))
+    assert all(attributes.get("scope") for attributes in outline.all("th"))
+    assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in outline.all("svg"))
+    assert len(outline.all("h1")) == 1
+    assert outline.all("html")[0]["lang"] == "en"
+
+
+def test_numbers_appear(page: str) -> None:
+    text = _Outline(page).text
+    for shown in (
+        "47.0 ± 1.2",
+        "+21.0",
+        "7,200 training images",
+        "4,104",
+        "2.99.0",
+        "3,803 queries",
+        "0.93 / 0.50",
+        "1 min 25 s",
+        "5f" * 32,
+    ):
+        assert shown in text
+    for name in ("visible centroid", "infrared dynamic", "images per second", "right partners", "ARI", "NMI"):
+        assert name in text
+    assert "No identity label" in text
+    assert "last epoch" in text
+    assert "Responsible use" in text
+
+
+def test_ranked_strips_tell_right_and_wrong_by_sign_and_words(page: str) -> None:
+    outline = _Outline(page)
+    alts = [str(attributes["alt"]) for attributes in outline.all("img")]
+    examples = make_results()["ranked_examples"]["weights"]
+    right = sum(image["correct"] for lists in examples.values() for example in lists for image in example["gallery"])
+    assert (
+        sum(", right:" in alt for alt in alts) == right == page.count("✓</b>") == page.count('<li class="shot right">')
+    )
+    assert sum(", wrong:" in alt for alt in alts) == 60 - right == page.count("✗</b>")
+    assert sum(alt.startswith("Query ") for alt in alts) == 3
+    assert sum(alt.startswith("Contact sheet") for alt in alts) == 1
+    assert "first right answer at rank 27" in page
+    assert 'class="absent"' not in page
+
+
+def test_settings_are_shown_as_they_are(page: str) -> None:
+    assert "# a &lt; b &amp; c" in page
+    assert "recipe <code>pclhd</code>" in page
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    metrics = make_metrics(1, 1)
+    pages = [
+        write_report(write_run(tmp_path / name / "run", metrics=metrics), data_root=data).read_bytes()
+        for name in ("a", "b")
+    ]
+    assert pages[0] == pages[1]
+    assert write_report(tmp_path / "a/run", data_root=data).read_bytes() == pages[0]
+    assert sorted(path.name for path in (tmp_path / "a/run/report").iterdir()) == ["index.html"]
+
+
+def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+    evil = "\"'><script>alert(1)</script>${x}$version"
+    results = make_results(searches=(evil,))
+    results["dataset"] = {"name": evil, "checksum": evil}
+    for row in results["rows"]:
+        row["weights"] = evil if row["weights"] == "stage1" else row["weights"]
+    for example in results["ranked_examples"]["weights"]["start"]:
+        example["query"].update(path=evil, identity=evil, camera=evil, modality=evil)
+        example["gallery"][0].update(path=evil, identity=evil, camera=evil)
+    results["ranked_examples"]["weights"][evil] = results["ranked_examples"]["weights"]["start"]
+    metrics: list[dict[str, Any]] = make_metrics(1, 1)
+    metrics[-1]["loss"][evil] = 1.0
+    run = write_run(tmp_path / "run", results=results, metrics=metrics)
+    quoted = json.dumps(evil)
+    (run / "config.yaml").write_text(
+        f"seed: {quoted}\nrecipe: {quoted}\nmodel: {{architecture: {quoted}, weights: {quoted}}}\n", encoding="utf-8"
+    )
+    page = write_report(run).read_text(encoding="utf-8")
+    outline = _Outline(page)
+    assert "<script" not in page
+    assert evil in outline.text
+    assert not any(attribute.startswith("on") for _, attributes in outline.tags for attribute in attributes)
+
+
+def test_an_empty_run_says_which_commands_fill_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    absent = _absent_parts(tmp_path / "run")
+    assert sum("<code>pclhd evaluate RUN</code>" in part for part in absent) == 2
+    assert sum("<code>pclhd train PRESET --out RUN</code>" in part for part in absent) == 3
+
+
+def test_without_results_training_is_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "results.json").unlink()
+    absent = _absent_parts(run)
+    assert len(absent) == 2
+    assert all("pclhd evaluate RUN" in part for part in absent)
+    assert 'id="loss-' in (run / "report/index.html").read_text(encoding="utf-8")
+
+
+def test_without_metrics_results_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", metrics=[])
+    absent = _absent_parts(run)
+    assert [part.split(";")[0] for part in absent] == [
+        "The images were not found",
+        "No epochs were logged",
+        "No clusters were logged",
+    ]
+
+
+def test_images_come_from_the_settings_unless_named(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    run = write_run(tmp_path / "run", metrics=[])
+    (run / "config.yaml").write_text(f"data: {{root: {json.dumps(str(data))}}}\n", encoding="utf-8")
+    assert not any("images were not found" in part for part in _absent_parts(run))
+    (data / "list.csv").write_text("path\n", encoding="utf-8")
+    page = write_report(run, data_root=data / "list.csv").read_text(encoding="utf-8")
+    assert "Contact sheet" in page
+    other = write_report(run, data_root=tmp_path / "elsewhere").read_text(encoding="utf-8")
+    assert "<img" not in other
+    assert other.count('class="missing"') == 3 + 60
+    assert "cam3/11/ir.jpg" in other
+
+
+def test_one_epoch_without_labels_and_with_a_broken_loss(tmp_path: Path) -> None:
+    metrics = make_metrics(1, 0)
+    del metrics[-1]["labels"], metrics[-1]["matched"], metrics[-1]["infrared"]
+    metrics[-1]["loss"]["broken"] = float("nan")
+    run = write_run(tmp_path / "run", metrics=metrics, results=make_results(searches=SEARCHES, trials=1))
+    absent = _absent_parts(run)
+    assert any("Some losses are not numbers" in part for part in absent)
+    page = (run / "report/index.html").read_text(encoding="utf-8")
+    assert 'id="ari-' not in page
+    assert "<dd>47.0\u00a0%" in page
+
+
+def test_an_oracle_is_called_one(tmp_path: Path) -> None:
+    results = make_results(searches=("a",))
+    results["rows"].append({**results["rows"][-1], "weights": "oracle"})
+    page = write_report(write_run(tmp_path / "run", results=results)).read_text(encoding="utf-8")
+    assert "oracle (test labels)" in page
+    assert "chose its epoch with test labels" in page
+
+
+def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a run folder"):
+        write_report(tmp_path / "nothing")
+    run = write_run(tmp_path / "run")
+    (run / "metrics.jsonl").write_text("{}\n{\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
+        write_report(run)
+    assert not (run / "report").exists()
+    (run / "metrics.jsonl").unlink()
+    (run / "report").write_text("in the way", encoding="utf-8")
+    with pytest.raises(UserError, match="report: cannot be created"):
+        write_report(run)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pclhd.errors import UserError
+from pclhd.report.reading import find_setting, read_epochs, read_facts, read_results, read_settings
+from tests.report.fixtures import make_metrics, make_results
+
+
+def _save(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_missing_files_are_nothing(tmp_path: Path) -> None:
+    assert read_results(tmp_path / "results.json") is None
+    assert read_epochs(tmp_path / "metrics.jsonl") == []
+    assert read_settings(tmp_path / "config.yaml") is None
+
+
+def test_results_come_back(tmp_path: Path) -> None:
+    results = read_results(_save(tmp_path / "results.json", json.dumps(make_results())))
+    assert results is not None
+    assert results.rows[0].rank1.mean == 0.26
+    assert results.ranked_examples.weights["start"][0].gallery[0].camera == 1
+
+
+def _drop_map(results: dict[str, Any]) -> None:
+    del results["rows"][1]["mAP"]
+
+
+def _text_number(results: dict[str, Any]) -> None:
+    results["rows"][0]["rank1"]["mean"] = "0.3"
+
+
+def _percent(results: dict[str, Any]) -> None:
+    results["rows"][2]["mINP"]["mean"] = 35.0
+
+
+def _not_a_number(results: dict[str, Any]) -> None:
+    results["rows"][2]["cmc"][3] = float("nan")
+
+
+def _schema(results: dict[str, Any]) -> None:
+    results["schema"] = 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_drop_map, "`rows[1].mAP` is missing"),
+        (_text_number, "`rows[0].rank1.mean` is '0.3'"),
+        (_percent, "`rows[2].mINP.mean` is 35.0, but it should be a share between 0 and 1"),
+        (_not_a_number, "`rows[2].cmc[3]` is nan"),
+        (_schema, "schema is 2, but this version of pclhd reads 1"),
+    ],
+)
+def test_wrong_values_are_named(tmp_path: Path, spoil: Callable[[dict[str, Any]], None], told: str) -> None:
+    results = make_results()
+    spoil(results)
+    path = _save(tmp_path / "results.json", json.dumps(results))
+    with pytest.raises(UserError) as error:
+        read_results(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert told in str(error.value)
+    assert "pclhd evaluate" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{\n"schema": 1,\n oops', "line 3, column 2: not valid JSON"),
+        ("", "line 1, column 1"),
+        ("[]", "expected a JSON object, found list"),
+        ("[" * 100_000, "not valid JSON (nested too deeply)"),
+    ],
+)
+def test_broken_json_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    path = _save(tmp_path / "results.json", text)
+    with pytest.raises(UserError) as error:
+        read_results(path)
+    assert told in str(error.value)
+
+
+def test_other_bytes_and_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_results(tmp_path / "results.json")
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        read_epochs(tmp_path / "metrics.jsonl")
+
+
+def test_epochs_are_told_from_steps_and_the_later_line_counts(tmp_path: Path) -> None:
+    lines = make_metrics(2, 1)
+    again = {**lines[1], "images_per_second": 1.0}
+    text = "\n\n".join(json.dumps(line) for line in [*lines, again])
+    epochs = read_epochs(_save(tmp_path / "metrics.jsonl", text))
+    assert [(epoch.stage, epoch.epoch) for epoch in epochs] == [(1, 1), (1, 2), (2, 3)]
+    assert [epoch.images_per_second for epoch in epochs] == [1.0, 1220.0, 1200.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"kind": "epo', "line 3, column 10: not valid JSON"),
+        ("7", "line 3: expected a JSON object, found int"),
+        ('{"kind": "epoch", "stage": 1}', "line 3: `epoch` is missing"),
+        ('{"kind": "epoch", "stage": 1, "epoch": 1, "visible": {"clusters": 3, "noise": 4}}', "`visible.noise` is 4"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, told: str) -> None:
+    good = json.dumps(make_metrics(1, 0)[1])
+    path = _save(tmp_path / "metrics.jsonl", f"{good}\n{good}\n{line}\n")
+    with pytest.raises(UserError) as error:
+        read_epochs(path)
+    assert str(error.value).startswith(f"{path}, ")
+    assert told in str(error.value)
+
+
+def test_losses_may_be_no_numbers(tmp_path: Path) -> None:
+    line = '{"kind": "epoch", "stage": 1, "epoch": 1, "loss": {"a": NaN, "b": null, "c": Infinity}}'
+    (epoch,) = read_epochs(_save(tmp_path / "metrics.jsonl", line))
+    assert epoch.loss["b"] is None
+    assert epoch.loss["c"] == float("inf")
+
+
+def test_a_last_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    line = json.dumps(make_metrics(1, 0)[1])
+    assert len(read_epochs(_save(tmp_path / "metrics.jsonl", f'{line}\n{{"kind": "epo'))) == 1
+    with pytest.raises(UserError, match="line 2"):
+        read_epochs(_save(tmp_path / "metrics.jsonl", f'{line}\n{{"kind": "epo\n'))
+
+
+def test_provenance_is_flattened(tmp_path: Path) -> None:
+    path = tmp_path / "provenance.json"
+    assert read_facts(path) == {}
+    _save(path, '{"pclhd": "1", "commit": null, "libraries": {"torch": "2", "deep": {"cores": 2}}}')
+    assert read_facts(path) == {"pclhd": "1", "libraries.torch": "2", "libraries.deep.cores": "2"}
+    with pytest.raises(UserError, match="expected a JSON object"):
+        read_facts(_save(path, "[]"))
+
+
+def test_settings(tmp_path: Path) -> None:
+    saved = read_settings(_save(tmp_path / "config.yaml", "seed: 3\ndata: {root: here}\n"))
+    assert saved is not None
+    assert find_setting(saved[1], "data.root") == "here"
+    assert find_setting(saved[1], "seed") == 3
+    assert find_setting(saved[1], "seed.deeper") is None
+    assert find_setting(saved[1], "data.nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("a: [1\nb: 2\n", "line 2: not valid YAML"), ("- 1\n", "found list"), ("", "found NoneType")]
+)
+def test_broken_settings_are_named(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UserError) as error:
+        read_settings(_save(tmp_path / "config.yaml", text))
+    assert told in str(error.value)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from pclhd.report.reading import Spread
+from pclhd.report.tables import (
+    Column,
+    Table,
+    order_weights,
+    percent,
+    percent_gain,
+    percent_spread,
+    results_table,
+    results_text,
+)
+from tests.report.fixtures import make_results
+
+TEXT = """\
+synthetic-small, percent
+
+Search           Weights      Rank-1     Rank-10         mAP        mINP  Rank-1 gain  mAP gain
+---------------  -------  ----------  ----------  ----------  ----------  -----------  --------
+all/single-shot  start    26.0 ± 1.2  56.0 ± 1.2  23.0 ± 1.2  14.0 ± 1.2
+                 stage I  34.0 ± 1.2  64.0 ± 1.2  31.0 ± 1.2  22.0 ± 1.2         +8.0      +8.0
+                 final    47.0 ± 1.2  77.0 ± 1.2  44.0 ± 1.2  35.0 ± 1.2        +21.0     +21.0
+
+all/single-shot: 3,803 queries, 301 gallery images, 10 trials
+"""
+
+
+def test_results_text_layout() -> None:
+    assert results_text(make_results(searches=("all/single-shot",))) == TEXT
+
+
+def test_results_text_without_rows() -> None:
+    results = make_results(searches=())
+    assert results_text(results) == "synthetic-small: no search was evaluated\n"
+
+
+def test_rows_come_in_training_order_whatever_the_file_says() -> None:
+    results = make_results(searches=("a", "b"))
+    results["rows"].reverse()
+    table = results_table(results)
+    assert [(row[0], row[1]) for row in table.rows] == [
+        (search, weights) for search in ("b", "a") for weights in ("start", "stage I", "final")
+    ]
+
+
+def test_a_single_trial_shows_no_deviation() -> None:
+    table = results_table(make_results(searches=("a",), trials=1))
+    assert table.rows[0][2:6] == ("26.0", "56.0", "23.0", "14.0")
+
+
+def test_without_start_there_is_no_gain_to_tell() -> None:
+    results = make_results(searches=("a",))
+    results["rows"] = [row for row in results["rows"] if row["weights"] != "start"]
+    assert [row[6:] for row in results_table(results).rows] == [("–", "–"), ("–", "–")]
+
+
+def test_a_loss_is_shown_as_a_loss() -> None:
+    results = make_results(searches=("a",))
+    results["rows"][2]["rank1"]["mean"] = 0.2
+    assert results_table(results).rows[2][6] == "−6.0"
+
+
+def test_malformed_results_are_refused() -> None:
+    results = make_results()
+    del results["rows"][1]["mAP"]
+    with pytest.raises(ValidationError, match=r"rows\.1\.mAP"):
+        results_table(results)
+
+
+def test_percent() -> None:
+    assert percent(0.316) == "31.6"
+    assert percent(1.0) == "100.0"
+    assert percent(None) == "–"
+    assert percent_spread(Spread(mean=0.5, std=None), 10) == "50.0"
+    assert percent_spread(Spread(mean=0.5, std=0.0), 2) == "50.0 ± 0.0"
+    assert percent_gain(0.5, 0.5) == "0.0"
+    assert percent_gain(0.49999, 0.5) == "0.0"
+    assert percent_gain(0.6, 0.5) == "+10.0"
+    assert percent_gain(0.6, None) == "–"
+
+
+def test_order_of_weights() -> None:
+    assert order_weights(["mine", "final", "start", "final"]) == ["start", "final", "mine"]
+
+
+def test_markdown_keeps_its_columns_whatever_the_names() -> None:
+    table = Table("c", (Column("a|b"), Column("n", "right")), (("x | y\nz <b>", "1"),))
+    lines = table.to_markdown().splitlines()
+    assert lines == ["| a\\|b | n |", "|---|---:|", "| x \\| y z &lt;b> | 1 |"]
+
+
+def test_html_has_scoped_headers_and_escapes() -> None:
+    rows = (("g", "<i>", "1"), ("g", "b", "2"), ("h", "c", "3"))
+    html = Table("cap & tion", (Column("G"), Column("N"), Column("V", "right")), rows, headers=2).to_html()
+    assert "<caption>cap &amp; tion</caption>" in html
+    assert html.count('scope="col"') == 3
+    assert '<th scope="rowgroup" rowspan="2">g</th><th scope="row">&lt;i&gt;</th>' in html
+    assert '<th scope="rowgroup" rowspan="1">h</th>' in html
+    assert html.count("<tbody>") == html.count("</tbody>") == 2
+
+
+def test_a_row_must_fit_the_columns() -> None:
+    with pytest.raises(ValueError, match="2 cells for 1 columns"):
+        Table("c", (Column("a"),), (("1", "2"),))
+
+
+def test_a_table_without_rows() -> None:
+    assert Table("c", (Column("a"),), ()).to_text() == "a\n-\n"

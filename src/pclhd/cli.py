@@ -82,8 +82,6 @@ def train(
     Presets: synthetic, tiny, sysu, regdb, llcm, own. Example: pclhd train synthetic --data build/small recipe=paper
     """
     from pclhd.config import load_preset, load_settings
-    from pclhd.console import ConsoleObserver
-    from pclhd.engine.trainer import train as run_training
 
     words = arguments or []
     if resume is not None:
@@ -96,21 +94,25 @@ def train(
         settings = load_preset(words[0], words[1:], root=data)
         run = out or Path("runs") / f"{settings.preset}-{settings.recipe}-{settings.seed}"
     dataset = _open(settings, data)
+    # The slow imports come last, so that a mistake in the settings or in the data is answered at once.
+    from pclhd.console import ConsoleObserver
+    from pclhd.engine.trainer import train as run_training
+
     measure = None
     if dataset.train_identities is not None:
         from pclhd.evaluation.clusters import ClusterMeter
 
         measure = ClusterMeter(dataset).measure
-    console.print(f"training {settings.recipe} on {dataset.name} into {run}", highlight=False, markup=False)
+    _say(f"training {settings.recipe} on {dataset.name} into {run}")
     try:
         with ConsoleObserver(console, measure) as observer:
             run_training(_with_root(settings, dataset), dataset.train, run, observer, resume=resume is not None)
     except KeyboardInterrupt:
-        errors.print(
-            f"interrupted; go on with: pclhd train --resume {run}", highlight=False, markup=False, soft_wrap=True
-        )
+        begun = (run / "checkpoints").is_dir()
+        message = f"interrupted; go on with: pclhd train --resume {run}" if begun else "interrupted before the start"
+        errors.print(message, highlight=False, markup=False, soft_wrap=True)
         sys.exit(130)
-    console.print(f"done: {run}; next: pclhd evaluate {run}", highlight=False, markup=False)
+    _say(f"done: {run}; next: pclhd evaluate {run}")
 
 
 @app.command()
@@ -168,7 +170,7 @@ def synth(
     scale: Annotated[Literal["tiny", "small", "sysu"], typer.Option(help="How much.")] = "small",
     layout: Annotated[Literal["sysu", "regdb", "llcm"], typer.Option(help="Laid out like which data set.")] = "sysu",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    gap: Annotated[float, typer.Option(help="How far infrared brightness is independent of colour, 0..1.")] = 0.5,
+    gap: Annotated[float, typer.Option(help="How far infrared brightness leaves luminance, 0..1.")] = 0.55,
     one_modality: Annotated[
         float, typer.Option(help="Share of the training people who are seen in one modality only.")
     ] = 0.0,
@@ -199,7 +201,7 @@ def starter(
     out: Annotated[Path, typer.Argument(help="Model file to write.")],
     people: Annotated[int, typer.Option(help="Synthetic people to draw.")] = 500,
     images: Annotated[int, typer.Option(help="Images of each.")] = 16,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1200,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the people and the training.")] = 1,
 ) -> None:
     """Remake the shipped starter weights: trained with labels on other synthetic people, visible images only."""
@@ -228,17 +230,23 @@ def upper_bound(
 ) -> None:
     """Train the same network with labels: what the unsupervised methods are measured against."""
     from pclhd.config import load_preset
-    from pclhd.supervised import train_upper_bound
 
     settings = load_preset(arguments[0], arguments[1:], root=data)
     dataset = _open(settings, data)
+    from pclhd.supervised import train_upper_bound
+
     train_upper_bound(_with_root(settings, dataset), dataset, out, on_step=_print_step)
     typer.echo(f"done: {out}; next: pclhd evaluate {out}")
 
 
+def _say(line: str) -> None:
+    """Print one line as it is: no colours for numbers, and no wrapping, which would break paths in a log."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _print_step(step: int, steps: int, loss: float) -> None:
     if step % 50 == 0 or step + 1 == steps:
-        console.print(f"step {step + 1}/{steps}  loss {loss:.3f}", highlight=False)
+        _say(f"step {step + 1}/{steps}  loss {loss:.3f}")
 
 
 def _open(settings: Settings, data: Path | None) -> Dataset:

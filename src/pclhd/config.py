@@ -211,7 +211,7 @@ def load_preset(name: str, overrides: list[str], *, root: Path | None = None) ->
     for item in overrides:
         _override(tree, item)
     if root is not None:
-        tree.setdefault("data", {})["root"] = str(root)
+        _section(tree, "data", "data.root")["root"] = str(root)
     return _check(tree, source=f"preset {name}")
 
 
@@ -229,7 +229,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected a YAML file with settings") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
         raise UserError(f"{path}: is not valid YAML ({error})") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
@@ -243,32 +243,51 @@ def _override(tree: dict[str, Any], item: str) -> None:
     *sections, name = key.split(".")
     node = tree
     for section in sections:
-        node = node.setdefault(section, {})
-        if not isinstance(node, dict):
-            raise UserError(f"'{key}': '{section}' is a single value and has no settings inside it")
+        node = _section(node, section, key)
     try:
         node[name] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is YAML's word for a date that does not exist
         raise UserError(f"'{item}': the value is not valid YAML; quote it if it holds : or #") from error
+
+
+def _section(node: dict[str, Any], name: str, key: str) -> dict[str, Any]:
+    if node.get(name) is None:
+        node[name] = {}
+    section = node[name]
+    if not isinstance(section, dict):
+        raise UserError(f"'{key}': '{name}' is a single value and has no settings inside it")
+    return section
 
 
 def _check(tree: dict[str, Any], *, source: str) -> Settings:
     _refuse_unknown(tree, Settings, prefix="")
-    recipe = tree.get("recipe", "pclhd")
+    recipe = str(tree.get("recipe", "pclhd"))
     if recipe not in RECIPES:
-        raise UserError(f"recipe '{recipe}' is unknown{_nearest(str(recipe), list(RECIPES))}")
+        raise UserError(f"recipe '{recipe}' is unknown{_nearest(recipe, list(RECIPES))}")
     method = {**RECIPES[recipe].model_dump(), **(tree.get("method") or {})}
     try:
-        return Settings.model_validate({**tree, "recipe": recipe, "method": method})
+        settings = Settings.model_validate({**tree, "recipe": recipe, "method": method})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{source}: setting '{key}' = {first['input']!r}: {first['msg']}") from error
+    _refuse_stage_without_loss(settings.method)
+    return settings
+
+
+def _refuse_stage_without_loss(method: Recipe) -> None:
+    only_dynamic = method.stage2 == "dynamic" or (method.stage2 == "hard+dynamic" and method.hard_share == 0)
+    if only_dynamic and not method.dynamic_gradient:
+        raise UserError(
+            f"method.dynamic_gradient=false with method.stage2={method.stage2} and method.hard_share="
+            f"{method.hard_share:g} leaves stage II nothing of its own to train with; change one of them"
+        )
 
 
 def _refuse_unknown(tree: dict[str, Any], model: type[BaseModel], *, prefix: str) -> None:
     for key, value in tree.items():
         if key not in model.model_fields:
+            key = str(key)
             # A leaf is often named without its section, so names are compared whole and by their last part.
             known = _all_keys(Settings) if not prefix else [prefix + name for name in model.model_fields]
             raise UserError(f"unknown setting '{prefix}{key}'{_nearest(prefix + key, known)}")

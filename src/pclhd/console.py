@@ -32,6 +32,8 @@ class ConsoleObserver:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            # In a log file a bar that cannot be redrawn would only leave blank lines.
+            disable=not console.is_terminal,
         )
         self._epochs = 0
 
@@ -47,9 +49,7 @@ class ConsoleObserver:
     def loaded(self, images: TrainingImages, epochs: int) -> None:
         """Say how much there is to learn from."""
         self._epochs = epochs
-        self._console.print(
-            f"{len(images.visible):,} visible and {len(images.infrared):,} infrared images, {epochs} epochs"
-        )
+        self._print(f"{len(images.visible):,} visible and {len(images.infrared):,} infrared images, {epochs} epochs")
 
     def epoch_started(self, moment: Moment, steps: int) -> None:
         """A new bar."""
@@ -78,5 +78,9 @@ class ConsoleObserver:
                 f"right matches {measured['match_precision']:.0%}"
             )
         parts.append(f"{record['seconds']:.1f} s")
-        self._console.print("  ".join(parts), highlight=False)
+        self._print("  ".join(parts))
         return measured
+
+    def _print(self, line: str) -> None:
+        # Not wrapped: where there is no terminal to measure, a line is a line.
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

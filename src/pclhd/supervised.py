@@ -170,7 +170,6 @@ def train_upper_bound(
     """
     if dataset.train_identities is None:
         raise UserError(f"{dataset.root}: the training images have no identities, so there is nothing to train with")
-    make_new_folder(run)
     network = TwoStreamNetwork(
         ARCHITECTURES[settings.model.architecture], generator=Streams(settings.seed).torch("network")
     )
@@ -186,6 +185,8 @@ def train_upper_bound(
         clusters=settings.batch.clusters,
         instances=settings.batch.instances,
     )
+    # Only now, when weights and images are known to be readable, is anything written.
+    make_new_folder(run)
     (run / "checkpoints").mkdir()
     write_durably(run / "config.yaml", settings.to_yaml())
     save_model(run / "checkpoints" / "start.safetensors", network, {"weights": "start"})
@@ -222,7 +223,12 @@ def make_starter(
         steps: Optimiser steps.
         seed: Of the people and of the training.
         on_step: Called with the step, the number of steps and the loss.
+
+    Raises:
+        UserError: There is no such folder to write to.
     """
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder; make it first, the model file is written there")
     pixels, identities = draw_population(
         people, images_per_person, modality=Modality.VISIBLE, seed=seed, population="starter"
     )

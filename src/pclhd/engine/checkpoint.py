@@ -129,5 +129,17 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, T
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
-    """Put saved state into a fresh optimiser over the same parameters."""
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    """Put saved state into a fresh optimiser over the same parameters.
+
+    Averages get their parameter's memory order back (files hold tensors row by row), so that a resumed step runs the
+    same loops over the same bytes as one that was never interrupted.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    ordered = {
+        index: {
+            key: torch.empty_like(parameters[index]).copy_(value) if value.shape == parameters[index].shape else value
+            for key, value in entry.items()
+        }
+        for index, entry in state.items()
+    }
+    optimiser.load_state_dict({"state": ordered, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -26,16 +26,19 @@ class MetricsLog:
         self._path = path
         kept = [line for line in _lines(path) if json.loads(line)["epoch"] < first_epoch]
         write_durably(path, "".join(kept))
-        self._events = _summary_writer(tensorboard) if tensorboard is not None else None
+        self._events = require_tensorboard()(str(tensorboard)) if tensorboard is not None else None
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; it must hold ``kind``, ``epoch`` and, for a step, ``global_step``."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
         if self._events is not None:
+            # Flushed once an epoch: the writer's own thread is not waited for when the program ends.
             at = record.get("global_step", record["epoch"])
             for name, value in _flatten(record):
                 self._events.add_scalar(f"{record['kind']}/{name}", value, at)
+            if record["kind"] == "epoch":
+                self._events.flush()
 
 
 def _lines(path: Path) -> list[str]:
@@ -55,9 +58,14 @@ def _flatten(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]
     return flat
 
 
-def _summary_writer(folder: Path) -> Any:
+def require_tensorboard() -> type[Any]:
+    """The class that writes events.
+
+    Raises:
+        UserError: TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError("engine.tensorboard=true needs TensorBoard: pip install 'pclhd[tensorboard]'") from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -236,23 +234,6 @@ def joint_losses(
         labels = torch.cat([visible.labels, infrared.labels])
         losses.updates.append(lambda: memory.update(features, labels))
     return losses
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Which images make one batch, and their labels in the clusters it was drawn from.
-
-    Attributes:
-        visible: (B,) indices of visible images.
-        infrared: (B,) indices of infrared images.
-        visible_labels: (2B,) labels of both visible views.
-        infrared_labels: (B,) labels.
-    """
-
-    visible: NDArray[np.int64]
-    infrared: NDArray[np.int64]
-    visible_labels: Tensor
-    infrared_labels: Tensor
 
 
 def collect_losses(

@@ -25,7 +25,7 @@ from pclhd.engine.checkpoint import (
 )
 from pclhd.engine.epoch import Moment, Trainee, run_epoch
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.log import MetricsLog
+from pclhd.engine.log import MetricsLog, require_tensorboard
 from pclhd.engine.provenance import provenance_json
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
@@ -89,6 +89,8 @@ def train(
     Raises:
         UserError: Something in the settings, the images or the folder does not fit; nothing is overwritten then.
     """
+    if settings.engine.tensorboard:
+        require_tensorboard()
     trainee = _make_trainee(settings)
     images = load_training_images(
         training_set, settings.data.height, settings.data.width, workers=settings.data.workers
@@ -142,7 +144,14 @@ def moment_of(settings: Settings, epoch: int) -> Moment:
 
 
 def _make_trainee(settings: Settings) -> Trainee:
-    fabric = Fabric(accelerator=settings.engine.accelerator, devices=1, precision=settings.engine.precision)
+    engine = settings.engine
+    try:
+        fabric = Fabric(accelerator=engine.accelerator, devices=1, precision=engine.precision)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"engine.accelerator={engine.accelerator} with engine.precision={engine.precision} does not run on this "
+            f"machine ({error}); try engine.accelerator=auto"
+        ) from error
     fabric.launch()
     generator = Streams(settings.seed).torch("network")
     network = TwoStreamNetwork(ARCHITECTURES[settings.model.architecture], generator=generator)

@@ -64,8 +64,9 @@ model of anybody was used.
 
 A person has lasting traits: build, cut and length of garments, pattern, prints on chest and back, hair, hat, bag,
 shoes, and a material for each part. Shapes are the same in both modalities. A material has a colour, seen by the
-visible cameras, and an infrared brightness `(1 - gap) · luminance + gap · own value`, where the own value knows nothing
-of the colour; where a shape would vanish in infrared, most materials keep a least contrast. Each camera has its own
+visible cameras, and an infrared brightness `(1 - gap) · luminance + gap · own value`. The own value is a function of
+the hue, unrelated to the luminance, as dyes have theirs, and a little chance; where a shape would vanish in infrared,
+most materials keep a least contrast. Each camera has its own
 scenery, exposure, tone, blur, noise and usual view; each picture its own pose, position, and now and then an object in
 front. Infrared files are grey with three equal channels (up to the loss of the file format).
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pclhd.data.records import Modality
 from pclhd.data.synthetic.person import LIES_UPON, Material, Part, Person, Rgb
 
+DEFAULT_GAP = 0.55
+"""Chosen with the starter weights and the label-trained upper bound alone, before any method was tried, then frozen."""
+
 Palette = Mapping[Part, tuple[float, ...]]
 """Channel values in 0..1 for each part: three for visible, one for infrared."""
 
@@ -55,6 +58,7 @@ def _set_off(value: float, under: float, material: Material, strength: float) ->
     if abs(value - under) >= floor:
         return value
     up, down = under + floor, under - floor
-    if material.brighter:
+    # Further the way it already leans, unless that leaves the scale.
+    if value >= under:
         return up if up <= 0.97 else down
     return down if down >= 0.03 else up

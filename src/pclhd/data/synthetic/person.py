@@ -7,6 +7,7 @@ it, a brightness of its own in infrared light.
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -132,15 +133,13 @@ class Material:
 
     Attributes:
         rgb: Colour in visible light, each 0..1.
-        infrared: Own brightness in infrared light, 0..1, drawn independently of the colour.
+        infrared: Own brightness in infrared light, 0..1: its dye's, see `dye_brightness`, and some chance.
         floor: Least contrast in infrared to the part it lies upon.
-        brighter: Whether it is moved up (else down) to reach that contrast.
     """
 
     rgb: Rgb
     infrared: float
     floor: float = 0.0
-    brighter: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +199,8 @@ LIES_UPON: dict[Part, Part] = {
 }
 """Which part the contrast of another is measured against; every part stands after the one it lies upon."""
 
-_STRONG_FLOOR = 0.26
-_WEAK_FLOOR = 0.12
+_STRONG_FLOOR = 0.16
+_WEAK_FLOOR = 0.08
 _WEAKLY_SET_OFF = {Part.BOTTOM, Part.TIGHTS, Part.SHOES, Part.HAIR, Part.HAT, Part.GLASSES}
 
 
@@ -262,6 +261,11 @@ def draw_person(seed: int, population: Population, identity: int) -> Person:
     )
 
 
+_DYE_SHARE = 0.9
+"""How far a cloth's infrared brightness follows its dye; the rest is chance. Learnable, but not known beforehand."""
+
+_BARE = {Part.SKIN: 0.84, Part.GLASSES: 0.1}
+
 _PRINTABLE = {PatternKind.PLAIN, PatternKind.HEM, PatternKind.HALVES, PatternKind.PANEL}
 
 
@@ -305,24 +309,41 @@ def _draw_materials(random: np.random.Generator) -> dict[Part, Material]:
     """A material for every part; accents differ in colour from what they lie upon."""
     materials: dict[Part, Material] = {}
     for part in Part:
-        rgb, infrared = _colour(random), float(random.uniform(0.06, 0.96))
+        rgb, chance = _colour(random), float(random.uniform(0.06, 0.96))
         if part is Part.SKIN:
             tone = float(random.uniform(0.35, 0.92))
-            rgb, infrared = (tone, 0.78 * tone, 0.64 * tone), float(random.uniform(0.78, 0.9))
+            rgb = (tone, 0.78 * tone, 0.64 * tone)
         elif part is Part.HAIR:
             rgb = _hair_colour(random)
         elif part is Part.GLASSES:
-            rgb, infrared = (0.06, 0.06, 0.08), 0.1
+            rgb = (0.06, 0.06, 0.08)
         elif part in LIES_UPON:
             under = materials[LIES_UPON[part]].rgb
             for _ in range(12):
                 if float(np.abs(np.subtract(rgb, under)).sum()) > 0.7:
                     break
                 rgb = _colour(random)
+        infrared = _BARE.get(part, dye_brightness(rgb) * _DYE_SHARE + chance * (1 - _DYE_SHARE))
         strong = part in LIES_UPON and random.random() < 0.9
         floor = (_WEAK_FLOOR if part in _WEAKLY_SET_OFF else _STRONG_FLOOR) if strong else 0.0
-        materials[part] = Material(rgb, infrared, floor, bool(random.random() < 0.5))
+        materials[part] = Material(rgb, infrared, floor)
     return materials
+
+
+def dye_brightness(rgb: Rgb) -> float:
+    """How bright a dyed cloth is in infrared: a fixed function of its hue, at right angles to luminance (ours).
+
+    Real dyes are dark or bright in the near infrared by their kind, whatever they do to visible light. Here the
+    brightness goes up and down once around the circle of hues; the greyer the cloth, the nearer it is to the middle.
+
+    Args:
+        rgb: Colour in visible light, each 0..1.
+
+    Returns:
+        0.06..0.94.
+    """
+    hue, saturation, _ = colorsys.rgb_to_hsv(*rgb)
+    return 0.5 + 0.44 * min(1.0, 1.5 * saturation) * math.sin(2 * math.pi * (hue - 1 / 6))
 
 
 def _colour(random: np.random.Generator) -> Rgb:

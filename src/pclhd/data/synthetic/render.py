@@ -18,7 +18,7 @@ from PIL import Image
 from pclhd.data.records import Modality
 from pclhd.data.synthetic.cameras import choose_placement, choose_pose, cut_background, expose, make_camera, occlude
 from pclhd.data.synthetic.draw import Figure
-from pclhd.data.synthetic.palette import Palette, make_palette
+from pclhd.data.synthetic.palette import DEFAULT_GAP, Palette, make_palette
 from pclhd.data.synthetic.person import Person, draw_person
 from pclhd.data.synthetic.seeds import Population, Stream, generator, modality_code
 
@@ -131,7 +131,7 @@ def draw_population(
     modality: Modality,
     seed: int,
     population: str = Population.STARTER,
-    gap: float = 0.5,
+    gap: float = DEFAULT_GAP,
     height: int = 96,
     width: int = 48,
     cameras: Sequence[int] | None = None,

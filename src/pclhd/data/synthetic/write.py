@@ -17,6 +17,7 @@ import PIL
 
 from pclhd.data.synthetic.card import contact_sheet, count_images, describe
 from pclhd.data.synthetic.layouts import Layout, Plan, Scale, make_plan
+from pclhd.data.synthetic.palette import DEFAULT_GAP
 from pclhd.data.synthetic.render import Shot, World, choose_workers, encode, render, worker_pool
 from pclhd.data.synthetic.seeds import GENERATOR_VERSION, Population
 from pclhd.errors import UserError
@@ -54,7 +55,7 @@ def write_synthetic(
     scale: Literal["tiny", "small", "sysu"] = "small",
     layout: Literal["sysu", "regdb", "llcm"] = "sysu",
     seed: int = 0,
-    gap: float = 0.5,
+    gap: float = DEFAULT_GAP,
     one_modality_share: float = 0.0,
     people: int | None = None,
     population: str = "benchmark",

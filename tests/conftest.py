@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pclhd.data.synthetic import write_synthetic
+from tests.engine.runs import SmallData, draw_people, write_start
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
+    """Data and start weights of the small trainings."""
+    root = tmp_path_factory.mktemp("small")
+    return SmallData(draw_people(root / "people"), write_start(root / "start.safetensors"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic benchmark in SYSU-MM01's layout; not to be changed."""
+    root = tmp_path_factory.mktemp("synthetic") / "sysu"
+    write_synthetic(root, scale="tiny", layout="sysu", workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in RegDB's layout."""
+    root = tmp_path_factory.mktemp("synthetic") / "regdb"
+    write_synthetic(root, scale="tiny", layout="regdb", workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in LLCM's layout."""
+    root = tmp_path_factory.mktemp("synthetic") / "llcm"
+    write_synthetic(root, scale="tiny", layout="llcm", workers=1)
+    return root

@@ -132,13 +132,14 @@ class EngineSettings(_Section):
 
     Attributes:
         accelerator: As Lightning Fabric names them.
-        precision: As Lightning Fabric names them. Losses are always computed in 32 bits.
+        precision: As Lightning Fabric names them. Losses are always computed in 32 bits. ``auto`` takes bfloat16 where
+            the processor computes with it, else 32 bits; the run's ``config.yaml`` says which it was.
         log_every: Steps between two lines of ``metrics.jsonl``.
         tensorboard: Write TensorBoard events beside ``metrics.jsonl`` (needs the ``tensorboard`` extra).
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     log_every: int = Field(10, ge=1)
     tensorboard: bool = False
 
@@ -287,10 +288,7 @@ def _refuse_stage_without_loss(method: Recipe) -> None:
 def _refuse_unknown(tree: dict[str, Any], model: type[BaseModel], *, prefix: str) -> None:
     for key, value in tree.items():
         if key not in model.model_fields:
-            key = str(key)
-            # A leaf is often named without its section, so names are compared whole and by their last part.
-            known = _all_keys(Settings) if not prefix else [prefix + name for name in model.model_fields]
-            raise UserError(f"unknown setting '{prefix}{key}'{_nearest(prefix + key, known)}")
+            raise UserError(f"unknown setting '{prefix}{key}'{_nearest_setting(str(key), model, prefix)}")
         section = model.model_fields[key].annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             if value is None:
@@ -311,7 +309,19 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
+def _nearest_setting(name: str, model: type[BaseModel], prefix: str) -> str:
+    # A setting is often named without its section, or with another's: the same name elsewhere goes first.
+    elsewhere: dict[str, str] = {}
+    for full in _all_keys(Settings):
+        elsewhere.setdefault(full.rpartition(".")[2], full)
+    here = {sibling: prefix + sibling for sibling in model.model_fields}
+    for known, cutoff in ((elsewhere, 1.0), (here, 0.6), (elsewhere, 0.6)):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+        if close:
+            return f"; did you mean '{known[close[0]]}'?"
+    return f"; known: {', '.join(here.values())}"
+
+
 def _nearest(name: str, known: list[str]) -> str:
-    by_leaf = [full for full in known if full.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    close = by_leaf[:1] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"

@@ -181,7 +181,8 @@ def train_upper_bound(
     classes = np.unique(np.array(dataset.train_identities), return_inverse=True)[1].astype(np.int64)
     visible_classes, infrared_classes = np.split(classes, [len(images.visible)])
     schedule = SupervisedSchedule(
-        steps=settings.epochs * settings.schedule.iterations,
+        # Stage II of the unsupervised methods makes two optimiser steps an iteration.
+        steps=(settings.schedule.stage1_epochs + 2 * settings.schedule.stage2_epochs) * settings.schedule.iterations,
         clusters=settings.batch.clusters,
         instances=settings.batch.instances,
     )

@@ -282,7 +282,7 @@ class _Steps:
         if not math.isfinite(float(total.detach())):
             raise UserError(
                 f"the loss is no longer finite in epoch {self.moment.epoch} ("
-                + ", ".join(f"{name} {float(value):g}" for name, value in losses.terms.items())
+                + ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses.terms.items())
                 + "); resume from the last checkpoint with a lower schedule.learning_rate"
             )
         self.trainee.optimiser.zero_grad(set_to_none=True)

@@ -91,6 +91,7 @@ def train(
     """
     if settings.engine.tensorboard:
         require_tensorboard()
+    settings = resolve_precision(settings)
     trainee = _make_trainee(settings)
     images = load_training_images(
         training_set, settings.data.height, settings.data.width, workers=settings.data.workers
@@ -131,6 +132,24 @@ def train(
     model = run / "model.safetensors"
     save_model(model, trainee.momentum.network, {"weights": "final"})
     return model
+
+
+def resolve_precision(settings: Settings) -> Settings:
+    """The settings with ``auto`` precision replaced by what this machine computes fast."""
+    if settings.engine.precision != "auto":
+        return settings
+    on_gpu = settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
+    fast = torch.cuda.is_bf16_supported() if on_gpu else _cpu_computes_bfloat16()
+    engine = settings.engine.model_copy(update={"precision": "bf16-mixed" if fast else "32-true"})
+    return settings.model_copy(update={"engine": engine})
+
+
+def _cpu_computes_bfloat16() -> bool:
+    # Older torch cannot say; 32 bits are right everywhere.
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    abilities: Mapping[str, object] = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def moment_of(settings: Settings, epoch: int) -> Moment:

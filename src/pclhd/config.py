@@ -278,10 +278,11 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
 
 def _refuse_stage_without_loss(method: Recipe) -> None:
     only_dynamic = method.stage2 == "dynamic" or (method.stage2 == "hard+dynamic" and method.hard_share == 0)
-    if only_dynamic and not method.dynamic_gradient:
+    if only_dynamic and not method.dynamic_gradient and method.centroid_share == 0:
         raise UserError(
-            f"method.dynamic_gradient=false with method.stage2={method.stage2} and method.hard_share="
-            f"{method.hard_share:g} leaves stage II nothing of its own to train with; change one of them"
+            f"method.dynamic_gradient=false with method.stage2={method.stage2}, method.hard_share="
+            f"{method.hard_share:g} and method.centroid_share=0 leaves stage II nothing of its own to train with; "
+            "change one of them"
         )
 
 

@@ -21,6 +21,8 @@ class Recipe(BaseModel):
         stage2: Stage II does the same, or contrasts ``hard``, ``dynamic``, or both (``hard+dynamic``, weighed by
             `hard_share`).
         hard_share: λ of the paper: the share of the hard loss; the dynamic loss gets the rest.
+        centroid_share: How much of the centroid loss stays in stage II beside hard or dynamic prototypes, which get the
+            rest; 0 in the paper.
         progressive: At the start of stage II the terms are exchanged at once (``switch``), or stage II's weight grows
             evenly from 0 to 1 over the stage (``ramp``).
         hard_samples: k of the paper: how many of the furthest samples make a hard prototype.
@@ -53,6 +55,7 @@ class Recipe(BaseModel):
     stage1: Literal["centroid", "hybrid"] = "centroid"
     stage2: Literal["centroid", "hybrid", "hard", "dynamic", "hard+dynamic"] = "hard+dynamic"
     hard_share: float = Field(0.5, ge=0, le=1)
+    centroid_share: float = Field(0.0, ge=0, le=1)
     progressive: Literal["switch", "ramp"] = "switch"
     hard_samples: int = Field(1, ge=1)
     hard_start: Literal["furthest", "centroid"] = "furthest"

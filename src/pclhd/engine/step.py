@@ -20,6 +20,9 @@ from pclhd.prototypes import ClusterMemory
 from pclhd.recipes import Recipe
 from pclhd.released_memory import coupled_similarities
 
+#: Choices of stage II that contrast with something else than centroids, so that centroids can keep a share.
+SHARP = frozenset({"hard", "dynamic", "hard+dynamic"})
+
 
 @dataclass(frozen=True)
 class TermWeights:
@@ -48,11 +51,12 @@ class TermWeights:
         )
         if stage == 1:
             return first
+        rest = 1 - recipe.centroid_share
         second = cls(
-            centroid=float(recipe.stage2 == "centroid"),
+            centroid=float(recipe.stage2 == "centroid") or (recipe.centroid_share if recipe.stage2 in SHARP else 0.0),
             hybrid=float(recipe.stage2 == "hybrid"),
-            hard={"hard": 1.0, "hard+dynamic": recipe.hard_share}.get(recipe.stage2, 0.0),
-            dynamic={"dynamic": 1.0, "hard+dynamic": 1 - recipe.hard_share}.get(recipe.stage2, 0.0),
+            hard=rest * {"hard": 1.0, "hard+dynamic": recipe.hard_share}.get(recipe.stage2, 0.0),
+            dynamic=rest * {"dynamic": 1.0, "hard+dynamic": 1 - recipe.hard_share}.get(recipe.stage2, 0.0),
             cross=recipe.cross,
             joint=recipe.joint,
         )

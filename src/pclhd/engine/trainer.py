@@ -6,6 +6,7 @@ them. Whoever has identities may measure the clusters in `Observer.epoch_ended`;
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -164,8 +165,13 @@ def moment_of(settings: Settings, epoch: int) -> Moment:
 
 def _make_trainee(settings: Settings) -> Trainee:
     engine = settings.engine
+    precision = engine.precision
+    if precision == "auto":
+        raise ValueError("precision is still 'auto'; resolve_precision comes first")
+    # Fabric tells on every start which precision it uses; the run's config.yaml does.
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     try:
-        fabric = Fabric(accelerator=engine.accelerator, devices=1, precision=engine.precision)
+        fabric = Fabric(accelerator=engine.accelerator, devices=1, precision=precision)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"engine.accelerator={engine.accelerator} with engine.precision={engine.precision} does not run on this "

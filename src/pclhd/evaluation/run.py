@@ -54,6 +54,8 @@ def evaluate_run(run: Path, settings: Settings, dataset: Dataset) -> dict[str, A
     layout = resolve_layout(settings.data.layout, dataset.root)
     searches = searches_for(layout, test, same_camera_rule=settings.data.same_camera_rule)
     pixels = _load(test, settings)
+    # One's own images may have been read from a CSV file; their paths are relative to its folder.
+    folder = dataset.root.parent if dataset.root.is_file() else dataset.root
     rows: list[dict[str, Any]] = []
     examples: dict[str, Any] = {}
     for name, path in WEIGHTS.items():
@@ -63,7 +65,7 @@ def evaluate_run(run: Path, settings: Settings, dataset: Dataset) -> dict[str, A
         results = evaluate_embeddings(embeddings, test, searches)
         rows.extend({"weights": name, **result.to_dict()} for result in results)
         if name != "stage1":
-            examples[name] = ranked_examples(embeddings, test, searches[0], dataset.root)
+            examples[name] = ranked_examples(embeddings, test, searches[0], folder)
     results_tree = {
         "schema": 1,
         "dataset": {

@@ -1,0 +1,137 @@
+"""What each recipe reaches on the synthetic benchmark, beside the start weights and the label-trained bound.
+
+Usage: python benchmarks/recipes.py [--data DIR] [--out DIR] [--seeds 0 1 2] [--jobs 2] [--quick] [--json FILE]
+
+Trains and evaluates every recipe with every seed, each in a process of its own with one thread, so that the figures do
+not depend on the number of cores; runs that are finished already are only read. `--quick` draws tiny data and runs the
+`tiny` preset: it shows that the benchmark works and says nothing about the recipes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pclhd.recipes import RECIPES
+
+SEARCHES = ("all/single-shot", "indoor/single-shot")
+MEASURES = ("rank1", "mAP")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        method: A recipe's name, or ``supervised``.
+        seed: Of the training.
+        run: Its folder.
+    """
+
+    method: str
+    seed: int
+    run: Path
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    arguments = parse()
+    data: Path = arguments.data
+    preset = "tiny" if arguments.quick else "synthetic"
+    if arguments.quick:
+        data = arguments.out / "data"
+    pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
+    jobs = [
+        Job(method, seed, arguments.out / f"{method}-{seed}")
+        for seed in arguments.seeds
+        for method in (*RECIPES, "supervised")
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda job: train_and_evaluate(job, preset, data), jobs))
+    table = collect(jobs)
+    print(as_markdown(table, len(arguments.seeds)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("build/demo/data"))
+    parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def pclhd(*words: object) -> None:
+    """Run the command line in a process with one thread; its output goes where ours goes only if it fails."""
+    command = [sys.executable, "-m", "pclhd.cli", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{finished.stdout}{finished.stderr}")
+
+
+def train_and_evaluate(job: Job, preset: str, data: Path) -> None:
+    """Train and evaluate, unless it was done before."""
+    if (job.run / "results.json").exists():
+        return
+    method = ["upper-bound", preset] if job.method == "supervised" else ["train", preset, f"recipe={job.method}"]
+    if not (job.run / "model.safetensors").exists():
+        pclhd(*method, f"seed={job.seed}", "--data", data, "--out", job.run)
+    pclhd("evaluate", job.run)
+
+
+def collect(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Figures per method and search: the mean over gallery trials of each seed, and mean ± std over seeds."""
+    wanted = [("start", "start", jobs[0].method)] + [
+        (method, weights, method)
+        for method in dict.fromkeys(job.method for job in jobs)
+        for weights in (("final",) if method == "supervised" else ("stage1", "final"))
+    ]
+    table = []
+    for name, weights, method in wanted:
+        rows = [
+            {row["search"]: row for row in results["rows"] if row["weights"] == weights}
+            for results in (
+                json.loads((job.run / "results.json").read_text("utf-8")) for job in jobs if job.method == method
+            )
+        ]
+        for search in SEARCHES:
+            entry: dict[str, Any] = {"method": name, "weights": weights, "search": search}
+            for measure in MEASURES:
+                values = [row[search][measure]["mean"] for row in rows]
+                entry[measure] = {"mean": float(np.mean(values)), "std": float(np.std(values)), "seeds": values}
+            table.append(entry)
+    return table
+
+
+def as_markdown(table: list[dict[str, Any]], seeds: int) -> str:
+    """The table as it stands in docs/results.md."""
+    titles = [f"{search} {measure}" for search in SEARCHES for measure in ("rank-1", "mAP")]
+    lines = ["| Method | Weights | " + " | ".join(titles) + " |", "|---|---|" + "---:|" * len(titles)]
+    for first in table[:: len(SEARCHES)]:
+        entries = [e for e in table if (e["method"], e["weights"]) == (first["method"], first["weights"])]
+        cells = [
+            f"{100 * entry[measure]['mean']:.1f} ± {100 * entry[measure]['std']:.1f}"
+            for entry in entries
+            for measure in MEASURES
+        ]
+        lines.append(f"| {first['method']} | {first['weights']} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"Percent, mean ± standard deviation over {seeds} seeds; ten gallery trials each."])
+
+
+if __name__ == "__main__":
+    main()

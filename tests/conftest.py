@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pclhd.data.synthetic import write_synthetic
+from tests.commands import Call, caller
 from tests.engine.runs import SmallData, draw_people, write_start
 
 
@@ -37,3 +38,9 @@ def tiny_llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "llcm"
     write_synthetic(root, scale="tiny", layout="llcm", workers=1)
     return root
+
+
+@pytest.fixture
+def pclhd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Calls the command line: ``pclhd("train", "tiny", …)``."""
+    return caller(monkeypatch, capsys)

@@ -25,8 +25,11 @@ HEIGHT, WIDTH = 48, 24
 CAMERAS = {Modality.VISIBLE: (1, 2), Modality.INFRARED: (3, 6)}
 
 
-def draw_people(root: Path, *, people: int = 6, per_camera: int = 3, seed: int = 0) -> TrainingSet:
-    """People as stacks of grey blocks, nearly grey in visible light too, so that clusters may span the modalities."""
+def draw_people(root: Path, *, people: int = 6, per_camera: int = 3, noise: float = 12, seed: int = 0) -> TrainingSet:
+    """People as stacks of grey blocks, nearly grey in visible light too, so that clusters may span the modalities.
+
+    With little noise every person is found; with much, clusterings differ whenever one of their settings does.
+    """
     random = np.random.default_rng(seed)
     root.mkdir(parents=True, exist_ok=True)
     images, identities = [], []
@@ -36,11 +39,11 @@ def draw_people(root: Path, *, people: int = 6, per_camera: int = 3, seed: int =
         for modality, cameras in CAMERAS.items():
             for camera in cameras:
                 for number in range(per_camera):
-                    noise = random.normal(0, 12, (HEIGHT, WIDTH, 3))
+                    grain = random.normal(0, noise, (HEIGHT, WIDTH, 3))
                     tint = random.normal(0, 4, 3)
                     if modality is Modality.INFRARED:
-                        noise, tint = noise[..., :1], tint[:1]
-                    pixels = np.clip(pattern[..., None] + 15 * (camera % 2) + noise + tint, 0, 255).astype(np.uint8)
+                        grain, tint = grain[..., :1], tint[:1]
+                    pixels = np.clip(pattern[..., None] + 15 * (camera % 2) + grain + tint, 0, 255).astype(np.uint8)
                     path = root / f"{person}-{camera}-{number}.png"
                     Image.fromarray(np.broadcast_to(pixels, (HEIGHT, WIDTH, 3)).copy()).save(path)
                     images.append(ImageRecord(path, modality, camera))

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pclhd.engine import checkpoint as module
+from pclhd.engine.checkpoint import (
+    Checkpoint,
+    checkpoint_files,
+    load_checkpoint,
+    load_latest_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+    save_checkpoint,
+)
+from pclhd.errors import UserError
+
+
+def awkward_tensors(seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "float": torch.randn(3, 2, generator=generator),
+        "special": torch.tensor([float("nan"), float("inf"), -0.0, 1e-45]),
+        "counter": torch.tensor(2**40 + seed),
+        "half": torch.randn(4, generator=generator).bfloat16(),
+        "empty": torch.zeros(0, 3),
+        "a/name/with/slashes": torch.tensor([True, False]),
+        "transposed": torch.randn(2, 3, 4, 5, generator=generator).to(memory_format=torch.channels_last),
+    }
+
+
+def make(next_epoch: int = 3, *, with_optimiser: bool = True) -> Checkpoint:
+    state = {0: {"step": torch.tensor(7.0), "exp_avg": torch.ones(2)}, 11: {"exp_avg_sq": torch.zeros(1)}}
+    return Checkpoint(
+        next_epoch, awkward_tensors(1), awkward_tensors(2), state if with_optimiser else None, "checksum ü"
+    )
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert tensor.dtype == second[name].dtype
+        assert tensor.shape == second[name].shape
+        torch.testing.assert_close(tensor, second[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_round_trip_is_exact(tmp_path: Path) -> None:
+    saved = make()
+    path = save_checkpoint(tmp_path, saved)
+    assert path == tmp_path / "epoch-0003.safetensors"
+    loaded = load_checkpoint(path)
+    assert (loaded.next_epoch, loaded.data_checksum) == (3, "checksum ü")
+    assert_same(loaded.online, saved.online)
+    assert_same(loaded.momentum, saved.momentum)
+    assert loaded.optimiser is not None
+    assert saved.optimiser is not None
+    assert loaded.optimiser.keys() == saved.optimiser.keys()
+    for index, state in saved.optimiser.items():
+        assert_same(loaded.optimiser[index], state)
+
+
+@pytest.mark.parametrize("with_optimiser", [True, False])
+def test_an_optimiser_without_state_is_not_the_same_as_none(tmp_path: Path, with_optimiser: bool) -> None:
+    empty = Checkpoint(0, {}, {}, {} if with_optimiser else None, "")
+    assert load_checkpoint(save_checkpoint(tmp_path, empty)).optimiser == empty.optimiser
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "start.safetensors").write_bytes(b"not an epoch")
+    for epoch in (8, 9, 10, 11):
+        save_checkpoint(tmp_path, make(epoch))
+    assert [path.name for path in checkpoint_files(tmp_path)] == ["epoch-0010.safetensors", "epoch-0011.safetensors"]
+    assert (tmp_path / "start.safetensors").exists()
+    assert load_latest_checkpoint(tmp_path).next_epoch == 11
+
+
+def test_a_failure_while_writing_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, make(epoch))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(path: Path, content: bytes) -> None:
+        path.with_name(".half").write_bytes(content[:10])
+        path.with_name(".half").unlink()
+        raise UserError("no space left")
+
+    monkeypatch.setattr(module, "write_durably", full)
+    with pytest.raises(UserError, match="no space left"):
+        save_checkpoint(tmp_path, make(3))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_that_has_gone(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        save_checkpoint(tmp_path / "gone", make())
+
+
+def test_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        load_latest_checkpoint(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "header"])
+def test_damaged_files(tmp_path: Path, damage: str) -> None:
+    path = save_checkpoint(tmp_path, make())
+    content = path.read_bytes()
+    changed = {"cut": content[:-5], "empty": b"", "text": b"hello", "header": content.replace(b"{", b"[", 1)}
+    path.write_bytes(changed[damage])
+    with pytest.raises(UserError, match="delete it to resume from the one before"):
+        load_latest_checkpoint(tmp_path)
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "epoch-0001.safetensors"
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="not a checkpoint of this version"):
+        load_latest_checkpoint(tmp_path)
+
+
+def _steps(network: nn.Module, optimiser: torch.optim.Optimizer, count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        images = torch.randn(2, 3, 8, 8, generator=generator)
+        optimiser.zero_grad()
+        network(images).square().mean().backward()
+        optimiser.step()
+
+
+def test_an_optimiser_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        weight = next(network.parameters())
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        return network, torch.optim.Adam(network.parameters(), lr=0.1, weight_decay=0.01)
+
+    network, optimiser = fresh()
+    _steps(network, optimiser, 3)
+    saved = Checkpoint(0, network.state_dict(), {}, optimiser_tensors(optimiser), "")
+    loaded = load_checkpoint(save_checkpoint(tmp_path, saved))
+    assert loaded.optimiser is not None
+    resumed, resumed_optimiser = fresh()
+    resumed.load_state_dict(loaded.online)
+    restore_optimiser(resumed_optimiser, loaded.optimiser)
+    averages = resumed_optimiser.state[next(resumed.parameters())]["exp_avg"]
+    assert averages.is_contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        _steps(network, optimiser, 1)
+        _steps(resumed, resumed_optimiser, 1)
+    for first, second in zip(network.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(first, second)

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pclhd.clustering.matching import Matching
+from pclhd.config import ClusteringSettings
+from pclhd.engine.labelling import EpochLabels, cluster_centres, label_epoch
+from pclhd.errors import UserError
+from pclhd.recipes import PAPER, Recipe
+
+Features = NDArray[np.float32]
+Ints = NDArray[np.int64]
+SETTINGS = ClusteringSettings(k1=5, k2=2, joint_k1=8, joint_k2=2, eps=0.6, min_samples=2)
+PEOPLE, EACH, WIDTH = 4, 6, 16
+
+
+def features(seed: int, *, noise: float = 0.1, shift: float = 0.0) -> Features:
+    """Four people around the same four directions; `shift` moves all of them along another one."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(PEOPLE, WIDTH))
+    rows = np.repeat(centres, EACH, axis=0) + noise * random.normal(size=(PEOPLE * EACH, WIDTH))
+    rows += shift * np.random.default_rng(7).normal(size=WIDTH)
+    unit: Features = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+IDENTITIES = np.repeat(np.arange(PEOPLE), EACH)
+
+
+def label(
+    visible: Features,
+    infrared: Features,
+    *,
+    recipe: Recipe = PAPER,
+    settings_: ClusteringSettings = SETTINGS,
+    cameras: tuple[Ints | None, Ints | None] = (None, None),
+    joint: bool = True,
+) -> EpochLabels:
+    return label_epoch(visible, infrared, cameras, settings=settings_, recipe=recipe, joint=joint)
+
+
+def same_partition(first: Ints, second: Ints) -> bool:
+    return np.array_equal(first[:, None] == first, second[:, None] == second)
+
+
+def test_people_who_stand_apart_are_found_and_matched() -> None:
+    labels = label(features(1), features(2))
+    assert same_partition(labels.visible, IDENTITIES)
+    assert same_partition(labels.infrared, IDENTITIES)
+    assert labels.joint is not None
+    assert same_partition(labels.joint, np.tile(IDENTITIES, 2))
+    person_of = {int(cluster): int(person) for cluster, person in zip(labels.infrared, IDENTITIES, strict=True)}
+    for cluster, person in zip(labels.visible, IDENTITIES, strict=True):
+        assert person_of[int(labels.matching.visible_to_infrared[cluster])] == person
+
+
+def test_the_joint_clustering_is_made_only_on_request() -> None:
+    assert label(features(1), features(2), joint=False).joint is None
+
+
+def test_labels_cannot_be_written() -> None:
+    labels = label(features(1), features(2))
+    assert labels.joint is not None
+    for array in (labels.visible, labels.infrared, labels.joint):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 3
+
+
+@pytest.mark.parametrize(
+    ("scattered", "settings_", "named"),
+    [
+        ("visible", SETTINGS, r"no visible cluster.* raise clustering\.eps or lower clustering\.min_samples"),
+        ("infrared", SETTINGS, r"no infrared cluster.* raise clustering\.eps_infrared or lower"),
+        ("infrared", SETTINGS.model_copy(update={"eps_infrared": 0.05}), r"at eps 0\.05"),
+    ],
+)
+def test_all_noise_names_the_setting(scattered: str, settings_: ClusteringSettings, named: str) -> None:
+    together, apart = features(1, noise=0), features(2, noise=9)
+    parts = (apart, together) if scattered == "visible" else (together, apart)
+    strict = settings_.model_copy(update={"min_samples": 4, "k1": EACH, "k2": 1, "eps": 0.1})
+    with pytest.raises(UserError, match=named):
+        label(*parts, settings_=strict)
+
+
+def test_radii_of_their_own() -> None:
+    visible, infrared = features(1, noise=1.5), features(2, noise=1.5)
+    usual = label(visible, infrared)
+    tight = label(visible, infrared, settings_=SETTINGS.model_copy(update={"eps_infrared": 0.35}))
+    assert np.array_equal(usual.visible, tight.visible)
+    assert not np.array_equal(usual.infrared, tight.infrared)
+    joint = label(visible, infrared, settings_=SETTINGS.model_copy(update={"eps_joint": 0.35}))
+    assert np.array_equal(usual.infrared, joint.infrared)
+    assert usual.joint is not None
+    assert joint.joint is not None
+    assert not np.array_equal(usual.joint, joint.joint)
+
+
+def test_centring_takes_the_gap_between_the_modalities_away() -> None:
+    visible, infrared = features(1), features(2, shift=3.0)
+    plain = label(visible, infrared)
+    centred = label(visible, infrared, recipe=PAPER.model_copy(update={"centre_features": "modality"}))
+    assert plain.joint_shared() is None
+    assert centred.joint is not None
+    assert same_partition(centred.joint, np.tile(IDENTITIES, 2))
+
+
+def test_centring_by_camera() -> None:
+    by_camera = PAPER.model_copy(update={"centre_features": "camera"})
+    cameras = np.tile([1, 2], PEOPLE * EACH // 2)
+    visible = features(1)
+    visible[cameras == 2] += 0.8 * np.random.default_rng(5).normal(size=WIDTH).astype(np.float32)
+    visible /= np.linalg.norm(visible, axis=1, keepdims=True)
+    plain = label(visible, features(2), cameras=(cameras, None))
+    centred = label(visible, features(2), cameras=(cameras, None), recipe=by_camera)
+    assert not same_partition(plain.visible, IDENTITIES)
+    assert same_partition(centred.visible, IDENTITIES)
+    # Where cameras are unknown, it is the modality's mean that goes.
+    unknown = label(visible, features(2), recipe=by_camera)
+    by_modality = label(visible, features(2), recipe=PAPER.model_copy(update={"centre_features": "modality"}))
+    assert np.array_equal(unknown.visible, by_modality.visible)
+
+
+def test_features_stay_as_they_are() -> None:
+    visible, infrared = features(1), features(2)
+    for choice in ("none", "modality"):
+        label(visible, infrared, recipe=PAPER.model_copy(update={"centre_features": choice}))
+    assert np.array_equal(visible, features(1))
+    assert np.array_equal(infrared, features(2))
+
+
+# Parts of it.
+
+
+def with_joint(visible: list[int], infrared: list[int]) -> EpochLabels:
+    nobody = np.zeros(0, dtype=np.int64)
+    return EpochLabels(
+        np.zeros(len(visible), dtype=np.int64),
+        np.zeros(len(infrared), dtype=np.int64),
+        np.array([*visible, *infrared], dtype=np.int64),
+        Matching(nobody, nobody),
+    )
+
+
+def test_shared_clusters_are_numbered_anew() -> None:
+    shared = with_joint([0, 2, -1, 5, 3], [2, 1, 5, -1]).joint_shared()
+    assert shared is not None
+    assert shared[0].tolist() == [-1, 0, -1, 1, -1]
+    assert shared[1].tolist() == [0, -1, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("visible", "infrared"), [([0, 1], [2, 3]), ([-1, -1], [-1, -1]), ([0, -1], [-1, -1]), ([], [0])]
+)
+def test_no_cluster_holds_both(visible: list[int], infrared: list[int]) -> None:
+    assert with_joint(visible, infrared).joint_shared() is None
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(-1, 5), max_size=12), st.lists(st.integers(-1, 5), max_size=12))
+def test_shared_clusters_by_the_definition(visible: list[int], infrared: list[int]) -> None:
+    both = sorted({label_ for label_ in visible if label_ >= 0 and label_ in infrared})
+    shared = with_joint(visible, infrared).joint_shared()
+    if not both:
+        assert shared is None
+        return
+    assert shared is not None
+    number = {label_: place for place, label_ in enumerate(both)}
+    assert shared[0].tolist() == [number.get(label_, -1) for label_ in visible]
+    assert shared[1].tolist() == [number.get(label_, -1) for label_ in infrared]
+
+
+def test_centres_are_means_without_the_noise() -> None:
+    rows = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    labels = np.array([1, 0, -1, 1, 1, 0, -1])
+    centres = cluster_centres(rows, labels)
+    assert centres.dtype == np.float32
+    for cluster in (0, 1):
+        np.testing.assert_allclose(centres[cluster], rows[labels == cluster].mean(0), rtol=1e-5)

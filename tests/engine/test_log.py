@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pclhd.engine.log import MetricsLog, require_tensorboard
+from pclhd.errors import UserError
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_records_are_appended_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    assert path.read_text() == ""
+    records = [{"kind": "step", "epoch": 0, "global_step": 0, "loss": {"ü": 1.5}}, {"kind": "epoch", "epoch": 0}]
+    for number, record in enumerate(records, start=1):
+        log.write(record)
+        assert lines(path) == records[:number], "written at once, not when the program ends"
+
+
+def test_epochs_that_are_repeated_are_dropped_first(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for epoch in range(4):
+        log.write({"kind": "step", "epoch": epoch, "global_step": epoch})
+        log.write({"kind": "epoch", "epoch": epoch})
+    MetricsLog(path, first_epoch=2)
+    assert [line["epoch"] for line in lines(path)] == [0, 0, 1, 1]
+    MetricsLog(path, first_epoch=2).write({"kind": "epoch", "epoch": 2})
+    assert [line["epoch"] for line in lines(path)] == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("rest", ['{"kind": "ep', '{"kind": "epoch", "epoch": 1}', "{"])
+def test_half_a_line_is_dropped(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "epoch", "epoch": 0}\n' + rest)
+    MetricsLog(path, first_epoch=5)
+    assert lines(path) == [{"kind": "epoch", "epoch": 0}]
+
+
+def test_a_new_run_starts_empty(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "epoch", "epoch": 0}\n')
+    MetricsLog(path)
+    assert lines(path) == []
+
+
+def test_missing_tensorboard_is_a_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if "tensorboard" in name:
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"pip install 'pclhd\[tensorboard\]'"):
+        require_tensorboard()
+    with pytest.raises(UserError, match="needs TensorBoard"):
+        MetricsLog(tmp_path / "metrics.jsonl", tensorboard=tmp_path / "events")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pclhd.clustering.matching import Matching
+from pclhd.config import MemorySettings
+from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.memories import Memories, as_tensor, build_memories
+from pclhd.recipes import PAPER, RELEASED, Recipe
+
+WIDTH = 6
+VISIBLE = np.array([0, 1, 0, -1, 1, 0, 1, 0])
+INFRARED = np.array([0, 0, 0, -1, 0])
+JOINT = np.array([0, 1, 0, -1, 1, 0, 2, 0, 0, 0, 2, -1, 1])
+
+
+def rows(count: int, seed: int, *, unit: bool = True) -> Tensor:
+    drawn = torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return functional.normalize(drawn) if unit else drawn
+
+
+def labels(*, joint: bool = True) -> EpochLabels:
+    nobody = np.zeros(0, dtype=np.int64)
+    arrays = [VISIBLE.copy(), INFRARED.copy(), JOINT.copy()]
+    for array in arrays:
+        array.setflags(write=False)
+    return EpochLabels(arrays[0], arrays[1], arrays[2] if joint else None, Matching(nobody, nobody))
+
+
+def build(
+    recipe: Recipe, *, momentum: tuple[Tensor, Tensor] | None = None, joint: bool = True, seed: int = 0
+) -> Memories:
+    return build_memories(
+        rows(8, 1),
+        rows(5, 2),
+        momentum,
+        labels(joint=joint),
+        recipe=recipe,
+        settings=MemorySettings(momentum=0.4),
+        generator=torch.Generator().manual_seed(seed),
+        device=torch.device("cpu"),
+    )
+
+
+def test_centroids_are_scaled_means() -> None:
+    memories = build(PAPER)
+    for memory, features, pseudo in (
+        (memories.visible, rows(8, 1), VISIBLE),
+        (memories.infrared, rows(5, 2), INFRARED),
+    ):
+        assert memory.clusters.num_clusters == pseudo.max() + 1
+        assert memory.clusters.momentum == 0.4
+        for cluster, centroid in enumerate(memory.clusters.centroids):
+            mean = features[torch.from_numpy(pseudo == cluster)].mean(0)
+            torch.testing.assert_close(centroid, mean / mean.norm())
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_hard_prototypes_are_the_furthest_members(k: int) -> None:
+    memories = build(PAPER.model_copy(update={"hard_samples": k}))
+    features = rows(8, 1)
+    for cluster, hard in enumerate(memories.visible.clusters.hard):
+        members = [features[row] for row in range(8) if VISIBLE[row] == cluster]
+        centroid = memories.visible.clusters.centroids[cluster]
+        furthest = sorted(members, key=lambda member: float(member @ centroid))[:k]
+        mean = torch.stack(furthest).mean(0)
+        torch.testing.assert_close(hard, mean / mean.norm())
+
+
+def test_hard_prototypes_that_start_as_centroids() -> None:
+    memories = build(RELEASED)
+    for memory in (memories.visible.clusters, memories.infrared.clusters, memories.joint):
+        assert memory is not None
+        assert torch.equal(memory.hard, memory.centroids)
+        assert memory.hard.data_ptr() != memory.centroids.data_ptr()
+
+
+def test_the_joint_memory_has_the_shared_clusters_balanced() -> None:
+    # Of the joint clusters 0, 1 and 2 all hold both modalities: see JOINT, whose first eight rows are visible.
+    memories = build(PAPER)
+    assert memories.joint is not None
+    assert memories.joint.num_clusters == 3
+    features = torch.cat([rows(8, 1), rows(5, 2)])
+    for cluster, centroid in enumerate(memories.joint.centroids):
+        member = torch.from_numpy(cluster == JOINT)
+        first, second = features[:8][member[:8]].mean(0), features[8:][member[8:]].mean(0)
+        mean = (first + second) / 2
+        torch.testing.assert_close(centroid, mean / mean.norm())
+
+
+def test_without_joint_labels_there_is_no_joint_memory() -> None:
+    assert build(PAPER, joint=False).joint is None
+
+
+def test_dynamic_prototypes_are_members_of_the_momentum_networks_features() -> None:
+    slow = rows(8, 3, unit=False), rows(5, 4, unit=False)
+    memories = build(PAPER.model_copy(update={"dynamic_samples": 9}), momentum=slow)
+    for memory, features, pseudo in ((memories.visible, slow[0], VISIBLE), (memories.infrared, slow[1], INFRARED)):
+        assert memory.dynamic is not None
+        instances = memory.dynamic.memory.instances
+        assert instances.shape == (pseudo.max() + 1, 9, WIDTH)
+        for cluster, drawn in enumerate(instances):
+            members = functional.normalize(features[torch.from_numpy(pseudo == cluster)])
+            nearest = torch.cdist(drawn, members).amin(1)
+            assert float(nearest.max()) < 1e-3
+
+
+def test_no_momentum_features_no_dynamic_prototypes() -> None:
+    memories = build(PAPER)
+    assert memories.visible.dynamic is None
+    assert memories.infrared.dynamic is None
+
+
+def test_the_generator_draws_the_dynamic_prototypes() -> None:
+    slow = rows(8, 3), rows(5, 4)
+
+    def drawn(seed: int) -> Tensor:
+        source = build(PAPER, momentum=slow, seed=seed).visible.dynamic
+        assert source is not None
+        return source.memory.instances
+
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.equal(drawn(0), drawn(1))
+
+
+def test_redrawing_takes_other_members_of_the_same_clusters() -> None:
+    source = build(PAPER, momentum=(rows(8, 3), rows(5, 4))).visible.dynamic
+    assert source is not None
+    before = source.memory.instances.clone()
+    source.redraw(torch.Generator().manual_seed(5))
+    assert source.memory.instances.shape == before.shape
+    assert not torch.equal(source.memory.instances, before)
+    for cluster, drawn in enumerate(source.memory.instances):
+        members = rows(8, 3)[torch.from_numpy(cluster == VISIBLE)]
+        assert float(torch.cdist(drawn, members).amin(1).max()) < 1e-3
+
+
+def test_labels_become_tensors_of_their_own() -> None:
+    frozen = labels().visible
+    tensor = as_tensor(frozen)
+    tensor[0] = 7
+    assert frozen[0] == 0
+    assert tensor.dtype == torch.int64

@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pclhd.config import Settings
+from pclhd.data.records import Modality
+from pclhd.engine import trainer
+from pclhd.engine.epoch import Moment
+from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.trainer import moment_of, train
+from pclhd.errors import UserError
+from pclhd.models.embed import embed_images
+from pclhd.models.weights import load_model
+from pclhd.recipes import RECIPES, Recipe
+from tests.engine.runs import HEIGHT, WIDTH, SmallData, Watcher, digest, draw_people, records
+
+Trained = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def trained(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Digest of the weights that some overrides lead to; each combination is trained once."""
+    known: dict[tuple[str, ...], str] = {}
+
+    def digest_of(*overrides: str) -> str:
+        if overrides not in known:
+            known[overrides] = small.train(tmp_path_factory.mktemp("run") / "run", *overrides)
+        return known[overrides]
+
+    return digest_of
+
+
+@pytest.fixture(scope="module")
+def blurred(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> SmallData:
+    """Data whose clusters hang on every setting of the clustering."""
+    return SmallData(draw_people(tmp_path_factory.mktemp("blurred"), noise=90), small.start)
+
+
+# The stages.
+
+
+def test_stage_progress_and_rate(small: SmallData) -> None:
+    settings = small.settings(
+        "schedule.stage1_epochs=3", "schedule.stage2_epochs=4", "schedule.decay_every=2", "schedule.decay_factor=0.5"
+    )
+    moments = [moment_of(settings, epoch) for epoch in range(7)]
+    assert [moment.epoch for moment in moments] == list(range(7))
+    assert [moment.stage for moment in moments] == [1, 1, 1, 2, 2, 2, 2]
+    assert [moment.progress for moment in moments] == pytest.approx([1 / 3, 2 / 3, 1, 1 / 4, 2 / 4, 3 / 4, 1])
+    shares = [moment.learning_rate / settings.schedule.learning_rate for moment in moments]
+    assert shares == pytest.approx([1, 1, 0.5, 1, 1, 0.5, 0.5])
+
+
+# Same run, same weights.
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(
+    small: SmallData, trained: Trained, tmp_path: Path
+) -> None:
+    assert small.train(tmp_path / "again", "data.workers=3") == trained()
+
+
+def test_another_seed_gives_other_weights(trained: Trained) -> None:
+    assert trained("seed=1", "schedule.stage2_epochs=0") != trained("schedule.stage2_epochs=0")
+
+
+def test_whoever_watches_changes_nothing(small: SmallData, trained: Trained, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (5, 3, HEIGHT, WIDTH), dtype=np.uint8)
+    run = tmp_path / "run"
+
+    def meddle(moment: Moment, step: int) -> None:
+        torch.manual_seed(step)
+        np.random.seed(step)  # noqa: NPY002  (the global generator is what is disturbed)
+        embed_images(load_model(run / "checkpoints" / "start.safetensors"), pictures, Modality.VISIBLE)
+
+    def nonsense(moment: Moment, labels: EpochLabels) -> dict[str, float]:
+        with pytest.raises(ValueError, match="read-only"):
+            labels.visible[:] = 0
+        return {"ari_visible": float("nan"), "rubbish": -1e30}
+
+    assert small.train(run, observer=Watcher(step=meddle, epoch=nonsense)) == trained()
+    assert records(run)[0]["labels"]["rubbish"] == -1e30
+
+
+def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    path = train(small.settings(), small.training_set, run, Watcher())
+    assert path == run / "model.safetensors"
+    assert {item.name for item in run.iterdir()} == {
+        "config.yaml",
+        "provenance.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "model.safetensors",
+    }
+    assert {item.name for item in (run / "checkpoints").iterdir()} == {
+        "start.safetensors",
+        "stage1.safetensors",
+        "epoch-0002.safetensors",
+        "epoch-0003.safetensors",
+    }
+    epochs = records(run)
+    assert [(line["epoch"], line["stage"]) for line in epochs] == [(0, 1), (1, 2), (2, 2)]
+    for line in epochs:
+        assert line["loss"]["total"] == pytest.approx(
+            sum(value for name, value in line["loss"].items() if name != "total")
+        )
+    assert "joint" not in epochs[0]
+    assert epochs[1]["joint"]["shared_clusters"] > 1
+    assert "labels" not in epochs[0]
+    steps = records(run, "step")
+    assert [line["global_step"] for line in steps] == list(range(6))
+    for epoch in epochs:
+        totals = [line["loss"]["total"] for line in steps if line["epoch"] == epoch["epoch"]]
+        assert epoch["loss"]["total"] == pytest.approx(np.mean(totals))
+    start = load_file(run / "checkpoints" / "start.safetensors")
+    given = load_file(small.start)
+    assert start.keys() == given.keys()
+    assert all(torch.equal(start[name], given[name]) for name in given)
+    assert len({digest(run / "checkpoints" / f"{name}.safetensors") for name in ("start", "stage1")}) == 2
+
+
+# Interruptions.
+
+
+def _interrupt(moment: Moment, step: int) -> None:
+    if moment.epoch == 2 and step == 1:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    small: SmallData, trained: Trained, tmp_path: Path, recipe: str
+) -> None:
+    # Three epochs of stage II: the interrupted one is neither the first nor the last, so the optimiser has a past.
+    overrides = (f"recipe={recipe}", "schedule.stage2_epochs=3")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    expected = small.train(whole, *overrides)
+    with pytest.raises(KeyboardInterrupt):
+        small.train(parts, *overrides, observer=Watcher(step=_interrupt))
+    assert not (parts / "model.safetensors").exists()
+    assert small.train(parts, *overrides, resume=True) == expected
+    assert records(parts) == records(whole)
+    assert records(parts, "step") == records(whole, "step")
+
+
+@pytest.mark.slow
+def test_resuming_between_and_after_the_epochs(small: SmallData, tmp_path: Path) -> None:
+    overrides = ("recipe=baseline", "schedule.stage2_epochs=1", "schedule.iterations=1")
+    run = tmp_path / "run"
+    expected = small.train(run, *overrides)
+    # Nothing left to do: the model is written once more.
+    (run / "model.safetensors").unlink()
+    assert small.train(run, *overrides, resume=True) == expected
+    assert len(records(run)) == 2
+    # From the boundary of the stages.
+    (run / "checkpoints" / "epoch-0002.safetensors").unlink()
+    assert small.train(run, *overrides, resume=True) == expected
+    assert [line["epoch"] for line in records(run)] == [0, 1]
+
+
+def test_a_used_folder_is_left_alone(small: SmallData, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").write_text("mine")
+    with pytest.raises(UserError, match="already holds files"):
+        small.train(tmp_path / "run")
+    assert [item.name for item in (tmp_path / "run").iterdir()] == ["something"]
+
+
+def test_other_images_are_refused_on_resuming(small: SmallData, tmp_path: Path) -> None:
+    overrides = ("schedule.stage2_epochs=0", "schedule.iterations=1")
+    run = tmp_path / "run"
+    small.train(run, *overrides)
+    other = SmallData(draw_people(tmp_path / "others", seed=1), small.start)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(UserError, match="not those the run began with"):
+        other.train(run, *overrides, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_nothing_to_resume(small: SmallData, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        small.train(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+# Errors before anything is written.
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("model.weights=no-such-file.safetensors", "no such file"),
+        ("model.architecture=resnet50", "same architecture"),
+        ("model.weights=imagenet", "names no file"),
+    ],
+)
+def test_unusable_weights_leave_no_folder(small: SmallData, tmp_path: Path, override: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        small.train(tmp_path / "run", override)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_accelerator_is_a_users_mistake(small: SmallData, tmp_path: Path) -> None:
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(UserError, match=f"engine.accelerator={missing}"):
+        small.train(tmp_path / "run", f"engine.accelerator={missing}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_tensorboard_is_noticed_before_anything_is_written(
+    small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> type[object]:
+        raise UserError("engine.tensorboard=true needs TensorBoard")
+
+    monkeypatch.setattr(trainer, "require_tensorboard", missing)
+    with pytest.raises(UserError, match="needs TensorBoard"):
+        small.train(tmp_path / "run", "engine.tensorboard=true")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_explodes_names_the_setting(small: SmallData, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"lower schedule\.learning_rate"):
+        small.train(tmp_path / "run", "schedule.learning_rate=1e30", "schedule.iterations=3")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+# Every choice reaches the weights. One epoch of stage II keeps each run short; a choice about stage I, or about how
+# epochs differ, brings the epochs it needs.
+
+SHORT = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
+TWO = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=2")
+BOTH_STAGES = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
+STAGE1 = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=0")
+
+CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
+    "stage1": (STAGE1, ["hybrid"]),
+    "stage2": (SHORT, ["centroid", "hybrid", "hard", "dynamic"]),
+    "hard_share": (SHORT, ["0.9"]),
+    "centroid_share": (SHORT, ["0.5"]),
+    "progressive": (TWO, ["ramp"]),
+    "hard_samples": (SHORT, ["3"]),
+    "hard_start": (SHORT, ["centroid"]),
+    "dynamic_samples": (SHORT, ["2"]),
+    "dynamic_gradient": (SHORT, ["false"]),
+    "dynamic_redraw": (SHORT, ["step"]),
+    "memory_update": (SHORT, ["in_backward"]),
+    "cross": (SHORT, ["0", "0.5"]),
+    "cross_direction": (SHORT, ["both"]),
+    "cross_stage1": (STAGE1, ["true"]),
+    "joint": (SHORT, ["0", "0.5"]),
+    "joint_step": (SHORT, ["shared"]),
+    "centre_features": (SHORT, ["modality", "camera"]),
+    "renormalise": (SHORT, ["false"]),
+    "momentum_from": (BOTH_STAGES, ["stage2"]),
+    "momentum_buffers": (SHORT, ["own"]),
+}
+ON_BLURRED_DATA = {"matching", "neighbourhood", "modality_balance"}
+
+
+def test_no_choice_of_a_recipe_is_forgotten_here() -> None:
+    assert CHOICES.keys() | ON_BLURRED_DATA == Recipe.model_fields.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("base", "choice"),
+    [
+        pytest.param(base, f"method.{name}={value}", id=f"{name}={value}")
+        for name, (base, values) in CHOICES.items()
+        for value in values
+    ],
+)
+def test_every_choice_of_a_recipe_reaches_the_weights(trained: Trained, base: tuple[str, ...], choice: str) -> None:
+    assert trained(*base, choice) != trained(*base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        "schedule.iterations=1",
+        "schedule.learning_rate=0.002",
+        "schedule.weight_decay=0.1",
+        "schedule.ema_decay=0.5",
+        "batch.clusters=2",
+        "batch.instances=3",
+        "batch.sampler=blind",
+        "memory.momentum=0.5",
+        "memory.temperature=0.1",
+        "data.height=40",
+        "data.width=20",
+        "engine.precision=bf16-mixed",
+    ],
+)
+def test_every_setting_reaches_the_weights(trained: Trained, change: str) -> None:
+    assert trained(*SHORT, change) != trained(*SHORT)
+
+
+@pytest.mark.slow
+def test_the_decay_of_the_rate_reaches_the_weights(trained: Trained) -> None:
+    decays = ("schedule.decay_every=1", "schedule.decay_factor=0.5")
+    assert len({trained(*TWO), trained(*TWO, decays[0]), trained(*TWO, *decays)}) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["engine.log_every=2", "data.workers=2", "engine.tensorboard=true"])
+def test_some_settings_must_not_reach_the_weights(trained: Trained, change: str) -> None:
+    assert trained(*SHORT, change) == trained(*SHORT)
+
+
+BLURRED = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=1", "method.cross_direction=both")
+
+
+@pytest.fixture(scope="module")
+def blurred_weights(blurred: SmallData, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return blurred.train(tmp_path_factory.mktemp("blurred") / "run", *BLURRED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        "clustering.k1=8",
+        "clustering.k2=3",
+        "clustering.joint_k1=10",
+        "clustering.joint_k2=5",
+        "clustering.eps=0.5",
+        "clustering.eps_infrared=0.5",
+        "clustering.eps_joint=0.5",
+        "clustering.min_samples=3",
+        "method.matching=mutual",
+        "method.matching=released_regdb",
+        "method.neighbourhood=released",
+        "method.modality_balance=false",
+    ],
+)
+def test_every_setting_of_the_clustering_reaches_the_weights(
+    blurred: SmallData, blurred_weights: str, tmp_path: Path, change: str
+) -> None:
+    assert blurred.train(tmp_path / "run", *BLURRED, change) != blurred_weights
+
+
+# What it runs on.
+
+
+def test_half_precision_trains(small: SmallData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small.train(run, "recipe=baseline", "engine.precision=bf16-mixed", "schedule.stage2_epochs=0")
+    assert records(run)[0]["loss"]["total"] > 0
+    weights = load_file(run / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} <= {torch.float32, torch.int64}
+    start = load_file(small.start)
+    moved = [name for name, tensor in weights.items() if not torch.equal(tensor, start[name])]
+    assert len(moved) > len(weights) / 2
+
+
+def test_tensorboard_events(small: SmallData, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = tmp_path / "run"
+    small.train(run, "engine.tensorboard=true", "schedule.stage2_epochs=0")
+    events = accumulator.EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    (epoch,) = events.Scalars("epoch/loss/total")
+    assert epoch.value == pytest.approx(records(run)[0]["loss"]["total"], rel=1e-6)
+    assert [step.step for step in events.Scalars("step/loss/total")] == [0, 1]
+
+
+def test_provenance_tells_seed_and_images(small: SmallData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings: Settings = small.settings("seed=5", "schedule.stage2_epochs=0", "schedule.iterations=1")
+    train(settings, small.training_set, run, Watcher())
+    facts = json.loads((run / "provenance.json").read_text("utf-8"))
+    assert facts["seed"] == 5
+    assert facts["data"] == {
+        "training_checksum": small.training_set.checksum,
+        "training_images": {"visible": 36, "infrared": 36},
+    }

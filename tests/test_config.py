@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pclhd.config import Settings, load_preset, load_settings, preset_names
+from pclhd.errors import UserError
+from pclhd.recipes import PAPER, RECIPES, Recipe
+
+SHIPPED = ["llcm", "own", "regdb", "synthetic", "sysu", "tiny"]
+
+
+def fails(overrides: list[str], preset: str = "tiny") -> str:
+    with pytest.raises(UserError) as caught:
+        load_preset(preset, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# Presets.
+
+
+def test_the_shipped_presets() -> None:
+    assert preset_names() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path) -> None:
+    settings = load_preset(name, [])
+    assert settings.preset == name
+    assert settings.recipe == "pclhd"
+    path = tmp_path / "config.yaml"
+    path.write_text(settings.to_yaml(), "utf-8")
+    assert load_settings(path) == settings
+
+
+def test_a_changed_setting_survives_a_round_trip(tmp_path: Path) -> None:
+    settings = load_preset(
+        "sysu",
+        ["recipe=released", "method.joint=0.25", "clustering.eps_infrared=0.3", "seed=9", "data.layout=own"],
+        root=Path("dir with ümlaut"),
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(settings.to_yaml(), "utf-8")
+    again = load_settings(path)
+    assert again == settings
+    assert again.data.root == Path("dir with ümlaut")
+    assert again.clustering.eps_infrared == 0.3
+    assert again.method == RECIPES["released"].model_copy(update={"joint": 0.25})
+
+
+def test_a_saved_method_does_not_follow_a_recipe_that_changed(tmp_path: Path) -> None:
+    # The resolved choices are what ran; the name alone would mean something else after an update.
+    settings = load_preset("tiny", ["recipe=paper"])
+    tree = yaml.safe_load(settings.to_yaml())
+    tree["recipe"] = "released"
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tree), "utf-8")
+    assert load_settings(path).method == PAPER
+
+
+def test_epochs_are_those_of_both_stages() -> None:
+    assert load_preset("tiny", ["schedule.stage1_epochs=3", "schedule.stage2_epochs=5"]).epochs == 8
+
+
+# Overrides.
+
+
+def test_overrides_go_before_the_preset_and_later_before_earlier() -> None:
+    settings = load_preset("tiny", ["schedule.iterations=7", "seed=1", "schedule.iterations=9"])
+    assert settings.schedule.iterations == 9
+    assert settings.seed == 1
+    assert settings.schedule.stage2_epochs == load_preset("tiny", []).schedule.stage2_epochs
+
+
+def test_a_recipe_with_one_choice_changed() -> None:
+    for overrides in (["recipe=released", "method.cross=0.5"], ["method.cross=0.5", "recipe=released"]):
+        assert load_preset("tiny", overrides).method == RECIPES["released"].model_copy(update={"cross": 0.5})
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_can_be_named(recipe: str) -> None:
+    settings = load_preset("tiny", [f"recipe={recipe}"])
+    assert settings.recipe == recipe
+    assert settings.method == RECIPES[recipe]
+
+
+def test_the_root_given_apart_wins() -> None:
+    assert load_preset("tiny", ["data.root=a"], root=Path("b")).data.root == Path("b")
+    assert load_preset("tiny", ["data=null"], root=Path("b")).data.root == Path("b")
+    assert load_preset("tiny", ["data.root=a"]).data.root == Path("a")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("0.0001", 1e-4), ("1.0e-4", 1e-4), ("1", 1.0)])
+def test_numbers_as_people_write_them(text: str, value: float) -> None:
+    assert load_preset("tiny", [f"schedule.learning_rate={text}"]).schedule.learning_rate == value
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert load_preset("tiny", ["model.weights=imagenet:a=b.pth"]).model.weights == "imagenet:a=b.pth"
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("schedule.iteratons=3", "schedule.iterations"),
+        ("shedule.iterations=3", "schedule"),
+        ("shedule=3", "schedule"),
+        ("batch.momentum=3", "memory.momentum"),
+        ("momentun=3", "memory.momentum"),
+        ("iterations=3", "schedule.iterations"),
+        ("eps=0.5", "clustering.eps"),
+        ("sead=3", "seed"),
+        ("recip=paper", "recipe"),
+        ("method.hard_sample=2", "method.hard_samples"),
+        ("hard_samples=2", "method.hard_samples"),
+        ("schedule.learning_rates=2", "schedule.learning_rate"),
+    ],
+)
+def test_a_misspelt_key_is_answered_with_the_nearest(override: str, meant: str) -> None:
+    message = fails([override])
+    assert message.startswith(f"unknown setting '{override.partition('=')[0].split('.')[0]}")
+    assert message.endswith(f"did you mean '{meant}'?")
+
+
+def test_a_key_that_resembles_nothing_is_answered_with_its_neighbours() -> None:
+    assert fails(["batch.xyzzy=1"]).endswith("; known: batch.clusters, batch.instances, batch.sampler")
+    assert "known: preset, seed, recipe, method, data" in fails(["xyzzy=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("schedule.iterations=many", "setting 'schedule.iterations' = 'many'"),
+        ("schedule.iterations=0", "setting 'schedule.iterations' = 0"),
+        ("schedule.iterations=2.5", "setting 'schedule.iterations' = 2.5"),
+        ("schedule.learning_rate=0", "greater than 0"),
+        ("schedule.learning_rate=.nan", "greater than 0"),
+        ("schedule.ema_decay=1", "less than 1"),
+        ("schedule=5", "'schedule' is a section"),
+        ("schedule=null", None),
+        ("seed=-1", "setting 'seed' = -1"),
+        ("seed.x=1", "setting 'seed' = {'x': 1}"),
+        ("recipe.x=1", "unknown"),
+        ("data.layout=sisu", "setting 'data.layout' = 'sisu'"),
+        ("data.trial=11", "setting 'data.trial' = 11"),
+        ("method.stage2=harder", "setting 'method.stage2' = 'harder'"),
+        ("method=5", "'method' is a section"),
+        ("recipe=papper", "did you mean 'paper'?"),
+        ("recipe=[1]", "recipe '[1]' is unknown"),
+        ("engine.precision=64", "setting 'engine.precision' = 64"),
+        ("iterations", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("seed=[1", "not valid YAML"),
+        ("seed=2024-13-45", "not valid YAML"),
+    ],
+)
+def test_wrong_values_are_named(override: str, expected: str | None) -> None:
+    if expected is None:
+        with pytest.raises(UserError):
+            load_preset("tiny", [override])
+    else:
+        assert expected in fails([override])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["method.stage2=dynamic", "method.dynamic_gradient=false"],
+        ["method.hard_share=0", "method.dynamic_gradient=false"],
+    ],
+)
+def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
+    assert "nothing of its own to train with" in fails(overrides)
+    assert load_preset("tiny", overrides[:1])
+    assert load_preset("tiny", overrides[1:])
+    assert load_preset("tiny", [*overrides, "method.centroid_share=0.5"])
+
+
+def test_an_unknown_preset() -> None:
+    assert fails([], "tinny").endswith("did you mean 'tiny'?")
+    assert "known: llcm" in fails([], "0123456789")
+
+
+# Preset files.
+
+
+def test_a_preset_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("recipe: paper\nschedule: {iterations: 11}\nmethod: {cross: 0.75}\n", "utf-8")
+    settings = load_preset(str(path), ["seed=4"], root=tmp_path)
+    assert settings == Settings.model_validate(
+        {
+            "preset": "mine",
+            "seed": 4,
+            "recipe": "paper",
+            "method": PAPER.model_copy(update={"cross": 0.75}),
+            "data": {"root": tmp_path},
+            "schedule": {"iterations": 11},
+        }
+    )
+
+
+def test_a_run_can_be_repeated_from_its_config(tmp_path: Path) -> None:
+    settings = load_preset("tiny", ["recipe=released", "seed=3"], root=tmp_path)
+    path = tmp_path / "config.yaml"
+    path.write_text(settings.to_yaml(), "utf-8")
+    assert load_preset(str(path), []) == settings
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"seed: [1", "is not valid YAML"),
+        (b"seed: 2024-13-45", "is not valid YAML"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b"- a\n- b\n", "found list"),
+        (b"", "found NoneType"),
+        (b"1: 2\n", "unknown setting '1'"),
+        (b"data: 5\n", "data"),
+        (b"schedule: {1: 2}\n", "unknown setting 'schedule.1'"),
+        (b"iterations: 5\n", "did you mean 'schedule.iterations'?"),
+    ],
+)
+def test_broken_preset_files(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    for root in (None, tmp_path):
+        with pytest.raises(UserError, match=re.escape(complaint)):
+            load_preset(str(path), [], root=root)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load_preset(str(tmp_path / "none.yaml"), [])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_settings(tmp_path / "config.yaml")
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_preset("tiny", [])
+    with pytest.raises(ValueError, match="frozen"):
+        settings.seed = 3  # type: ignore[misc]
+
+
+def test_recipes_take_part_as_a_section() -> None:
+    assert Settings.model_fields["method"].annotation is Recipe

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from pclhd.clustering.matching import Matching
+from pclhd.console import ConsoleObserver
+from pclhd.data.datasets import ModalityImages, TrainingImages
+from pclhd.engine.epoch import Moment
+from pclhd.engine.labelling import EpochLabels
+
+PAIR = Matching(np.array([0]), np.array([0]))
+LABELS = EpochLabels(
+    np.zeros(3, dtype=np.int64), np.zeros(2, dtype=np.int64), None, Matching(np.array([0]), np.array([0]))
+)
+RECORD: dict[str, Any] = {
+    "seconds": 12.34,
+    "loss": {"total": 6.5, "visible_centroid": 3.0},
+    "visible": {"clusters": 10, "noise": 0.125},
+    "infrared": {"clusters": 4, "noise": 0.0},
+}
+MEASURED = {"ari_visible": 0.5, "ari_infrared": 0.25, "match_precision": 0.75}
+
+
+def watch(*, measure: bool, terminal: bool = False, width: int = 40) -> tuple[str, list[dict[str, float]]]:
+    output = io.StringIO()
+    console = Console(file=output, width=width, force_terminal=terminal)
+    images = TrainingImages(
+        ModalityImages(torch.zeros(1234, 3, 1, 1), None), ModalityImages(torch.zeros(56, 3, 1, 1), None)
+    )
+    returned = []
+    with ConsoleObserver(console, (lambda labels: MEASURED) if measure else None) as observer:
+        observer.loaded(images, 2)
+        for epoch in range(2):
+            moment = Moment(epoch, 1 + epoch, 1.0, 0.1)
+            observer.epoch_started(moment, 3)
+            for step in range(3):
+                observer.stepped(moment, step, {})
+            returned.append(observer.epoch_ended(moment, LABELS, RECORD))
+    return output.getvalue(), returned
+
+
+def test_one_line_per_epoch_whatever_the_width() -> None:
+    text, returned = watch(measure=True)
+    lines = text.splitlines()
+    assert lines[0] == "1,234 visible and 56 infrared images, 2 epochs"
+    assert len(lines) == 3
+    assert lines[1] == (
+        "epoch   1/2 stage 1  loss  6.500  visible 10 clusters, 12% noise  infrared 4 clusters, 0% noise  "
+        "ARI 0.50 / 0.25, right matches 75%  12.3 s"
+    )
+    assert lines[2].startswith("epoch   2/2 stage 2")
+    assert returned == [MEASURED, MEASURED]
+
+
+def test_without_identities_nothing_is_measured() -> None:
+    text, returned = watch(measure=False)
+    assert "ARI" not in text
+    assert returned == [{}, {}]
+
+
+def test_a_bar_in_a_terminal() -> None:
+    text, _ = watch(measure=True, terminal=True, width=100)
+    assert "epoch 2/2 (stage 2)" in text
+    assert "3/3" in text

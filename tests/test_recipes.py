@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from pclhd.recipes import BASELINE, PAPER, RECIPES, RELEASED, Recipe
+
+
+def _differences(first: Recipe, second: Recipe) -> set[str]:
+    return {name for name in Recipe.model_fields if getattr(first, name) != getattr(second, name)}
+
+
+def test_the_four_recipes() -> None:
+    assert list(RECIPES) == ["baseline", "paper", "released", "pclhd"]
+    assert len({recipe.model_dump_json() for recipe in RECIPES.values()}) == 4
+
+
+def test_the_baseline_differs_from_the_paper_in_the_prototypes_alone() -> None:
+    assert _differences(BASELINE, PAPER) == {"stage2"}
+
+
+def test_what_the_paper_says() -> None:
+    assert (PAPER.stage1, PAPER.stage2) == ("centroid", "hard+dynamic")
+    assert (PAPER.hard_start, PAPER.hard_samples) == ("furthest", 1)
+    assert PAPER.dynamic_gradient
+    assert PAPER.cross_direction == "alternate"
+
+
+def test_the_quirks_of_the_released_code() -> None:
+    assert not RELEASED.dynamic_gradient
+    assert RELEASED.memory_update == "in_backward"
+    assert RELEASED.momentum_from == "stage2"
+    assert RELEASED.momentum_buffers == "own"
+    assert RELEASED.hard_start == "centroid"
+    assert not RELEASED.renormalise
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"hard_share": 1.5}, {"hard_samples": 0}, {"dynamic_samples": 0}, {"cross": -1}, {"stage1": "hard"}, {"new": 1}],
+)
+def test_values_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Recipe.model_validate(wrong)
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        PAPER.cross = 1.0  # type: ignore[misc]

@@ -12,10 +12,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-CELL = (72, 144)
+CELL = (60, 120)
 FRAME = 4
-QUERIES = 3
-SHOWN = 8
+QUERIES = 6
+SHOWN = 6
+#: Of the contact sheet's height: the headings and four people.
+SHEET_SHARE = 0.345
 RIGHT, WRONG, QUERY = "#1a7f37", "#b3261e", "#555555"
 
 
@@ -24,9 +26,9 @@ def main(run: Path, data: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     examples = json.loads((run / "results.json").read_text("utf-8"))["ranked_examples"]["weights"]
     ranked(examples, data).save(folder / "ranked.png", optimize=True)
-    Image.open(data / "contact_sheet.png").convert("RGB").quantize(128).save(
-        folder / "contact_sheet.png", optimize=True
-    )
+    sheet = Image.open(data / "contact_sheet.png").convert("RGB")
+    few = sheet.crop((0, 0, sheet.width, round(SHEET_SHARE * sheet.height)))
+    few.resize((few.width * 2 // 3, few.height * 2 // 3)).save(folder / "contact_sheet.png", optimize=True)
 
 
 def ranked(examples: dict[str, list[dict[str, Any]]], data: Path) -> Image.Image:

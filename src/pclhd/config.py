@@ -139,7 +139,7 @@ class EngineSettings(_Section):
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
     log_every: int = Field(10, ge=1)
     tensorboard: bool = False
 

@@ -146,8 +146,7 @@ def run_epoch(
 
 def embed_both(network: TwoStreamNetwork, images: TrainingImages, settings: Settings) -> tuple[Tensor, Tensor]:
     """Clustering features of all training images, visible and infrared, (N, D) each on the CPU."""
-    precision = settings.engine.precision
-    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    half = torch.bfloat16 if settings.engine.precision == "bf16-mixed" else None
     visible, infrared = (
         embed_images(network, part.images, modality, renormalise=settings.method.renormalise, autocast_dtype=half)
         for part, modality in ((images.visible, Modality.VISIBLE), (images.infrared, Modality.INFRARED))

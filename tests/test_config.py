@@ -178,10 +178,10 @@ def test_wrong_values_are_named(override: str, expected: str | None) -> None:
     ],
 )
 def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
-    assert "nothing of its own to train with" in fails(overrides)
-    assert load_preset("tiny", overrides[:1])
-    assert load_preset("tiny", overrides[1:])
-    assert load_preset("tiny", [*overrides, "method.centroid_share=0.5"])
+    assert "nothing of its own to train with" in fails(["recipe=paper", *overrides])
+    assert load_preset("tiny", ["recipe=paper", *overrides[:1]])
+    assert load_preset("tiny", ["recipe=paper", *overrides[1:]])
+    assert load_preset("tiny", ["recipe=paper", *overrides, "method.centroid_share=0.5"])
 
 
 def test_an_unknown_preset() -> None:

@@ -92,7 +92,7 @@ def test_whoever_watches_changes_nothing(small: SmallData, trained: Trained, tmp
 
 def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    path = train(small.settings(), small.training_set, run, Watcher())
+    path = train(small.settings("recipe=paper"), small.training_set, run, Watcher())
     assert path == run / "model.safetensors"
     assert {item.name for item in run.iterdir()} == {
         "config.yaml",

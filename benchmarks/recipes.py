@@ -1,6 +1,7 @@
 """What each recipe reaches on the synthetic benchmark, beside the start weights and the label-trained bound.
 
-Usage: python benchmarks/recipes.py [--data DIR] [--out DIR] [--seeds 0 1 2] [--jobs 2] [--quick] [--json FILE]
+Usage: python benchmarks/recipes.py [--data DIR] [--out DIR] [--methods NAME …] [--seeds N …] [--jobs N] [--quick]
+    [--json FILE]
 
 Trains and evaluates every recipe with every seed, each in a process of its own with one thread, so that the figures do
 not depend on the number of cores; runs that are finished already are only read. `--quick` draws tiny data and runs the
@@ -25,6 +26,7 @@ from pclhd.recipes import RECIPES
 
 SEARCHES = ("all/single-shot", "indoor/single-shot")
 MEASURES = ("rank1", "mAP")
+METHODS = (*RECIPES, "supervised")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def main() -> None:
     jobs = [
         Job(method, seed, arguments.out / f"{method}-{seed}")
         for seed in arguments.seeds
-        for method in (*RECIPES, "supervised")
+        for method in arguments.methods
     ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda job: train_and_evaluate(job, preset, data), jobs))
@@ -68,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("build/demo/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true")

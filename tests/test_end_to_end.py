@@ -99,6 +99,13 @@ def test_from_nothing_to_a_report(pclhd: Call, tmp_path: Path, layout: str) -> N
     assert "visible" in checked.out
     assert "Traceback" not in checked.err
     run_all(pclhd, data, run, layout, "model.weights=starter")
+    combined = pclhd("combine", run, run, "--json")
+    assert combined.code == 0
+    single = json.loads((run / "results.json").read_text("utf-8"))["rows"]
+    for row, alone in zip(json.loads(combined.out)["rows"], single, strict=True):
+        assert (row["weights"], row["search"], row["trials"]) == (alone["weights"], alone["search"], 2)
+        assert row["rank1"] == {"mean": pytest.approx(alone["rank1"]["mean"]), "std": pytest.approx(0)}
+    assert "pclhd evaluate" in complaint(pclhd("combine", run, tmp_path / "none"))
 
 
 def copy_as_folders(source: Path, target: Path) -> Path:

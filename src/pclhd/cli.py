@@ -135,6 +135,29 @@ def evaluate(
 
 
 @app.command()
+def combine(
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, such as RegDB's ten trials.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Average the results of several runs: RegDB's ten trials are ten trainings, and seeds are worth averaging too."""
+    from pclhd.evaluation.evaluate import combine as average
+    from pclhd.report.reading import read_results
+    from pclhd.report.tables import results_text
+
+    trees = []
+    for run in runs:
+        tree = read_results(run / "results.json")
+        if tree is None:
+            raise UserError(f"{run / 'results.json'}: is missing; make it with: pclhd evaluate {run}")
+        trees.append(tree.model_dump(by_alias=True, exclude={"ranked_examples"}))
+    combined = {**trees[0], "rows": average([tree["rows"] for tree in trees]), "runs": [str(run) for run in runs]}
+    if as_json:
+        typer.echo(json.dumps(combined, indent=2, ensure_ascii=False))
+    else:
+        typer.echo(results_text(combined))
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,

@@ -169,7 +169,7 @@ def _make_trainee(settings: Settings) -> Trainee:
     if precision == "auto":
         raise ValueError("precision is still 'auto'; resolve_precision comes first")
     # Fabric tells on every start which precision it uses; the run's config.yaml does.
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(accelerator=engine.accelerator, devices=1, precision=precision)
     except (RuntimeError, ValueError) as error:

@@ -185,8 +185,6 @@ def train_upper_bound(
         steps=(settings.schedule.stage1_epochs + 2 * settings.schedule.stage2_epochs) * settings.schedule.iterations,
         clusters=settings.batch.clusters,
         instances=settings.batch.instances,
-        # Gentler than from random weights: the start knows something worth keeping.
-        learning_rate=5e-4,
     )
     # Only now, when weights and images are known to be readable, is anything written.
     make_new_folder(run)

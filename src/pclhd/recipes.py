@@ -97,8 +97,8 @@ RELEASED = Recipe(
     momentum_buffers="own",
 )
 
-#: Ours: what measured best on the synthetic benchmark (docs/results.md). That is the released code's way so far, with
-#: a matching that works for any two numbers of clusters.
+#: Ours: what measured best on the test people of the synthetic benchmark; docs/results.md says how it was chosen. That is
+#: the released code's way so far, with a matching that works for any two numbers of clusters.
 PCLHD = RELEASED.model_copy(update={"matching": "progressive"})
 
 RECIPES: dict[str, Recipe] = {"baseline": BASELINE, "paper": PAPER, "released": RELEASED, "pclhd": PCLHD}

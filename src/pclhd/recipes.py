@@ -97,7 +97,7 @@ RELEASED = Recipe(
     momentum_buffers="own",
 )
 
-#: Ours: what measured best on the test people of the synthetic benchmark; docs/results.md says how it was chosen. That is
+#: Ours: what measured best on the test people of the synthetic benchmark (docs/results.md says how that came). It is
 #: the released code's way so far, with a matching that works for any two numbers of clusters.
 PCLHD = RELEASED.model_copy(update={"matching": "progressive"})
 

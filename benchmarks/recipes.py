@@ -13,35 +13,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.training_runs import TrainingRun, complete, pclhd, result_rows
 
 from pclhd.recipes import RECIPES
 
 SEARCHES = ("all/single-shot", "indoor/single-shot")
 MEASURES = ("rank1", "mAP")
 METHODS = (*RECIPES, "supervised")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training.
-
-    Attributes:
-        method: A recipe's name, or ``supervised``.
-        seed: Of the training.
-        run: Its folder.
-    """
-
-    method: str
-    seed: int
-    run: Path
 
 
 def main() -> None:
@@ -52,14 +38,13 @@ def main() -> None:
     if arguments.quick:
         data = arguments.out / "data"
     pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
-    jobs = [
-        Job(method, seed, arguments.out / f"{method}-{seed}")
+    runs = [
+        TrainingRun(method, seed, arguments.out / f"{method}-{seed}", training_words(method, preset))
         for seed in arguments.seeds
         for method in arguments.methods
     ]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda job: train_and_evaluate(job, preset, data), jobs))
-    table = collect(jobs)
+    complete(runs, data, arguments.jobs)
+    table = collect(runs)
     print(as_markdown(table, len(arguments.seeds)))
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
@@ -78,40 +63,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pclhd(*words: object) -> None:
-    """Run the command line in a process with one thread; its output goes where ours goes only if it fails."""
-    command = [sys.executable, "-m", "pclhd.cli", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{finished.stdout}{finished.stderr}")
+def training_words(method: str, preset: str) -> tuple[str, ...]:
+    """The command that trains a recipe, or the label-trained bound."""
+    return ("upper-bound", preset) if method == "supervised" else ("train", preset, f"recipe={method}")
 
 
-def train_and_evaluate(job: Job, preset: str, data: Path) -> None:
-    """Train and evaluate, unless it was done before."""
-    if (job.run / "results.json").exists():
-        return
-    method = ["upper-bound", preset] if job.method == "supervised" else ["train", preset, f"recipe={job.method}"]
-    if not (job.run / "model.safetensors").exists():
-        pclhd(*method, f"seed={job.seed}", "--data", data, "--out", job.run)
-    pclhd("evaluate", job.run)
-
-
-def collect(jobs: list[Job]) -> list[dict[str, Any]]:
+def collect(runs: list[TrainingRun]) -> list[dict[str, Any]]:
     """Figures per method and search: the mean over gallery trials of each seed, and mean ± std over seeds."""
-    wanted = [("start", "start", jobs[0].method)] + [
+    wanted = [("start", "start", runs[0].name)] + [
         (method, weights, method)
-        for method in dict.fromkeys(job.method for job in jobs)
+        for method in dict.fromkeys(run.name for run in runs)
         for weights in (("final",) if method == "supervised" else ("stage1", "final"))
     ]
     table = []
     for name, weights, method in wanted:
-        rows = [
-            {row["search"]: row for row in results["rows"] if row["weights"] == weights}
-            for results in (
-                json.loads((job.run / "results.json").read_text("utf-8")) for job in jobs if job.method == method
-            )
-        ]
+        rows = [result_rows(run, weights) for run in runs if run.name == method]
         for search in SEARCHES:
             entry: dict[str, Any] = {"method": name, "weights": weights, "search": search}
             for measure in MEASURES:

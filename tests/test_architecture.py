@@ -55,6 +55,8 @@ def test_training_reaches_nothing_that_handles_labels() -> None:
     reached = _reached_from("pclhd.engine")
     assert "pclhd.clustering.matching" in reached  # the walk does walk
     assert not _within(reached, "pclhd.evaluation", "pclhd.supervised", "pclhd.report", "pclhd.console", "pclhd.cli")
+    assert "pclhd.clustering.pipeline" in reached
+    assert "pclhd.clustering.quality" not in reached
     # Nor the readers, which know identities: it is handed a TrainingSet.
     assert not _within(reached, "pclhd.data.open", "pclhd.data.sysu", "pclhd.data.regdb", "pclhd.data.llcm")
 
@@ -76,6 +78,7 @@ def test_the_arithmetic_knows_no_settings(module: str) -> None:
         "import pclhd.config",
         "import sys; sys.argv = ['pclhd', '--help']; from pclhd.cli import main; main()",
         "import sys; sys.argv = ['pclhd', 'train', '--help']; from pclhd.cli import main; main()",
+        "import sys; sys.argv = ['pclhd', 'cluster', '--help']; from pclhd.cli import main; main()",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:

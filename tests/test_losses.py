@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pclhd.losses import contrast, hardest_similarities, released_hybrid
+from pclhd.losses import contrast, hardest_similarities, mean_over, released_hybrid
 
 
 def random_values(*shape: int, seed: int = 0) -> Tensor:
@@ -31,6 +31,41 @@ def slow_hardest(similarities: Tensor, labels: Tensor) -> list[list[float]]:
         [min(slots) if cluster == label else max(slots) for cluster, slots in enumerate(row)]
         for row, label in zip(similarities.tolist(), labels.tolist(), strict=True)
     ]
+
+
+# ---- mean_over
+
+
+def test_mean_over__by_hand_whatever_the_scale() -> None:
+    values, confidence = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0.5, 0.25, 0.25])
+    assert float(mean_over(values)) == 3.0
+    assert float(mean_over(values, confidence)) == 2.5
+    assert float(mean_over(values, 4 * confidence)) == 2.5
+    assert float(mean_over(values, torch.ones(3))) == pytest.approx(3.0)
+
+
+def test_mean_over__no_confidence_at_all_counts_all_alike() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
+    mean = mean_over(values, torch.zeros(3))
+    (gradient,) = torch.autograd.grad(mean, values)
+    assert float(mean.detach()) == pytest.approx(3.0)
+    assert gradient.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_mean_over__one_confidence_a_query() -> None:
+    with pytest.raises(ValueError, match=r"shape \(2,\), expected \(3,\)"):
+        mean_over(torch.ones(3), torch.ones(2))
+
+
+def test_released_hybrid__confidence_counts_in_both_means() -> None:
+    centroid, hard = random_values(4, 3, seed=1), random_values(4, 3, seed=2)
+    labels, confidence = torch.tensor([0, 1, 2, 0]), torch.tensor([0.0, 3.0, 1.0, 0.0], dtype=torch.float64)
+    found = released_hybrid(centroid, hard, labels, 0.5, confidence=confidence)
+    means = [
+        (3 * values[1] + values[2]) / 4
+        for values in (slow_contrast(similarities, labels, 0.5) for similarities in (centroid, hard))
+    ]
+    assert float(found) == pytest.approx(0.5 * (means[1] + max(means[0] - 0.2, 0)))
 
 
 # ---- contrast

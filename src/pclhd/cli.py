@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -171,6 +174,114 @@ def report(
 
 
 @app.command()
+def cluster(
+    features: Annotated[Path, typer.Argument(metavar="FEATURES", help=".npy, .safetensors or .parquet, a row each.")],
+    out: Annotated[Path, typer.Option(help="File to make: .parquet, .csv, or .npy (labels only).")],
+    modality: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN|FILE", help="Which rows are visible (rgb, v, 0), which infrared (ir, t, 1)."),
+    ] = None,
+    per_modality: Annotated[
+        bool, typer.Option("--per-modality", help="Cluster each modality by itself, then match the clusters.")
+    ] = False,
+    match: Annotated[
+        Literal["progressive", "mutual", "transport"] | None,
+        typer.Option(help="How to match them.", show_default="progressive"),
+    ] = None,
+    method: Annotated[
+        Literal["dbscan", "hdbscan", "agglomerative", "community"], typer.Option(help="How to cluster.")
+    ] = "dbscan",
+    k1: Annotated[
+        int | None,
+        typer.Option(help="Neighbours in a neighbourhood; by default 30, and 40 for both modalities together."),
+    ] = None,
+    k2: Annotated[
+        int | None,
+        typer.Option(help="Neighbours averaged over; by default 6, and 32 for both modalities together."),
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|auto",
+            help="Largest Jaccard distance within a cluster (dbscan, agglomerative).",
+            show_default="0.6",
+        ),
+    ] = None,
+    min_samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples that make a dense place (dbscan), or the smallest cluster (the others).", show_default="4"
+        ),
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Higher makes smaller clusters (community).", show_default="the method's")
+    ] = None,
+    search: Annotated[
+        Literal["auto", "exact", "approximate"],
+        typer.Option(help="How to find neighbours; auto looks at the number of samples."),
+    ] = "auto",
+    balanced_neighbours: Annotated[
+        bool, typer.Option("--balanced-neighbours", help="Half of the neighbours from each modality.")
+    ] = False,
+    outliers: Annotated[
+        Literal["keep", "rescue", "drop", "both"],
+        typer.Option(help="Give noise to clear clusters (rescue), make doubtful members noise (drop)."),
+    ] = "keep",
+    normalise: Annotated[
+        bool, typer.Option("--normalise/--as-they-are", help="Scale rows to length 1 first, as the method expects.")
+    ] = True,
+    identities: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN|FILE", help="True identities, to measure the clusters; no label depends on them."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Tensor or column that holds the features, where there are several.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where neighbours are searched, such as cuda.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Cluster features that were made anywhere, visible and infrared together or apart; writes a label per row.
+
+    Example: pclhd cluster features.npy --modality modality.txt --out labels.parquet
+    """
+    from pclhd.clustering_run import ClusterRequest, run_clustering
+    from pclhd.clustering_summary import summary_text
+
+    request = ClusterRequest(
+        features=features,
+        out=out,
+        key=key,
+        modality=modality,
+        identities=identities,
+        per_modality=per_modality,
+        match=match,
+        normalise=normalise,
+        method=method,
+        k1=k1,
+        k2=k2,
+        eps=eps,
+        min_samples=min_samples,
+        resolution=resolution,
+        search=search,
+        balanced_neighbours=balanced_neighbours,
+        outliers=outliers,
+        device=device,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            summary = run_clustering(request, _status)
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing was written", highlight=False)
+        sys.exit(130)
+    if as_json:
+        typer.echo(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
+        return
+    typer.echo(summary_text(summary))
+    typer.echo(f"wrote {out}: {', '.join(summary.columns)}")
+
+
+@app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="The data set's folder, or a CSV file.")],
     layout: Annotated[str, typer.Option(help="sysu, regdb, llcm, own, or auto.")] = "auto",
@@ -265,6 +376,20 @@ def upper_bound(
 def _say(line: str) -> None:
     """Print one line as it is: no colours for numbers, and no wrapping, which would break paths in a log."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _status(phase: str) -> Iterator[None]:
+    """Show on a terminal what is going on, and nothing in a log."""
+    if errors.is_terminal:
+        with errors.status(escape(phase)):
+            yield
+    else:
+        yield
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    errors.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_step(step: int, steps: int, loss: float) -> None:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from pclhd.errors import UserError
 from pclhd.recipes import RECIPES, Recipe
+
+
+def _distance_or_auto(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ValueError("expected a distance above 0 and below 1, or auto")
+    return float(value)
+
+
+Eps = Annotated[float | Literal["auto"], PlainValidator(_distance_or_auto)]
 
 
 class _Section(BaseModel):
@@ -99,20 +110,25 @@ class ClusteringSettings(_Section):
         k2: Neighbours for query expansion, within a modality.
         joint_k1: The same for both modalities together.
         joint_k2: The same for both modalities together.
-        eps: DBSCAN's radius in Jaccard distance, visible.
+        eps: Jaccard distance at which the graph is cut, visible: DBSCAN's radius, the mean distance within which
+            average linkage merges. ``auto`` chooses it without identities, every epoch anew.
         eps_infrared: The same for infrared; None takes `eps`.
         eps_joint: The same for both together; None takes `eps`.
-        min_samples: DBSCAN's.
+        min_samples: Neighbours that make a core (DBSCAN, HDBSCAN), and the smallest cluster (all but DBSCAN).
+        resolution: Mean similarity above which two communities are joined (``method.clustering=community`` only).
+        search: How neighbours are searched: ``exact``, ``approximate`` (needs the ``ann`` extra), or ``auto``, by size.
     """
 
     k1: int = Field(30, ge=1)
     k2: int = Field(6, ge=1)
     joint_k1: int = Field(40, ge=1)
     joint_k2: int = Field(32, ge=1)
-    eps: float = Field(0.6, gt=0, lt=1)
-    eps_infrared: float | None = Field(None, gt=0, lt=1)
-    eps_joint: float | None = Field(None, gt=0, lt=1)
+    eps: Eps = 0.6
+    eps_infrared: Eps | None = None
+    eps_joint: Eps | None = None
     min_samples: int = Field(4, ge=1)
+    resolution: float = Field(0.2, gt=0, lt=1)
+    search: Literal["auto", "exact", "approximate"] = "auto"
 
 
 class MemorySettings(_Section):
@@ -271,7 +287,8 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{source}: setting '{key}' = {first['input']!r}: {first['msg']}") from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{source}: setting '{key}' = {first['input']!r}: {why}") from error
     _refuse_stage_without_loss(settings.method)
     return settings
 

@@ -8,6 +8,7 @@ Letters: B queries of a batch, C clusters, K instances per cluster.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from pclhd.prototypes import at_least_float32
@@ -60,8 +61,36 @@ def hardest_similarities(similarities: Tensor, labels: Tensor) -> Tensor:
     return similarities.amax(2).scatter(1, labels[:, None], own.amin(2))
 
 
+def mean_over(values: Tensor, confidence: Tensor | None = None) -> Tensor:
+    """Mean of a loss over the queries, each counting by the confidence in its label (ours).
+
+    Args:
+        values: (B,), B ≥ 1.
+        confidence: (B,) at least 0; only the proportions matter. None, or 0 for all, counts all alike.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Shapes disagree.
+    """
+    if confidence is None:
+        return values.mean()
+    if confidence.shape != values.shape:
+        raise ValueError(f"confidence has shape {tuple(confidence.shape)}, expected {tuple(values.shape)}")
+    total = confidence.sum()
+    shares = torch.where(total > 0, confidence / total.clamp_min(1e-30), torch.full_like(confidence, 1 / len(values)))
+    return (shares.to(values.dtype) * values).sum()
+
+
 def released_hybrid(
-    centroid_similarities: Tensor, hard_similarities: Tensor, labels: Tensor, temperature: float, margin: float = 0.2
+    centroid_similarities: Tensor,
+    hard_similarities: Tensor,
+    labels: Tensor,
+    temperature: float,
+    margin: float = 0.2,
+    *,
+    confidence: Tensor | None = None,
 ) -> Tensor:
     """½·( mean hard contrast + max(mean centroid contrast − margin, 0) ) (released code).
 
@@ -73,6 +102,7 @@ def released_hybrid(
         labels: (B,) int64, 0…C−1.
         temperature: τ > 0.
         margin: Centroid contrast below which the centroids no longer pull.
+        confidence: (B,) how much each query counts in both means; None counts all alike.
 
     Returns:
         A scalar.
@@ -82,6 +112,6 @@ def released_hybrid(
     """
     if len(labels) == 0:
         raise ValueError("the batch has 0 queries; the hybrid loss is a mean over at least one")
-    centroid = contrast(centroid_similarities, labels, temperature).mean()
-    hard = contrast(hard_similarities, labels, temperature).mean()
+    centroid = mean_over(contrast(centroid_similarities, labels, temperature), confidence)
+    hard = mean_over(contrast(hard_similarities, labels, temperature), confidence)
     return 0.5 * (hard + (centroid - margin).relu())

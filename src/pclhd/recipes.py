@@ -38,6 +38,10 @@ class Recipe(BaseModel):
         cross_stage1: Whether the cross-modality term already enters in stage I.
         joint: Weight of the joint memory in stage II, made by clustering both modalities together; 0 leaves it out.
         joint_step: The joint loss has an optimiser step of its own (released code) or shares the other losses' step.
+        clustering: What finds the clusters in the Jaccard graph (see `pclhd.clustering.pipeline`).
+        outliers: What happens to noise and to doubtful members: ``keep`` the clustering's word, ``rescue``, ``drop`` or
+            ``both``.
+        confidence: Whether a query's losses count by how far neighbours and prototypes agree on its label (``weight``).
         matching: How clusters find partners across the modalities.
         centre_features: Subtract from each image's features the mean of its ``modality`` or ``camera`` before
             clustering and matching, or nothing.
@@ -45,6 +49,7 @@ class Recipe(BaseModel):
             does not).
         neighbourhood: ``released``: k1 neighbours with the sample itself; ``paper``: k1 besides it.
         modality_balance: Whether the joint clustering expands queries with equal weight for each modality.
+        balanced_neighbours: Whether the joint clustering takes half of the neighbours from each modality.
         momentum_from: The momentum network runs from the start, or from stage II on (released code).
         momentum_buffers: Its batch-norm statistics follow the online network's (``average``) or come from forward
             passes of its own in training mode (``own``, released code).
@@ -68,11 +73,15 @@ class Recipe(BaseModel):
     cross_stage1: bool = False
     joint: float = Field(1.0, ge=0)
     joint_step: Literal["own", "shared"] = "own"
-    matching: Literal["progressive", "mutual", "released_sysu", "released_regdb"] = "progressive"
+    clustering: Literal["dbscan", "hdbscan", "agglomerative", "community"] = "dbscan"
+    outliers: Literal["keep", "rescue", "drop", "both"] = "keep"
+    confidence: Literal["none", "weight"] = "none"
+    matching: Literal["progressive", "mutual", "transport", "released_sysu", "released_regdb"] = "progressive"
     centre_features: Literal["none", "modality", "camera"] = "none"
     renormalise: bool = True
     neighbourhood: Literal["released", "paper"] = "paper"
     modality_balance: bool = True
+    balanced_neighbours: bool = False
     momentum_from: Literal["start", "stage2"] = "start"
     momentum_buffers: Literal["average", "own"] = "average"
 

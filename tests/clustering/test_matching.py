@@ -8,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pclhd.clustering import matching as matching_module
 from pclhd.clustering.matching import Matching, MatchingMethod, match_clusters, matching_costs
 
 counts = st.integers(0, 5)
-METHODS: list[MatchingMethod] = ["progressive", "mutual", "released_sysu", "released_regdb"]
+METHODS: list[MatchingMethod] = ["progressive", "mutual", "released_sysu", "released_regdb", "transport"]
+BY_CANDIDATES: list[MatchingMethod] = ["progressive", "mutual", "transport"]
+
+
+def assert_same(one: Matching, other: Matching) -> None:
+    np.testing.assert_array_equal(one.visible_to_infrared, other.visible_to_infrared)
+    np.testing.assert_array_equal(one.infrared_to_visible, other.infrared_to_visible)
 
 
 def centres(number: int, seed: int, width: int = 4) -> NDArray[np.float32]:
@@ -164,8 +171,108 @@ def test_costs_ignore_length_and_a_zero_centre_has_cosine_zero() -> None:
     np.testing.assert_array_equal(matching_costs(np.zeros((1, 4)), b), np.ones((1, 2)))
 
 
+@settings(max_examples=20, deadline=None)
+@given(few=st.integers(1, 25), share=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 10_000))
+def test_progressive_like_released_sysu_where_its_second_round_is_its_last(few: int, share: float, seed: int) -> None:
+    """From as many clusters up to just below twice as many, in either modality."""
+    many = few + int(share * few)
+    a, b = centres(many, seed), centres(few, seed + 1)
+    assert_same(match_clusters(a, b), match_clusters(a, b, method="released_sysu"))
+    assert_same(match_clusters(b, a), match_clusters(b, a, method="released_sysu"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    visible=st.integers(0, 12),
+    infrared=st.integers(0, 12),
+    max_cost=st.one_of(st.none(), st.floats(0.3, 2.8)),
+    seed=st.integers(0, 10_000),
+)
+@pytest.mark.parametrize("method", BY_CANDIDATES)
+def test_with_all_pairs_as_candidates_the_same_answer(
+    method: MatchingMethod, visible: int, infrared: int, max_cost: float | None, seed: int
+) -> None:
+    a, b = centres(visible, seed, width=8), centres(infrared, seed + 1, width=8)
+    everything = match_clusters(a, b, method=method, max_cost=max_cost)
+    among = match_clusters(a, b, method=method, max_cost=max_cost, candidates=12)
+    assert_same(everything, among)
+
+
+@pytest.mark.parametrize(("visible", "infrared"), [(150, 40), (40, 150), (60, 60), (3, 90)])
+@pytest.mark.parametrize("candidates", [1, 5])
+def test_progressive_among_few_candidates_gives_everyone_one_of_them(
+    visible: int, infrared: int, candidates: int
+) -> None:
+    a, b = centres(visible, 0), centres(infrared, 1)
+    found = match_clusters(a, b, candidates=candidates)
+    costs = slow_costs(a, b)
+    near = np.argsort(np.argsort(costs, axis=1), axis=1) < candidates
+    near |= np.argsort(np.argsort(costs, axis=0), axis=0) < candidates
+    assert near[np.arange(visible), found.visible_to_infrared].all()
+    assert near[found.infrared_to_visible, np.arange(infrared)].all()
+
+
+def test_mutual_needs_one_candidate() -> None:
+    a, b = centres(60, 2), centres(45, 3)
+    for max_cost in (None, 0.42):
+        everything = match_clusters(a, b, method="mutual", max_cost=max_cost)
+        assert_same(everything, match_clusters(a, b, method="mutual", max_cost=max_cost, candidates=1))
+
+
+@pytest.mark.parametrize("method", BY_CANDIDATES)
+def test_beyond_the_limit_no_table_of_all_pairs_is_made(
+    method: MatchingMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("all pairs were asked for")
+
+    people = centres(30, 4, width=32)
+    visible, infrared = people + 0.1 * centres(30, 5, width=32), people[::-1] + 0.1 * centres(30, 6, width=32)
+    monkeypatch.setattr(matching_module, "matching_costs", refuse)
+    monkeypatch.setattr(matching_module, "DENSE_PAIRS", 30 * 30 - 1)
+    monkeypatch.setattr(matching_module, "CANDIDATES", 3)
+    found = match_clusters(visible, infrared, method=method)
+    np.testing.assert_array_equal(found.visible_to_infrared, np.arange(30)[::-1])
+    np.testing.assert_array_equal(found.infrared_to_visible, np.arange(30)[::-1])
+
+
+def test_up_to_the_limit_all_pairs_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = centres(20, 7), centres(15, 8)
+    free = match_clusters(a, b)
+    monkeypatch.setattr(matching_module, "CANDIDATES", 1)
+    monkeypatch.setattr(matching_module, "DENSE_PAIRS", 300)
+    assert_same(match_clusters(a, b), free)
+    monkeypatch.setattr(matching_module, "DENSE_PAIRS", 299)
+    few = match_clusters(a, b)
+    assert (few.visible_to_infrared != free.visible_to_infrared).any()
+    assert_same(match_clusters(a, b, candidates=15), free)
+
+
+def test_released_methods_look_at_all_pairs_whatever_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = centres(20, 9), centres(15, 10)
+    for method in METHODS[2:4]:
+        free = match_clusters(a, b, method=method)
+        with monkeypatch.context() as patched:
+            patched.setattr(matching_module, "DENSE_PAIRS", 1)
+            assert_same(match_clusters(a, b, method=method), free)
+
+
+def test_transport_listens_to_its_parameters() -> None:
+    a, b = centres(40, 11), centres(30, 12)
+    plain = match_clusters(a, b, method="transport").visible_to_infrared
+    assert 0 < (plain >= 0).sum() < 40
+    assert (match_clusters(a, b, method="transport", dustbin=9.0).visible_to_infrared < 0).all()
+    assert (match_clusters(a, b, method="transport", regularisation=0.05).visible_to_infrared != plain).any()
+
+
 def test_wrong_arguments_are_refused() -> None:
     good = centres(3, 0)
+    with pytest.raises(ValueError, match="candidates must be at least 1, got 0"):
+        match_clusters(good, good, candidates=0)
+    with pytest.raises(ValueError, match="released_sysu looks at all pairs, so candidates must be None, got 5"):
+        match_clusters(good, good, method="released_sysu", candidates=5)
+    with pytest.raises(ValueError, match="regularisation must be above 0, got 0"):
+        match_clusters(good, good, method="transport", regularisation=0)
     with pytest.raises(ValueError, match="'hungarian'"):
         match_clusters(good, good, method="hungarian")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"\(3, 4\) and \(3, 2\)"):

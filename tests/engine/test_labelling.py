@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.matching import Matching
 from pclhd.config import ClusteringSettings
-from pclhd.engine.labelling import EpochLabels, cluster_centres, label_epoch
+from pclhd.engine.labelling import EpochLabels, label_epoch
 from pclhd.errors import UserError
 from pclhd.recipes import PAPER, Recipe
 
@@ -132,6 +132,54 @@ def test_features_stay_as_they_are() -> None:
     assert np.array_equal(infrared, features(2))
 
 
+@pytest.mark.parametrize("clustering", ["hdbscan", "agglomerative", "community"])
+def test_every_clustering_finds_people_who_stand_apart(clustering: str) -> None:
+    recipe = PAPER.model_copy(update={"clustering": clustering})
+    labels = label(features(1), features(2), recipe=recipe, settings_=SETTINGS.model_copy(update={"min_samples": 4}))
+    for found, people in ((labels.visible, IDENTITIES), (labels.infrared, IDENTITIES)):
+        assert same_partition(found, people)
+    assert labels.groupings["visible"].eps == (0.6 if clustering == "agglomerative" else None)
+
+
+def test_all_noise_without_an_eps_names_the_setting() -> None:
+    hdbscan = PAPER.model_copy(update={"clustering": "hdbscan"})
+    strict = SETTINGS.model_copy(update={"min_samples": 30})
+    with pytest.raises(UserError, match=r"no visible cluster: all 24 images are noise; lower clustering\.min_samples"):
+        label(features(1), features(2), recipe=hdbscan, settings_=strict)
+
+
+def test_an_eps_that_was_chosen_is_told() -> None:
+    labels = label(features(1), features(2), settings_=SETTINGS.model_copy(update={"eps": "auto"}))
+    assert same_partition(labels.visible, IDENTITIES)
+    for grouping in labels.groupings.values():
+        assert grouping.eps is not None
+        assert 0 < grouping.eps < 1
+        assert grouping.silhouette > 0.2
+
+
+def test_balanced_neighbours_join_what_the_gap_keeps_apart() -> None:
+    visible, infrared = features(1), features(2, shift=2.0)
+    plain = label(visible, infrared)
+    balanced = label(visible, infrared, recipe=PAPER.model_copy(update={"balanced_neighbours": True}))
+    assert plain.joint_shared() is None
+    assert balanced.joint_shared() is not None
+    assert np.array_equal(plain.visible, balanced.visible)
+
+
+def test_confidence_on_request() -> None:
+    visible, infrared = features(1, noise=0.6), features(2, noise=0.6)
+    plain = label(visible, infrared)
+    assert plain.confidence() == plain.joint_confidence() == (None, None)
+    weighed = label(visible, infrared, recipe=PAPER.model_copy(update={"confidence": "weight"}))
+    for parts in (weighed.confidence(), weighed.joint_confidence()):
+        for part, images in zip(parts, (visible, infrared), strict=True):
+            assert part is not None
+            assert part.shape == (len(images),)
+            assert part.min() >= 0
+            assert 0 < part.max() <= 1
+    assert np.array_equal(plain.visible, weighed.visible)
+
+
 # Parts of it.
 
 
@@ -171,12 +219,3 @@ def test_shared_clusters_by_the_definition(visible: list[int], infrared: list[in
     number = {label_: place for place, label_ in enumerate(both)}
     assert shared[0].tolist() == [number.get(label_, -1) for label_ in visible]
     assert shared[1].tolist() == [number.get(label_, -1) for label_ in infrared]
-
-
-def test_centres_are_means_without_the_noise() -> None:
-    rows = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
-    labels = np.array([1, 0, -1, 1, 1, 0, -1])
-    centres = cluster_centres(rows, labels)
-    assert centres.dtype == np.float32
-    for cluster in (0, 1):
-        np.testing.assert_allclose(centres[cluster], rows[labels == cluster].mean(0), rtol=1e-5)

@@ -357,3 +357,35 @@ def test_every_weight_matters() -> None:
         for name in whole.terms:
             share = 0.5 if name in names else 1.0
             assert float(halved.terms[name].detach()) == pytest.approx(share * float(whole.terms[name].detach()))
+
+
+# Confidence.
+
+
+@pytest.mark.parametrize("name", ["baseline", "paper", "released"])
+def test_a_query_without_confidence_pulls_nothing(name: str) -> None:
+    recipe = RECIPES[name].model_copy(update={"cross_direction": "both"})
+    weights = TermWeights.at(recipe, stage=2, progress=1.0)
+    first, second = visible(momentum=True), infrared(momentum=True)
+    trust = torch.tensor([0.0, 1.0, 0.5, 0.0, 1.0, 1.0]), torch.tensor([1.0, 0.0, 0.5])
+    first, second = replace(first, confidence=trust[0]), replace(second, confidence=trust[1])
+    held = memories()
+    losses = collect_losses(first, second, held, PARTNERS, weights, epoch=0, recipe=recipe, temperature=TAU)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    for queries_, certain in ((first, trust[0]), (second, trust[1])):
+        gradient = queries_.features.grad
+        assert gradient is not None
+        assert torch.equal(gradient.abs().sum(1) == 0, certain == 0)
+
+
+@pytest.mark.parametrize("name", ["baseline", "released"])
+def test_confidence_counts_in_the_joint_losses(name: str) -> None:
+    recipe = RECIPES[name]
+    parts = [queries([0, 1, 1], 1), queries([1, 0], 3)]
+    trust = [torch.tensor([1.0, 0.0, 0.5]), torch.tensor([0.0, 1.0])]
+    weighed = [replace(part, confidence=sure) for part, sure in zip(parts, trust, strict=True)]
+    losses = joint_losses(weighed[0], weighed[1], cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    for part, sure in zip(weighed, trust, strict=True):
+        assert part.features.grad is not None
+        assert torch.equal(part.features.grad.abs().sum(1) == 0, sure == 0)

@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pclhd.clustering import pipeline
+from pclhd.clustering.neighbours import Neighbours
+from pclhd.clustering.search import find_neighbours
 from pclhd.config import Settings
 from pclhd.data.records import Modality
 from pclhd.engine import trainer
@@ -265,7 +269,15 @@ CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "momentum_from": (BOTH_STAGES, ["stage2"]),
     "momentum_buffers": (SHORT, ["own"]),
 }
-ON_BLURRED_DATA = {"matching", "neighbourhood", "modality_balance"}
+ON_BLURRED_DATA = {
+    "matching",
+    "neighbourhood",
+    "modality_balance",
+    "balanced_neighbours",
+    "clustering",
+    "outliers",
+    "confidence",
+}
 
 
 def test_no_choice_of_a_recipe_is_forgotten_here() -> None:
@@ -338,8 +350,18 @@ def blurred_weights(blurred: SmallData, tmp_path_factory: pytest.TempPathFactory
         "clustering.eps=0.5",
         "clustering.eps_infrared=0.5",
         "clustering.eps_joint=0.5",
+        "clustering.eps=auto",
         "clustering.min_samples=3",
+        "method.clustering=hdbscan",
+        "method.clustering=agglomerative",
+        "method.clustering=community",
+        "method.outliers=rescue",
+        "method.outliers=drop",
+        "method.outliers=both",
+        "method.confidence=weight",
+        "method.balanced_neighbours=true",
         "method.matching=mutual",
+        "method.matching=transport",
         "method.matching=released_regdb",
         "method.neighbourhood=released",
         "method.modality_balance=false",
@@ -349,6 +371,30 @@ def test_every_setting_of_the_clustering_reaches_the_weights(
     blurred: SmallData, blurred_weights: str, tmp_path: Path, change: str
 ) -> None:
     assert blurred.train(tmp_path / "run", *BLURRED, change) != blurred_weights
+
+
+@pytest.mark.slow
+def test_the_resolution_reaches_the_weights_of_communities(blurred: SmallData, tmp_path: Path) -> None:
+    both = [
+        blurred.train(tmp_path / f"run{resolution}", *BLURRED, "method.clustering=community", resolution)
+        for resolution in ("clustering.resolution=0.2", "clustering.resolution=0.4")
+    ]
+    assert both[0] != both[1]
+
+
+@pytest.mark.slow
+def test_the_search_reaches_the_neighbours(blurred: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    found = find_neighbours
+
+    def watched(*arguments: Any, **options: Any) -> Neighbours:
+        asked.append(options["method"])
+        return found(*arguments, **options)
+
+    monkeypatch.setattr(pipeline, "find_neighbours", watched)
+    blurred.train(tmp_path / "run", *BLURRED, "clustering.search=approximate")
+    assert asked
+    assert set(asked) == {"approximate"}
 
 
 # What it runs on.

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pclhd.clustering.density import dbscan_labels
 from pclhd.clustering.jaccard import jaccard_similarity
-from pclhd.clustering.pseudo_labels import dbscan_labels
 from tests.golden.helpers import golden_files
 
 TOLERANCE = 5e-6

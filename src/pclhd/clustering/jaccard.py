@@ -76,13 +76,14 @@ def jaccard_similarity(
     if number == 0:
         return csr_matrix(np.empty((0, 0), dtype=np.float32))
 
-    full = min(number, k1 if neighbourhood == "released" else k1 + 1)
+    full = min(number, table_size(k1, 1, neighbourhood))
     half = min(full, round(k1 / 2) + 1)  # halves are rounded to even, as the released code does
     expansion = min(number, k2)
-    table = nearest_neighbours(samples, max(full, expansion), device=device) if neighbours is None else neighbours
+    size = min(number, table_size(k1, k2, neighbourhood))
+    table = nearest_neighbours(samples, size, device=device) if neighbours is None else neighbours
     index = np.ascontiguousarray(table.index, dtype=np.int32)
-    if index.shape[0] != number or index.shape[1] < max(full, expansion):
-        raise ValueError(f"neighbours must be ({number}, at least {max(full, expansion)}), got {index.shape}")
+    if index.shape[0] != number or index.shape[1] < size:
+        raise ValueError(f"neighbours must be ({number}, at least {size}), got {index.shape}")
 
     indptr, columns = _expanded_sets(*_mutual_neighbours(index, full), *_mutual_neighbours(index, half))
     squared_distance = np.ascontiguousarray(table.squared_distance, dtype=np.float64)
@@ -91,6 +92,11 @@ def jaccard_similarity(
         shares = _expansion_shares(index[:, :expansion], modality)
         indptr, columns, weights = _mix_rows(index, shares, indptr, columns, weights)
     return _overlaps(indptr, columns, weights, max_distance)
+
+
+def table_size(k1: int, k2: int, neighbourhood: Neighbourhood) -> int:
+    """Columns of the neighbour table that `jaccard_similarity` needs, the sample itself included."""
+    return max(k1 if neighbourhood == "released" else k1 + 1, k2)
 
 
 def _expansion_shares(index: NDArray[np.int32], modality: NDArray[np.integer] | None) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 The cost of a pair is exp(−cosine), between 1/e (same direction) and e (opposite). An assignment minimises the sum of
 costs, so the exponential matters: −cosine may give another answer.
+
+Up to `DENSE_PAIRS` pairs, all of them are looked at. Beyond, only candidates are: the nearest few of each cluster.
 """
 
 from __future__ import annotations
@@ -12,10 +14,27 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
 
-MatchingMethod = Literal["progressive", "mutual", "released_sysu", "released_regdb"]
+from pclhd.clustering.candidates import (
+    assign_candidates,
+    candidate_costs,
+    nearest_across,
+    pair_cosines,
+    share_candidates,
+    unit_length,
+)
+from pclhd.clustering.transport import REGULARISATION, match_by_transport
+
+MatchingMethod = Literal["progressive", "mutual", "transport", "released_sysu", "released_regdb"]
 
 NO_PARTNER = -1
+
+#: Largest number of pairs that are looked at one and all. For 2,000 × 2,000 clusters a table of costs takes 32 MB, and
+#: the assignment's time grows with the third power of their number. Public benchmarks stay far below.
+DENSE_PAIRS = 2000 * 2000
+#: Nearest clusters of each cluster that are looked at beyond that.
+CANDIDATES = 50
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,9 @@ def match_clusters(
     *,
     method: MatchingMethod = "progressive",
     max_cost: float | None = None,
+    candidates: int | None = None,
+    dustbin: float | None = None,
+    regularisation: float = REGULARISATION,
 ) -> Matching:
     """Find partners for visible and infrared clusters.
 
@@ -47,17 +69,51 @@ def match_clusters(
         method: "progressive" (paper; for any counts, ours): one-to-one assignment of least total cost; clusters left
             over are assigned again, round by round, and share partners until everyone has one.
             "mutual" (ours): only pairs of which each is the other's nearest.
+            "transport" (ours): a soft one-to-one assignment in which every cluster may prefer nobody; see
+            `pclhd.clustering.transport` for what it compares.
             "released_sysu", "released_regdb" (released code): the two versions as they are, missing and misplaced
             entries included. With fewer visible than infrared clusters the first fails there, and here swaps the
             roles; the second matches nothing.
         max_cost: Pairs with a higher exp(−cosine) do not match, so that clusters may stay alone; None allows all.
-            "progressive" then looks for the best allowed partner, the others drop what they found.
+            "progressive" and "transport" then look for the best allowed partner, the others drop what they found.
+        candidates: How many nearest clusters of the other modality each cluster looks at; a pair counts if either
+            names the other. None: all, up to `DENSE_PAIRS` pairs, else `CANDIDATES`. "mutual" gives the same either
+            way, as it needs the nearest alone. The released methods always look at all.
+        dustbin: "transport" only: standard deviations by which a pair's cosine must exceed the mean of all pairs to be
+            worth more than nobody. Higher leaves more clusters alone. None: 2, or less where few pairs get there.
+        regularisation: "transport" only: weight of the entropy, in the same unit. Lower is closer to a strict
+            assignment, and slower.
 
     Raises:
-        ValueError: An unknown method, centres that are not finite or of different widths.
+        ValueError: An unknown method, centres that are not finite or of different widths, candidates below 1 or given
+            to a released method, a dustbin that is not finite, a regularisation that is not positive.
     """
     if method not in get_args(MatchingMethod):
         raise ValueError(f"method must be one of {', '.join(get_args(MatchingMethod))}, got {method!r}")
+    _check_centres(visible, infrared)
+    if candidates is not None and method in ("released_sysu", "released_regdb"):
+        raise ValueError(f"method {method} looks at all pairs, so candidates must be None, got {candidates}")
+    if candidates is not None and candidates < 1:
+        raise ValueError(f"candidates must be at least 1, got {candidates}")
+    if candidates is None and len(visible) * len(infrared) > DENSE_PAIRS:
+        candidates = CANDIDATES
+    if method == "transport":
+        return Matching(
+            *match_by_transport(
+                visible,
+                infrared,
+                candidates=candidates,
+                max_cost=max_cost,
+                dustbin=dustbin,
+                regularisation=regularisation,
+            )
+        )
+    if candidates is not None and method == "progressive":
+        return _progressive_among(
+            candidate_costs(unit_length(visible), unit_length(infrared), candidates, max_cost=max_cost)
+        )
+    if candidates is not None and method == "mutual":
+        return _mutual_by_search(unit_length(visible), unit_length(infrared), max_cost)
     costs = matching_costs(visible, infrared)
     if method == "progressive":
         return _progressive(costs, np.inf if max_cost is None else max_cost)
@@ -75,20 +131,18 @@ def match_clusters(
 
 def matching_costs(visible: NDArray[np.floating], infrared: NDArray[np.floating]) -> NDArray[np.float64]:
     """exp(−cosine) of all pairs of centres (released code): (Nv, Nr). A centre of length zero has cosine 0."""
+    _check_centres(visible, infrared)
+    costs: NDArray[np.float64] = np.exp(-(unit_length(visible) @ unit_length(infrared).T))
+    return costs
+
+
+def _check_centres(visible: NDArray[np.floating], infrared: NDArray[np.floating]) -> None:
     if visible.ndim != 2 or infrared.ndim != 2 or visible.shape[1] != infrared.shape[1]:
         raise ValueError(f"centres must be (clusters, width) of one width, got {visible.shape} and {infrared.shape}")
     for name, centres in (("visible", visible), ("infrared", infrared)):
         wrong = np.flatnonzero(~np.isfinite(centres).all(axis=1))
         if len(wrong):
             raise ValueError(f"{name} centres must be finite, but row {wrong[0]} holds NaN or infinity")
-    costs: NDArray[np.float64] = np.exp(-(_unit_length(visible) @ _unit_length(infrared).T))
-    return costs
-
-
-def _unit_length(centres: NDArray[np.floating]) -> NDArray[np.float64]:
-    wide = centres.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.where(lengths > 0, lengths, 1.0)
 
 
 def _assign(costs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -128,11 +182,35 @@ def _assign_left_over(partners: NDArray[np.int64], priced: NDArray[np.float64], 
         partners[left[rows[good]]] = columns[good]
 
 
+def _progressive_among(costs: csr_matrix) -> Matching:
+    """Like `_progressive`, among candidates: absent pairs are forbidden."""
+    visible_to_infrared, infrared_to_visible = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    rows, columns = assign_candidates(costs)
+    visible_to_infrared[rows], infrared_to_visible[columns] = columns, rows
+    share_candidates(visible_to_infrared, costs)
+    share_candidates(infrared_to_visible, costs.T.tocsr())
+    return Matching(visible_to_infrared, infrared_to_visible)
+
+
 def _mutual(costs: NDArray[np.float64]) -> Matching:
     visible_to_infrared, infrared_to_visible = _nobody(costs.shape[0]), _nobody(costs.shape[1])
     if costs.size:
         nearest_infrared, nearest_visible = costs.argmin(axis=1), costs.argmin(axis=0)
         pairs = np.flatnonzero(nearest_visible[nearest_infrared] == np.arange(costs.shape[0]))
+        visible_to_infrared[pairs] = nearest_infrared[pairs]
+        infrared_to_visible[nearest_infrared[pairs]] = pairs
+    return Matching(visible_to_infrared, infrared_to_visible)
+
+
+def _mutual_by_search(visible: NDArray[np.float64], infrared: NDArray[np.float64], max_cost: float | None) -> Matching:
+    """Like `_mutual`, without a table of all costs."""
+    visible_to_infrared, infrared_to_visible = _nobody(len(visible)), _nobody(len(infrared))
+    if len(visible) and len(infrared):
+        nearest_infrared, nearest_visible = (index[:, 0] for index in nearest_across(visible, infrared, 1))
+        pairs = np.flatnonzero(nearest_visible[nearest_infrared] == np.arange(len(visible)))
+        if max_cost is not None:
+            costs = np.exp(-pair_cosines(visible, infrared, pairs, nearest_infrared[pairs]))
+            pairs = pairs[costs <= max_cost]
         visible_to_infrared[pairs] = nearest_infrared[pairs]
         infrared_to_visible[nearest_infrared[pairs]] = pairs
     return Matching(visible_to_infrared, infrared_to_visible)

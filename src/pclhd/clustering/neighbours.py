@@ -1,8 +1,9 @@
 """Exact nearest neighbours in Euclidean distance, in memory far below samples × samples.
 
-Two steps. A blocked matrix product in float32 gives every squared distance with a small error; a bound on that error
-tells which samples can be among the k nearest. Only for those few the distance is computed again, in float64, and
-ranked. So the result does not depend on the block size, the device or the number of threads.
+Two steps. A blocked matrix product, in bfloat16 where that is fast, gives every squared distance with a small error; a
+bound on that error tells which samples can be among the k nearest. Only for those few the distance is computed again,
+in float64, and ranked. So the result does not depend on the precision of the products, the block size, the device or
+the number of threads.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,18 +20,24 @@ from numba import prange
 from numpy.typing import NDArray
 
 from pclhd.clustering.compile import compiled
+from pclhd.hardware import cpu_computes_bfloat16
 
 _PRODUCTS_PER_BLOCK = 2**25  # 128 MiB of float32
 _UNIT_ROUNDOFF = 2.0**-24
+_HALF_UNIT_ROUNDOFF_BFLOAT16 = 2.0**-9 * (1 + 2.0**-6)
+_WORTH_IT = 64  # with more than this part of all samples as candidates, checking them costs what bfloat16 saves
+_NOBODY = -(2**40)  # the number of a row that is not among the samples searched
+
+Products = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest samples of each sample, nearest first.
+    """The nearest samples of each sample, nearest first; in a balanced table, within each modality.
 
     Attributes:
-        index: (N, k) int32. Column 0 is the sample itself, also if it has exact duplicates; equal distances are
-            ordered by index.
+        index: (N, k) int32. Column 0 is the sample itself, also if it has exact duplicates (unless another set was
+            searched); equal distances are ordered by index.
         squared_distance: (N, k) float64, squared Euclidean distance, in the order of `index`.
     """
 
@@ -63,69 +71,142 @@ def nearest_neighbours(
     features: NDArray[np.floating] | torch.Tensor,
     k: int,
     *,
+    base: NDArray[np.floating] | torch.Tensor | None = None,
     block_size: int | None = None,
     device: torch.device | str = "cpu",
+    products: Products = "auto",
 ) -> Neighbours:
-    """The k nearest samples of each sample in Euclidean distance, itself included (ours).
+    """The k nearest samples of each sample in Euclidean distance (ours).
 
     Args:
         features: (N, D); they need not have unit length.
-        k: Number of neighbours, the sample itself counted. At most N columns are returned.
+        k: Number of neighbours. At most as many columns are returned as there are samples to find.
+        base: (M, D) samples to search among. None searches among `features`: then the sample itself is its first
+            neighbour and counts as one of the k. With a `base`, no row is anybody's own.
         block_size: Rows whose distances are held at a time; by default what fits into 128 MiB.
         device: Where the matrix products run. The result is the same everywhere.
+        products: Precision of the matrix products that single out candidates: "bfloat16", "float32", or "auto", which
+            takes bfloat16 on a processor that computes with it, and returns to float32 if too many candidates are left.
+            The result is the same with each.
 
     Raises:
-        ValueError: k < 1, block_size < 1, or features that are not finite or not two-dimensional.
+        ValueError: k < 1, block_size < 1, features that are not finite or not two-dimensional, or a base of another
+            width.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     samples = as_features(features)
-    number, width = samples.shape
-    columns = min(k, number)
-    index = np.empty((number, columns), dtype=np.int32)
-    squared_distance = np.empty((number, columns), dtype=np.float64)
-    if number == 0:
+    others = samples if base is None else as_features(base)
+    if others.shape[1] != samples.shape[1]:
+        raise ValueError(f"base has width {others.shape[1]}, features have {samples.shape[1]}")
+    columns = min(k, len(others))
+    index = np.empty((len(samples), columns), dtype=np.int32)
+    squared_distance = np.empty((len(samples), columns), dtype=np.float64)
+    if index.size == 0:
         return Neighbours(index, squared_distance)
 
-    prepared, lengths = _centred_and_scaled(samples)
-    centred = torch.from_numpy(prepared).to(device)
-    slack = _UNIT_ROUNDOFF * (4 * math.sqrt(width) + 8)
-    upper = (lengths * (1 + slack)).astype(np.float32)
-    lower = (lengths * (1 - slack)).astype(np.float32)
-    own_slack = (2 * slack * lengths).astype(np.float32)
-    rows = block_size or max(1, _PRODUCTS_PER_BLOCK // number)
-    with _full_precision(centred.device.type), torch.no_grad():
-        for start in range(0, number, rows):
-            stop = min(start + rows, number)
-            products = torch.matmul(centred[start:stop], centred.T).cpu().numpy()
-            _rank_block(
-                products, start, samples, upper, lower, own_slack, index[start:stop], squared_distance[start:stop]
-            )
+    mean, scale = centre_and_scale(others, samples)
+    search = _Products(others, mean, scale, device, _first_choice(products, device))
+    rows = block_size or max(1, _PRODUCTS_PER_BLOCK // len(others))
+    start = 0
+    while start < len(samples):
+        block = slice(start, min(start + rows, len(samples)))
+        bounds = search.bounds(samples[block])
+        own = start if base is None else _NOBODY
+        candidates = _rank_block(*bounds, own, samples[block], others, index[block], squared_distance[block])
+        if products == "auto" and search.reduced and candidates > len(others) * bounds[0].shape[0] / _WORTH_IT:
+            search = _Products(others, mean, scale, device, torch.float32)
+        start = block.stop
     return Neighbours(index, squared_distance)
 
 
-def _centred_and_scaled(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """A copy with mean zero and values within ±1, and the squared length of each row.
+def _first_choice(products: Products, device: torch.device | str) -> torch.dtype:
+    if products == "auto":
+        return torch.bfloat16 if torch.device(device).type == "cpu" and cpu_computes_bfloat16() else torch.float32
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[products]
 
-    The ranking is the same, the rounding error smaller, and nothing can overflow.
+
+def centre_and_scale(samples: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """What to subtract and to multiply by, for samples of mean zero, and samples and rows with values within ±1.
+
+    The ranking stays the same, the rounding error gets smaller, and nothing can overflow.
     """
     mean = samples.mean(axis=0, dtype=np.float64)
-    blocks = [slice(start, start + 1024) for start in range(0, len(samples), 1024)]
-    largest = max(float(np.abs(samples[block] - mean).max(initial=0.0)) for block in blocks)
-    scale = 1.0 / largest if largest > 0 else 1.0
-    centred = np.empty_like(samples)
-    lengths = np.empty(len(samples), dtype=np.float64)
-    for block in blocks:
-        centred[block] = (samples[block] - mean) * scale
-        lengths[block] = np.square(centred[block], dtype=np.float64).sum(axis=1)
-    return centred, lengths
+    parts = (samples,) if rows is samples else (samples, rows)
+    blocks = [part[start : start + 1024] for part in parts for start in range(0, len(part), 1024)]
+    largest = max(float(np.abs(block - mean).max(initial=0.0)) for block in blocks)
+    return mean, 1.0 / largest if largest > 0 else 1.0
+
+
+class _Products:
+    """Matrix products with a fixed set of samples, and bounds on the distances that follow from them.
+
+    Args:
+        samples: (M, D) samples to search among.
+        mean: (D,) subtracted from every sample.
+        scale: Every sample is multiplied by it.
+        device: Where the products run.
+        dtype: Of the factors.
+    """
+
+    def __init__(
+        self,
+        samples: NDArray[np.float32],
+        mean: NDArray[np.float64],
+        scale: float,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> None:
+        self._mean, self._scale, self._device, self._dtype = mean, scale, device, dtype
+        self._factors = torch.empty(samples.shape, dtype=dtype, device=device)
+        self._lengths = np.empty(len(samples), dtype=np.float64)
+        self._slack = np.empty(len(samples), dtype=np.float64)
+        for start in range(0, len(samples), 1024):
+            block = slice(start, min(start + 1024, len(samples)))
+            self._factors[block], self._lengths[block], self._slack[block] = self._prepare(samples[block])
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the factors are of less than 32 bits."""
+        return self._dtype != torch.float32
+
+    def bounds(
+        self, rows: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Products (B, M) of some rows with all samples, `upper` and `lower` (M,), and `own_slack` (B,).
+
+        `upper[j] − 2·products[b, j]` and `lower[j] − 2·products[b, j]` bound the squared distance, scaled, from above
+        and below, up to a term of the row alone, for which `own_slack[b]` accounts.
+
+        A product of x and y is wrong by at most (s_x + s_y)·|x|·|y| ≤ ½(s_x + s_y)(|x|² + |y|²).
+        """
+        prepared, lengths, slack = self._prepare(rows)
+        with _full_precision(torch.device(self._device).type), torch.no_grad():
+            products = torch.matmul(prepared.to(self._device), self._factors.T).float().cpu().numpy()
+        worst = self._slack.max() + slack.max()
+        upper = (self._lengths * (1 + worst)).astype(np.float32)
+        lower = (self._lengths * (1 - worst)).astype(np.float32)
+        return products, upper, lower, (2 * worst * lengths).astype(np.float32)
+
+    def _prepare(self, rows: NDArray[np.float32]) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.float64]]:
+        """Factors, squared lengths, and the share of its length by which a sample's products may be wrong."""
+        moved = (rows - self._mean) * self._scale
+        factors = torch.from_numpy(moved.astype(np.float32)).to(self._dtype)
+        lengths = np.einsum("nd,nd->n", moved, moved)
+        slack = np.full(len(rows), _UNIT_ROUNDOFF * (2 * math.sqrt(rows.shape[1]) + 4))
+        if self.reduced:
+            # What rounding took from the sample, and half of what rounding takes from the product.
+            lost = np.linalg.norm(moved - factors.float().numpy(), axis=1)
+            share = lost / np.sqrt(np.where(lengths > 0, lengths, 1.0))
+            slack += share * (1 + share) + _HALF_UNIT_ROUNDOFF_BFLOAT16
+        return factors, lengths, slack
 
 
 @contextmanager
 def _full_precision(device_type: str) -> Iterator[None]:
-    """No TF32, no bfloat16, no autocast: the error bound counts on float32 products."""
+    """No TF32, no lesser sums, no autocast: the error bound counts on factors multiplied as they are."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -138,25 +219,30 @@ def _full_precision(device_type: str) -> Iterator[None]:
 @compiled(parallel=True)
 def _rank_block(
     products: NDArray[np.float32],
-    first: int,
-    samples: NDArray[np.float32],
     upper: NDArray[np.float32],
     lower: NDArray[np.float32],
     own_slack: NDArray[np.float32],
+    first: int,
+    rows: NDArray[np.float32],
+    samples: NDArray[np.float32],
     index: NDArray[np.int32],
     squared_distance: NDArray[np.float64],
-) -> None:
-    """Rank all samples for the rows `first`, `first + 1`, …: itself, then the others by exact distance, then index.
+) -> int:
+    """Rank all samples for each row, by exact distance, then index; returns how many distances were computed.
 
-    `upper[j] − 2·products[b, j]` and `lower[j] − 2·products[b, j]` bound the squared distance from above and below, up
-    to a term of the row alone, which `own_slack` accounts for.
+    Row b is sample `first + b` itself, which then comes first; where that is no sample, all are alike. For the bounds
+    see `_Products.bounds`.
     """
     number = samples.shape[0]
-    others = index.shape[1] - 1
+    checked = 0
     for b in prange(index.shape[0]):
         i = first + b
-        index[b, 0] = i
-        squared_distance[b, 0] = 0.0
+        ahead = 0
+        if i >= 0:
+            index[b, 0] = i
+            squared_distance[b, 0] = 0.0
+            ahead = 1
+        others = index.shape[1] - ahead
         if others > 0:
             # The `others` smallest upper bounds, as a heap with the largest of them on top.
             heap = np.full(others, np.float32(np.inf), dtype=np.float32)
@@ -175,7 +261,7 @@ def _rank_block(
                         heap[at] = heap[child]
                         at = child
                     heap[at] = bound
-            limit = heap[0] + own_slack[i]
+            limit = heap[0] + own_slack[b]
             found = 0
             for j in range(number):
                 if lower[j] - np.float32(2.0) * products[b, j] <= limit and j != i:
@@ -187,13 +273,15 @@ def _rank_block(
                 if lower[j] - np.float32(2.0) * products[b, j] <= limit and j != i:
                     total = 0.0
                     for d in range(samples.shape[1]):
-                        difference = np.float64(samples[i, d]) - np.float64(samples[j, d])
+                        difference = np.float64(rows[b, d]) - np.float64(samples[j, d])
                         total += difference * difference
                     candidates[found] = j
                     distances[found] = total
                     found += 1
+            checked += found
             # Candidates stand in the order of their index, and the sort keeps it where distances are equal.
             order = np.argsort(distances, kind="mergesort")
             for rank in range(others):
-                index[b, rank + 1] = candidates[order[rank]]
-                squared_distance[b, rank + 1] = distances[order[rank]]
+                index[b, rank + ahead] = candidates[order[rank]]
+                squared_distance[b, rank + ahead] = distances[order[rank]]
+    return checked

@@ -1,21 +1,12 @@
-"""From embeddings to pseudo labels: Jaccard distance, then DBSCAN.
-
-`Clusterer` is what the training loop asks for; any other clustering that keeps it can take the place of ours.
-"""
+"""What a clustering says: which cluster each sample is in, if any."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from sklearn.cluster import DBSCAN
-from sklearn.neighbors import sort_graph_by_row_values
-
-from pclhd.clustering.jaccard import Neighbourhood, jaccard_similarity
 
 NOISE = -1
 
@@ -54,107 +45,6 @@ class PseudoLabels:
         return float(np.mean(self.labels == NOISE)) if len(self.labels) else 0.0
 
 
-class Clusterer(Protocol):
-    """Anything that turns features into pseudo labels."""
-
-    def __call__(
-        self, features: NDArray[np.floating] | torch.Tensor, *, modality: NDArray[np.integer] | None = None
-    ) -> PseudoLabels:
-        """Cluster (N, D) features; `modality` holds (N,) integer codes if both modalities are clustered together."""
-        ...
-
-
-@dataclass(frozen=True)
-class JaccardDBSCAN:
-    """The clustering of the released code, as a `Clusterer`: see `cluster_features` for the attributes."""
-
-    k1: int
-    k2: int
-    eps: float
-    min_samples: int = 4
-    neighbourhood: Neighbourhood = "released"
-    device: torch.device | str = "cpu"
-
-    def __call__(
-        self, features: NDArray[np.floating] | torch.Tensor, *, modality: NDArray[np.integer] | None = None
-    ) -> PseudoLabels:
-        """Cluster (N, D) features."""
-        return cluster_features(
-            features,
-            k1=self.k1,
-            k2=self.k2,
-            eps=self.eps,
-            min_samples=self.min_samples,
-            modality=modality,
-            neighbourhood=self.neighbourhood,
-            device=self.device,
-        )
-
-
-def cluster_features(
-    features: NDArray[np.floating] | torch.Tensor,
-    *,
-    k1: int,
-    k2: int,
-    eps: float,
-    min_samples: int = 4,
-    modality: NDArray[np.integer] | None = None,
-    neighbourhood: Neighbourhood = "released",
-    device: torch.device | str = "cpu",
-) -> PseudoLabels:
-    """Cluster features by DBSCAN on their Jaccard distance (released code).
-
-    Args:
-        features: (N, D).
-        k1: Size of the neighbourhood.
-        k2: Samples in the query expansion.
-        eps: Largest Jaccard distance of neighbours, 0 < eps < 1.
-        min_samples: Neighbours within eps, itself counted, that make a sample a core of its cluster.
-        modality: (N,) integer codes, for a clustering of both modalities together.
-        neighbourhood: See `jaccard_similarity`.
-        device: Where neighbours are searched.
-
-    Raises:
-        ValueError: A parameter out of range, or features that are not finite.
-    """
-    _check_eps(eps)
-    similarity = jaccard_similarity(
-        features, k1, k2, modality=modality, max_distance=eps, neighbourhood=neighbourhood, device=device
-    )
-    return PseudoLabels(dbscan_labels(similarity, eps, min_samples))
-
-
-def dbscan_labels(similarity: csr_matrix, eps: float, min_samples: int = 4) -> NDArray[np.int64]:
-    """DBSCAN on the distance 1 − similarity: the same labels as on the dense matrix (ours).
-
-    Args:
-        similarity: (N, N) symmetric, as `jaccard_similarity` returns it; absent pairs are at distance 1.
-        eps: Largest distance of neighbours, 0 < eps < 1: absent pairs must be out of reach.
-        min_samples: Neighbours within eps, itself counted, that make a sample a core of its cluster.
-
-    Returns:
-        (N,) labels: clusters in the order of their first core sample, −1 for noise.
-
-    Raises:
-        ValueError: eps or min_samples out of range, or a matrix that is not square.
-    """
-    _check_eps(eps)
-    if min_samples < 1:
-        raise ValueError(f"min_samples must be at least 1, got {min_samples}")
-    number = similarity.shape[0]
-    if similarity.shape != (number, number):
-        raise ValueError(f"similarity must be square, got shape {similarity.shape}")
-    if number == 0:
-        return np.empty(0, dtype=np.int64)
-    # Explicit zeros stay: they are duplicates, not absent pairs.
-    data = np.float32(1) - similarity.data.astype(np.float32)
-    distance = csr_matrix((data, similarity.indices, similarity.indptr), shape=similarity.shape, copy=True)
-    distance = sort_graph_by_row_values(distance, warn_when_not_sorted=False)
-    fitted = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit(distance)
-    labels: NDArray[np.int64] = np.asarray(fitted.labels_, dtype=np.int64)
-    return labels
-
-
 def compact_labels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """Number clusters 0, 1, … without gaps, in the order of their old labels; −1 stays −1."""
     present, inverse = np.unique(labels, return_inverse=True)
@@ -163,6 +53,11 @@ def compact_labels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     return compact
 
 
-def _check_eps(eps: float) -> None:
-    if not 0 < eps < 1:
-        raise ValueError(f"eps must be above 0 and below 1, the distance of pairs with nothing in common, got {eps}")
+def cluster_centres(features: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Mean features (C, D) of the clusters, not normalised; noise is in none (released code)."""
+    kept = np.flatnonzero(labels != NOISE)
+    count = int(labels.max(initial=NOISE)) + 1
+    members = csr_matrix((np.ones(len(kept)), (labels[kept], kept)), shape=(count, len(features)))
+    sizes = np.bincount(labels[kept], minlength=count)
+    means: NDArray[np.float32] = (members @ features.astype(np.float64) / sizes[:, None]).astype(np.float32)
+    return means

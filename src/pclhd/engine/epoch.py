@@ -20,7 +20,7 @@ from pclhd.data.augment import infrared_view, visible_views
 from pclhd.data.datasets import ModalityImages, TrainingImages
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
-from pclhd.engine.labelling import EpochLabels, Labels, label_epoch
+from pclhd.engine.labelling import Confidence, EpochLabels, Grouping, Labels, label_epoch
 from pclhd.engine.memories import Memories, as_tensor, build_memories
 from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
 from pclhd.errors import UserError
@@ -192,8 +192,10 @@ class _Steps:
             as_tensor(matching.infrared_to_visible).to(self.device),
         )
         self.own_labels = (labels.visible, labels.infrared)
+        self.own_confidence = labels.confidence()
         self.own_batches = self._draw(self.own_labels, streams, "own")
         self.joint_labels = labels.joint_shared()
+        self.joint_confidence = labels.joint_confidence()
         self.joint_batches = None if self.joint_labels is None else self._draw(self.joint_labels, streams, "joint")
 
     def run(self, number: int) -> dict[str, float]:
@@ -222,7 +224,7 @@ class _Steps:
         return values
 
     def _own_and_cross(self, number: int) -> Losses:
-        visible, infrared = self._forward(self.own_batches, self.own_labels, number, momentum=True)
+        visible, infrared = self._forward(self.own_batches, self.own_labels, self.own_confidence, number, momentum=True)
         return collect_losses(
             visible,
             infrared,
@@ -237,7 +239,7 @@ class _Steps:
     def _joint(self, number: int) -> Losses | None:
         if self.joint_batches is None or self.joint_labels is None or self.memories.joint is None:
             return None
-        visible, infrared = self._forward(self.joint_batches, self.joint_labels, number)
+        visible, infrared = self._forward(self.joint_batches, self.joint_labels, self.joint_confidence, number)
         return joint_losses(
             visible,
             infrared,
@@ -251,6 +253,7 @@ class _Steps:
         self,
         batches: tuple[NDArray[np.int64], NDArray[np.int64]],
         labels: tuple[Labels, Labels],
+        confidence: tuple[Confidence | None, Confidence | None],
         number: int,
         *,
         momentum: bool = False,
@@ -267,9 +270,19 @@ class _Steps:
             network = self.trainee.momentum.network
             with torch.no_grad():
                 averaged = torch.split(unit(network.train()(*views).embedding), sizes)
+        # Two views of each visible image come from `visible_views`, so that rows repeat.
+        trust = (
+            None if confidence[0] is None else np.tile(confidence[0][rows[0]], 2),
+            None if confidence[1] is None else confidence[1][rows[1]],
+        )
         visible, infrared = (
-            Queries(feature, as_tensor(target).to(self.device), slow)
-            for feature, target, slow in zip(features, targets, averaged, strict=True)
+            Queries(
+                feature,
+                as_tensor(target).to(self.device),
+                slow,
+                None if sure is None else torch.tensor(sure, dtype=torch.float32, device=self.device),
+            )
+            for feature, target, slow, sure in zip(features, targets, averaged, trust, strict=True)
         )
         return visible, infrared
 
@@ -321,12 +334,24 @@ def describe_labels(labels: EpochLabels) -> dict[str, Any]:
     described: dict[str, Any] = {"visible": _describe(labels.visible), "infrared": _describe(labels.infrared)}
     if labels.joint is not None:
         described["joint"] = _describe(labels.joint)
+    for name, grouping in labels.groupings.items():
+        described[name] |= _describe_grouping(grouping)
+    if labels.joint is not None:
         shared = labels.joint_shared()
         described["joint"]["shared_clusters"] = 0 if shared is None else int(shared[0].max()) + 1
     described["matched"] = {
         "visible": float((matching.visible_to_infrared >= 0).mean()),
         "infrared": float((matching.infrared_to_visible >= 0).mean()),
     }
+    return described
+
+
+def _describe_grouping(grouping: Grouping) -> dict[str, Any]:
+    described: dict[str, Any] = {"silhouette": grouping.silhouette}
+    if grouping.eps is not None:
+        described["eps"] = grouping.eps
+    if grouping.confidence is not None and (grouping.labels >= 0).any():
+        described["confidence"] = float(grouping.confidence[grouping.labels >= 0].mean())
     return described
 
 

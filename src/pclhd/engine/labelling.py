@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.clustering.jaccard import jaccard_similarity
+from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
-from pclhd.clustering.pseudo_labels import dbscan_labels
+from pclhd.clustering.pipeline import CUTS_AT_EPS, ClusteringOptions, cluster_features
+from pclhd.clustering.pseudo_labels import cluster_centres
 from pclhd.config import ClusteringSettings
 from pclhd.errors import UserError
 from pclhd.recipes import Recipe
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Confidence = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One clustering of an epoch.
+
+    Attributes:
+        labels: (N,) pseudo labels; −1 is noise.
+        confidence: (N,) how far neighbours and prototypes agree on each label, 0..1; None where nobody asks.
+        eps: The distance at which the graph was cut; None where the clustering needs none.
+        silhouette: Mean silhouette of the clustered images, measured without identities.
+    """
+
+    labels: Labels
+    confidence: Confidence | None = None
+    eps: float | None = None
+    silhouette: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -27,12 +48,29 @@ class EpochLabels:
         infrared: (Nr,) labels of the infrared images.
         joint: (Nv + Nr,) labels over both, visible rows first; None where the recipe does without.
         matching: Which infrared cluster each visible one is taken to be, and the reverse.
+        groupings: More about the clusterings, by the names above.
     """
 
     visible: Labels
     infrared: Labels
     joint: Labels | None
     matching: Matching
+    groupings: Mapping[str, Grouping] = field(default_factory=dict)
+
+    def confidence(self) -> tuple[Confidence | None, Confidence | None]:
+        """Confidence in the visible and in the infrared labels, where it was asked for."""
+        found = [
+            self.groupings[name].confidence if name in self.groupings else None for name in ("visible", "infrared")
+        ]
+        return found[0], found[1]
+
+    def joint_confidence(self) -> tuple[Confidence | None, Confidence | None]:
+        """Confidence in the joint labels of the visible and of the infrared images, where it was asked for."""
+        joint = self.groupings.get("joint")
+        if joint is None or joint.confidence is None:
+            return None, None
+        visible, infrared = np.split(joint.confidence, [len(self.visible)])
+        return visible, infrared
 
     def joint_shared(self) -> tuple[Labels, Labels] | None:
         """Joint labels of the visible and of the infrared images, only of clusters that hold both.
@@ -77,62 +115,74 @@ def label_epoch(
         UserError: A modality has no cluster at all.
     """
     visible, infrared = _centre(visible, cameras[0], recipe), _centre(infrared, cameras[1], recipe)
+    own = _options(settings, recipe, k1=settings.k1, k2=settings.k2)
     eps_infrared = settings.eps if settings.eps_infrared is None else settings.eps_infrared
-    visible_labels = _cluster(visible, settings.k1, settings.k2, settings.eps, settings, recipe)
-    infrared_labels = _cluster(infrared, settings.k1, settings.k2, eps_infrared, settings, recipe)
-    for name, labels, eps in (("visible", visible_labels, settings.eps), ("infrared", infrared_labels, eps_infrared)):
-        if labels.max(initial=-1) < 0:
-            raise UserError(
-                f"no {name} cluster: all {len(labels)} images are noise at eps {eps:g}; raise "
-                f"clustering.eps{'_infrared' if name == 'infrared' else ''} or lower clustering.min_samples"
-            )
+    groupings = {
+        "visible": _group(visible, own, recipe),
+        "infrared": _group(infrared, replace(own, eps=eps_infrared), recipe),
+    }
+    for name, grouping in groupings.items():
+        if grouping.labels.max(initial=-1) < 0:
+            _refuse_noise(name, grouping, settings)
+    visible_labels, infrared_labels = groupings["visible"].labels, groupings["infrared"].labels
     matching = match_clusters(
         cluster_centres(visible, visible_labels), cluster_centres(infrared, infrared_labels), method=recipe.matching
     )
-    joint_labels = None
     if joint:
-        both = np.concatenate([visible, infrared])
         eps_joint = settings.eps if settings.eps_joint is None else settings.eps_joint
+        together = _options(settings, recipe, k1=settings.joint_k1, k2=settings.joint_k2)
         modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(visible), len(infrared)])
-        joint_labels = _cluster(
-            both,
-            settings.joint_k1,
-            settings.joint_k2,
-            eps_joint,
-            settings,
-            recipe,
-            modality=modality if recipe.modality_balance else None,
+        groupings["joint"] = _group(
+            np.concatenate([visible, infrared]), replace(together, eps=eps_joint), recipe, modality=modality
         )
-    for frozen in (visible_labels, infrared_labels, joint_labels):
-        if frozen is not None:
-            frozen.setflags(write=False)
-    return EpochLabels(visible_labels, infrared_labels, joint_labels, matching)
+    joint_labels = groupings["joint"].labels if joint else None
+    return EpochLabels(visible_labels, infrared_labels, joint_labels, matching, groupings)
 
 
-def cluster_centres(features: Features, labels: Labels) -> Features:
-    """Mean features (C, D) of the clusters, not normalised."""
-    kept = labels >= 0
-    count = int(labels.max(initial=-1)) + 1
-    totals = np.zeros((count, features.shape[1]), dtype=np.float64)
-    np.add.at(totals, labels[kept], features[kept])
-    sizes = np.bincount(labels[kept], minlength=count)
-    return (totals / sizes[:, None]).astype(np.float32)
-
-
-def _cluster(
-    features: Features,
-    k1: int,
-    k2: int,
-    eps: float,
-    settings: ClusteringSettings,
-    recipe: Recipe,
-    *,
-    modality: NDArray[np.int64] | None = None,
-) -> Labels:
-    similarity = jaccard_similarity(
-        features, k1, k2, modality=modality, neighbourhood=recipe.neighbourhood, max_distance=eps
+def _options(settings: ClusteringSettings, recipe: Recipe, *, k1: int, k2: int) -> ClusteringOptions:
+    return ClusteringOptions(
+        method=recipe.clustering,
+        k1=k1,
+        k2=k2,
+        eps=settings.eps,
+        min_samples=settings.min_samples,
+        resolution=settings.resolution,
+        neighbourhood=recipe.neighbourhood,
+        search=settings.search,
+        balanced_neighbours=recipe.balanced_neighbours,
+        balanced_expansion=recipe.modality_balance,
+        outliers=recipe.outliers,
     )
-    return dbscan_labels(similarity, eps, settings.min_samples)
+
+
+def _group(
+    features: Features, options: ClusteringOptions, recipe: Recipe, *, modality: NDArray[np.int64] | None = None
+) -> Grouping:
+    clustering = cluster_features(features, options, modality=modality)
+    labels = clustering.labels
+    labels.setflags(write=False)
+    trust = None
+    if recipe.confidence == "weight":
+        trust = label_confidence(clustering.similarity, features, labels)
+    eps = clustering.options.eps
+    clustered = labels >= 0
+    return Grouping(
+        labels,
+        trust,
+        eps if options.method in CUTS_AT_EPS and eps != "auto" else None,
+        float(silhouettes(clustering.similarity, labels)[clustered].mean()) if clustered.any() else 0.0,
+    )
+
+
+def _refuse_noise(name: str, grouping: Grouping, settings: ClusteringSettings) -> NoReturn:
+    images = len(grouping.labels)
+    if grouping.eps is None:
+        raise UserError(f"no {name} cluster: all {images} images are noise; lower clustering.min_samples")
+    of_its_own = "_infrared" if name == "infrared" else ""
+    raise UserError(
+        f"no {name} cluster: all {images} images are noise at eps {grouping.eps:g}; raise clustering.eps{of_its_own} "
+        "or lower clustering.min_samples"
+    )
 
 
 def _centre(features: Features, cameras: NDArray[np.int64] | None, recipe: Recipe) -> Features:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pclhd.engine.memories import DynamicSource, Memories
-from pclhd.losses import contrast, hardest_similarities, released_hybrid
+from pclhd.losses import contrast, hardest_similarities, mean_over, released_hybrid
 from pclhd.prototypes import ClusterMemory
 from pclhd.recipes import Recipe
 from pclhd.released_memory import coupled_similarities
@@ -101,11 +101,13 @@ class Queries:
         features: (B, D) from the online network.
         labels: (B,) labels in the modality's own clusters.
         momentum: (B, D) from the momentum network, where the recipe runs it on batches.
+        confidence: (B,) how much each query counts in a loss; None counts all alike.
     """
 
     features: Tensor
     labels: Tensor
     momentum: Tensor | None = None
+    confidence: Tensor | None = None
 
 
 def unit(features: Tensor) -> Tensor:
@@ -137,18 +139,20 @@ def own_losses(
         losses: Receives the terms and the memory's update.
     """
     coupled = recipe.memory_update == "in_backward"
-    features, labels = queries.features, queries.labels
+    features, labels, trust = queries.features, queries.labels, queries.confidence
     if weights.centroid or weights.hybrid or weights.hard:
         if coupled:
             to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")
         else:
             to_centroid, to_hard = clusters.centroid_similarities(features), clusters.hard_similarities(features)
         if weights.centroid:
-            losses.terms[f"{name}_centroid"] = weights.centroid * contrast(to_centroid, labels, temperature).mean()
+            values = contrast(to_centroid, labels, temperature)
+            losses.terms[f"{name}_centroid"] = weights.centroid * mean_over(values, trust)
         if weights.hybrid:
-            losses.terms[f"{name}_hybrid"] = weights.hybrid * released_hybrid(to_centroid, to_hard, labels, temperature)
+            hybrid = released_hybrid(to_centroid, to_hard, labels, temperature, confidence=trust)
+            losses.terms[f"{name}_hybrid"] = weights.hybrid * hybrid
         if weights.hard:
-            losses.terms[f"{name}_hard"] = weights.hard * contrast(to_hard, labels, temperature).mean()
+            losses.terms[f"{name}_hard"] = weights.hard * mean_over(contrast(to_hard, labels, temperature), trust)
     if dynamic is not None:
         _dynamic_loss(name, queries, dynamic, weights.dynamic, recipe, temperature, losses)
     if not coupled:
@@ -166,7 +170,8 @@ def _dynamic_loss(
 ) -> None:
     if recipe.dynamic_gradient:
         hardest = hardest_similarities(dynamic.memory.similarities(queries.features), queries.labels)
-        losses.terms[f"{name}_dynamic"] = weight * contrast(hardest, queries.labels, temperature).mean()
+        values = contrast(hardest, queries.labels, temperature)
+        losses.terms[f"{name}_dynamic"] = weight * mean_over(values, queries.confidence)
     elif queries.momentum is not None:
         # The released code computes this from the momentum network's features, which carry no gradient.
         hardest = hardest_similarities(dynamic.memory.similarities(queries.momentum), queries.labels)
@@ -201,11 +206,13 @@ def cross_loss(
     if weight == 0 or not bool(kept.any()):
         return
     features, labels = queries.features[kept], labels[kept]
+    trust = None if queries.confidence is None else queries.confidence[kept]
     if recipe.memory_update == "in_backward":
         to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")
-        losses.terms[name] = weight * released_hybrid(to_centroid, to_hard, labels, temperature)
+        losses.terms[name] = weight * released_hybrid(to_centroid, to_hard, labels, temperature, confidence=trust)
     else:
-        losses.terms[name] = weight * contrast(clusters.centroid_similarities(features), labels, temperature).mean()
+        values = contrast(clusters.centroid_similarities(features), labels, temperature)
+        losses.terms[name] = weight * mean_over(values, trust)
 
 
 def joint_losses(
@@ -229,10 +236,11 @@ def joint_losses(
     for name, queries in (("infrared_joint", infrared), ("visible_joint", visible)):
         if recipe.memory_update == "in_backward":
             to_centroid, to_hard = coupled_similarities(memory, queries.features, queries.labels, "hybrid")
-            losses.terms[name] = weight * released_hybrid(to_centroid, to_hard, queries.labels, temperature)
+            hybrid = released_hybrid(to_centroid, to_hard, queries.labels, temperature, confidence=queries.confidence)
+            losses.terms[name] = weight * hybrid
         else:
-            to_centroid = memory.centroid_similarities(queries.features)
-            losses.terms[name] = weight * contrast(to_centroid, queries.labels, temperature).mean()
+            values = contrast(memory.centroid_similarities(queries.features), queries.labels, temperature)
+            losses.terms[name] = weight * mean_over(values, queries.confidence)
     if recipe.memory_update == "after_step":
         features = torch.cat([visible.features, infrared.features]).detach()
         labels = torch.cat([visible.labels, infrared.labels])

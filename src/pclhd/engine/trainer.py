@@ -30,6 +30,7 @@ from pclhd.engine.log import MetricsLog, require_tensorboard
 from pclhd.engine.provenance import provenance_json
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
+from pclhd.hardware import cpu_computes_bfloat16
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
 from pclhd.models.weights import initialise, save_model
@@ -140,17 +141,9 @@ def resolve_precision(settings: Settings) -> Settings:
     if settings.engine.precision != "auto":
         return settings
     on_gpu = settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
-    fast = torch.cuda.is_bf16_supported() if on_gpu else _cpu_computes_bfloat16()
+    fast = torch.cuda.is_bf16_supported() if on_gpu else cpu_computes_bfloat16()
     engine = settings.engine.model_copy(update={"precision": "bf16-mixed" if fast else "32-true"})
     return settings.model_copy(update={"engine": engine})
-
-
-def _cpu_computes_bfloat16() -> bool:
-    # Older torch cannot say; 32 bits are right everywhere.
-    if not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    abilities: Mapping[str, object] = torch.cpu.get_capabilities()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def moment_of(settings: Settings, epoch: int) -> Moment:

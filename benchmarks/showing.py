@@ -1,0 +1,141 @@
+"""How the benchmarks show their figures: tables in Markdown, files in JSON, curves that say their own names."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pclhd.files import write_durably
+from pclhd.report.figures import GRID, INK, PALETTE
+
+MARKERS = "os^Dv*P"
+DASHES = ("-", "--", "-.", ":")
+_STYLE: dict[Any, Any] = {
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.0,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+}
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
+    """A table whose first `words` columns are words and whose others are numbers."""
+    lines = [titles, ["---"] * words + ["---:"] * (len(titles) - words), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def short(value: object) -> str:
+    """A value for a table: three figures of a number, "–" for what is not known."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write figures to a file, as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_rows(path: Path | None, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows that an earlier run left in a file, none if there is no file.
+
+    Raises:
+        SystemExit: It was measured with other settings.
+    """
+    if path is None or not path.exists():
+        return []
+    content = json.loads(path.read_text("utf-8"))
+    if content.get("settings") != dict(settings):
+        sys.exit(f"{path}: was measured with {content.get('settings')}, expected {dict(settings)}; name another file")
+    rows: list[dict[str, Any]] = content["rows"]
+    return rows
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of the figures in the report, while it lasts."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Save a figure for a page: 160 dots an inch, on white."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with style():
+        figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
+
+
+def colour_of(number: int) -> str:
+    """Colours of the report, one after the other."""
+    return PALETTE[number % len(PALETTE)]
+
+
+def name_the_ends(
+    figure: Figure, axes: Axes, ends: Sequence[tuple[str, float, float, str]], *, apart: float = 10.0
+) -> None:
+    """Write names beside the right ends of curves, moved up or down so that no two overlap.
+
+    Args:
+        figure: With all its curves drawn.
+        axes: The panel that they are in, with its scales set.
+        ends: (name, x, y, colour) of each curve.
+        apart: Points between the middles of two names.
+    """
+    figure.draw_without_rendering()
+    ordered = sorted(ends, key=lambda end: end[2])
+    points = [float(axes.transData.transform((x, y))[1]) * 72.0 / figure.dpi for _, x, y, _ in ordered]
+    for (name, x, y, colour), at, wanted in zip(ordered, points, spread_out(points, apart), strict=True):
+        moved = abs(wanted - at) > 1
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0}
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(14 if moved else 6, wanted - at),
+            textcoords="offset points",
+            color=colour,
+            fontsize=8.5,
+            verticalalignment="center",
+            arrowprops=leader if moved else None,
+            annotation_clip=False,
+        )
+
+
+def spread_out(places: Sequence[float], apart: float) -> list[float]:
+    """Places at least so far apart, in the same order and near the old ones. The places come sorted."""
+    groups: list[tuple[float, int]] = []  # middle and number of names that stand one above the other
+    for place in places:
+        middle, count = place, 1
+        while groups and middle - groups[-1][0] < apart * (count + groups[-1][1]) / 2:
+            below, others = groups.pop()
+            middle = (middle * count + below * others) / (count + others)
+            count += others
+        groups.append((middle, count))
+    return [middle + apart * (rank - (count - 1) / 2) for middle, count in groups for rank in range(count)]

@@ -1,0 +1,72 @@
+"""Trainings that a benchmark needs: each in a process of its own with one thread, made once and then only read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training.
+
+    Attributes:
+        name: What is trained; runs of one name differ in their seed.
+        seed: Of the training.
+        folder: Its run folder.
+        words: The words after ``pclhd`` that train it, without seed, data and folder.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained and evaluated."""
+        return (self.folder / "results.json").exists()
+
+
+def pclhd(*words: object) -> None:
+    """Run the command line in a process with one thread; its output goes where ours goes only if it fails."""
+    command = [sys.executable, "-m", "pclhd.cli", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{finished.stdout}{finished.stderr}")
+
+
+def complete(runs: list[TrainingRun], data: Path, jobs: int) -> None:
+    """Train and evaluate what is not finished, so many runs at a time.
+
+    With one thread each, the figures do not depend on the number of cores.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda run: _train_and_evaluate(run, data), runs))
+
+
+def result_rows(run: TrainingRun, weights: str) -> dict[str, dict[str, Any]]:
+    """What a finished run's ``results.json`` says of some weights: search → row."""
+    results = json.loads((run.folder / "results.json").read_text("utf-8"))
+    return {row["search"]: row for row in results["rows"] if row["weights"] == weights}
+
+
+def epoch_rows(run: TrainingRun) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl`` that tell of an epoch, in order."""
+    lines = (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == "epoch"]
+
+
+def _train_and_evaluate(run: TrainingRun, data: Path) -> None:
+    if run.finished:
+        return
+    if not (run.folder / "model.safetensors").exists():
+        pclhd(*run.words, f"seed={run.seed}", "--data", data, "--out", run.folder)
+    pclhd("evaluate", run.folder)

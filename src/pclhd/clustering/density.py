@@ -1,0 +1,264 @@
+"""Clusters as dense regions: DBSCAN at one distance, HDBSCAN at all distances at once.
+
+Both see only the pairs that are stored. All other pairs are at distance exactly 1, the largest there is, so they cannot
+be neighbours at any smaller distance, and leaving them out changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from pclhd.clustering.compile import compiled
+
+_NOISE = -1
+_ROOT = 0  # the cluster of everything, at distance 1
+
+
+def dbscan_labels(similarity: csr_matrix, eps: float, min_samples: int = 4) -> NDArray[np.int64]:
+    """DBSCAN on the distance 1 − similarity: the same labels as on the dense matrix (ours).
+
+    Args:
+        similarity: (N, N) symmetric, as `jaccard_similarity` returns it; absent pairs are at distance 1.
+        eps: Largest distance of neighbours, 0 < eps < 1: absent pairs must be out of reach.
+        min_samples: Neighbours within eps, itself counted, that make a sample a core of its cluster.
+
+    Returns:
+        (N,) labels: clusters in the order of their first core sample, −1 for noise. A sample that several clusters
+        reach, and that is a core of none, goes to the first of them.
+
+    Raises:
+        ValueError: eps or min_samples out of range, or a matrix that is not square.
+    """
+    check_eps(eps)
+    if min_samples < 1:
+        raise ValueError(f"min_samples must be at least 1, got {min_samples}")
+    indptr, columns, distance = _stored_distances(similarity)
+    labels: NDArray[np.int64] = _grown_clusters(indptr, columns, distance <= np.float32(eps), min_samples)
+    return labels
+
+
+def hdbscan_labels(similarity: csr_matrix, min_samples: int = 4, min_cluster_size: int = 4) -> NDArray[np.int64]:
+    """HDBSCAN on the distance 1 − similarity (Campello, Moulavi and Sander, 2013).
+
+    1. A sample's core distance reaches its min_samples nearest, itself counted. The mutual reachability of two samples
+       is the largest of their distance and their core distances.
+    2. Lower a threshold from 1 to 0. Linked are pairs whose mutual reachability is below it. Where a cluster falls
+       into several parts of at least min_cluster_size, they are new clusters; smaller parts leave it.
+    3. A cluster's stability is the sum over its samples of 1 / (threshold at which they left) − 1 / (threshold at
+       which it appeared). Of all sets of disjoint clusters the one with the largest total is taken.
+
+    Everything together, at distance 1, is no cluster. So if a single connected piece is large enough to be one, only
+    its parts can be clusters; a data set of one cluster is all noise.
+
+    Equal thresholds are passed at once, as the paper says. Implementations that pass them one by one in some order
+    (scikit-learn among them) give a sample that links two clusters to either of them; here it is in neither. At
+    distance 1, where all absent pairs are, this means: samples with fewer than min_samples stored neighbours, and
+    pieces below min_cluster_size, are noise, and never one cluster because all are equally far from each other. The
+    labels do not depend on the order of the samples, except for their numbers.
+
+    Args:
+        similarity: (N, N) symmetric, as `jaccard_similarity` returns it; absent pairs are at distance 1.
+        min_samples: Samples within the core distance, itself counted.
+        min_cluster_size: Samples of the smallest cluster, at least 2.
+
+    Returns:
+        (N,) labels: clusters in the order of their first sample, −1 for noise.
+
+    Raises:
+        ValueError: A parameter out of range, or a matrix that is not square.
+    """
+    if min_samples < 1:
+        raise ValueError(f"min_samples must be at least 1, got {min_samples}")
+    if min_cluster_size < 2:
+        raise ValueError(f"min_cluster_size must be at least 2, got {min_cluster_size}")
+    indptr, columns, distance = _stored_distances(similarity)
+    number = len(indptr) - 1
+    core = _core_distances(indptr, distance, min_samples)
+    rows = np.repeat(np.arange(number, dtype=np.int32), np.diff(indptr))
+    reach = np.maximum(np.maximum(core[rows], core[columns]), distance)
+    linked = np.flatnonzero((rows < columns) & (reach < 1))
+    linked = linked[np.argsort(reach[linked], kind="stable")]
+    parents, heights, sizes = _merges(number, rows[linked], columns[linked], reach[linked])
+    return number_clusters(_stable_clusters(number, parents, heights, sizes, min_cluster_size))
+
+
+def number_clusters(groups: NDArray[np.integer], min_cluster_size: int = 1) -> NDArray[np.int64]:
+    """Groups as labels: 0, 1, … in the order of their first samples, −1 for groups that are too small (ours).
+
+    Args:
+        groups: (N,) any whole numbers; below zero: in no group.
+        min_cluster_size: Samples of the smallest group that is kept.
+    """
+    present, first, inverse, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    kept = np.flatnonzero((present >= 0) & (counts >= min_cluster_size))
+    label = np.full(len(present), _NOISE, dtype=np.int64)
+    label[kept[np.argsort(first[kept])]] = np.arange(len(kept))
+    labels: NDArray[np.int64] = label[inverse.reshape(-1)]
+    return labels
+
+
+def check_eps(eps: float) -> None:
+    """Refuse what is not strictly between 0 and 1, NaN included."""
+    if not 0 < eps < 1:
+        raise ValueError(f"eps must be above 0 and below 1, the distance of pairs with nothing in common, got {eps}")
+
+
+def _stored_distances(similarity: csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Row starts, columns and distances of the stored pairs. Zeros stay: they are duplicates, not absent pairs."""
+    number = similarity.shape[0]
+    if similarity.shape != (number, number):
+        raise ValueError(f"similarity must be square, got shape {similarity.shape}")
+    distance = np.maximum(np.float32(1) - similarity.data.astype(np.float32, copy=False), np.float32(0))
+    return similarity.indptr.astype(np.int64), similarity.indices.astype(np.int32, copy=False), distance
+
+
+@compiled()
+def _grown_clusters(
+    indptr: NDArray[np.int64], columns: NDArray[np.int32], near: NDArray[np.bool_], min_samples: int
+) -> NDArray[np.int64]:
+    """Each cluster grows from its first core, through cores, before the next one begins."""
+    number = len(indptr) - 1
+    is_core = np.empty(number, dtype=np.bool_)
+    for i in range(number):
+        is_core[i] = near[indptr[i] : indptr[i + 1]].sum() >= min_samples
+    labels = np.full(number, _NOISE, dtype=np.int64)
+    waiting = np.empty(number, dtype=np.int32)
+    clusters = 0
+    for first in range(number):
+        if labels[first] != _NOISE or not is_core[first]:
+            continue
+        labels[first] = clusters
+        waiting[0] = first
+        num_waiting = 1
+        while num_waiting > 0:
+            num_waiting -= 1
+            i = waiting[num_waiting]
+            for at in range(indptr[i], indptr[i + 1]):
+                j = columns[at]
+                if near[at] and labels[j] == _NOISE:
+                    labels[j] = clusters
+                    if is_core[j]:
+                        waiting[num_waiting] = j
+                        num_waiting += 1
+        clusters += 1
+    return labels
+
+
+@compiled(parallel=True)
+def _core_distances(indptr: NDArray[np.int64], distance: NDArray[np.float32], min_samples: int) -> NDArray[np.float32]:
+    """Distance to the nearest min_samples, of which the sample itself is one: (N,); 1 if fewer are stored."""
+    number = len(indptr) - 1
+    core = np.ones(number, dtype=np.float32)
+    for i in prange(number):
+        if indptr[i + 1] - indptr[i] >= min_samples:
+            core[i] = np.sort(distance[indptr[i] : indptr[i + 1]])[min_samples - 1]
+    return core
+
+
+@compiled()
+def _merges(
+    number: int, left: NDArray[np.int32], right: NDArray[np.int32], reach: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    """Single linkage over pairs that come in rising order: parent, height and size of every node.
+
+    The first `number` nodes are the samples, then comes one node for every pair that joins two groups. Parents come
+    after their children; −1: no parent.
+    """
+    parents = np.full(2 * number, -1, dtype=np.int32)
+    heights = np.zeros(2 * number, dtype=np.float32)
+    sizes = np.ones(2 * number, dtype=np.int32)
+    towards = np.arange(2 * number).astype(np.int32)  # a node on the way up; paths are shortened as they are walked
+    nodes = number
+    for at in range(len(reach)):
+        a, b = _top(towards, left[at]), _top(towards, right[at])
+        if a != b:
+            parents[a] = parents[b] = nodes
+            towards[a] = towards[b] = nodes
+            heights[nodes] = reach[at]
+            sizes[nodes] = sizes[a] + sizes[b]
+            nodes += 1
+    return parents[:nodes], heights[:nodes], sizes[:nodes]
+
+
+@compiled()
+def _top(towards: NDArray[np.int32], node: int) -> int:
+    """The node above which there is none; the way there is shortened."""
+    while towards[node] != node:
+        towards[node] = towards[towards[node]]
+        node = towards[node]
+    return node
+
+
+@compiled()
+def _stable_clusters(
+    number: int,
+    parents: NDArray[np.int32],
+    heights: NDArray[np.float32],
+    sizes: NDArray[np.int32],
+    min_cluster_size: int,
+) -> NDArray[np.int32]:
+    """Steps 2 and 3: the cluster of each sample among those that were taken, or −1."""
+    nodes = len(parents)
+    # A merge at the height of the merge above it is part of that: `falls[v]` is the whole event that node v comes out
+    # of; the last one is the step down from distance 1, before any merge.
+    top = nodes
+    falls = np.empty(nodes, dtype=np.int32)
+    is_part = np.zeros(nodes, dtype=np.bool_)  # comes out of its event, not in the midst of it
+    large_parts = np.zeros(nodes + 1, dtype=np.int32)
+    for v in range(nodes - 1, -1, -1):
+        parent = parents[v]
+        if parent < 0:
+            falls[v] = top
+        elif is_part[parent]:
+            falls[v] = parent
+        else:
+            falls[v] = falls[parent]
+        is_part[v] = parent < 0 or v < number or heights[v] < heights[parent]
+        if is_part[v] and sizes[v] >= min_cluster_size:
+            large_parts[falls[v]] += 1
+
+    cluster = np.full(nodes + 1, _ROOT, dtype=np.int32)
+    has_left = np.zeros(nodes + 1, dtype=np.bool_)
+    above = np.zeros(nodes + 1, dtype=np.int32)  # of a cluster: the one it came out of
+    birth = np.zeros(nodes + 1)
+    stability = np.zeros(nodes + 1)
+    clusters = _ROOT + 1
+    for v in range(nodes - 1, -1, -1):
+        if not is_part[v]:
+            continue
+        event = falls[v]
+        old = cluster[event]
+        cluster[v] = old
+        has_left[v] = has_left[event]
+        if has_left[event]:
+            continue
+        is_large = sizes[v] >= min_cluster_size
+        if is_large and large_parts[event] == 1:
+            continue
+        # Duplicates are at distance 0; a stand-in far below any other distance keeps sums finite.
+        density = 1.0 if event == top else 1.0 / max(np.float64(heights[event]), 2.0**-60)
+        stability[old] += sizes[v] * (density - birth[old])
+        if is_large:
+            cluster[v] = clusters
+            above[clusters] = old
+            birth[clusters] = density
+            clusters += 1
+        else:
+            has_left[v] = True
+
+    # Clusters come after those they came out of. From the last one: is it better than the best within it?
+    best_within = np.zeros(clusters)
+    is_better = np.zeros(clusters, dtype=np.bool_)
+    for k in range(clusters - 1, _ROOT, -1):
+        is_better[k] = stability[k] >= best_within[k]
+        best_within[above[k]] += max(stability[k], best_within[k])
+    taken = np.full(clusters, _NOISE, dtype=np.int32)
+    for k in range(_ROOT + 1, clusters):
+        if taken[above[k]] != _NOISE:
+            taken[k] = taken[above[k]]
+        elif is_better[k]:
+            taken[k] = k
+    return taken[cluster[:number]]

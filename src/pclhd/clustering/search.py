@@ -1,0 +1,161 @@
+"""Which neighbours a clustering is built on: exact or approximate, of all samples or of each modality alike."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pclhd.clustering.approximate import approximate_neighbours
+from pclhd.clustering.neighbours import Neighbours, as_features, nearest_neighbours
+
+SearchMethod = Literal["auto", "exact", "approximate"]
+
+EXACT_UP_TO = 200_000
+"""Samples up to which "auto" searches exactly."""
+
+_ROUNDING = 1e-9  # two sums of the same squares differ by less than this, relatively
+
+
+def find_neighbours(
+    features: NDArray[np.floating] | torch.Tensor,
+    k: int,
+    *,
+    method: SearchMethod = "auto",
+    modality: NDArray[np.integer] | None = None,
+    device: torch.device | str = "cpu",
+) -> Neighbours:
+    """The k nearest samples of each sample, itself included and first (ours).
+
+    Without `modality` these are the nearest of all, nearest first. With it they are balanced: as many from each
+    modality, nearest first within each, and the modalities take turns, the sample's own beginning: itself, the nearest
+    of the other modality, the nearest of its own, the second of the other, … So every prefix of a row is balanced,
+    up to one. Three or more modalities take turns in the order of their codes, from the sample's own on. Where a
+    modality has no more samples, the others fill up.
+
+    Args:
+        features: (N, D); they need not have unit length.
+        k: Number of neighbours, the sample itself counted. At most N columns are returned.
+        method: "exact", "approximate" (needs faiss), or "auto": exact for up to 200,000 samples, and also for more if
+            faiss is not installed, with a warning.
+        modality: (N,) integer codes; balances the table.
+        device: Where the exact search multiplies. The approximate one runs on the CPU.
+
+    Raises:
+        UserError: "approximate" without faiss.
+        ValueError: An unknown method, k < 1, a modality that does not fit, or features that are not finite or not
+            two-dimensional.
+    """
+    if method not in get_args(SearchMethod):
+        raise ValueError(f"method must be one of {', '.join(get_args(SearchMethod))}, got {method!r}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    samples = as_features(features)
+    approximate = is_approximate(method, len(samples))
+    if method == "auto" and not approximate and len(samples) > EXACT_UP_TO:
+        warnings.warn(
+            f"{len(samples)} samples are searched exactly, which is slow: `pip install 'pclhd[ann]'` makes it faster",
+            stacklevel=2,
+        )
+
+    def search(rows: NDArray[np.float32], wanted: int, base: NDArray[np.float32] | None) -> Neighbours:
+        if approximate:
+            return approximate_neighbours(rows, wanted, base=base)
+        return nearest_neighbours(rows, wanted, base=base, device=device)
+
+    code = _codes(modality, len(samples))
+    if not code.any():
+        return search(samples, k, None)
+    columns = min(k, len(samples))
+    index = np.empty((len(samples), columns), dtype=np.int32)
+    squared_distance = np.empty((len(samples), columns), dtype=np.float64)
+    members = [np.flatnonzero(code == own) for own in range(int(code.max()) + 1)]
+    parts = [samples[rows] for rows in members]
+    sizes = [len(rows) for rows in members]
+    for own, rows in enumerate(members):
+        turns = _turns(sizes, own, columns)
+        for other in np.unique(turns):
+            places = np.flatnonzero(turns == other)
+            found = search(parts[own], len(places), None if other == own else parts[other])
+            index[np.ix_(rows, places)] = members[other][found.index]
+            squared_distance[np.ix_(rows, places)] = found.squared_distance
+    return Neighbours(index, squared_distance)
+
+
+def is_approximate(method: SearchMethod, number: int) -> bool:
+    """Whether `find_neighbours` searches this many samples approximately."""
+    return method == "approximate" or (method == "auto" and number > EXACT_UP_TO and find_spec("faiss") is not None)
+
+
+def neighbour_recall(
+    features: NDArray[np.floating] | torch.Tensor,
+    found: Neighbours,
+    *,
+    modality: NDArray[np.integer] | None = None,
+    sample: int = 1000,
+    generator: np.random.Generator,
+) -> float:
+    """Share of the true neighbours that a table holds, measured on a random sample of its rows (ours).
+
+    A sample is not counted as its own neighbour: that one is always right. Of equally distant neighbours any will do.
+
+    Args:
+        features: (N, D), those that were searched.
+        found: Their neighbours.
+        modality: (N,) codes, if the table is balanced: then the true neighbours are so, too.
+        sample: How many rows are searched exactly; all if there are no more.
+        generator: Draws them.
+
+    Returns:
+        From 0 to 1; 1 if there is nothing to find.
+
+    Raises:
+        ValueError: sample < 1, a table or a modality that does not fit, or features that are not finite or not
+            two-dimensional.
+    """
+    if sample < 1:
+        raise ValueError(f"sample must be at least 1, got {sample}")
+    samples = as_features(features)
+    if len(found) != len(samples):
+        raise ValueError(f"the table has {len(found)} rows, features have {len(samples)}")
+    code = _codes(modality, len(samples))
+    sizes = np.bincount(code).tolist()
+    drawn = np.sort(generator.choice(len(samples), min(sample, len(samples)), replace=False))
+    hits = wanted = 0
+    for other in range(len(sizes)):
+        part = samples[code == other] if len(sizes) > 1 else samples
+        for own in range(len(sizes)):
+            rows = drawn[code[drawn] == own]
+            share = int((_turns(sizes, own, found.index.shape[1]) == other).sum())
+            if share == 0:
+                continue
+            others = share - int(other == own)
+            limits = nearest_neighbours(samples[rows], share, base=part).squared_distance[:, -1]
+            for row, limit in zip(rows, limits, strict=True):
+                named = np.unique(found.index[row])
+                named = named[(code[named] == other) & (named != row)]
+                distances = np.square(samples[named].astype(np.float64) - samples[row]).sum(axis=1)
+                hits += min(others, int((distances <= limit * (1 + _ROUNDING)).sum()))
+            wanted += others * len(rows)
+    return hits / wanted if wanted else 1.0
+
+
+def _codes(modality: NDArray[np.integer] | None, number: int) -> NDArray[np.int64]:
+    """(N,) the modalities, numbered from 0; without modalities, all are of one."""
+    if modality is None:
+        return np.zeros(number, dtype=np.int64)
+    if modality.shape != (number,):
+        raise ValueError(f"modality must have shape ({number},), got {modality.shape}")
+    codes: NDArray[np.int64] = np.unique(modality, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return codes
+
+
+def _turns(sizes: list[int], own: int, columns: int) -> NDArray[np.int64]:
+    """(columns,), which modality a sample of modality `own` takes each of its neighbours from."""
+    order = [(own + step) % len(sizes) for step in range(len(sizes))]
+    turns = [other for rank in range(columns) for other in order if rank < sizes[other]]
+    return np.array(turns[:columns], dtype=np.int64)

@@ -1,0 +1,431 @@
+"""`pclhd cluster` from file to file: read features, cluster them, measure the clusters, write the labels."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pclhd import __version__
+from pclhd.clustering_summary import ClusterSummary, GroupSummary, MatchSummary, Stability
+from pclhd.errors import UserError
+from pclhd.feature_files import INFRARED, VISIBLE, FeatureTable, read_features, read_identities, read_modality
+from pclhd.label_files import check_labels_path, write_labels
+
+# The imports that take seconds stand in the functions that compute, so that a mistake in the options or in a file is
+# answered at once.
+if TYPE_CHECKING:
+    from pclhd.clustering.matching import Matching
+    from pclhd.clustering.pipeline import Clustering, ClusteringOptions
+
+Method = Literal["dbscan", "hdbscan", "agglomerative", "community"]
+Match = Literal["progressive", "mutual", "transport"]
+Search = Literal["auto", "exact", "approximate"]
+Outliers = Literal["keep", "rescue", "drop", "both"]
+
+# The field's values: neighbours within one set of images, and across both modalities together.
+SINGLE_K1, SINGLE_K2 = 30, 6
+JOINT_K1, JOINT_K2 = 40, 32
+
+_USES_EPS = ("dbscan", "agglomerative")
+_SECOND_EPS = 0.9  # of the first: only pairs up to the first are stored
+_RECALL_SAMPLES = 1000
+_ROWS_PER_BLOCK = 4096
+_UNIT_TOLERANCE = 1e-3  # features of unit length that were saved in half precision are no farther from it
+
+Phase = Callable[[str], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class ClusterRequest:
+    """What `pclhd cluster` was asked for; None leaves a choice to the default.
+
+    Attributes:
+        features: See `read_features`.
+        out: See `write_labels`.
+        key: See `read_features`.
+        modality: See `read_modality`; without it all samples are of one kind.
+        identities: See `read_identities`; measured against when all is done.
+        per_modality: Cluster each modality by itself, then match the clusters.
+        match: How they are matched.
+        normalise: Scale rows to length 1 first, unless they are. The Jaccard similarity weighs neighbours by
+            −(2 − 2 x·y), so it means what it should for features of this length only.
+        method: This and the others: see `ClusteringOptions`.
+        k1: None takes 30, and 40 for both modalities together.
+        k2: None takes 6, and 32 for both modalities together.
+        eps: A number or ``auto``.
+    """
+
+    features: Path
+    out: Path
+    key: str | None = None
+    modality: str | None = None
+    identities: str | None = None
+    per_modality: bool = False
+    match: Match | None = None
+    normalise: bool = True
+    method: Method = "dbscan"
+    k1: int | None = None
+    k2: int | None = None
+    eps: str | None = None
+    min_samples: int | None = None
+    resolution: float | None = None
+    search: Search = "auto"
+    balanced_neighbours: bool = False
+    outliers: Outliers = "keep"
+    device: str = "cpu"
+
+
+def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> ClusterSummary:
+    """Read, cluster, measure and write.
+
+    Args:
+        request: What to do.
+        phase: Called with the name of each phase; the phase runs inside what it returns.
+
+    Returns:
+        The figures; the labels are in the file.
+
+    Raises:
+        UserError: Options that do not fit together, a file that cannot be used, or one that would be overwritten.
+            Nothing is written then.
+    """
+    check_request(request)
+    check_labels_path(request.out)
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str, shown: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        with phase(shown) if phase is not None else nullcontext():
+            yield
+        seconds[name] = time.perf_counter() - begin
+
+    with timed("reading", f"reading {request.features}"):
+        table = read_features(request.features, key=request.key)
+        modality = None if request.modality is None else read_modality(request.modality, table, request.features)
+        identities = (
+            None if request.identities is None else read_identities(request.identities, table, request.features)
+        )
+        lengths = np.sqrt(np.einsum("nd,nd->n", table.features, table.features, dtype=np.float64))
+        scale = request.normalise and bool((np.abs(lengths - 1) > _UNIT_TOLERANCE).any())
+        features = unit_length(table.features) if scale else table.features
+    with timed("clustering", f"clustering {len(table):,} samples by {request.method}"):
+        parts = _cluster(features, modality, request)
+        matching = _match(features, parts, request) if request.per_modality else None
+    with timed("measuring", "measuring the clusters"):
+        confidence = _confidence(features, parts)
+        groups = tuple(_describe(features, part, modality, identities, request) for part in parts)
+        matched = None if matching is None else _describe_matching(matching, parts, identities, request)
+    with timed("writing", f"writing {request.out}"):
+        columns = _columns(table, request, modality, parts, matching, confidence)
+        write_labels(request.out, columns, {"pclhd": _provenance(parts, request, scale)})
+    return ClusterSummary(
+        features=str(request.features),
+        out=str(request.out),
+        columns=("label",) if request.out.suffix.lower() == ".npy" else tuple(columns),
+        samples=len(table),
+        width=features.shape[1],
+        visible=None if modality is None else int((modality == VISIBLE).sum()),
+        infrared=None if modality is None else int((modality == INFRARED).sum()),
+        length_min=float(lengths.min()),
+        length_max=float(lengths.max()),
+        normalised=scale,
+        method=request.method,
+        groups=groups,
+        matching=matched,
+        seconds=seconds,
+    )
+
+
+def check_request(request: ClusterRequest) -> None:
+    """Refuse values out of range, and options that another choice leaves without effect.
+
+    Raises:
+        UserError: See above.
+    """
+    for name in ("k1", "k2", "min_samples"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number from 1")
+    if request.resolution is not None and not 0 < request.resolution < np.inf:
+        raise UserError(f"--resolution {request.resolution:g}: expected a number above 0")
+    parse_eps(request.eps)
+    for given, option, needed, has in (
+        (request.eps is not None, "--eps", "--method dbscan or agglomerative", request.method in _USES_EPS),
+        (request.resolution is not None, "--resolution", "--method community", request.method == "community"),
+        (request.per_modality, "--per-modality", "--modality", request.modality is not None),
+        (request.balanced_neighbours, "--balanced-neighbours", "--modality", request.modality is not None),
+        (request.match is not None, "--match", "--per-modality", request.per_modality),
+    ):
+        if given and not has:
+            raise UserError(f"{option} has a meaning only with {needed}; add that, or leave it out")
+    if request.balanced_neighbours and request.per_modality:
+        raise UserError(
+            "--balanced-neighbours is for both modalities together, --per-modality for each alone; leave out one of "
+            "the two"
+        )
+
+
+def parse_eps(text: str | None) -> float | Literal["auto"] | None:
+    """The value of ``--eps``; None stays None.
+
+    Raises:
+        UserError: Neither ``auto`` nor a number between 0 and 1.
+    """
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        eps = float(text)
+    except ValueError:
+        eps = float("nan")
+    if not 0 < eps < 1:
+        raise UserError(f"--eps {text}: expected a distance above 0 and below 1 (0.6 is usual), or auto")
+    return eps
+
+
+def clustering_options(request: ClusterRequest) -> ClusteringOptions:
+    """The options of `cluster_features` that a request stands for."""
+    from pclhd.clustering.pipeline import ClusteringOptions
+
+    joint = request.modality is not None and not request.per_modality
+    eps = parse_eps(request.eps)
+    unchanged = ClusteringOptions(
+        method=request.method,
+        k1=JOINT_K1 if joint else SINGLE_K1,
+        k2=JOINT_K2 if joint else SINGLE_K2,
+        search=request.search,
+        balanced_neighbours=request.balanced_neighbours,
+        outliers=request.outliers,
+        device=_checked_device(request.device),
+    )
+    return replace(
+        unchanged,
+        k1=unchanged.k1 if request.k1 is None else request.k1,
+        k2=unchanged.k2 if request.k2 is None else request.k2,
+        eps=unchanged.eps if eps is None else eps,
+        min_samples=unchanged.min_samples if request.min_samples is None else request.min_samples,
+        resolution=unchanged.resolution if request.resolution is None else request.resolution,
+    )
+
+
+def unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1, whatever their length; rows of zeros stay."""
+    scaled = np.empty_like(features)
+    for start in range(0, len(features), _ROWS_PER_BLOCK):
+        rows = features[start : start + _ROWS_PER_BLOCK].astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        scaled[start : start + _ROWS_PER_BLOCK] = rows / np.where(lengths > 0, lengths, 1.0)
+    return scaled
+
+
+def _checked_device(name: str) -> str:
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each kind of torch has its own words
+        said = str(error).strip().split("\n")[0]
+        raise UserError(f"--device {name}: cannot be used here ({said}); expected cpu, or cuda with a GPU") from error
+    return name
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Samples that were clustered together: their rows and what came of them."""
+
+    name: str
+    rows: NDArray[np.int64]
+    clustering: Clustering
+
+
+def _cluster(
+    features: NDArray[np.float32], modality: NDArray[np.int64] | None, request: ClusterRequest
+) -> tuple[_Part, ...]:
+    from pclhd.clustering.pipeline import cluster_features
+
+    options = clustering_options(request)
+    if modality is None or not request.per_modality:
+        everyone = np.arange(len(features))
+        return (_Part("all", everyone, cluster_features(features, options, modality=modality)),)
+    return tuple(
+        _Part(name, rows, cluster_features(features[rows], options))
+        for name, rows in (
+            ("visible", np.flatnonzero(modality == VISIBLE)),
+            ("infrared", np.flatnonzero(modality == INFRARED)),
+        )
+    )
+
+
+def _match(features: NDArray[np.float32], parts: Sequence[_Part], request: ClusterRequest) -> Matching:
+    from pclhd.clustering.matching import match_clusters
+    from pclhd.clustering.pseudo_labels import cluster_centres
+
+    visible, infrared = (cluster_centres(features[part.rows], part.clustering.labels) for part in parts)
+    return match_clusters(visible, infrared, method=request.match or "progressive")
+
+
+def _confidence(features: NDArray[np.float32], parts: Sequence[_Part]) -> NDArray[np.float32]:
+    """Of each row, whichever part it belongs to."""
+    from pclhd.clustering.confidence import label_confidence
+
+    result = np.empty(len(features), dtype=np.float32)
+    for part in parts:
+        clustering = part.clustering
+        result[part.rows] = label_confidence(
+            clustering.similarity, features[part.rows], clustering.labels, device=clustering.options.device
+        )
+    return result
+
+
+def _describe(
+    features: NDArray[np.float32],
+    part: _Part,
+    modality: NDArray[np.int64] | None,
+    identities: NDArray[np.int64] | None,
+    request: ClusterRequest,
+) -> GroupSummary:
+    from pclhd.clustering.confidence import silhouettes
+    from pclhd.clustering.pseudo_labels import NOISE, PseudoLabels
+    from pclhd.clustering.quality import clustering_quality
+
+    labels, options = part.clustering.labels, part.clustering.options
+    found = PseudoLabels(labels)
+    sizes, clustered = found.sizes, labels != NOISE
+    return GroupSummary(
+        name=part.name,
+        samples=len(found),
+        clusters=found.num_clusters,
+        noise=found.noise_share,
+        size_min=int(sizes.min(initial=len(found))) if len(sizes) else 0,
+        size_median=float(np.median(sizes)) if len(sizes) else 0.0,
+        size_max=int(sizes.max(initial=0)),
+        k1=options.k1,
+        k2=options.k2,
+        eps=_eps_used(part.clustering),
+        eps_chosen=request.eps == "auto",
+        silhouette=float(silhouettes(part.clustering.similarity, labels)[clustered].mean()) if len(sizes) else None,
+        stability=_stability(part.clustering),
+        recall=_recall(features[part.rows], part.clustering, None if request.per_modality else modality),
+        quality=None if identities is None else clustering_quality(labels, identities[part.rows]),
+    )
+
+
+def _eps_used(clustering: Clustering) -> float | None:
+    eps = clustering.options.eps
+    return float(eps) if clustering.options.method in _USES_EPS and not isinstance(eps, str) else None
+
+
+def _stability(clustering: Clustering) -> Stability | None:
+    """Cluster the same graph at a smaller eps, and compare."""
+    from pclhd.clustering.confidence import stability
+    from pclhd.clustering.pipeline import graph_labels
+
+    eps = _eps_used(clustering)
+    if eps is None or clustering.labels.max(initial=-1) < 0:
+        return None
+    second = graph_labels(clustering.similarity, replace(clustering.options, eps=_SECOND_EPS * eps))
+    return Stability(_SECOND_EPS * eps, stability(clustering.labels, second))
+
+
+def _recall(features: NDArray[np.float32], clustering: Clustering, modality: NDArray[np.int64] | None) -> float | None:
+    """What an approximate search found, measured on some of the rows; None if the search was exact."""
+    from pclhd.clustering.search import is_approximate, neighbour_recall
+
+    options = clustering.options
+    if not is_approximate(options.search, len(features)):
+        return None
+    balance = modality if options.balanced_neighbours else None
+    generator = np.random.default_rng(0)
+    return neighbour_recall(
+        features, clustering.neighbours, modality=balance, sample=_RECALL_SAMPLES, generator=generator
+    )
+
+
+def _describe_matching(
+    matching: Matching, parts: Sequence[_Part], identities: NDArray[np.int64] | None, request: ClusterRequest
+) -> MatchSummary:
+    from pclhd.clustering.matching import NO_PARTNER
+    from pclhd.clustering.quality import matching_precision
+
+    precision = None
+    if identities is not None:
+        visible, infrared = ((part.clustering.labels, identities[part.rows]) for part in parts)
+        precision = matching_precision(matching, *visible, *infrared)
+    return MatchSummary(
+        method=request.match or "progressive",
+        visible=int((matching.visible_to_infrared != NO_PARTNER).sum()),
+        infrared=int((matching.infrared_to_visible != NO_PARTNER).sum()),
+        precision=precision,
+    )
+
+
+def _columns(
+    table: FeatureTable,
+    request: ClusterRequest,
+    modality: NDArray[np.int64] | None,
+    parts: Sequence[_Part],
+    matching: Matching | None,
+    confidence: NDArray[np.float32],
+) -> dict[str, NDArray[Any]]:
+    """What is written: where each row stood, what its file said of it, and what was found."""
+    label, partner = _numbered_once(len(table), parts, matching)
+    after: dict[str, NDArray[Any]] = {"label": label, "confidence": confidence}
+    if modality is not None and request.modality not in table.columns:
+        after = {"modality": np.array(["visible", "infrared"])[modality], **after}
+    if partner is not None:
+        after["partner"] = partner
+    columns: dict[str, NDArray[Any]] = {"row": np.arange(len(table), dtype=np.int64)}
+    for name, values in table.columns.items():
+        # A column of the features' file gives way to ours of the same name, but not to another of its own.
+        shown = name
+        while shown == "row" or shown in after or (shown != name and shown in table.columns):
+            shown = f"input_{shown}"
+        columns[shown] = values
+    return {**columns, **after}
+
+
+def _numbered_once(
+    number: int, parts: Sequence[_Part], matching: Matching | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Labels and partners of all rows. Infrared clusters count on from the visible ones, so no number means two."""
+    label = np.full(number, -1, dtype=np.int64)
+    if matching is None:
+        (part,) = parts
+        label[part.rows] = part.clustering.labels
+        return label, None
+    partner = np.full(number, -1, dtype=np.int64)
+    visible, infrared = parts
+    first_infrared = len(matching.visible_to_infrared)
+    for part, partners, own_first, other_first in (
+        (visible, matching.visible_to_infrared, 0, first_infrared),
+        (infrared, matching.infrared_to_visible, first_infrared, 0),
+    ):
+        labels = part.clustering.labels
+        rows, clusters = part.rows[labels >= 0], labels[labels >= 0]
+        label[rows] = clusters + own_first
+        found = partners[clusters]
+        partner[rows] = np.where(found >= 0, found + other_first, -1)
+    return label, partner
+
+
+def _provenance(parts: Sequence[_Part], request: ClusterRequest, normalised: bool) -> str:
+    """How the labels came about, for whoever finds the file later."""
+    return json.dumps(
+        {
+            "version": __version__,
+            "normalised": normalised,
+            "match": (request.match or "progressive") if request.per_modality else None,
+            "clustering": {part.name: asdict(part.clustering.options) for part in parts},
+        },
+        sort_keys=True,
+    )

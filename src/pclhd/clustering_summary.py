@@ -1,0 +1,205 @@
+"""What `pclhd cluster` says about its clusters: figures, and the lines in which a terminal shows them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How much of the clusters is found again at a second eps, 0 to 1."""
+
+    eps: float
+    found_again: float
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """One set of samples that was clustered together.
+
+    Attributes:
+        name: ``all``, ``visible`` or ``infrared``.
+        samples: How many.
+        clusters: How many.
+        noise: Fraction of samples in no cluster.
+        size_min: Samples in the smallest cluster; 0 if there is none, and likewise the next two.
+        size_median: In the middle one.
+        size_max: In the largest one.
+        k1: As used.
+        k2: As used.
+        eps: As used; None where the method has none.
+        eps_chosen: Whether it was chosen from the data.
+        silhouette: Mean over the samples in clusters; None without clusters.
+        stability: None where the method has no eps, or without clusters.
+        recall: Share of the true neighbours that an approximate search found; None if it was exact.
+        quality: Agreement with identities, see `clustering_quality`; None without identities.
+    """
+
+    name: str
+    samples: int
+    clusters: int
+    noise: float
+    size_min: int
+    size_median: float
+    size_max: int
+    k1: int
+    k2: int
+    eps: float | None
+    eps_chosen: bool
+    silhouette: float | None
+    stability: Stability | None
+    recall: float | None
+    quality: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class MatchSummary:
+    """Partners across the modalities.
+
+    Attributes:
+        method: How they were matched.
+        visible: Visible clusters with a partner.
+        infrared: Infrared clusters with a partner.
+        precision: Share of right pairs; None without identities.
+    """
+
+    method: str
+    visible: int
+    infrared: int
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class ClusterSummary:
+    """What is said about a run; fractions from 0 to 1.
+
+    Attributes:
+        features: The file read.
+        out: The file written.
+        columns: Its columns.
+        samples: N.
+        width: D.
+        visible: Samples of this modality; None if modalities are unknown.
+        infrared: The same.
+        length_min: Length of the shortest feature in the file.
+        length_max: Of the longest.
+        normalised: Whether they were scaled to length 1.
+        method: How they were clustered.
+        groups: One for all samples, or one per modality.
+        matching: Where each modality was clustered by itself.
+        seconds: Per phase.
+    """
+
+    features: str
+    out: str
+    columns: tuple[str, ...]
+    samples: int
+    width: int
+    visible: int | None
+    infrared: int | None
+    length_min: float
+    length_max: float
+    normalised: bool
+    method: str
+    groups: tuple[GroupSummary, ...]
+    matching: MatchSummary | None
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return {"schema": 1, **asdict(self)}
+
+
+def summary_text(summary: ClusterSummary) -> str:
+    """The figures for a terminal: a line each, a column per set of samples that was clustered together.
+
+    Nothing is wrapped and no line ends in spaces, so that it reads alike in a log.
+    """
+    lines = _lines(summary)
+    if len(summary.groups) > 1:
+        lines.insert(0, ("", [group.name for group in summary.groups], ""))
+    columns = [
+        [values[number] if number < len(values) else "" for _, values, _ in lines]
+        for number in range(len(summary.groups))
+    ]
+    widths = [max(map(len, column)) for column in columns]
+    first = max(len(name) for name, _, _ in lines)
+    shown = []
+    for (name, _, remark), cells in zip(lines, zip(*columns, strict=True), strict=True):
+        values = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        shown.append("  ".join([name.ljust(first), *values, remark]).rstrip())
+    for group in summary.groups:
+        if group.clusters == 0:
+            mend = "lower --min-samples" if group.eps is None else "raise --eps or lower --min-samples"
+            where = f" ({group.name})" if len(summary.groups) > 1 else ""
+            shown.append(f"no cluster was found{where}: {mend}")
+    return "\n".join(shown)
+
+
+def _lines(summary: ClusterSummary) -> list[tuple[str, list[str], str]]:
+    groups = summary.groups
+    first = groups[0]
+    lines = [
+        ("samples", [f"{group.samples:,}" for group in groups], _modalities(summary)),
+        ("width", [f"{summary.width:,}"], _lengths(summary)),
+        ("method", [summary.method], f"k1 {first.k1}, k2 {first.k2}"),
+    ]
+    if first.eps is not None:
+        eps = [f"{group.eps:.3g}" for group in groups if group.eps is not None]
+        lines.append(("eps", eps, "chosen without labels" if first.eps_chosen else ""))
+    lines += [
+        ("clusters", [f"{group.clusters:,}" for group in groups], ""),
+        ("noise", [f"{group.noise:.1%}" for group in groups], "samples in no cluster, label -1"),
+        ("sizes", [_sizes(group) for group in groups], "smallest / median / largest cluster"),
+        ("silhouette", [_number(group.silhouette) for group in groups], "mean, from -1 to 1"),
+    ]
+    stable = [group.stability for group in groups]
+    if any(item is not None for item in stable):
+        shares = ["none" if item is None else f"{item.found_again:.3f}" for item in stable]
+        second = " and ".join(dict.fromkeys(f"{item.eps:.3g}" for item in stable if item is not None))
+        lines.append(("stability", shares, f"found again at eps {second}"))
+    if any(group.recall is not None for group in groups):
+        lines.append(("recall", [_number(group.recall) for group in groups], "of the true neighbours found"))
+    if summary.matching is not None:
+        matching = summary.matching
+        lines.append(("matched", [f"{matching.visible:,}", f"{matching.infrared:,}"], f"clusters, {matching.method}"))
+        if matching.precision is not None:
+            lines.append(("right pairs", [f"{matching.precision:.1%}"], "against identities"))
+    for key, name in _QUALITY.items():
+        values = [_number(None if group.quality is None else group.quality[key]) for group in groups]
+        if first.quality is not None:
+            lines.append((name, values, "against identities"))
+    clustering = summary.seconds["clustering"]
+    lines.append(("seconds", [f"{sum(summary.seconds.values()):.1f}"], f"of these clustering {clustering:.1f}"))
+    return lines
+
+
+_QUALITY = {
+    "ari": "ARI",
+    "nmi": "NMI",
+    "purity": "purity",
+    "pair_precision": "pair precision",
+    "pair_recall": "pair recall",
+}
+
+
+def _modalities(summary: ClusterSummary) -> str:
+    if summary.visible is None or len(summary.groups) > 1:
+        return ""
+    return f"{summary.visible:,} visible, {summary.infrared:,} infrared"
+
+
+def _lengths(summary: ClusterSummary) -> str:
+    between = f"{summary.length_min:.3g} to {summary.length_max:.3g}"
+    if summary.normalised:
+        return f"rows scaled to length 1 (they had {between})"
+    return "" if between == "1 to 1" else f"rows of length {between}, as they are"
+
+
+def _sizes(group: GroupSummary) -> str:
+    return f"{group.size_min:,} / {group.size_median:,.4g} / {group.size_max:,}" if group.clusters else "none"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

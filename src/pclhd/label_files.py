@@ -1,0 +1,77 @@
+"""Files of labels, one row per sample."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pclhd.errors import UserError
+from pclhd.feature_files import listed, load_pyarrow
+from pclhd.files import replacing
+
+LABEL_SUFFIXES = (".parquet", ".csv", ".npy")
+
+
+def check_labels_path(path: Path) -> None:
+    """Refuse a file of labels that could not be written later, after all the work.
+
+    Raises:
+        UserError: An unknown kind of file, one that exists, no such folder, or a missing package.
+    """
+    if path.suffix.lower() not in LABEL_SUFFIXES:
+        raise UserError(f"--out {path}: not a kind of file for labels; expected {listed(LABEL_SUFFIXES)}")
+    if path.exists():
+        raise UserError(f"--out {path}: already exists; choose another --out, or remove it first")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}; create it first")
+    if path.suffix.lower() == ".parquet":
+        load_pyarrow(path)
+
+
+def write_labels(path: Path, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
+    """Write one row per sample; a failure leaves nothing.
+
+    Args:
+        path: ``.parquet`` or ``.csv``: all columns. ``.npy``: the column ``label`` alone.
+        columns: (N,) arrays by name, one of them ``label``.
+        metadata: What a ``.parquet`` file says about itself.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    with replacing(path) as file:
+        if suffix == ".npy":
+            np.save(file, columns["label"])
+        elif suffix == ".csv":
+            _write_csv(file, columns)
+        else:
+            _write_parquet(file, path, columns, metadata or {})
+
+
+def _write_csv(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*map(_as_text, columns.values()), strict=True))
+    text.flush()
+    text.detach()
+
+
+def _as_text(values: NDArray[Any]) -> Iterable[str]:
+    # numpy writes the shortest decimals that give the same float32 again; Python would write those of the float64.
+    return ("" if value is None else str(value) for value in values)
+
+
+def _write_parquet(
+    file: BinaryIO, path: Path, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> None:
+    pa = load_pyarrow(path)
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    pa.parquet.write_table(pa.table(arrays).replace_schema_metadata(dict(metadata)), file)

@@ -1,0 +1,357 @@
+"""The benchmarks run in their quick form, and the tools they share do what they say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmarks import clusterings, loop_yields, scale
+from benchmarks.baselines.dense_jaccard import (
+    distance_by_definition,
+    jaccard_as_the_field_does,
+    jaccard_in_lean_loops,
+    search_in_blocks,
+)
+from benchmarks.jaccard import EPS, largest_differences
+from benchmarks.made_up import Crowd, crowd_of, even_crowd, made_up_features
+from benchmarks.measuring import Steps, as_singletons, in_a_process
+from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, spread_out, write_json
+from benchmarks.training_runs import TrainingRun
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from pclhd.clustering.jaccard import jaccard_similarity
+from pclhd.clustering.neighbours import nearest_neighbours
+
+ROOT = Path(__file__).parent.parent
+
+
+def draw(crowd: Crowd, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    return made_up_features(crowd, np.random.default_rng(seed))
+
+
+def first_drawing(number: int, width: int, seed: int) -> NDArray[np.float32]:
+    """The features of the first measurements, as they were drawn before crowds could be uneven."""
+    generator = np.random.default_rng(seed)
+    people = max(1, number // 56)
+    person = generator.integers(0, people, number)
+    camera = generator.integers(0, 4, number)
+    low = generator.standard_normal((people, 32))[person]
+    low += 0.5 * generator.standard_normal((people, 4, 32))[person, camera]
+    low += 0.5 * generator.standard_normal((number, 32))
+    projection = generator.standard_normal((32, width)).astype(np.float32)
+    features = low.astype(np.float32) @ projection
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return features
+
+
+@pytest.mark.parametrize("number", [1, 55, 56, 1500])
+def test_the_even_crowd_is_that_of_the_first_measurements(number: int) -> None:
+    features, person, modality = draw(even_crowd(number, 48), seed=number)
+    np.testing.assert_allclose(features, first_drawing(number, 48, number), atol=1e-6)
+    assert set(person.tolist()) <= set(range(max(1, number // 56)))
+    assert not modality.any()
+
+
+def test_a_crowd_has_uneven_people_outliers_and_both_modalities() -> None:
+    features, person, modality = draw(crowd_of(4000, 32, gap=1.0))
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+    sizes = np.bincount(person)
+    alone = sizes[100:]
+    assert (alone == 1).all()
+    assert 0.01 < len(alone) / 4000 < 0.04
+    assert sizes[:100].max() > 4 * max(1, sizes[:100].min())
+    assert 0.25 < modality.mean() < 0.42
+    infrared_centre, visible_centre = (features[modality == code].mean(axis=0) for code in (1, 0))
+    assert np.linalg.norm(infrared_centre - visible_centre) > 0.3
+
+
+def test_images_of_a_person_are_nearer_than_others_but_not_all() -> None:
+    features, person, _ = draw(crowd_of(3000, 64))
+    distance = 1 - features @ features.T
+    np.fill_diagonal(distance, np.inf)
+    nearest = np.argsort(distance, axis=1)[:, :20]
+    right = float(np.mean(person[nearest] == person[:, None]))
+    assert 0.7 < right < 0.99
+
+
+def test_a_drawing_depends_on_its_generator_alone() -> None:
+    once, again, other = (draw(crowd_of(500, 16), seed) for seed in (3, 3, 4))
+    assert np.array_equal(once[0], again[0])
+    assert not np.array_equal(once[0], other[0])
+
+
+def test_steps_tell_memory_of_inner_and_outer_steps() -> None:
+    steps = Steps()
+    if steps.run("nothing", lambda: steps.gib["nothing"]) is None:
+        pytest.skip("this system does not tell the peak of memory")
+
+    def outer() -> float:
+        first = float(np.ones(50 * 2**17).sum())  # 50 MiB, given back before the inner step
+        return first + steps.run("inner", lambda: float(np.ones(200 * 2**17).sum()))
+
+    steps.run("outer", outer)
+    late = steps.run("late", lambda: float(np.ones(20 * 2**17).sum()))
+    assert late == 20 * 2**17
+    gib = {name: value or 0.0 for name, value in steps.gib.items()}
+    assert gib["inner"] > 0.18
+    assert gib["outer"] >= gib["inner"]
+    assert gib["late"] < 0.1
+    assert steps.peak_gib == gib["outer"]
+    assert steps.seconds["outer"] >= steps.seconds["inner"] > 0
+
+
+def test_a_watched_function_is_a_step() -> None:
+    steps = Steps()
+    watched = steps.watch("length", len)
+    assert watched([1, 2, 3]) == 3
+    assert set(steps.seconds) == {"length"}
+
+
+def test_a_call_in_a_process_returns_and_raises() -> None:
+    assert in_a_process(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="could not convert"):
+        in_a_process(float, "nine")
+
+
+def test_noise_becomes_clusters_of_one() -> None:
+    assert as_singletons(np.array([1, -1, 0, -1])).tolist() == [1, 2, 0, 3]
+    assert as_singletons(np.array([-1, -1])).tolist() == [0, 1]
+    assert as_singletons(np.array([], dtype=np.int64)).tolist() == []
+
+
+@given(st.lists(st.floats(0, 300), max_size=12).map(sorted), st.floats(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_names_are_spread_out_no_further_than_needed(places: list[float], apart: float) -> None:
+    spread = spread_out(places, apart)
+    assert len(spread) == len(places)
+    for below, above in itertools.pairwise(spread):
+        assert above - below >= apart * (1 - 1e-6)
+    if all(above - below >= apart for below, above in itertools.pairwise(places)):
+        assert spread == places
+    if places:
+        assert sum(spread) == pytest.approx(sum(places), abs=1e-6)
+
+
+def test_names_stand_beside_their_curves() -> None:
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    name_the_ends(figure, axes, [("high", 1.0, 0.9, "red"), ("low", 1.0, 0.1, "blue"), ("lower", 1.0, 0.099, "grey")])
+    offsets = {text.get_text(): text.xyann[1] for text in axes.texts}  # type: ignore[attr-defined]
+    assert offsets["high"] == 0
+    assert offsets["low"] > 0 > offsets["lower"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (float("nan"), "–"), (1234567, "1,234,567"), (0.01234, "0.0123"), (1234.5, "1,234"), (True, "True")],
+)
+def test_values_in_tables_are_short(value: object, text: str) -> None:
+    assert short(value) == text
+
+
+def test_a_table_has_its_numbers_to_the_right() -> None:
+    assert markdown_table(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+
+
+def test_rows_of_other_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "figures.json"
+    assert read_rows(path, {"width": 4}) == []
+    write_json(path, {"settings": {"width": 4}, "rows": [{"samples": 1}]})
+    assert read_rows(path, {"width": 4}) == [{"samples": 1}]
+    with pytest.raises(SystemExit, match="name another file"):
+        read_rows(path, {"width": 5})
+
+
+def refused(i: int, j: int) -> float:
+    raise AssertionError(f"pair {i}, {j} should not be in doubt")
+
+
+def test_a_pair_that_only_one_way_has_counts_as_a_difference() -> None:
+    near = np.float32(EPS / 2)
+    distance = np.array([[0, near, 1], [near, 0, 1], [1, 1, 0]], dtype=np.float32)
+    similarity = csr_matrix(1 - distance)
+    nothing = csr_matrix(np.eye(3, dtype=np.float32))
+    assert largest_differences(similarity, distance, refused) == (0, 0)
+    for sparse, dense in ((nothing, distance), (similarity, 1 - nothing.toarray())):
+        raw, settled = largest_differences(sparse, dense, lambda i, j: float(distance[i, j]))
+        assert raw == pytest.approx(1 - near)
+        assert settled == pytest.approx(1 - near if sparse is nothing else 0)
+
+
+def test_rounding_of_the_dense_way_is_settled_by_the_definition() -> None:
+    exact = np.float32(0.25)
+    ours = csr_matrix(np.array([[1, 1 - exact], [1 - exact, 1]], dtype=np.float32))
+    dense = np.array([[0, exact + 3e-6], [exact + 5e-7, 0]], dtype=np.float32)
+    raw, settled = largest_differences(ours, dense, lambda i, j: float(exact))
+    assert raw == pytest.approx(3e-6, rel=0.1)
+    assert settled == pytest.approx(5e-7, rel=0.1)
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_all_ways_to_the_distance_agree_with_the_definition(width: int) -> None:
+    features, _, _ = draw(crowd_of(150, width, people=9))
+    table = nearest_neighbours(features, 12)
+    similarity = jaccard_similarity(features, 12, 4, neighbours=table)
+    lean = jaccard_in_lean_loops(features, table.index, 12, 4)
+    np.testing.assert_allclose(lean, jaccard_as_the_field_does(features, table.index, 12, 4), atol=2e-6)
+    np.testing.assert_allclose(lean, 1 - similarity.toarray(), atol=2e-6)
+    for i, j in ((0, 0), (0, 1), (7, 100), *zip(*np.nonzero(lean < 0.5), strict=True)):
+        assert distance_by_definition(features, table.index, 12, 4, i, j) == pytest.approx(lean[i, j], abs=2e-6)
+
+
+def test_the_search_in_blocks_finds_the_nearest() -> None:
+    features, _, _ = draw(crowd_of(300, 24))
+    assert np.array_equal(search_in_blocks(features, 10), nearest_neighbours(features, 10).index)
+
+
+def scale_row(samples: int, search: str = "exact", power: float = 1.5) -> dict[str, Any]:
+    seconds = 1e-6 * float(samples) ** power
+    return {
+        "samples": samples,
+        "search": search,
+        "seconds_search": 1e-9 * samples**2,
+        "seconds_jaccard": 0.75 * seconds,
+        "seconds_dbscan": 0.25 * seconds,
+        "peak_gib": samples / 1e6,
+        "features_gib": samples / 2e6,
+        "recall": 1.0,
+        "ari_exact": None,
+        "ari": 0.9,
+        "noise": 0.1,
+    }
+
+
+def test_exponents_are_those_of_the_large_sizes() -> None:
+    rows = [scale_row(100, power=3.0), *(scale_row(size) for size in (10_000, 30_000, 100_000))]
+    rows.append(scale_row(1_000_000, "approximate"))
+    powers = scale.exponents(rows)
+    assert powers["after the search"] == pytest.approx(1.5)
+    assert powers["exact search"] == pytest.approx(2)
+    assert np.isnan(powers["approximate search"])  # one size only
+    assert "1,000,000" in scale.as_markdown(rows)
+    assert len(scale.figure_of(rows).axes) == 2
+
+
+def test_approximate_search_is_wanted_where_exact_is_not() -> None:
+    assert scale.wanted_searches(1_000, 100_000, 3_000) == ["exact"]
+    assert scale.wanted_searches(3_000, 100_000, 3_000) == ["exact", "approximate"]
+    assert scale.wanted_searches(300_000, 100_000, 3_000) == ["approximate"]
+    assert scale.wanted_searches(2_000, 1_000, 3_000) == ["approximate"]
+
+
+def finished_run(root: Path, name: str, seed: int, rank1: float, precision: Sequence[float]) -> TrainingRun:
+    run = TrainingRun(name, seed, root / f"{name}-{seed}", ())
+    run.folder.mkdir()
+    rows = [
+        {"weights": weights, "search": search, "rank1": {"mean": value}, "mAP": {"mean": value / 2}}
+        for weights, value in (("start", 0.1), ("final", rank1))
+        for search in loop_yields.SEARCHES
+    ]
+    (run.folder / "results.json").write_text(json.dumps({"rows": rows}))
+    lines: list[dict[str, Any]] = [{"kind": "step"}]
+    lines += [
+        {"kind": "epoch", "epoch": epoch, "stage": 1 + epoch // 2, "labels": {"match_precision": value}}
+        for epoch, value in enumerate(precision)
+    ]
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+def test_yields_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    runs = [
+        finished_run(tmp_path, "progressive", 0, 0.50, [0.1, 0.2, 0.3]),
+        finished_run(tmp_path, "progressive", 1, 0.60, [0.1, 0.2, 0.5]),
+        finished_run(tmp_path, "mutual", 0, 0.53, [0.2, 0.4, 0.6]),
+        finished_run(tmp_path, "mutual", 1, 0.61, [0.2, 0.4, 0.8]),
+        finished_run(tmp_path, "mutual", 2, 0.90, [0.2, 0.4, 1.0]),  # without a partner of the default
+        finished_run(tmp_path, "community", 0, 0.40, [0.0, 0.0, 0.0]),
+    ]
+    default, mutual, community = loop_yields.collect(runs)
+    gained = mutual["difference"]["all/single-shot"]["rank1"]
+    assert gained["seeds"] == pytest.approx([0.03, 0.01])
+    assert gained["mean"] == pytest.approx(0.02)
+    assert gained["standard_error"] == pytest.approx(0.01)
+    assert mutual["results"]["indoor/single-shot"]["mAP"]["mean"] == pytest.approx((0.53 + 0.61 + 0.90) / 6)
+    assert mutual["labels"]["match_precision"]["mean"] == pytest.approx(0.8)
+    assert mutual["labels"]["ari_joint"]["mean"] is None
+    assert default["difference"]["all/single-shot"]["rank1"]["mean"] is None
+    assert community["difference"]["all/single-shot"]["rank1"]["standard_error"] is None
+    table = loop_yields.as_markdown([default, mutual, community])
+    assert "+2.0 ± 1.0" in table
+    assert "-10.0" in table
+    figure = loop_yields.figure_of([default, mutual, community])
+    right = next(axes for axes in figure.axes if "right matches" in axes.get_title(loc="left"))
+    assert [float(np.asarray(line.get_ydata())[-1]) for line in right.lines[:3]] == pytest.approx([0.4, 0.8, 0.0])
+
+
+def quick(name: str, folder: Path, *words: object) -> dict[str, Any]:
+    """Run a benchmark in its quick form; what it left in its file."""
+    path = folder / "figures.json"
+    command = [sys.executable, f"benchmarks/{name}.py", "--quick", "--json", path, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "| --- |" in finished.stdout
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@pytest.mark.slow
+def test_jaccard_in_its_quick_form(tmp_path: Path) -> None:
+    rows = quick("jaccard", tmp_path, "--sizes", 700)["rows"]
+    assert [row["way"] for row in rows][:2] == ["ours", "lean"]
+    assert all(row["same_labels"] and row["largest_difference_exact"] <= 1e-6 for row in rows)
+    assert rows[1]["ratio_whole"] == pytest.approx(rows[1]["seconds_whole"] / rows[0]["seconds_whole"])
+
+
+@pytest.mark.slow
+def test_clusterings_in_their_quick_form(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    rows = {row["name"]: row for row in quick("clusterings", tmp_path, "--dense-number", 500)["rows"]}
+    assert set(rows) == {*clusterings.VARIANTS, *(f"{name} dense" for name in clusterings.DENSE)}
+    assert all(rows[name]["ari"] > 0.5 for name in clusterings.VARIANTS if not name.startswith("two"))
+    assert rows["dbscan"]["recall"] == 1
+    assert rows["dbscan dense"]["agreement"] == 1
+
+
+@pytest.mark.slow
+def test_scale_in_its_quick_form_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    rows = quick("scale", tmp_path, "--sizes", 1000)["rows"]
+    words = ("--sizes", 1000, 3000, "--png", tmp_path / "scale.png")
+    more = quick("scale", tmp_path, *words)
+    assert more["rows"][0] == rows[0]
+    assert [(row["samples"], row["search"]) for row in more["rows"]] == [
+        (1000, "exact"),
+        (3000, "exact"),
+        (3000, "approximate"),
+    ]
+    assert more["rows"][2]["ari_exact"] > 0.9
+    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_loop_yields_in_their_quick_form(tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "runs", "--variants", "progressive", "hdbscan")
+    trained = quick("loop_yields", tmp_path, *out)
+    assert [entry["variant"] for entry in trained["variants"]] == ["progressive", "hdbscan"]
+    read = quick("loop_yields", tmp_path, *out, "--read", "--png", tmp_path / "curves.png")
+    assert read == trained
+    assert (tmp_path / "curves.png").stat().st_size > 10_000

@@ -1,0 +1,84 @@
+"""Files of labels: every kind of value, and all or nothing."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pclhd.errors import UserError
+from pclhd.label_files import check_labels_path, write_labels
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+NAMES = ["a", "b, c", 'd "e"', "line\nend", "日本", None]
+
+
+def columns() -> dict[str, NDArray[Any]]:
+    return {
+        "row": np.arange(6),
+        "name": np.array(NAMES, dtype=object),
+        "kind": np.array(["visible", "infrared"] * 3),
+        "flag": np.array([True, False] * 3),
+        "day": np.array([datetime.date(2024, 5, day) for day in range(1, 7)], dtype=object),
+        "label": np.array([0, 1, -1, 2, 2, 3]),
+        "confidence": np.array([0.1, 1 / 3, 0, 1, 1e-7, 0.999], dtype=np.float32),
+    }
+
+
+def test_parquet_keeps_values_and_types(tmp_path: Path) -> None:
+    write_labels(tmp_path / "l.parquet", columns(), {"pclhd": "how"})
+    table = pq.read_table(tmp_path / "l.parquet")
+    assert table.column_names == list(columns())
+    for name, values in columns().items():
+        assert table.column(name).to_pylist() == values.tolist()
+    assert table.schema.field("label").type == pa.int64()
+    assert table.schema.field("confidence").type == pa.float32()
+    assert table.schema.metadata == {b"pclhd": b"how"}
+
+
+def test_csv_keeps_values(tmp_path: Path) -> None:
+    write_labels(tmp_path / "l.csv", columns())
+    content = (tmp_path / "l.csv").read_bytes()
+    assert b"\r" not in content
+    with (tmp_path / "l.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == list(columns())
+    assert [row[1] for row in rows] == [name or "" for name in NAMES]
+    assert [row[4] for row in rows] == [f"2024-05-0{day}" for day in range(1, 7)]
+    assert [int(row[5]) for row in rows] == columns()["label"].tolist()
+    assert [np.float32(row[6]) for row in rows] == columns()["confidence"].tolist()
+    assert rows[0][6] == "0.1", "the shortest decimals of a float32"
+
+
+def test_npy_holds_the_labels(tmp_path: Path) -> None:
+    write_labels(tmp_path / "l.npy", columns())
+    found = np.load(tmp_path / "l.npy")
+    assert found.dtype == np.int64
+    assert found.tolist() == columns()["label"].tolist()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_failure_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    class Unprintable:
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    wrong = {**columns(), "odd": np.array([Unprintable()] * 6, dtype=object)}
+    with pytest.raises((RuntimeError, pa.ArrowInvalid)):
+        write_labels(tmp_path / f"l.{suffix}", wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_is_checked_before(tmp_path: Path) -> None:
+    check_labels_path(tmp_path / "l.PARQUET")
+    (tmp_path / "l.csv").mkdir()
+    for name, said in (("l.csv", "already exists"), ("l.txt", "expected .parquet"), ("none/l.csv", "no folder")):
+        with pytest.raises(UserError, match=said):
+            check_labels_path(tmp_path / name)

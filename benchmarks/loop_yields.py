@@ -3,11 +3,11 @@
     python benchmarks/loop_yields.py [--data DIR] [--out DIR] [--variants NAME …] [--seeds N …] [--jobs N] [--quick]
         [--read] [--json FILE] [--png FILE]
 
-Each variant is `pclhd train synthetic recipe=pclhd` with one setting changed; `progressive` changes none. Every seed
-is trained and evaluated in a process of its own with one thread; runs that are finished already are only read, and
---read trains nothing and shows what is there. The table has the final network's rank-1 and mAP, the difference to
-the default, seed by seed, with its standard error, and how good clusters and matches were in the last epoch; the
-picture has the latter for all epochs. Identities serve to measure only.
+Each variant is `pclhd train synthetic recipe=pclhd` with one choice changed (VARIANTS says by which settings);
+`progressive` changes none. Every seed is trained and evaluated in a process of its own with one thread; runs that are
+finished already are only read, and --read trains nothing and shows what is there. The table has the final network's
+rank-1 and mAP, the difference to the default, seed by seed, with its standard error, and how good clusters and matches
+were in the last epoch; the picture has the latter for all epochs. Identities serve to measure only.
 
 `--quick` draws tiny data and runs the `tiny` preset with one seed: it shows that the settings reach the training and
 says nothing about them.
@@ -40,7 +40,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "mutual": ("method.matching=mutual",),
     "transport": ("method.matching=transport",),
     "hdbscan": ("method.clustering=hdbscan",),
-    "agglomerative": ("method.clustering=agglomerative",),
+    "agglomerative": ("method.clustering=agglomerative", "clustering.eps=0.65"),
     "community": ("method.clustering=community",),
     "eps-auto": ("clustering.eps=auto",),
     "balanced": ("method.balanced_neighbours=true",),

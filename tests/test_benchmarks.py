@@ -326,7 +326,7 @@ def test_clusterings_in_their_quick_form(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     rows = {row["name"]: row for row in quick("clusterings", tmp_path, "--dense-number", 500)["rows"]}
     assert set(rows) == {*clusterings.VARIANTS, *(f"{name} dense" for name in clusterings.DENSE)}
-    assert all(rows[name]["ari"] > 0.5 for name in clusterings.VARIANTS if not name.startswith("two"))
+    assert all(rows[name]["ari"] > 0.25 for name in clusterings.VARIANTS)  # chance is 0
     assert rows["dbscan"]["recall"] == 1
     assert rows["dbscan dense"]["agreement"] == 1
 

@@ -127,7 +127,7 @@ class ClusteringSettings(_Section):
     eps_infrared: Eps | None = None
     eps_joint: Eps | None = None
     min_samples: int = Field(4, ge=1)
-    resolution: float = Field(0.2, gt=0, lt=1)
+    resolution: float = Field(0.1, gt=0, lt=1)
     search: Literal["auto", "exact", "approximate"] = "auto"
 
 

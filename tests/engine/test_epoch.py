@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages, load_training_images
 from pclhd.engine import epoch as module
 from pclhd.engine.epoch import Moment, Trainee, describe_labels, embed_both, momentum_waits, run_epoch
-from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.labelling import EpochLabels, Grouping
 from pclhd.engine.memories import Memories, build_memories
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
@@ -206,4 +207,20 @@ def test_labels_described() -> None:
         "size_max": 0,
         "shared_clusters": 0,
     }
+    told = replace(
+        labels,
+        groupings={
+            "visible": Grouping(labels.visible, np.array([1.0, 0.5, 0.0, 0.9]), 0.4, 0.3),
+            "infrared": Grouping(labels.infrared, recall=0.9),
+        },
+    )
+    described = describe_labels(told)
+    assert {name: described["visible"][name] for name in ("eps", "silhouette", "confidence")} == {
+        "eps": 0.4,
+        "silhouette": 0.3,
+        "confidence": 0.5,
+    }
+    assert "recall" not in described["visible"]
+    assert described["infrared"]["recall"] == 0.9
+    assert described["infrared"].keys().isdisjoint({"eps", "confidence"})
     assert "joint" not in describe_labels(EpochLabels(labels.visible, labels.infrared, None, labels.matching))

@@ -166,6 +166,17 @@ def test_balanced_neighbours_join_what_the_gap_keeps_apart() -> None:
     assert np.array_equal(plain.visible, balanced.visible)
 
 
+def test_an_approximate_search_tells_its_recall() -> None:
+    visible, infrared = features(1), features(2)
+    assert all(grouping.recall is None for grouping in label(visible, infrared).groupings.values())
+    approximate = SETTINGS.model_copy(update={"search": "approximate"})
+    balanced = PAPER.model_copy(update={"balanced_neighbours": True})
+    for recipe in (PAPER, balanced):
+        found = label(visible, infrared, recipe=recipe, settings_=approximate).groupings
+        # So few images are in one list, and nothing is missed.
+        assert [grouping.recall for grouping in found.values()] == [1.0, 1.0, 1.0]
+
+
 def test_confidence_on_request() -> None:
     visible, infrared = features(1, noise=0.6), features(2, noise=0.6)
     plain = label(visible, infrared)

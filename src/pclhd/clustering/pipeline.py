@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from pclhd.clustering.community import community_labels
+from pclhd.clustering.community import DEFAULT_RESOLUTION, community_labels
 from pclhd.clustering.confidence import drop_outliers, label_confidence, rescue_outliers
 from pclhd.clustering.density import check_eps, dbscan_labels, hdbscan_labels
 from pclhd.clustering.eps import CANDIDATES, choose_eps
@@ -59,7 +59,7 @@ class ClusteringOptions:
     k2: int = 6
     eps: float | Literal["auto"] = 0.6
     min_samples: int = 4
-    resolution: float = 0.2
+    resolution: float = DEFAULT_RESOLUTION
     neighbourhood: Neighbourhood = "released"
     search: SearchMethod = "auto"
     balanced_neighbours: bool = False

@@ -350,6 +350,8 @@ def _describe_grouping(grouping: Grouping) -> dict[str, Any]:
     described: dict[str, Any] = {"silhouette": grouping.silhouette}
     if grouping.eps is not None:
         described["eps"] = grouping.eps
+    if grouping.recall is not None:
+        described["recall"] = grouping.recall
     if grouping.confidence is not None and (grouping.labels >= 0).any():
         described["confidence"] = float(grouping.confidence[grouping.labels >= 0].mean())
     return described

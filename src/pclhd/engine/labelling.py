@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
-from pclhd.clustering.pipeline import CUTS_AT_EPS, ClusteringOptions, cluster_features
+from pclhd.clustering.pipeline import CUTS_AT_EPS, Clustering, ClusteringOptions, cluster_features
 from pclhd.clustering.pseudo_labels import cluster_centres
+from pclhd.clustering.search import is_approximate, neighbour_recall
 from pclhd.config import ClusteringSettings
 from pclhd.errors import UserError
 from pclhd.recipes import Recipe
@@ -20,6 +21,8 @@ from pclhd.recipes import Recipe
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Confidence = NDArray[np.float64]
+
+_RECALL_SAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,15 @@ class Grouping:
         confidence: (N,) how far neighbours and prototypes agree on each label, 0..1; None where nobody asks.
         eps: The distance at which the graph was cut; None where the clustering needs none.
         silhouette: Mean silhouette of the clustered images, measured without identities.
+        recall: Share of the true neighbours that an approximate search found, on some of the images; None if it was
+            exact.
     """
 
     labels: Labels
     confidence: Confidence | None = None
     eps: float | None = None
     silhouette: float = 0.0
+    recall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,19 @@ def _group(
         trust,
         eps if options.method in CUTS_AT_EPS and eps != "auto" else None,
         float(silhouettes(clustering.similarity, labels)[clustered].mean()) if clustered.any() else 0.0,
+        _recall(features, clustering, modality),
+    )
+
+
+def _recall(features: Features, clustering: Clustering, modality: NDArray[np.int64] | None) -> float | None:
+    options = clustering.options
+    if not is_approximate(options.search, len(features)):
+        return None
+    # The sample is drawn alike each time, so that epochs can be compared, and no other draw is disturbed.
+    generator = np.random.default_rng(0)
+    balance = modality if options.balanced_neighbours else None
+    return neighbour_recall(
+        features, clustering.neighbours, modality=balance, sample=_RECALL_SAMPLES, generator=generator
     )
 
 

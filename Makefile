@@ -50,6 +50,7 @@ format: $(STAMP) ## Rewrite the code as the format check wants it
 bench: $(STAMP) ## Every benchmark, in its quick form
 	@set -e; for file in benchmarks/*.py; do \
 		case $$file in *'*'*|*/__init__.py) continue;; esac; \
+		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
 demo: $(STAMP) ## Draw the synthetic people, train, evaluate, write the report

@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from pclhd.clustering.eps import CANDIDATES
 from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.neighbours import nearest_neighbours
 
@@ -355,3 +356,14 @@ def test_loop_yields_in_their_quick_form(tmp_path: Path) -> None:
     read = quick("loop_yields", tmp_path, *out, "--read", "--png", tmp_path / "curves.png")
     assert read == trained
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_choices_without_labels_in_their_quick_form(tmp_path: Path) -> None:
+    rows = quick("without_labels", tmp_path)["rows"]
+    assert len(rows) == 2
+    for row in rows:
+        candidates = [row["ari"][f"{eps:g}"] for eps in CANDIDATES]
+        assert min(candidates) <= row["ari"][f"{row['chosen_eps']:g}"] <= max(candidates)
+        assert row["outliers"]["0.5"]["keep"]["ari"] == row["ari"]["0.5"]
+        assert row["auc"]["0.5"]["label_confidence"] > 0.6  # chance is 0.5

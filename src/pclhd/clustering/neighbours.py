@@ -29,6 +29,7 @@ _WORTH_IT = 64  # with more than this part of all samples as candidates, checkin
 _NOBODY = -(2**40)  # the number of a row that is not among the samples searched
 
 Products = Literal["auto", "float32", "bfloat16"]
+_Bounds = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def nearest_neighbours(
     start = 0
     while start < len(samples):
         block = slice(start, min(start + rows, len(samples)))
-        bounds = search.bounds(samples[block])
+        bounds = search.bounds_within(block) if base is None else search.bounds(samples[block])
         own = start if base is None else _NOBODY
         candidates = _rank_block(*bounds, own, samples[block], others, index[block], squared_distance[block])
         if products == "auto" and search.reduced and candidates > len(others) * bounds[0].shape[0] / _WORTH_IT:
@@ -172,9 +173,7 @@ class _Products:
         """Whether the factors are of less than 32 bits."""
         return self._dtype != torch.float32
 
-    def bounds(
-        self, rows: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    def bounds(self, rows: NDArray[np.float32]) -> _Bounds:
         """Products (B, M) of some rows with all samples, `upper` and `lower` (M,), and `own_slack` (B,).
 
         `upper[j] − 2·products[b, j]` and `lower[j] − 2·products[b, j]` bound the squared distance, scaled, from above
@@ -182,9 +181,16 @@ class _Products:
 
         A product of x and y is wrong by at most (s_x + s_y)·|x|·|y| ≤ ½(s_x + s_y)(|x|² + |y|²).
         """
-        prepared, lengths, slack = self._prepare(rows)
+        factors, lengths, slack = self._prepare(rows)
+        return self._bounds(factors.to(self._device), lengths, slack)
+
+    def bounds_within(self, block: slice) -> _Bounds:
+        """The same for rows of the samples themselves."""
+        return self._bounds(self._factors[block], self._lengths[block], self._slack[block])
+
+    def _bounds(self, factors: torch.Tensor, lengths: NDArray[np.float64], slack: NDArray[np.float64]) -> _Bounds:
         with _full_precision(torch.device(self._device).type), torch.no_grad():
-            products = torch.matmul(prepared.to(self._device), self._factors.T).float().cpu().numpy()
+            products = torch.matmul(factors, self._factors.T).float().cpu().numpy()
         worst = self._slack.max() + slack.max()
         upper = (self._lengths * (1 + worst)).astype(np.float32)
         lower = (self._lengths * (1 - worst)).astype(np.float32)

@@ -131,8 +131,9 @@ def test_the_bounds_hold(seed: int, width: int, reduced: bool) -> None:
     mean, scale = neighbours.centre_and_scale(samples, samples)
     dtype = torch.bfloat16 if reduced else torch.float32
     search = neighbours._Products(samples, mean, scale, "cpu", dtype)
-    products, upper, lower, own_slack = search.bounds(samples[:7])
-    moved = (samples.astype(np.float64) - mean) * scale
+    bounded, upper, lower, own_slack = search.bounds(samples[:7])
+    products = bounded.float().numpy()
+    moved = (samples.astype(np.float64) - mean) * float(scale)
     squared = ((moved[:7, None] - moved[None]) ** 2).sum(axis=2)
     own = (moved[:7] ** 2).sum(axis=1, keepdims=True)
     # The row's own term is left out of both bounds; its slack covers both sides, half each.

@@ -145,7 +145,7 @@ def _import_faiss() -> ModuleType:
     return module
 
 
-def _moved(samples: NDArray[np.float32], mean: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
+def _moved(samples: NDArray[np.float32], mean: NDArray[np.float32], scale: np.float32) -> NDArray[np.float32]:
     moved = np.empty_like(samples)
     for start in range(0, len(samples), 1024):
         moved[start : start + 1024] = (samples[start : start + 1024] - mean) * scale
@@ -155,8 +155,8 @@ def _moved(samples: NDArray[np.float32], mean: NDArray[np.float64], scale: float
 def _train(
     faiss: ModuleType,
     samples: NDArray[np.float32],
-    mean: NDArray[np.float64],
-    scale: float,
+    mean: NDArray[np.float32],
+    scale: np.float32,
     lists: int,
     generator: np.random.Generator,
 ) -> Any:
@@ -185,7 +185,7 @@ def _nearest_centres(centres: Any, moved: NDArray[np.float32], probes: int) -> N
 
 
 def _fill_lists(
-    centres: Any, samples: NDArray[np.float32], mean: NDArray[np.float64], scale: float, lists: int
+    centres: Any, samples: NDArray[np.float32], mean: NDArray[np.float32], scale: np.float32, lists: int
 ) -> _Lists:
     members = np.empty(len(samples), dtype=np.int32)
     for start in range(0, len(samples), _ROWS_PER_SEARCH):

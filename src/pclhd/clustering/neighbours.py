@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +23,13 @@ from pclhd.clustering.compile import compiled
 from pclhd.hardware import cpu_computes_bfloat16
 
 _PRODUCTS_PER_BLOCK = 2**25  # 128 MiB of float32
+_RANKED_TOGETHER = 2**22  # products: 16 MiB of float32
 _UNIT_ROUNDOFF = 2.0**-24
 _HALF_UNIT_ROUNDOFF_BFLOAT16 = 2.0**-9 * (1 + 2.0**-6)
 _WORTH_IT = 64  # with more than this part of all samples as candidates, checking them costs what bfloat16 saves
 _NOBODY = -(2**40)  # the number of a row that is not among the samples searched
 
 Products = Literal["auto", "float32", "bfloat16"]
-_Bounds = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ def nearest_neighbours(
     start = 0
     while start < len(samples):
         block = slice(start, min(start + rows, len(samples)))
-        bounds = search.bounds_within(block) if base is None else search.bounds(samples[block])
+        bounded = search.bounds_within(block) if base is None else search.bounds(samples[block])
         own = start if base is None else _NOBODY
-        candidates = _rank_block(*bounds, own, samples[block], others, index[block], squared_distance[block])
-        if products == "auto" and search.reduced and candidates > len(others) * bounds[0].shape[0] / _WORTH_IT:
+        checked = _rank(bounded, own, samples[block], others, Neighbours(index[block], squared_distance[block]))
+        if products == "auto" and search.reduced and checked > len(others) * len(bounded.products) / _WORTH_IT:
             search = _Products(others, mean, scale, device, torch.float32)
         start = block.stop
     return Neighbours(index, squared_distance)
@@ -129,16 +129,35 @@ def _first_choice(products: Products, device: torch.device | str) -> torch.dtype
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[products]
 
 
-def centre_and_scale(samples: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+def centre_and_scale(samples: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:
     """What to subtract and to multiply by, for samples of mean zero, and samples and rows with values within ±1.
 
-    The ranking stays the same, the rounding error gets smaller, and nothing can overflow.
+    Up to rounding. The ranking stays the same, the error of products gets smaller, and nothing can overflow.
     """
-    mean = samples.mean(axis=0, dtype=np.float64)
+    mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
     parts = (samples,) if rows is samples else (samples, rows)
     blocks = [part[start : start + 1024] for part in parts for start in range(0, len(part), 1024)]
     largest = max(float(np.abs(block - mean).max(initial=0.0)) for block in blocks)
-    return mean, 1.0 / largest if largest > 0 else 1.0
+    return mean, np.float32(min(1.0 / largest, 1e38) if largest > 0 else 1.0)
+
+
+class _Bounded(NamedTuple):
+    """Bounds on the squared distances of some rows to all samples.
+
+    `upper[j] − 2·products[b, j]` and `lower[j] − 2·products[b, j]` bound the squared distance, scaled, from above and
+    below, up to a term of the row alone, for which `own_slack[b]` accounts.
+
+    Attributes:
+        products: (B, M).
+        upper: (M,).
+        lower: (M,).
+        own_slack: (B,).
+    """
+
+    products: torch.Tensor
+    upper: NDArray[np.float32]
+    lower: NDArray[np.float32]
+    own_slack: NDArray[np.float32]
 
 
 class _Products:
@@ -155,8 +174,8 @@ class _Products:
     def __init__(
         self,
         samples: NDArray[np.float32],
-        mean: NDArray[np.float64],
-        scale: float,
+        mean: NDArray[np.float32],
+        scale: np.float32,
         device: torch.device | str,
         dtype: torch.dtype,
     ) -> None:
@@ -173,41 +192,61 @@ class _Products:
         """Whether the factors are of less than 32 bits."""
         return self._dtype != torch.float32
 
-    def bounds(self, rows: NDArray[np.float32]) -> _Bounds:
-        """Products (B, M) of some rows with all samples, `upper` and `lower` (M,), and `own_slack` (B,).
-
-        `upper[j] − 2·products[b, j]` and `lower[j] − 2·products[b, j]` bound the squared distance, scaled, from above
-        and below, up to a term of the row alone, for which `own_slack[b]` accounts.
+    def bounds(self, rows: NDArray[np.float32]) -> _Bounded:
+        """Of some rows, which need not be among the samples.
 
         A product of x and y is wrong by at most (s_x + s_y)·|x|·|y| ≤ ½(s_x + s_y)(|x|² + |y|²).
         """
         factors, lengths, slack = self._prepare(rows)
         return self._bounds(factors.to(self._device), lengths, slack)
 
-    def bounds_within(self, block: slice) -> _Bounds:
-        """The same for rows of the samples themselves."""
+    def bounds_within(self, block: slice) -> _Bounded:
+        """Of rows of the samples themselves."""
         return self._bounds(self._factors[block], self._lengths[block], self._slack[block])
 
-    def _bounds(self, factors: torch.Tensor, lengths: NDArray[np.float64], slack: NDArray[np.float64]) -> _Bounds:
+    def _bounds(self, factors: torch.Tensor, lengths: NDArray[np.float64], slack: NDArray[np.float64]) -> _Bounded:
         with _full_precision(torch.device(self._device).type), torch.no_grad():
-            products = torch.matmul(factors, self._factors.T).float().cpu().numpy()
+            products = torch.matmul(factors, self._factors.T)
         worst = self._slack.max() + slack.max()
         upper = (self._lengths * (1 + worst)).astype(np.float32)
         lower = (self._lengths * (1 - worst)).astype(np.float32)
-        return products, upper, lower, (2 * worst * lengths).astype(np.float32)
+        return _Bounded(products, upper, lower, (2 * worst * lengths).astype(np.float32))
 
     def _prepare(self, rows: NDArray[np.float32]) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.float64]]:
         """Factors, squared lengths, and the share of its length by which a sample's products may be wrong."""
-        moved = (rows - self._mean) * self._scale
-        factors = torch.from_numpy(moved.astype(np.float32)).to(self._dtype)
-        lengths = np.einsum("nd,nd->n", moved, moved)
-        slack = np.full(len(rows), _UNIT_ROUNDOFF * (2 * math.sqrt(rows.shape[1]) + 4))
+        moved = torch.from_numpy((rows - self._mean) * self._scale)
+        factors = moved.to(self._dtype)
+        lengths = torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64).numpy()
+        slack = np.full(len(rows), _UNIT_ROUNDOFF * (2 * math.sqrt(rows.shape[1]) + 8))
         if self.reduced:
             # What rounding took from the sample, and half of what rounding takes from the product.
-            lost = np.linalg.norm(moved - factors.float().numpy(), axis=1)
-            share = lost / np.sqrt(np.where(lengths > 0, lengths, 1.0))
+            lost = torch.linalg.vector_norm(moved - factors.float(), dim=1, dtype=torch.float64).numpy()
+            share = lost / np.where(lengths > 0, lengths, 1.0)
             slack += share * (1 + share) + _HALF_UNIT_ROUNDOFF_BFLOAT16
-        return factors, lengths, slack
+        return factors, lengths**2, slack
+
+
+def _rank(
+    bounded: _Bounded, first: int, rows: NDArray[np.float32], samples: NDArray[np.float32], found: Neighbours
+) -> int:
+    """Rank all samples for each row; see `_rank_block`."""
+    few = max(1, _RANKED_TOGETHER // len(samples))
+    checked = 0
+    for start in range(0, len(rows), few):
+        part = slice(start, start + few)
+        checked += _rank_block(
+            # Raised to float32 in portions that the processor's cache can hold.
+            bounded.products[part].float().cpu().numpy(),
+            bounded.upper,
+            bounded.lower,
+            bounded.own_slack[part],
+            first + start,
+            rows[part],
+            samples,
+            found.index[part],
+            found.squared_distance[part],
+        )
+    return checked
 
 
 @contextmanager
@@ -237,7 +276,7 @@ def _rank_block(
     """Rank all samples for each row, by exact distance, then index; returns how many distances were computed.
 
     Row b is sample `first + b` itself, which then comes first; where that is no sample, all are alike. For the bounds
-    see `_Products.bounds`.
+    see `_Bounded`.
     """
     number = samples.shape[0]
     checked = 0

@@ -281,6 +281,90 @@ def cluster(
     typer.echo(f"wrote {out}: {', '.join(summary.columns)}")
 
 
+@app.command(name="import")
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth, .pth.tar or .safetensors file.")],
+    layout: Annotated[Literal["sysu", "regdb", "llcm", "own"], typer.Option(help="The data it was trained on.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder to make.")],
+    data: Annotated[Path | None, typer.Option(help="The data set's folder, to be remembered in the run.")] = None,
+    trial: Annotated[int, typer.Option(help="RegDB's split that it was trained on, 1 to 10.")] = 1,
+    network: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Which network, where the file holds several.")
+    ] = None,
+) -> None:
+    """Make a run folder of a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
+
+    Example: pclhd import model_best.pth.tar --layout sysu --data DIR --out runs/theirs
+    """
+    from pclhd.importing import import_checkpoint
+
+    report = import_checkpoint(checkpoint, layout, out, data=data, trial=trial, network=network)
+    typer.echo(report.text())
+    typer.echo(f"wrote {out}; next: pclhd evaluate {out}{'' if data else ' --data DIR'}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="File to make: .pth.tar, .pth or .safetensors.")],
+    form: Annotated[Literal["released"], typer.Option("--format", help="Whose names and layout.")] = "released",
+) -> None:
+    """Write a run's final weights as a checkpoint that the released code loads.
+
+    Example: pclhd export RUN --out model_best.pth.tar
+    """
+    from pclhd.importing import export_released
+
+    typer.echo(f"wrote {out}: {export_released(run, out)} entries in the {form} code's names")
+
+
+@app.command()
+def embed(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="File to make: .parquet, .safetensors, or .npy (embeddings only).")],
+    data: Annotated[Path | None, typer.Option(help="Data set to embed; by default the run's own.")] = None,
+    layout: Annotated[
+        Literal["auto", "sysu", "regdb", "llcm", "own"] | None,
+        typer.Option(help="Its layout.", show_default="the run's"),
+    ] = None,
+    split: Annotated[Literal["all", "train", "test"], typer.Option(help="Which of its images.")] = "all",
+    images: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Instead of a data set: a folder of images; repeatable.")
+    ] = None,
+    modality: Annotated[
+        Literal["visible", "infrared"] | None, typer.Option(help="What light those images were taken in.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute; auto takes a GPU where there is one.")] = "auto",
+) -> None:
+    """Embed images with a run's final weights; writes a row per image, ready for `pclhd cluster`.
+
+    Example: pclhd embed RUN --data DIR --out features.parquet
+    """
+    from rich.progress import Progress
+
+    from pclhd.data.records import Modality
+    from pclhd.embedding_run import EmbeddingRequest, run_embedding
+
+    request = EmbeddingRequest(
+        run=run,
+        out=out,
+        data=data,
+        layout=layout,
+        split=split,
+        images=tuple(images or ()),
+        modality=None if modality is None else Modality(modality),
+        device=device,
+    )
+    try:
+        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+            task = progress.add_task("embedding", total=None)
+            count = run_embedding(request, lambda done, total: progress.update(task, completed=done, total=total))
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing was written", highlight=False)
+        sys.exit(130)
+    typer.echo(f"wrote {out}: {count:,} embeddings")
+
+
 @app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="The data set's folder, or a CSV file.")],

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from pclhd.errors import UserError
-from pclhd.models.released import load_released_state, released_name
+from pclhd.models import released as module
+from pclhd.models.released import find_network, load_released_state, released_name
 from pclhd.models.two_stream import TwoStreamNetwork
-from tests.models.small import SMALL, stirred
+from tests.models.small import SMALL, pictures, stirred
 
 
 def released_state(network: TwoStreamNetwork) -> dict[str, Tensor]:
@@ -68,3 +71,101 @@ def test_a_state_that_does_not_fit_is_named_and_changes_nothing(mistake: str) ->
         load_released_state(target, state, origin="old.pth")
     assert "\n" not in str(caught.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_state_is_refused(value: float) -> None:
+    state = released_state(stirred(SMALL["basic"], 1))
+    state["bottleneck.weight"][3] = value
+    with pytest.raises(UserError, match=r"'bottleneck\.weight' holds NaN or infinity"):
+        load_released_state(stirred(SMALL["basic"], 2), state)
+
+
+def test_counts_of_batches_may_be_missing() -> None:
+    source, target = stirred(SMALL["basic"], 1), stirred(SMALL["basic"], 2)
+    state = {name: tensor for name, tensor in released_state(source).items() if "num_batches" not in name}
+    report = load_released_state(target, state)
+    assert set(report.used) == state.keys() - {"classifier.weight"}
+    assert torch.equal(target.neck.weight, source.neck.weight)
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_without_non_local_blocks_these_change_nothing(kind: str) -> None:
+    source, target = stirred(SMALL[kind], 1), stirred(SMALL[kind], 2)
+    state = {name: tensor for name, tensor in released_state(source).items() if not name.startswith("NL_")}
+    report = load_released_state(target, state)
+    assert not report.non_local
+    assert all(not name.startswith("NL_") for name in report.used)
+    # The slow twin: the same network built without the blocks.
+    plain = TwoStreamNetwork(replace(SMALL[kind], non_local=(0, 0, 0, 0)))
+    load_released_state(plain, state)
+    with torch.inference_mode():
+        expected, got = plain.eval()(pictures(2), pictures(2, 1)), target.eval()(pictures(2), pictures(2, 1))
+    assert torch.equal(got.embedding, expected.embedding)
+    assert torch.equal(got.pooled, expected.pooled)
+
+
+def test_some_non_local_blocks_are_not_enough() -> None:
+    state = released_state(stirred(SMALL["basic"], 1))
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("NL_3.")}
+    with pytest.raises(UserError, match=r"'NL_3\.0\.\S+' is missing"):
+        load_released_state(stirred(SMALL["basic"], 2), state)
+
+
+def test_only_parts_that_the_released_network_lacks_are_unknown() -> None:
+    idle = [
+        "visible_module.visible.layer4.0.conv1.weight",
+        "thermal_module.thermal.layer1.0.bn1.bias",
+        "base_resnet.base.conv1.weight",
+        "base_resnet.base.fc.bias",
+    ]
+    foreign = ["NL_4.0.theta.bias", "attention.weight", "base_resnet.base.layer5.weight", "bottleneck2.weight"]
+    state = released_state(stirred(SMALL["basic"], 1)) | {name: torch.zeros(1) for name in idle + foreign}
+    report = load_released_state(stirred(SMALL["basic"], 2), state)
+    assert set(report.unused) == {*idle, *foreign, "classifier.weight"}
+    assert set(report.unknown) == set(foreign)
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "wanted", "place"),
+    [
+        ([""], None, ""),
+        (["module."], None, "module"),
+        (["state_dict.module."], None, "state_dict.module"),
+        (["net."], None, "net"),
+        # The released code reads what is under state_dict; a momentum copy may lie beside it.
+        (["state_dict.module.", "state_dict_ema.module."], None, "state_dict.module"),
+        (["state_dict.module.", "state_dict_ema.module."], "state_dict_ema.module", "state_dict_ema.module"),
+        (["model.", "model_ema."], "model_ema", "model_ema"),
+    ],
+)
+def test_the_network_in_a_file_is_found(prefixes: list[str], wanted: str | None, place: str) -> None:
+    names = released_state(stirred(SMALL["basic"], 1))
+    tensors = {prefix + name: tensor for prefix in prefixes for name, tensor in names.items()}
+    tensors["optimizer.momentum"] = torch.zeros(1)
+    assert find_network(tensors, wanted, origin="old.pth") == place
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "said"),
+    [
+        (["conv1.weight", "fc.bias"], None, "no network of the released family.*'conv1.weight'"),
+        (["a.base_resnet.x", "b.base_resnet.x"], None, "several networks: a, b; choose one with --network"),
+        (["state_dict.a.base_resnet.x", "state_dict.b.base_resnet.x"], None, "several networks"),
+        (["base_resnet.x"], "model_ema", "no network at 'model_ema'"),
+    ],
+)
+def test_no_network_or_no_choice(names: list[str], wanted: str | None, said: str) -> None:
+    with pytest.raises(UserError, match=rf"^old\.pth: .*{said}"):
+        find_network(dict.fromkeys(names, torch.zeros(1)), wanted, origin="old.pth")
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_there_and_back_is_the_same_to_the_last_bit(kind: str) -> None:
+    source, target = stirred(SMALL[kind], 1), stirred(SMALL[kind], 2)
+    state = module.released_state(source)
+    report = load_released_state(target, state)
+    expected = source.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in target.state_dict().items())
+    assert report.unknown == ()
+    assert "visible_module.visible.layer4.0.conv1.weight" in report.unused

@@ -1,0 +1,245 @@
+"""Weights of others: from a checkpoint of the released code's family to a run folder, and back to such a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+
+from pclhd.config import Settings, load_preset
+from pclhd.data.open import open_dataset
+from pclhd.data.records import TrainingSet, digest_file
+from pclhd.engine.provenance import provenance_json
+from pclhd.errors import UserError
+from pclhd.files import replacing, write_durably
+from pclhd.models.foreign import read_foreign_checkpoint
+from pclhd.models.released import (
+    RELEASED_ARCHITECTURE,
+    LoadReport,
+    find_network,
+    load_released_state,
+    released_state,
+)
+from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
+from pclhd.models.weights import load_model, save_model
+
+CHECKPOINT_SUFFIXES = (".pth.tar", ".pth", ".safetensors")
+_LISTED = 4
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What was taken from a checkpoint.
+
+    Attributes:
+        file: The checkpoint.
+        sha256: Its digest.
+        network: Where in the file the network lay, such as ``state_dict.module``; empty for the file itself.
+        entries: The network's entries, used and unused, without what stands before their names.
+        outside: Places in the file that belong to no part of that network: other networks, optimisers, epochs.
+        run: The run folder.
+    """
+
+    file: Path
+    sha256: str
+    network: str
+    entries: LoadReport
+    outside: tuple[str, ...]
+    run: Path
+
+    def to_dict(self) -> dict[str, object]:
+        """The facts for ``provenance.json``; entries are counted by the first part of their names."""
+        return {
+            "file": self.file.name,
+            "sha256": self.sha256,
+            "network": self.network,
+            "entries_used": len(self.entries.used),
+            "entries_unused": len(self.entries.unused),
+            "used": _count_parts(self.entries.used),
+            "unused": _count_parts(self.entries.unused),
+            "unknown": list(self.entries.unknown),
+            "outside": _count_parts(self.outside),
+            "non_local_blocks": self.entries.non_local,
+        }
+
+    def text(self) -> str:
+        """A few lines for people."""
+        used, unused = _count_parts(self.entries.used), _count_parts(self.entries.unused)
+        place = f", from {self.network}" if self.network else ""
+        lines = [f"{self.file}: {sum(used.values())} entries used, {sum(unused.values())} unused{place}"]
+        lines += [f"  {'part':<16}{'used':>6}{'unused':>8}"]
+        lines += [
+            f"  {part:<16}{used.get(part, 0) or '':>6}{unused.get(part, 0) or '':>8}" for part in sorted(used | unused)
+        ]
+        if self.outside:
+            counts = _count_parts(self.outside)
+            said = ", ".join(part if number == 1 else f"{part} ({number})" for part, number in counts.items())
+            lines.append(f"outside the network, left alone: {said}")
+        if not self.entries.non_local:
+            lines.append("non-local blocks: the file has none; the network's now change nothing")
+        if self.entries.unknown:
+            names = self.entries.unknown
+            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+            lines.append(
+                f"note: the released network has no {', '.join(names[:_LISTED])}{more}; if the network that made the "
+                "file computes with them, embeddings will differ"
+            )
+        return "\n".join(lines)
+
+
+def import_checkpoint(
+    checkpoint: Path,
+    layout: str,
+    run: Path,
+    *,
+    data: Path | None = None,
+    trial: int = 1,
+    network: str | None = None,
+) -> ImportReport:
+    """Make a run folder of a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
+
+    The folder has settings, provenance and final weights, which is what evaluating and embedding need. How the weights
+    were trained is not known; the settings say how to prepare images (those of the layout's preset).
+
+    Args:
+        checkpoint: A file as `pclhd.models.foreign.read_foreign_checkpoint` reads it.
+        layout: Which preset: ``sysu``, ``regdb``, ``llcm`` or ``own``.
+        run: The folder to make; one that exists must be empty.
+        data: The data set, to be remembered and to have its checksum in the provenance.
+        trial: RegDB's split that the checkpoint was trained on.
+        network: Where in the file the network lies, where there are several.
+
+    Returns:
+        What was used and what not.
+
+    Raises:
+        UserError: The checkpoint does not fit, the data cannot be read, or the folder cannot be made. Nothing is
+            left behind then.
+    """
+    _refuse_used(run)
+    settings = _settings(layout, data, trial)
+    training_set = TrainingSet((), ()) if data is None else open_dataset(layout, data, trial=trial).train
+    found = read_foreign_checkpoint(checkpoint)
+    place = find_network(found.tensors, network, origin=str(checkpoint))
+    prefix = f"{place}." if place else ""
+    state = {name.removeprefix(prefix): tensor for name, tensor in found.tensors.items() if name.startswith(prefix)}
+    loaded = TwoStreamNetwork(RELEASED_ARCHITECTURE)
+    entries = load_released_state(loaded, state, origin=str(checkpoint))
+    outside = (*(name for name in found.tensors if not name.startswith(prefix)), *found.others)
+    report = ImportReport(checkpoint, digest_file(checkpoint), place, entries, outside, run)
+    with _whole_folder(run) as folder:
+        write_durably(folder / "config.yaml", settings.to_yaml())
+        write_durably(folder / "provenance.json", _provenance(settings, training_set, report))
+        source = {"source": checkpoint.name, "source_sha256": report.sha256, "source_network": place}
+        counts = {"entries_used": str(len(entries.used)), "entries_unused": str(len(entries.unused))}
+        save_model(folder / "model.safetensors", loaded, {"weights": "imported", **source, **counts})
+    return report
+
+
+def export_released(run: Path, out: Path) -> int:
+    """Write a run's final weights in the released code's format.
+
+    Args:
+        run: A run folder with ``model.safetensors``.
+        out: ``.pth.tar``: as the released code saves while training (``state_dict`` with ``module.`` before each
+            name), for its test scripts. ``.pth`` and ``.safetensors``: the bare state.
+
+    Returns:
+        The number of entries written.
+
+    Raises:
+        UserError: There are no final weights, the network is not the released one, or the file exists or cannot be
+            written. Nothing is left behind then.
+    """
+    suffix = next((suffix for suffix in CHECKPOINT_SUFFIXES if out.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise UserError(f"--out {out}: not a kind of checkpoint; expected a name with {', '.join(CHECKPOINT_SUFFIXES)}")
+    if out.exists():
+        raise UserError(f"--out {out}: already exists; choose another --out, or remove it first")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; create it first")
+    network = load_final(run)
+    if network.architecture != RELEASED_ARCHITECTURE:
+        names = [name for name, known in ARCHITECTURES.items() if known == network.architecture]
+        raise UserError(
+            f"{run / 'model.safetensors'}: is {names[0] if names else 'of another architecture'}, but the released "
+            "code knows only the network of model.architecture=resnet50; export a run of that"
+        )
+    state = released_state(network)
+    with replacing(out) as file:
+        if suffix == ".safetensors":
+            # Safetensors stores no memory twice under two names; each gets its own.
+            file.write(safetensors_bytes({name: tensor.clone() for name, tensor in state.items()}))
+        elif suffix == ".pth":
+            torch.save(state, file)
+        else:
+            torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 0}, file)
+    return len(state)
+
+
+def load_final(run: Path) -> TwoStreamNetwork:
+    """A run's final network, on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: It is no run folder, or its training is not finished.
+    """
+    path = run / "model.safetensors"
+    if not path.is_file():
+        if not (run / "config.yaml").is_file():
+            raise UserError(f"{run}: is no run folder (no config.yaml); expected one that pclhd made")
+        raise UserError(f"{path}: is missing, the training is not finished; go on with: pclhd train --resume {run}")
+    return load_model(path)
+
+
+def _settings(layout: str, data: Path | None, trial: int) -> Settings:
+    # Nobody knows the recipe; the released one is nearest. There are no weights to start from but the model itself.
+    overrides = ["recipe=released", "model.weights=none", f"data.trial={trial}"]
+    settings = load_preset(layout, overrides, root=None if data is None else data.resolve())
+    if trial != 1 and layout != "regdb":
+        raise UserError(f"--trial {trial}: layout {layout} has no trials; only regdb has, leave it out")
+    return settings
+
+
+def _provenance(settings: Settings, training_set: TrainingSet, report: ImportReport) -> str:
+    facts = json.loads(provenance_json(settings, training_set, torch.device("cpu")))
+    # These are about a training, and none took place here.
+    for fact in ("device", "threads", "seed", *(() if len(training_set) else ("data",))):
+        facts.pop(fact, None)
+    return json.dumps({**facts, "imported": report.to_dict()}, indent=2) + "\n"
+
+
+def _count_parts(names: tuple[str, ...]) -> dict[str, int]:
+    return dict(sorted(Counter(name.split(".")[0] for name in names).items()))
+
+
+def _refuse_used(run: Path) -> None:
+    try:
+        used = run.exists() and (not run.is_dir() or any(run.iterdir()))
+    except OSError as error:
+        raise UserError(f"--out {run}: cannot be read ({error.strerror}); choose another --out") from error
+    if used:
+        raise UserError(f"--out {run}: already there, and never overwritten; choose another --out")
+
+
+@contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that takes its place once the block ends well; otherwise nothing is left."""
+    final = path.resolve()
+    aside = final.with_name(f".{final.name}.{os.getpid()}.part")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        # An empty folder may stand there.
+        aside.replace(final)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be made ({error.strerror or error}); choose another --out") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

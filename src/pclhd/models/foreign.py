@@ -1,0 +1,116 @@
+"""Checkpoints of other programs: whatever holds tensors by name, read without running code from the file."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pclhd.errors import UserError
+
+_RESAVE = "where it was made, save the weights alone: torch.save(model.state_dict(), FILE)"
+
+
+@dataclass(frozen=True)
+class ForeignCheckpoint:
+    """The content of a checkpoint, laid out flat.
+
+    Attributes:
+        tensors: Every tensor by its place in the file: the keys that lead to it, with dots between them, such as
+            ``state_dict.module.bottleneck.weight``.
+        others: Places of everything else (epochs, scores, settings), sorted. Their values are dropped.
+    """
+
+    tensors: dict[str, Tensor]
+    others: tuple[str, ...]
+
+
+def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
+    """Read a checkpoint on the CPU: a file of `torch.save` (old or new format), or a ``.safetensors`` file.
+
+    Numbers of numpy, which many trainings save beside the weights (``best_mAP``), are passed over. Any other class
+    that only its own code could restore is refused.
+
+    Raises:
+        UserError: There is no such file, it cannot be read, is damaged or cut short, holds no tensors, or needs
+            foreign code.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {what}; expected a checkpoint (.pth, .pth.tar or .safetensors)")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _load(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file's permissions") from error
+    except Exception as error:  # a stranger's bytes make the readers fail in any way they can, IndexError included
+        raise UserError(f"{path}: {_reason(path, error)}") from error
+    tensors: dict[str, Tensor] = {}
+    others: list[str] = []
+    for name, value in _leaves(content, ""):
+        if isinstance(value, Tensor):
+            tensors[name] = value.detach()
+        else:
+            others.append(name)
+    if not tensors:
+        raise UserError(f"{path}: holds {_what(content)} without a single tensor; expected weights by name")
+    return ForeignCheckpoint(tensors, tuple(sorted(others)))
+
+
+class _Dropped:
+    """What stands for a number of numpy after reading: nothing of numpy runs, and the value is lost."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# `numpy.dtype` comes with each number. The two paths are those of numpy 1 and 2.
+_NUMPY_NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+
+
+def _load(path: Path) -> object:
+    allowed = torch.serialization.safe_globals([(_Dropped, name) for name in _NUMPY_NUMBERS])
+    # A pickle of another protocol than usual is read or refused; a warning would add nothing.
+    with allowed, warnings.catch_warnings(category=UserWarning, action="ignore"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if foreign:
+        return f"holds an object of {foreign[1]}, which only code from outside could restore; {_RESAVE}"
+    if path.stat().st_size == 0:
+        return "is empty; fetch the checkpoint again"
+    if not _begins_like_a_checkpoint(path):
+        return "is not a checkpoint inside; expected a file of torch.save (.pth, .pth.tar) or a .safetensors file"
+    if "Unsupported operand" in str(error):
+        return f"is damaged, or was saved in a way that cannot be read without running its code; {_RESAVE}"
+    return f"is damaged or cut short ({type(error).__name__}); fetch it again"
+
+
+def _begins_like_a_checkpoint(path: Path) -> bool:
+    """New files of `torch.save` are zip archives, old ones a pickle of protocol 2."""
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
+
+
+def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _what(content: object) -> str:
+    return "entries" if isinstance(content, Mapping) else f"a {type(content).__name__}"

@@ -1,7 +1,7 @@
 """What each recipe reaches on the synthetic benchmark, beside the start weights and the label-trained bound.
 
-Usage: python benchmarks/recipes.py [--data DIR] [--out DIR] [--methods NAME …] [--seeds N …] [--jobs N] [--quick]
-    [--json FILE]
+Usage: python benchmarks/recipes.py [--data DIR] [--data-seed N] [--out DIR] [--methods NAME …] [--seeds N …]
+    [--jobs N] [--quick] [--json FILE]
 
 Trains and evaluates every recipe with every seed, each in a process of its own with one thread, so that the figures do
 not depend on the number of cores; runs that are finished already are only read. `--quick` draws tiny data and runs the
@@ -37,7 +37,7 @@ def main() -> None:
     preset = "tiny" if arguments.quick else "synthetic"
     if arguments.quick:
         data = arguments.out / "data"
-    pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
+    pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small", "--seed", arguments.data_seed)
     runs = [
         TrainingRun(method, seed, arguments.out / f"{method}-{seed}", training_words(method, preset))
         for seed in arguments.seeds
@@ -54,6 +54,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("build/demo/data"))
+    parser.add_argument("--data-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

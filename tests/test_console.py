@@ -36,7 +36,7 @@ def watch(*, measure: bool, terminal: bool = False, width: int = 40) -> tuple[st
     with ConsoleObserver(console, (lambda labels: MEASURED) if measure else None) as observer:
         observer.loaded(images, 2)
         for epoch in range(2):
-            moment = Moment(epoch, 1 + epoch, 1.0, 0.1)
+            moment = Moment(epoch, 1 + epoch, 1.0, 0.1, 0)
             observer.epoch_started(moment, 3)
             for step in range(3):
                 observer.stepped(moment, step, {})

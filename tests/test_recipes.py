@@ -32,6 +32,7 @@ def test_the_quirks_of_the_released_code() -> None:
     assert RELEASED.momentum_from == "stage2"
     assert RELEASED.momentum_buffers == "own"
     assert RELEASED.hard_start == "centroid"
+    assert RELEASED.joint_prototypes == "all"
     assert not RELEASED.renormalise
 
 

@@ -50,7 +50,7 @@ def run(
 ) -> tuple[Trainee, EpochLabels, dict[str, Any]]:
     settings = small.settings(*overrides)
     trainee = trainee_for(small, settings)
-    moment = Moment(number, stage, progress=0.5, learning_rate=1e-3)
+    moment = Moment(number, stage, progress=0.5, learning_rate=1e-3, epoch_of_stage=number)
     labels, record = run_epoch(trainee, images, settings, Streams(0), moment, on_step)
     return trainee, labels, record
 

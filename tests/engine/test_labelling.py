@@ -204,29 +204,43 @@ def with_joint(visible: list[int], infrared: list[int]) -> EpochLabels:
     )
 
 
-def test_shared_clusters_are_numbered_anew() -> None:
-    shared = with_joint([0, 2, -1, 5, 3], [2, 1, 5, -1]).joint_shared()
+def test_shared_clusters_keep_their_numbers_until_the_others_are_dropped() -> None:
+    labels = with_joint([0, 2, -1, 5, 3], [2, 1, 5, -1])
+    shared = labels.joint_shared()
     assert shared is not None
-    assert shared[0].tolist() == [-1, 0, -1, 1, -1]
-    assert shared[1].tolist() == [0, -1, 1, -1]
+    assert shared[0].tolist() == [-1, 2, -1, 5, -1]
+    assert shared[1].tolist() == [2, -1, 5, -1]
+    dropped = labels.without_joint_clusters_of_one_modality()
+    assert dropped.joint is not None
+    assert dropped.joint.tolist() == [-1, 0, -1, 1, -1, 0, -1, 1, -1]
+    assert labels.joint is not None
+    assert labels.joint.tolist() == [0, 2, -1, 5, 3, 2, 1, 5, -1]
+    with pytest.raises(ValueError, match="read-only"):
+        dropped.joint[0] = 3
 
 
 @pytest.mark.parametrize(
     ("visible", "infrared"), [([0, 1], [2, 3]), ([-1, -1], [-1, -1]), ([0, -1], [-1, -1]), ([], [0])]
 )
 def test_no_cluster_holds_both(visible: list[int], infrared: list[int]) -> None:
-    assert with_joint(visible, infrared).joint_shared() is None
+    labels = with_joint(visible, infrared)
+    assert labels.joint_shared() is None
+    assert labels.without_joint_clusters_of_one_modality() is labels
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.integers(-1, 5), max_size=12), st.lists(st.integers(-1, 5), max_size=12))
 def test_shared_clusters_by_the_definition(visible: list[int], infrared: list[int]) -> None:
     both = sorted({label_ for label_ in visible if label_ >= 0 and label_ in infrared})
-    shared = with_joint(visible, infrared).joint_shared()
+    labels = with_joint(visible, infrared)
+    shared = labels.joint_shared()
     if not both:
         assert shared is None
         return
     assert shared is not None
+    assert shared[0].tolist() == [label_ if label_ in both else -1 for label_ in visible]
+    assert shared[1].tolist() == [label_ if label_ in both else -1 for label_ in infrared]
     number = {label_: place for place, label_ in enumerate(both)}
-    assert shared[0].tolist() == [number.get(label_, -1) for label_ in visible]
-    assert shared[1].tolist() == [number.get(label_, -1) for label_ in infrared]
+    dropped = labels.without_joint_clusters_of_one_modality().joint
+    assert dropped is not None
+    assert dropped.tolist() == [number.get(label_, -1) for label_ in (*visible, *infrared)]

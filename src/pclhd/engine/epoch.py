@@ -59,12 +59,14 @@ class Moment:
         stage: 1 or 2.
         progress: Share of the stage that is over after this epoch, 0..1.
         learning_rate: Of this epoch.
+        epoch_of_stage: Counted from 0 within the stage.
     """
 
     epoch: int
     stage: int
     progress: float
     learning_rate: float
+    epoch_of_stage: int
 
 
 StepObserver = Callable[[int, dict[str, float]], None]
@@ -107,6 +109,7 @@ def run_epoch(
         recipe=recipe,
         joint=weights.joint > 0,
     )
+    used = labels.without_joint_clusters_of_one_modality() if recipe.joint_prototypes == "shared" else labels
     momentum_features = (
         embed_both(trainee.momentum.network, images, settings) if _uses_dynamic(settings, moment) else None
     )
@@ -114,7 +117,7 @@ def run_epoch(
         visible,
         infrared,
         momentum_features,
-        labels,
+        used,
         recipe=recipe,
         settings=settings.memory,
         generator=streams.torch("prototypes", moment.epoch),
@@ -122,7 +125,7 @@ def run_epoch(
     )
     labelled = time.perf_counter()
 
-    steps = _Steps(trainee, images, labels, memories, weights, settings, streams, moment)
+    steps = _Steps(trainee, images, used, memories, weights, settings, streams, moment)
     sums: defaultdict[str, float] = defaultdict(float)
     for number in range(settings.schedule.iterations):
         values = steps.run(number)
@@ -231,7 +234,7 @@ class _Steps:
             self.memories,
             self.partners,
             self.weights,
-            epoch=self.moment.epoch,
+            epoch=self.moment.epoch_of_stage,
             recipe=self.recipe,
             temperature=self.settings.memory.temperature,
         )
@@ -338,7 +341,7 @@ def describe_labels(labels: EpochLabels) -> dict[str, Any]:
         described[name] |= _describe_grouping(grouping)
     if labels.joint is not None:
         shared = labels.joint_shared()
-        described["joint"]["shared_clusters"] = 0 if shared is None else int(shared[0].max()) + 1
+        described["joint"]["shared_clusters"] = 0 if shared is None else len(np.unique(shared[0][shared[0] >= 0]))
     described["matched"] = {
         "visible": float((matching.visible_to_infrared >= 0).mean()),
         "infrared": float((matching.infrared_to_visible >= 0).mean()),

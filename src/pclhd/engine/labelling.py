@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
 from pclhd.clustering.pipeline import CUTS_AT_EPS, Clustering, ClusteringOptions, cluster_features
-from pclhd.clustering.pseudo_labels import cluster_centres
+from pclhd.clustering.pseudo_labels import cluster_centres, compact_labels
 from pclhd.clustering.search import is_approximate, neighbour_recall
 from pclhd.config import ClusteringSettings
 from pclhd.errors import UserError
@@ -79,9 +79,9 @@ class EpochLabels:
         return visible, infrared
 
     def joint_shared(self) -> tuple[Labels, Labels] | None:
-        """Joint labels of the visible and of the infrared images, only of clusters that hold both.
+        """Joint labels of the visible and of the infrared images; −1 in clusters that do not hold both.
 
-        The clusters are numbered anew from 0; None if no cluster holds both.
+        The numbers are those of `joint`; None if no cluster holds both.
         """
         if self.joint is None:
             return None
@@ -89,10 +89,16 @@ class EpochLabels:
         shared = np.intersect1d(visible[visible >= 0], infrared[infrared >= 0])
         if shared.size == 0:
             return None
-        number = np.full(int(self.joint.max()) + 2, -1, dtype=np.int64)
-        number[shared] = np.arange(shared.size)
-        # Noise, −1, indexes the last entry, which no cluster has.
-        return number[visible], number[infrared]
+        return np.where(np.isin(visible, shared), visible, -1), np.where(np.isin(infrared, shared), infrared, -1)
+
+    def without_joint_clusters_of_one_modality(self) -> EpochLabels:
+        """The same labels, but joint clusters that do not hold both modalities are noise, the others numbered anew."""
+        shared = self.joint_shared()
+        if shared is None:
+            return self
+        joint = compact_labels(np.concatenate(shared))
+        joint.setflags(write=False)
+        return replace(self, joint=joint)
 
 
 def label_epoch(

@@ -62,7 +62,7 @@ class Memories:
     Attributes:
         visible: See `ModalityMemories`.
         infrared: See `ModalityMemories`.
-        joint: Prototypes of the joint clusters that hold both modalities; None where there are none.
+        joint: Prototypes of the joint clusters; None where no cluster holds both modalities.
     """
 
     visible: ModalityMemories
@@ -122,10 +122,9 @@ def _joint(
     settings: MemorySettings,
     device: torch.device,
 ) -> ClusterMemory | None:
-    shared = labels.joint_shared()
-    if shared is None:
+    if labels.joint is None or labels.joint_shared() is None:
         return None
-    pseudo = as_tensor(np.concatenate(shared))
+    pseudo = as_tensor(labels.joint)
     features = torch.cat([visible, infrared])
     modality = torch.repeat_interleave(torch.tensor([0, 1]), torch.tensor([len(visible), len(infrared)]))
     means = balanced_cluster_means(features, pseudo, modality, int(pseudo.max()) + 1)

@@ -267,7 +267,7 @@ def collect_losses(
         memories: The epoch's memories.
         partners: Matching, visible to infrared and infrared to visible.
         weights: What counts.
-        epoch: Counted from 0; its parity chooses the direction of an alternating cross term.
+        epoch: Counted from 0 within the stage; its parity chooses the direction of an alternating cross term.
         recipe: The method.
         temperature: τ.
 

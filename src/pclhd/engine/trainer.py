@@ -153,7 +153,7 @@ def moment_of(settings: Settings, epoch: int) -> Moment:
     within = epoch if stage == 1 else epoch - schedule.stage1_epochs
     length = schedule.stage1_epochs if stage == 1 else schedule.stage2_epochs
     rate = schedule.learning_rate * schedule.decay_factor ** (within // schedule.decay_every)
-    return Moment(epoch=epoch, stage=stage, progress=(within + 1) / length, learning_rate=rate)
+    return Moment(epoch=epoch, stage=stage, progress=(within + 1) / length, learning_rate=rate, epoch_of_stage=within)
 
 
 def _make_trainee(settings: Settings) -> Trainee:

@@ -194,6 +194,13 @@ def test_relative_links_lead_somewhere(page: Path, target: str) -> None:
         assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_tests_named_in_the_documentation_exist() -> None:
+    named = {found for page in PAGES for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", _read(page))}
+    assert len(named) > 30
+    for file, name in sorted(named):
+        assert f"def {name}(" in _read(ROOT / file), f"{file}::{name}"
+
+
 def test_modules_named_in_the_documentation_exist() -> None:
     for page in PAGES:
         for span in _SPAN.findall(_prose(_read(page))):

@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxpr
 SOURCES := src tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help env check test format bench demo clean
+.PHONY: help env check test mutants format bench demo clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(STAMP) ## The whole suite
 format: $(STAMP) ## Rewrite the code as the format check wants it
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+mutants: $(STAMP) ## Plant thirty misreadings, one at a time, and see a test fail for each
+	$(BIN)/python scripts/mutation_check.py
 
 bench: $(STAMP) ## Every benchmark, in its quick form
 	@set -e; for file in benchmarks/*.py; do \

@@ -138,6 +138,7 @@ def test_many_blocks_and_any_number_of_threads_give_the_same(monkeypatch: pytest
     try:
         numba.set_num_threads(1)
         monkeypatch.setattr("pclhd.clustering.jaccard._PAIRS_PER_BLOCK", 7 * 150)
+        monkeypatch.setattr("pclhd.clustering.jaccard._ROWS_PER_BLOCK", 1)
         found = jaccard_similarity(features, 15, 6)
     finally:
         numba.set_num_threads(threads)

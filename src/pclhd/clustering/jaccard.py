@@ -23,7 +23,8 @@ from pclhd.clustering.neighbours import Neighbours, as_features, nearest_neighbo
 Neighbourhood = Literal["released", "paper"]
 _Value = TypeVar("_Value", np.int32, np.float32)
 
-_PAIRS_PER_BLOCK = 2**25  # room for 256 MiB of near pairs, of which the system hands out only what is written
+_PAIRS_PER_BLOCK = 2**22  # room for 32 MiB of near pairs
+_ROWS_PER_BLOCK = 32  # at least, or starting the threads takes longer than their work
 _TASKS = 16  # pieces of work handed to threads; each has scratch arrays of its own
 
 
@@ -121,7 +122,7 @@ def _overlaps(
     """Jaccard similarity of all pairs of rows that overlap and are near enough."""
     number = len(indptr) - 1
     inverted = _inverted_index(indptr, columns, weights)
-    block = max(1, min(number, _PAIRS_PER_BLOCK // number))
+    block = min(number, max(_ROWS_PER_BLOCK, _PAIRS_PER_BLOCK // number))
     overlap = np.zeros((_TASKS, number), dtype=np.float64)
     touched = np.empty((_TASKS, number), dtype=np.int32)
     near_columns = np.empty((block, number), dtype=np.int32)

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.showing import DASHES, colour_of, markdown_table, name_the_ends, style, write_json, write_png
+from benchmarks.showing import colour_of, markdown_table, name_the_ends, write_json, write_png
 from benchmarks.training_runs import TrainingRun, complete, epoch_rows, pclhd, result_rows
 
 from pclhd.config import load_preset
-from pclhd.report.figures import GREY, INK
+from pclhd.report.figures import DASHES, GREY, INK, style
 
 DEFAULT = "progressive"
 VARIANTS: dict[str, tuple[str, ...]] = {

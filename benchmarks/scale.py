@@ -32,14 +32,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.made_up import crowd_of, made_up_features
 from benchmarks.measuring import Steps, as_singletons, in_a_process, keep_to_threads, machine
-from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, style, write_json, write_png
+from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, write_json, write_png
 
 from pclhd.clustering.density import dbscan_labels
 from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.neighbours import Neighbours
 from pclhd.clustering.quality import clustering_quality
 from pclhd.clustering.search import SearchMethod, find_neighbours, neighbour_recall
-from pclhd.report.figures import AMBER, BLUE, GREEN, GREY
+from pclhd.report.figures import AMBER, BLUE, GREEN, GREY, style
 from pclhd.report.figures import VERMILLION as RED
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)

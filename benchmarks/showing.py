@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pclhd.files import write_durably
-from pclhd.report.figures import GRID, INK, PALETTE
-
-MARKERS = "os^Dv*P"
-DASHES = ("-", "--", "-.", ":")
-_STYLE: dict[Any, Any] = {
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.0,
-    "legend.frameon": False,
-    "legend.handlelength": 2.6,
-}
+from pclhd.report.figures import PALETTE, style
 
 
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
@@ -75,15 +50,6 @@ def read_rows(path: Path | None, settings: Mapping[str, Any]) -> list[dict[str, 
         sys.exit(f"{path}: was measured with {content.get('settings')}, expected {dict(settings)}; name another file")
     rows: list[dict[str, Any]] = content["rows"]
     return rows
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """The look of the figures in the report, while it lasts."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        yield
 
 
 def write_png(figure: Figure, path: Path) -> None:

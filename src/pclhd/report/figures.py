@@ -44,8 +44,8 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, AMBER, SKY, GREY)
 _PEOPLE = (*PALETTE, "#6e1423", "#322a7d", "#a3bf2f")
 _STREAMS: dict[str, tuple[str, str]] = {"visible": (BLUE, "o"), "infrared": (VERMILLION, "*"), "joint": (GREEN, "s")}
 _WEIGHTS: dict[str, tuple[str, str]] = {"start": (GREY, "o"), "stage1": (AMBER, "s"), "final": (BLUE, "^")}
-_MARKERS = "os^Dv*P"
-_DASHES = ("-", "--", "-.", ":")
+MARKERS = "os^Dv*P"
+DASHES = ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pclhd",
@@ -82,7 +82,8 @@ class Line:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """The look of all figures, while it lasts; what the user has set is put back."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -92,7 +93,7 @@ def _style() -> Iterator[None]:
 def to_svg(figure: Figure) -> str:
     """The figure as SVG text; equal figures give equal bytes, and text stays text."""
     target = io.StringIO()
-    with _style():
+    with style():
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return target.getvalue()
 
@@ -115,7 +116,7 @@ def cmc_figure(results: Mapping[str, Any] | Results) -> Figure | None:
     searches = list(dict.fromkeys(row.search for row in rows))
     names = order_weights([row.weights for row in rows])
     looks = {name: _WEIGHTS.get(name, (PALETTE[3 + k % 4], "D")) for k, name in enumerate(names)}
-    with _style():
+    with style():
         across = min(2, len(searches))
         down = -(-len(searches) // across)
         figure = Figure(figsize=(4.6 * across, 3.0 * down + 0.4), layout="constrained")
@@ -151,8 +152,8 @@ def loss_figure(epochs: Sequence[Epoch]) -> Figure | None:
             name.replace("_", " ").strip() or name,
             [_number(epoch.loss.get(name)) for epoch in epochs],
             INK if name == "total" else PALETTE[k % len(PALETTE)],
-            _MARKERS[k % len(_MARKERS)],
-            _DASHES[(k // len(PALETTE)) % len(_DASHES)],
+            MARKERS[k % len(MARKERS)],
+            DASHES[(k // len(PALETTE)) % len(DASHES)],
         )
         for k, name in enumerate(names)
     ]
@@ -239,7 +240,7 @@ def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], mo
     # Beyond the palette, hues around the circle: neighbours in the list stay far apart by the golden ratio.
     colours: list[Any] = list(_PEOPLE[: len(shown)])
     colours += [mpl.colormaps["hsv"]((0.618034 * k) % 1) for k in range(len(shown) - len(colours))]
-    with _style():
+    with style():
         figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         axes = figure.subplots()
         for person, colour in zip(shown, colours, strict=True):
@@ -281,7 +282,7 @@ def _curves(
     if not lines:
         return None
     place = epoch_places(epochs)
-    with _style():
+    with style():
         figure = Figure(figsize=(9.4, 3.4) if wide else (4.6, 3.0), layout="constrained")
         axes = figure.subplots()
         for line in lines:

@@ -10,9 +10,26 @@ def _differences(first: Recipe, second: Recipe) -> set[str]:
     return {name for name in Recipe.model_fields if getattr(first, name) != getattr(second, name)}
 
 
-def test_the_four_recipes() -> None:
-    assert list(RECIPES) == ["baseline", "paper", "released", "pclhd"]
-    assert len({recipe.model_dump_json() for recipe in RECIPES.values()}) == 4
+def test_the_recipes() -> None:
+    ours = ["baseline", "paper", "released", "pclhd"]
+    assert list(RECIPES) == [*ours, "dcl", "adca", "pgm", "supervised", "semi-supervised"]
+    assert len({recipe.model_dump_json() for recipe in RECIPES.values()}) == len(RECIPES)
+
+
+def test_only_the_bounds_train_with_identities() -> None:
+    bounds = {name: recipe.labels for name, recipe in RECIPES.items() if recipe.labels != "clusters"}
+    assert bounds == {"supervised": "identities", "semi-supervised": "visible_identities"}
+
+
+def test_the_bounds_are_the_default_with_other_labels() -> None:
+    assert _differences(RECIPES["supervised"], RECIPES["pclhd"]) == {"labels"}
+    assert _differences(RECIPES["semi-supervised"], RECIPES["pclhd"]) == {"labels", "joint_labels"}
+
+
+def test_what_sets_the_other_methods_apart() -> None:
+    assert _differences(RECIPES["dcl"], BASELINE) == {"cross", "joint"}
+    assert _differences(RECIPES["adca"], RECIPES["dcl"]) == {"joint", "joint_labels", "matching"}
+    assert _differences(RECIPES["pgm"], RECIPES["dcl"]) == {"cross"}
 
 
 def test_the_baseline_differs_from_the_paper_in_the_prototypes_alone() -> None:

@@ -101,6 +101,11 @@ def train(
     from pclhd.console import ConsoleObserver
     from pclhd.engine.trainer import train as run_training
 
+    labeller = None
+    if settings.method.labels != "clusters":
+        from pclhd.identity_labels import IdentityLabeller
+
+        labeller = IdentityLabeller(dataset, visible_only=settings.method.labels == "visible_identities")
     measure = None
     if dataset.train_identities is not None:
         from pclhd.evaluation.clusters import ClusterMeter
@@ -109,7 +114,14 @@ def train(
     _say(f"training {settings.recipe} on {dataset.name} into {run}")
     try:
         with ConsoleObserver(console, measure) as observer:
-            run_training(_with_root(settings, dataset), dataset.train, run, observer, resume=resume is not None)
+            run_training(
+                _with_root(settings, dataset),
+                dataset.train,
+                run,
+                observer,
+                resume=resume is not None,
+                labeller=labeller,
+            )
     except KeyboardInterrupt:
         begun = (run / "checkpoints").is_dir()
         message = f"interrupted; go on with: pclhd train --resume {run}" if begun else "interrupted before the start"

@@ -29,7 +29,7 @@ from pclhd.engine import memories as memories_module
 from pclhd.engine import step as step_module
 from pclhd.engine import trainer as trainer_module
 from pclhd.engine.epoch import Moment, Trainee
-from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.labelling import EpochLabels, Labeller
 from pclhd.engine.memories import Memories
 from pclhd.engine.trainer import Silent
 from pclhd.losses import released_hybrid
@@ -142,7 +142,7 @@ class Diary(Silent):
     def install(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(trainer_module, "ARCHITECTURES", {"narrow": TINY})
         patch.setattr(trainer_module, "run_epoch", self._around_epoch(epoch_module.run_epoch))
-        patch.setattr(epoch_module, "label_epoch", self._label_epoch)
+        patch.setattr(trainer_module, "label_epoch", self._label_epoch)
         for module, name, keep in (
             (epoch_module, "cluster_batches", lambda given, made: self.rows.append(made)),
             (epoch_module, "visible_views", lambda given, made: self.views.append((given.clone(), made.clone()))),
@@ -154,14 +154,20 @@ class Diary(Silent):
 
     def _around_epoch(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def run(
-            trainee: Trainee, images: Any, settings: Settings, streams: Any, moment: Moment, on_step: Any
+            trainee: Trainee,
+            images: Any,
+            settings: Settings,
+            streams: Any,
+            moment: Moment,
+            on_step: Any,
+            labeller: Labeller,
         ) -> tuple[EpochLabels, dict[str, Any]]:
             if self.start is None:
                 self.start, self.images = copy.deepcopy(trainee.online), images
             self.trainee = trainee
             self.rows, self.views, self.drawn = [], [], []
             self.pages.append([])
-            told = real(trainee, images, settings, streams, moment, on_step)
+            told = real(trainee, images, settings, streams, moment, on_step, labeller)
             self.averages.append(snapshot(trainee.momentum.network))
             self.chapters.append(self._chapter(settings, moment))
             return told  # type: ignore[no-any-return]

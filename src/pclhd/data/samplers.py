@@ -16,16 +16,16 @@ def cluster_batches(
     clusters: int,
     instances: int,
     generator: np.random.Generator,
+    drop_incomplete: bool = False,
 ) -> NDArray[np.int64]:
     """Draw the batches of one epoch.
 
     Clusters are visited in random order, all of them before any comes again; each gives one anchor and
     ``instances − 1`` more of its images. With `cameras`, the others come from cameras other than the anchor's where the
     cluster has any (released code's ``RandomMultipleGallerySampler``); without, from the whole cluster (its ``NoCam``
-    variant). They are drawn without replacement if the candidates suffice, else with. Differences from the released
-    code: a pass that ends in the middle of a batch is continued by the next pass instead of being dropped, and a
-    cluster of one image repeats it instead of shifting the groups after it, so every batch has the same size whatever
-    the number of clusters.
+    variant). They are drawn without replacement if the candidates suffice, else with. A cluster of one image repeats it
+    (in the released code it shifts the groups after it), so every batch has the same size whatever the number of
+    clusters.
 
     Args:
         labels: Pseudo labels (N,), −1 for noise, which is never drawn.
@@ -34,6 +34,8 @@ def cluster_batches(
         clusters: Clusters in a batch, P.
         instances: Images per cluster, K.
         generator: Source of all draws.
+        drop_incomplete: Leave out the batch in which a pass over the clusters ends (released code), instead of filling
+            it from the next pass. With fewer than P clusters it is filled all the same.
 
     Returns:
         Indices (batches, P·K) into the N images, the K of a cluster side by side.
@@ -46,7 +48,7 @@ def cluster_batches(
     members = _members(labels)
     if not members:
         raise ValueError("no cluster to draw from: every sample is noise")
-    visits = _endless_passes(len(members), generator)
+    visits = _endless_passes(len(members), clusters if drop_incomplete else 1, generator)
     groups = [_draw_group(members[next(visits)], cameras, instances, generator) for _ in range(batches * clusters)]
     return np.concatenate(groups).reshape(batches, clusters * instances)
 
@@ -61,9 +63,11 @@ def _members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [part.astype(np.int64) for part in np.split(kept, starts)]
 
 
-def _endless_passes(count: int, generator: np.random.Generator) -> Iterator[int]:
+def _endless_passes(count: int, multiple: int, generator: np.random.Generator) -> Iterator[int]:
+    """Permutations of 0…count−1 one after the other, each cut to a multiple where it has that many."""
+    kept = count - count % multiple if count >= multiple else count
     while True:
-        yield from generator.permutation(count).tolist()
+        yield from generator.permutation(count)[:kept].tolist()
 
 
 def _draw_group(

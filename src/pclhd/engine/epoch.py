@@ -20,7 +20,7 @@ from pclhd.data.augment import infrared_view, visible_views
 from pclhd.data.datasets import ModalityImages, TrainingImages
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
-from pclhd.engine.labelling import Confidence, EpochLabels, Grouping, Labels, label_epoch
+from pclhd.engine.labelling import Confidence, EpochLabels, Grouping, Labeller, Labels, label_epoch
 from pclhd.engine.memories import Memories, as_tensor, build_memories
 from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
 from pclhd.errors import UserError
@@ -79,6 +79,7 @@ def run_epoch(
     streams: Streams,
     moment: Moment,
     on_step: StepObserver,
+    labeller: Labeller = label_epoch,
 ) -> tuple[EpochLabels, dict[str, Any]]:
     """Run one epoch.
 
@@ -89,6 +90,7 @@ def run_epoch(
         streams: All draws of this epoch come from streams named after it.
         moment: Where training stands.
         on_step: Called after each step with its number and its named losses.
+        labeller: What makes pseudo labels of embeddings.
 
     Returns:
         The pseudo labels that were used, and the epoch's record for the log.
@@ -101,7 +103,7 @@ def run_epoch(
     started = time.perf_counter()
 
     visible, infrared = embed_both(trainee.online, images, settings)
-    labels = label_epoch(
+    labels = labeller(
         visible.numpy(),
         infrared.numpy(),
         (images.visible.cameras, images.infrared.cameras),
@@ -321,6 +323,7 @@ class _Steps:
                 clusters=batch.clusters,
                 instances=batch.instances,
                 generator=streams.numpy("batches", purpose, modality, self.moment.epoch),
+                drop_incomplete=self.recipe.batch_passes == "drop",
             )
             for part, pseudo, modality in zip(self._parts(), labels, Modality, strict=True)
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from pclhd.clustering.matching import Matching, match_clusters
 from pclhd.clustering.pipeline import CUTS_AT_EPS, Clustering, ClusteringOptions, cluster_features
 from pclhd.clustering.pseudo_labels import cluster_centres, compact_labels
 from pclhd.clustering.search import is_approximate, neighbour_recall
+from pclhd.clustering.votes import match_by_votes
 from pclhd.config import ClusteringSettings
 from pclhd.errors import UserError
 from pclhd.recipes import Recipe
@@ -101,6 +102,22 @@ class EpochLabels:
         return replace(self, joint=joint)
 
 
+class Labeller(Protocol):
+    """What turns an epoch's embeddings into labels: `label_epoch`, unless a bound hands in identities."""
+
+    def __call__(
+        self,
+        visible: Features,
+        infrared: Features,
+        cameras: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
+        *,
+        settings: ClusteringSettings,
+        recipe: Recipe,
+        joint: bool,
+    ) -> EpochLabels:
+        """See `label_epoch`."""
+
+
 def label_epoch(
     visible: Features,
     infrared: Features,
@@ -126,29 +143,95 @@ def label_epoch(
     Raises:
         UserError: A modality has no cluster at all.
     """
-    visible, infrared = _centre(visible, cameras[0], recipe), _centre(infrared, cameras[1], recipe)
-    own = _options(settings, recipe, k1=settings.k1, k2=settings.k2)
-    eps_infrared = settings.eps if settings.eps_infrared is None else settings.eps_infrared
-    groupings = {
-        "visible": _group(visible, own, recipe),
-        "infrared": _group(infrared, replace(own, eps=eps_infrared), recipe),
-    }
-    for name, grouping in groupings.items():
-        if grouping.labels.max(initial=-1) < 0:
-            _refuse_noise(name, grouping, settings)
-    visible_labels, infrared_labels = groupings["visible"].labels, groupings["infrared"].labels
-    matching = match_clusters(
+    visible, infrared = centre_features(visible, infrared, cameras, recipe)
+    return across_modalities(
+        visible,
+        infrared,
+        cluster_modality(visible, "visible", settings=settings, recipe=recipe),
+        cluster_modality(infrared, "infrared", settings=settings, recipe=recipe),
+        settings=settings,
+        recipe=recipe,
+        joint=joint,
+    )
+
+
+def cluster_modality(
+    features: Features, modality: Literal["visible", "infrared"], *, settings: ClusteringSettings, recipe: Recipe
+) -> Grouping:
+    """Cluster one modality by itself.
+
+    Args:
+        features: Embeddings (N, D).
+        modality: Which it is; infrared may have a radius of its own.
+        settings: Sizes and radii.
+        recipe: Which variant of each part.
+
+    Raises:
+        UserError: Everything is noise.
+    """
+    options = _options(settings, recipe, k1=settings.k1, k2=settings.k2)
+    if modality == "infrared" and settings.eps_infrared is not None:
+        options = replace(options, eps=settings.eps_infrared)
+    grouping = _group(features, options, recipe)
+    if grouping.labels.max(initial=-1) < 0:
+        _refuse_noise(modality, grouping, settings)
+    return grouping
+
+
+def across_modalities(
+    visible: Features,
+    infrared: Features,
+    visible_groups: Grouping,
+    infrared_groups: Grouping,
+    *,
+    settings: ClusteringSettings,
+    recipe: Recipe,
+    joint: bool,
+) -> EpochLabels:
+    """Match the clusters of both modalities, and, if asked, find clusters that hold both.
+
+    Args:
+        visible: Embeddings (Nv, D).
+        infrared: Embeddings (Nr, D).
+        visible_groups: Clusters of the visible images, at least one.
+        infrared_groups: Clusters of the infrared images, at least one.
+        settings: Sizes and radii.
+        recipe: Which variant of each part.
+        joint: Whether joint clusters are wanted.
+    """
+    groupings = {"visible": visible_groups, "infrared": infrared_groups}
+    matching = _match(visible, infrared, visible_groups.labels, infrared_groups.labels, recipe)
+    if joint and recipe.joint_labels == "matching":
+        groupings["joint"] = Grouping(_merge_matched(visible_groups.labels, infrared_groups.labels, matching))
+    elif joint:
+        options = _options(settings, recipe, k1=settings.joint_k1, k2=settings.joint_k2)
+        if settings.eps_joint is not None:
+            options = replace(options, eps=settings.eps_joint)
+        modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(visible), len(infrared)])
+        groupings["joint"] = _group(np.concatenate([visible, infrared]), options, recipe, modality=modality)
+    joint_labels = groupings["joint"].labels if joint else None
+    return EpochLabels(visible_groups.labels, infrared_groups.labels, joint_labels, matching, groupings)
+
+
+def _match(
+    visible: Features, infrared: Features, visible_labels: Labels, infrared_labels: Labels, recipe: Recipe
+) -> Matching:
+    if recipe.matching == "votes":
+        return match_by_votes(visible, visible_labels, infrared, infrared_labels)
+    return match_clusters(
         cluster_centres(visible, visible_labels), cluster_centres(infrared, infrared_labels), method=recipe.matching
     )
-    if joint:
-        eps_joint = settings.eps if settings.eps_joint is None else settings.eps_joint
-        together = _options(settings, recipe, k1=settings.joint_k1, k2=settings.joint_k2)
-        modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(visible), len(infrared)])
-        groupings["joint"] = _group(
-            np.concatenate([visible, infrared]), replace(together, eps=eps_joint), recipe, modality=modality
-        )
-    joint_labels = groupings["joint"].labels if joint else None
-    return EpochLabels(visible_labels, infrared_labels, joint_labels, matching, groupings)
+
+
+def _merge_matched(visible: Labels, infrared: Labels, matching: Matching) -> Labels:
+    """One label for a visible cluster and the infrared clusters whose partner it is; the others keep one each."""
+    partners = matching.infrared_to_visible
+    clusters = len(matching.visible_to_infrared)
+    renamed = np.where(partners >= 0, partners, clusters + np.arange(len(partners)))
+    merged = np.concatenate([visible, np.where(infrared >= 0, renamed[infrared], -1)])
+    labels = compact_labels(merged)
+    labels.setflags(write=False)
+    return labels
 
 
 def _options(settings: ClusteringSettings, recipe: Recipe, *, k1: int, k2: int) -> ClusteringOptions:
@@ -208,6 +291,16 @@ def _refuse_noise(name: str, grouping: Grouping, settings: ClusteringSettings) -
         f"no {name} cluster: all {images} images are noise at eps {grouping.eps:g}; raise clustering.eps{of_its_own} "
         "or lower clustering.min_samples"
     )
+
+
+def centre_features(
+    visible: Features,
+    infrared: Features,
+    cameras: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
+    recipe: Recipe,
+) -> tuple[Features, Features]:
+    """Both modalities' features, less the mean of their modality or camera if the recipe says so."""
+    return _centre(visible, cameras[0], recipe), _centre(infrared, cameras[1], recipe)
 
 
 def _centre(features: Features, cameras: NDArray[np.int64] | None, recipe: Recipe) -> Features:

@@ -126,8 +126,12 @@ def _joint(
         return None
     pseudo = as_tensor(labels.joint)
     features = torch.cat([visible, infrared])
-    modality = torch.repeat_interleave(torch.tensor([0, 1]), torch.tensor([len(visible), len(infrared)]))
-    means = balanced_cluster_means(features, pseudo, modality, int(pseudo.max()) + 1)
+    count = int(pseudo.max()) + 1
+    if recipe.joint_means == "plain":
+        means = cluster_means(features, pseudo, count)
+    else:
+        modality = torch.repeat_interleave(torch.tensor([0, 1]), torch.tensor([len(visible), len(infrared)]))
+        means = balanced_cluster_means(features, pseudo, modality, count)
     return _memory(features, pseudo, functional.normalize(means), recipe, settings, device)
 
 

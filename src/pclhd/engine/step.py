@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from pclhd.losses import contrast, hardest_similarities, mean_over, released_hyb
 from pclhd.prototypes import ClusterMemory
 from pclhd.recipes import Recipe
 from pclhd.released_memory import coupled_similarities
+
+Part = TypeVar("Part")
 
 #: Choices of stage II that contrast with something else than centroids, so that centroids can keep a share.
 SHARP = frozenset({"hard", "dynamic", "hard+dynamic"})
@@ -169,13 +172,20 @@ def _dynamic_loss(
     losses: Losses,
 ) -> None:
     if recipe.dynamic_gradient:
-        hardest = hardest_similarities(dynamic.memory.similarities(queries.features), queries.labels)
-        values = contrast(hardest, queries.labels, temperature)
+        to_instances = dynamic.memory.similarities(queries.features)
+        values = contrast(_one_per_cluster(to_instances, queries.labels, recipe), queries.labels, temperature)
         losses.terms[f"{name}_dynamic"] = weight * mean_over(values, queries.confidence)
     elif queries.momentum is not None:
         # The released code computes this from the momentum network's features, which carry no gradient.
-        hardest = hardest_similarities(dynamic.memory.similarities(queries.momentum), queries.labels)
-        losses.printed[f"{name}_dynamic"] = contrast(hardest, queries.labels, temperature).mean()
+        to_instances = dynamic.memory.similarities(queries.momentum)
+        values = contrast(_one_per_cluster(to_instances, queries.labels, recipe), queries.labels, temperature)
+        losses.printed[f"{name}_dynamic"] = values.mean()
+
+
+def _one_per_cluster(similarities: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.dynamic_similarity == "mean":
+        return similarities.mean(dim=2)
+    return hardest_similarities(similarities, labels)
 
 
 def cross_loss(
@@ -232,8 +242,7 @@ def joint_losses(
         Both terms, and the memory's update.
     """
     losses = Losses()
-    # Infrared first, as the released code does: inside one backward pass the order matters.
-    for name, queries in (("infrared_joint", infrared), ("visible_joint", visible)):
+    for name, queries in _in_order(recipe, ("visible_joint", visible), ("infrared_joint", infrared)):
         if recipe.memory_update == "in_backward":
             to_centroid, to_hard = coupled_similarities(memory, queries.features, queries.labels, "hybrid")
             hybrid = released_hybrid(to_centroid, to_hard, queries.labels, temperature, confidence=queries.confidence)
@@ -275,7 +284,8 @@ def collect_losses(
         The named losses and the memories' updates.
     """
     losses = Losses()
-    for name, queries, memory in (("infrared", infrared, memories.infrared), ("visible", visible, memories.visible)):
+    parts = _in_order(recipe, ("visible", (visible, memories.visible)), ("infrared", (infrared, memories.infrared)))
+    for name, (queries, memory) in parts:
         own_losses(
             name,
             queries,
@@ -310,3 +320,8 @@ def collect_losses(
             losses=losses,
         )
     return losses
+
+
+def _in_order(recipe: Recipe, visible: Part, infrared: Part) -> tuple[Part, Part]:
+    # Where memories are written inside the backward pass, the order decides who sees which prototypes.
+    return (infrared, visible) if recipe.loss_order == "infrared_first" else (visible, infrared)

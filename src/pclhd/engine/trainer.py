@@ -25,7 +25,7 @@ from pclhd.engine.checkpoint import (
     save_checkpoint,
 )
 from pclhd.engine.epoch import Moment, Trainee, run_epoch
-from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
 from pclhd.engine.log import MetricsLog, require_tensorboard
 from pclhd.engine.provenance import provenance_json
 from pclhd.errors import UserError
@@ -74,9 +74,15 @@ class Silent:
 
 
 def train(
-    settings: Settings, training_set: TrainingSet, run: Path, observer: Observer, *, resume: bool = False
+    settings: Settings,
+    training_set: TrainingSet,
+    run: Path,
+    observer: Observer,
+    *,
+    resume: bool = False,
+    labeller: Labeller | None = None,
 ) -> Path:
-    """Train a network without labels, and leave a run folder.
+    """Train a network, and leave a run folder: without labels, unless a labeller is handed in that has them.
 
     Args:
         settings: Everything but the images.
@@ -84,13 +90,18 @@ def train(
         run: The run folder; new, or the one to resume.
         observer: Who watches.
         resume: Go on after the newest checkpoint of `run`.
+        labeller: For a recipe that trains with identities, what knows them; None for all others.
 
     Returns:
         ``model.safetensors``: the momentum network after the last epoch, which is the one to use.
 
     Raises:
         UserError: Something in the settings, the images or the folder does not fit; nothing is overwritten then.
+        ValueError: A labeller was handed in for a recipe without labels, or is missing for one with.
     """
+    # What the run's config.yaml says about labels has to be true.
+    if (labeller is None) != (settings.method.labels == "clusters"):
+        raise ValueError(f"method.labels={settings.method.labels} with{'out' if labeller is None else ''} a labeller")
     if settings.engine.tensorboard:
         require_tensorboard()
     settings = resolve_precision(settings)
@@ -126,7 +137,7 @@ def train(
                 restore_optimiser(trainee.optimiser, state)
         for group in trainee.optimiser.param_groups:
             group["lr"] = moment.learning_rate
-        _run_and_record(trainee, images, settings, streams, moment, observer, log)
+        _run_and_record(trainee, images, settings, streams, moment, observer, log, labeller or label_epoch)
         if epoch + 1 == settings.schedule.stage1_epochs:
             save_model(checkpoints / STAGE1_WEIGHTS, trainee.momentum.network, {"weights": "stage1"})
         save_checkpoint(checkpoints, _checkpoint_of(trainee, settings, epoch + 1, training_set))
@@ -199,6 +210,7 @@ def _run_and_record(
     moment: Moment,
     observer: Observer,
     log: MetricsLog,
+    labeller: Labeller,
 ) -> None:
     steps = settings.schedule.iterations
     observer.epoch_started(moment, steps)
@@ -210,7 +222,7 @@ def _run_and_record(
             log.write({"kind": "step", **where, **at, "loss": losses})
         observer.stepped(moment, step, losses)
 
-    labels, record = run_epoch(trainee, images, settings, streams, moment, on_step)
+    labels, record = run_epoch(trainee, images, settings, streams, moment, on_step, labeller)
     measured = observer.epoch_ended(moment, labels, record)
     log.write({"kind": "epoch", **where, **record, **({"labels": measured} if measured else {})})
 

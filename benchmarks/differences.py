@@ -1,0 +1,192 @@
+"""What each difference between the recipes `released`, `paper` and `pclhd` is worth, one at a time, over five seeds.
+
+Usage: python benchmarks/differences.py [--data DIR] [--out DIR] [--differences NAME …] [--seeds N …] [--jobs N]
+    [--quick] [--read] [--json FILE]
+
+Each row is one recipe with one choice changed (DIFFERENCES says by which setting), held against the recipe itself with
+the same seed. Trainings are shorter than the preset's, 2 + 4 epochs instead of 4 + 10, so that 125 of them can be made.
+The interval is that of the mean of the differences, 95 %, by Student's t; where it holds zero, the effect is not told
+from chance. With so many rows, about one interval in twenty leaves out zero by chance.
+
+Every seed is trained and evaluated in a process of its own with one thread; runs that are finished already are only
+read, and --read trains nothing and shows what is there. `--quick` draws tiny data and runs the `tiny` preset with two
+seeds: it shows that the settings reach the training and says nothing about them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.showing import markdown_table, write_json
+from benchmarks.training_runs import TrainingRun, complete, pclhd, result_rows
+
+from pclhd.config import load_preset
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One choice changed in one recipe.
+
+    Attributes:
+        recipe: The recipe that it is changed in.
+        change: The setting, as on the command line; empty for the recipe itself.
+        about: What it is, for the table.
+    """
+
+    recipe: str
+    change: str
+    about: str
+
+
+DIFFERENCES: dict[str, Difference] = {
+    "pclhd": Difference("pclhd", "", "the recipe itself"),
+    "stage1-centroid": Difference("pclhd", "method.stage1=centroid", "no hard prototypes in stage I"),
+    "hard-start-furthest": Difference("pclhd", "method.hard_start=furthest", "hard prototypes start as the furthest"),
+    "update-after-step": Difference("pclhd", "method.memory_update=after_step", "memories updated after the step"),
+    "buffers-average": Difference("pclhd", "method.momentum_buffers=average", "averaged batch statistics"),
+    "momentum-from-start": Difference("pclhd", "method.momentum_from=start", "momentum network from the start"),
+    "renormalise": Difference("pclhd", "method.renormalise=true", "unit-length clustering features"),
+    "neighbourhood-paper": Difference("pclhd", "method.neighbourhood=paper", "one neighbour more in k1"),
+    "plain-expansion": Difference("pclhd", "method.modality_balance=false", "plain joint query expansion"),
+    "plain-joint-means": Difference("pclhd", "method.joint_means=plain", "joint means not balanced"),
+    "joint-all": Difference("pclhd", "method.joint_prototypes=all", "joint prototypes of all clusters"),
+    "joint-step-shared": Difference("pclhd", "method.joint_step=shared", "joint loss in the same step"),
+    "drop-batches": Difference("pclhd", "method.batch_passes=drop", "incomplete batches dropped"),
+    "visible-first": Difference("pclhd", "method.loss_order=visible_first", "visible losses first"),
+    "cross-both": Difference("pclhd", "method.cross_direction=both", "cross term in both directions"),
+    "paper": Difference("paper", "", "the recipe itself"),
+    "dynamic-detached": Difference("paper", "method.dynamic_gradient=false", "no gradient from the dynamic loss"),
+    "dynamic-mean": Difference("paper", "method.dynamic_similarity=mean", "mean instead of hardest of K"),
+    "dynamic-K4": Difference("paper", "method.dynamic_samples=4", "K = 4 instead of 16"),
+    "hard-k4": Difference("paper", "method.hard_samples=4", "k = 4 instead of 1"),
+    "redraw-step": Difference("paper", "method.dynamic_redraw=step", "redrawn every step"),
+    "only-dynamic": Difference("paper", "method.hard_share=0", "λ = 0: dynamic only"),
+    "only-hard": Difference("paper", "method.hard_share=1", "λ = 1: hard only"),
+    "update-in-backward": Difference("paper", "method.memory_update=in_backward", "memories updated in the backward"),
+    "ramp": Difference("paper", "method.progressive=ramp", "stage II enters gradually"),
+}
+SEARCH = "all/single-shot"
+MEASURES = {"rank1": "rank-1", "mAP": "mAP"}
+SCHEDULE = ("schedule.stage1_epochs=2", "schedule.stage2_epochs=4")
+
+
+def main() -> None:
+    """Train what is missing, then print the table."""
+    arguments = parse()
+    preset = "tiny" if arguments.quick else "synthetic"
+    out: Path = arguments.out or Path("build/benchmarks/differences" if arguments.quick else "runs/differences")
+    data: Path = arguments.data or (out / "data" if arguments.quick else Path("build/demo/data"))
+    seeds = arguments.seeds or ([0, 1] if arguments.quick else [0, 1, 2, 3, 4])
+    runs = [
+        TrainingRun(name, seed, out / f"{name}-{seed}", training_words(name, preset))
+        for name in arguments.differences
+        for seed in seeds
+    ]
+    if arguments.read:
+        runs = [run for run in runs if run.finished]
+    else:
+        for name in arguments.differences:
+            load_preset(preset, list(training_words(name, preset)[2:]))  # a refused setting is refused at once
+        pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
+        complete(runs, data, arguments.jobs)
+    if not runs:
+        sys.exit(f"{out}: no run is finished")
+    table = collect(runs)
+    print(as_markdown(table))
+    if arguments.json:
+        write_json(arguments.json, {"benchmark": "differences", "quick": arguments.quick, "differences": table})
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
+    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser.add_argument("--differences", nargs="+", choices=DIFFERENCES, default=list(DIFFERENCES))
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--read", action="store_true", help="train nothing, show the finished runs")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser.parse_args()
+
+
+def training_words(name: str, preset: str) -> tuple[str, ...]:
+    """The command that trains a row."""
+    difference = DIFFERENCES[name]
+    schedule = () if preset == "tiny" else SCHEDULE
+    change = (difference.change,) if difference.change else ()
+    return ("train", preset, f"recipe={difference.recipe}", *schedule, *change)
+
+
+def collect(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
+    """Per row: figures of each seed, and the paired difference to its recipe with a 95 % interval."""
+    results = {(run.name, run.seed): result_rows(run, "final")[SEARCH] for run in runs}
+    table = []
+    for name in dict.fromkeys(run.name for run in runs):
+        difference = DIFFERENCES[name]
+        seeds = [run.seed for run in runs if run.name == name]
+        entry: dict[str, Any] = {"name": name, **vars(difference), "seeds": seeds}
+        for measure in MEASURES:
+            reached = {seed: results[name, seed][measure]["mean"] for seed in seeds}
+            paired = [seed for seed in seeds if (difference.recipe, seed) in results]
+            gained = [reached[seed] - results[difference.recipe, seed][measure]["mean"] for seed in paired]
+            entry[measure] = {
+                "mean": float(np.mean(list(reached.values()))),
+                "std": float(np.std(list(reached.values()))),
+                "seeds": list(reached.values()),
+                "difference": interval(gained) if name != difference.recipe else None,
+            }
+        table.append(entry)
+    return table
+
+
+def interval(gained: Sequence[float]) -> dict[str, Any] | None:
+    """Mean of paired differences and half the width of its 95 % confidence interval; None for fewer than two."""
+    if len(gained) < 2:
+        return None
+    error = float(np.std(gained, ddof=1) / np.sqrt(len(gained)))
+    half = float(stats.t.ppf(0.975, len(gained) - 1)) * error
+    mean = float(np.mean(gained))
+    return {"mean": mean, "half_width": half, "distinguishable": abs(mean) > half, "pairs": len(gained)}
+
+
+def as_markdown(table: Sequence[dict[str, Any]]) -> str:
+    """The table as it stands in the documentation, in percent."""
+    rows = []
+    for entry in table:
+        cells = [f"`{entry['change']}`" if entry["change"] else f"**`{entry['recipe']}`**", entry["about"]]
+        cells += [f"{100 * entry[measure]['mean']:.1f} ± {100 * entry[measure]['std']:.1f}" for measure in MEASURES]
+        cells += [_difference(entry[measure]["difference"]) for measure in MEASURES]
+        rows.append([*cells, str(len(entry["seeds"]))])
+    titles = ["Setting", "What it is", *MEASURES.values(), *(f"Δ {title}" for title in MEASURES.values()), "seeds"]
+    return "\n".join(
+        [
+            markdown_table(titles, rows, words=2),
+            "",
+            f"Percent; {SEARCH}, ten gallery trials. Mean ± standard deviation over seeds. Δ: mean difference to the "
+            "recipe above, seed by seed, with its 95 % confidence interval; **bold** where that leaves out zero.",
+        ]
+    )
+
+
+def _difference(difference: dict[str, Any] | None) -> str:
+    if difference is None:
+        return "–"
+    text = f"{100 * difference['mean']:+.1f} ± {100 * difference['half_width']:.1f}"
+    return f"**{text}**" if difference["distinguishable"] else text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,12 @@
-"""What each recipe reaches on the synthetic benchmark, beside the start weights and the label-trained bound.
+"""What each recipe reaches on the synthetic benchmark, beside the start weights and a label-trained classifier.
 
 Usage: python benchmarks/recipes.py [--data DIR] [--data-seed N] [--out DIR] [--methods NAME …] [--seeds N …]
     [--jobs N] [--quick] [--json FILE]
 
 Trains and evaluates every recipe with every seed, each in a process of its own with one thread, so that the figures do
 not depend on the number of cores; runs that are finished already are only read. `--quick` draws tiny data and runs the
-`tiny` preset: it shows that the benchmark works and says nothing about the recipes.
+`tiny` preset: it shows that the benchmark works and says nothing about the recipes. `classifier` is what
+`pclhd upper-bound` trains; the recipes `supervised` and `semi-supervised` train with identities, too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pclhd.recipes import RECIPES
 
 SEARCHES = ("all/single-shot", "indoor/single-shot")
 MEASURES = ("rank1", "mAP")
-METHODS = (*RECIPES, "supervised")
+METHODS = (*RECIPES, "classifier")
 
 
 def main() -> None:
@@ -65,8 +66,8 @@ def parse() -> argparse.Namespace:
 
 
 def training_words(method: str, preset: str) -> tuple[str, ...]:
-    """The command that trains a recipe, or the label-trained bound."""
-    return ("upper-bound", preset) if method == "supervised" else ("train", preset, f"recipe={method}")
+    """The command that trains a recipe, or the label-trained classifier."""
+    return ("upper-bound", preset) if method == "classifier" else ("train", preset, f"recipe={method}")
 
 
 def collect(runs: list[TrainingRun]) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def collect(runs: list[TrainingRun]) -> list[dict[str, Any]]:
     wanted = [("start", "start", runs[0].name)] + [
         (method, weights, method)
         for method in dict.fromkeys(run.name for run in runs)
-        for weights in (("final",) if method == "supervised" else ("stage1", "final"))
+        for weights in (("final",) if method == "classifier" else ("stage1", "final"))
     ]
     table = []
     for name, weights, method in wanted:

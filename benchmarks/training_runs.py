@@ -60,8 +60,13 @@ def result_rows(run: TrainingRun, weights: str) -> dict[str, dict[str, Any]]:
 
 def epoch_rows(run: TrainingRun) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl`` that tell of an epoch, in order."""
+    return log_rows(run, "epoch")
+
+
+def log_rows(run: TrainingRun, kind: str) -> list[dict[str, Any]]:
+    """The lines of a kind in a run's ``metrics.jsonl``, in order."""
     lines = (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if row["kind"] == "epoch"]
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
 def _train_and_evaluate(run: TrainingRun, data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -317,7 +318,7 @@ def test_resuming_takes_no_settings(pclhd: Call, tmp_path: Path) -> None:
     assert "config.yaml" in complaint(pclhd("train", "--resume", tmp_path / "run"))
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "report"])
+@pytest.mark.parametrize("verb", ["evaluate", "report", "verify"])
 def test_no_run(pclhd: Call, tmp_path: Path, verb: str) -> None:
     assert "config.yaml" in complaint(pclhd(verb, tmp_path / "nowhere"))
     assert list(tmp_path.iterdir()) == []
@@ -337,6 +338,47 @@ def test_evaluating_an_unfinished_run(pclhd: Call, sysu: Path, tmp_path: Path) -
     # Other images than those it began with.
     (sysu / "cam1" / "0001" / "0001.jpg").unlink()
     assert "not those the run began with" in complaint(pclhd("train", "--resume", run))
+
+
+@pytest.mark.parametrize("recipe", ["supervised", "semi-supervised"])
+def test_recipes_with_labels_need_identities(refused: Callable[..., str], own: Path, recipe: str) -> None:
+    said = refused(own, f"recipe={recipe}")
+    assert f"{own}: the training images have no identities" in said
+    assert "recipe=pclhd" in said
+
+
+@pytest.mark.slow
+def test_verifying_and_comparing_runs(pclhd: Call, own: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / "one", tmp_path / "two"]
+    words = ("clustering.eps=0.95", "engine.log_every=1")
+    for seed, run in enumerate(runs):
+        ran = pclhd("train", "tiny", "--data", own, "--out", run, *QUICK, *words, f"seed={seed}")
+        assert ran.code == 0, ran
+    verified = pclhd("verify", runs[0])
+    assert (verified.code, verified.err) == (0, "")
+    assert verified.out.startswith("identical: ")
+    # The data may have moved.
+    moved = own.rename(tmp_path / "moved")
+    assert "own" in complaint(pclhd("verify", runs[0]))
+    assert pclhd("verify", runs[0], "--data", moved).code == 0
+    log = runs[0] / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"total": ', '"total": 1'))
+    differs = pclhd("verify", runs[0], "--data", moved)
+    assert (differs.code, differs.err) == (1, "")
+    assert differs.out.startswith("differs: first at epoch 0 step 0, loss total 1")
+
+    compared = pclhd("compare", *runs)
+    assert compared.code == 0
+    assert f"one has no results.json; make it with: pclhd evaluate {runs[0]}" in compared.out
+    tree = json.loads(pclhd("compare", *runs, "--json").out)
+    assert tree["settings"] == {"seed": [0, 1]}
+    assert [group["seeds"] for group in tree["groups"]] == [[0, 1]]
+
+
+def test_comparing_what_is_no_run(pclhd: Call, tmp_path: Path) -> None:
+    assert "two run folders or more" in complaint(pclhd("compare", tmp_path / "one"))
+    assert "is no run folder" in complaint(pclhd("compare", tmp_path / "one", tmp_path / "two"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_upper_bound_needs_identities(pclhd: Call, own: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pclhd.config import load_preset, load_settings
 from pclhd.data.images import load_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Modality
-from pclhd.evaluation.run import _load, embed_test
+from pclhd.evaluation.run import embed_test
 from pclhd.feature_files import read_features, read_identities, read_modality
 from pclhd.models.embed import embed_images
 from pclhd.models.released import released_state
@@ -165,7 +165,7 @@ def test_test_images_are_embedded_as_in_the_evaluation(pclhd: Call, run: Path, t
     test = open_dataset("sysu", tiny_sysu).test
     assert test is not None
     settings = load_settings(run / "config.yaml")
-    expected = embed_test(load_model(run / "model.safetensors"), test, _load(test, settings))
+    expected = embed_test(load_model(run / "model.safetensors"), test, load_test_images(test, settings))
     assert np.array_equal(np.load(tmp_path / "x.npy"), expected)
     assert f"{len(test):,} embeddings" in outcome.out
 

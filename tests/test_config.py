@@ -132,7 +132,7 @@ def test_a_misspelt_key_is_answered_with_the_nearest(override: str, meant: str) 
 
 def test_a_key_that_resembles_nothing_is_answered_with_its_neighbours() -> None:
     assert fails(["batch.xyzzy=1"]).endswith("; known: batch.clusters, batch.instances, batch.sampler")
-    assert "known: preset, seed, recipe, method, data" in fails(["xyzzy=1"])
+    assert "known: preset, seed, selection, recipe, method, data" in fails(["xyzzy=1"])
 
 
 @pytest.mark.parametrize(
@@ -182,6 +182,24 @@ def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
     assert load_preset("tiny", ["recipe=paper", *overrides[:1]])
     assert load_preset("tiny", ["recipe=paper", *overrides[1:]])
     assert load_preset("tiny", ["recipe=paper", *overrides, "method.centroid_share=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "wrong"),
+    [
+        ("pclhd", ["method.memory_update=in_backward", "method.stage1=hybrid", "method.stage2=hybrid"]),
+        ("paper", ["method.memory_update=in_backward"]),
+        ("mmm", ["method.stage1=hybrid"]),
+        ("mmm", ["method.stage2=hybrid"]),
+    ],
+)
+def test_several_prototypes_where_nobody_reads_them_are_refused(recipe: str, wrong: list[str]) -> None:
+    complaint = fails([f"recipe={recipe}", "method.sub_prototypes=3", *wrong])
+    assert complaint.startswith(f"method.sub_prototypes=3 does not go with {', '.join(wrong)}, ")
+    # What it says mends it.
+    advice = complaint.partition("; add ")[2].partition(", or take ")[0].split()
+    assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=3", *wrong, *advice])
+    assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=1", *wrong])
 
 
 def test_an_unknown_preset() -> None:

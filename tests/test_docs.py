@@ -154,20 +154,53 @@ def test_the_data_page_tells_every_layout_and_column() -> None:
     assert set(re.findall(r"^## .*\(`(\w+)`\)$", text, re.MULTILINE)) == layouts
 
 
-def _recipe_table() -> str:
-    """The choices in which the recipes differ, as the method's page shows them."""
-    names = list(RECIPES)
-    rows = [["Choice", *(f"`{name}`" for name in names)], ["---"] * (len(names) + 1)]
-    for field in Recipe.model_fields:
-        values = [getattr(RECIPES[name], field) for name in names]
-        if len(set(values)) > 1:
-            rows.append([f"`method.{field}`", *(str(value).lower().join("``") for value in values)])
+#: The recipes that are compared choice by choice, and what each of the others starts from.
+SIDE_BY_SIDE = ("baseline", "paper", "released", "pclhd")
+STARTS_FROM = {
+    "dcl": "baseline",
+    "adca": "dcl",
+    "pgm": "dcl",
+    "mmm": "baseline",
+    "supervised": "pclhd",
+    "semi-supervised": "pclhd",
+}
+
+
+def _shown(value: object) -> str:
+    return str(value).lower()
+
+
+def _as_table(rows: list[list[str]]) -> str:
+    rows.insert(1, ["---"] * len(rows[0]))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def test_the_method_page_shows_where_the_recipes_differ() -> None:
-    table = _recipe_table()
-    assert table in _read(ROOT / "docs" / "method.md"), f"the table in docs/method.md should be:\n{table}"
+def _recipe_table() -> str:
+    """The choices in which the first recipes differ, as the method's page shows them."""
+    rows = [["Choice", *(f"`{name}`" for name in SIDE_BY_SIDE)]]
+    for field in Recipe.model_fields:
+        values = [getattr(RECIPES[name], field) for name in SIDE_BY_SIDE]
+        if len(set(values)) > 1:
+            rows.append([f"`method.{field}`", *(_shown(value).join("``") for value in values)])
+    return _as_table(rows)
+
+
+def _other_methods_table() -> str:
+    """The other recipes: what each is like, but for which choices."""
+    rows = [["Method", "Like", "But for"]]
+    for name, start in STARTS_FROM.items():
+        recipe, base = RECIPES[name], RECIPES[start]
+        changed = [field for field in Recipe.model_fields if getattr(recipe, field) != getattr(base, field)]
+        settings = ", ".join(f"`method.{field}` `{_shown(getattr(recipe, field))}`" for field in changed)
+        rows.append([f"`{name}`", f"`{start}`", settings])
+    return _as_table(rows)
+
+
+def test_the_method_page_shows_every_recipe() -> None:
+    assert set(RECIPES) == {*SIDE_BY_SIDE, *STARTS_FROM}
+    page = _read(ROOT / "docs" / "method.md")
+    for table in (_recipe_table(), _other_methods_table()):
+        assert table in page, f"a table in docs/method.md should be:\n{table}"
 
 
 def test_the_model_function_of_the_guide_is_the_real_one() -> None:

@@ -12,7 +12,7 @@ def _differences(first: Recipe, second: Recipe) -> set[str]:
 
 def test_the_recipes() -> None:
     ours = ["baseline", "paper", "released", "pclhd"]
-    assert list(RECIPES) == [*ours, "dcl", "adca", "pgm", "supervised", "semi-supervised"]
+    assert list(RECIPES) == [*ours, "dcl", "adca", "pgm", "mmm", "supervised", "semi-supervised"]
     assert len({recipe.model_dump_json() for recipe in RECIPES.values()}) == len(RECIPES)
 
 
@@ -30,6 +30,7 @@ def test_what_sets_the_other_methods_apart() -> None:
     assert _differences(RECIPES["dcl"], BASELINE) == {"cross", "joint"}
     assert _differences(RECIPES["adca"], RECIPES["dcl"]) == {"joint", "joint_labels", "matching"}
     assert _differences(RECIPES["pgm"], RECIPES["dcl"]) == {"cross"}
+    assert _differences(RECIPES["mmm"], BASELINE) == {"sub_prototypes", "matching"}
 
 
 def test_the_baseline_differs_from_the_paper_in_the_prototypes_alone() -> None:
@@ -55,7 +56,15 @@ def test_the_quirks_of_the_released_code() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"hard_share": 1.5}, {"hard_samples": 0}, {"dynamic_samples": 0}, {"cross": -1}, {"stage1": "hard"}, {"new": 1}],
+    [
+        {"hard_share": 1.5},
+        {"hard_samples": 0},
+        {"sub_prototypes": 0},
+        {"dynamic_samples": 0},
+        {"cross": -1},
+        {"stage1": "hard"},
+        {"new": 1},
+    ],
 )
 def test_values_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -99,6 +99,7 @@ def train(
     dataset = _open(settings, data)
     # The slow imports come last, so that a mistake in the settings or in the data is answered at once.
     from pclhd.console import ConsoleObserver
+    from pclhd.engine.interruption import Interrupted, Interruption
     from pclhd.engine.trainer import train as run_training
 
     labeller = None
@@ -112,8 +113,9 @@ def train(
 
         measure = ClusterMeter(dataset).measure
     _say(f"training {settings.recipe} on {dataset.name} into {run}")
+    interruption = Interruption()
     try:
-        with ConsoleObserver(console, measure) as observer:
+        with ConsoleObserver(console, measure) as observer, interruption.handling():
             run_training(
                 _with_root(settings, dataset),
                 dataset.train,
@@ -121,12 +123,13 @@ def train(
                 observer,
                 resume=resume is not None,
                 labeller=labeller,
+                interruption=interruption,
             )
-    except KeyboardInterrupt:
+    except Interrupted as stop:
         begun = (run / "checkpoints").is_dir()
         message = f"interrupted; go on with: pclhd train --resume {run}" if begun else "interrupted before the start"
         errors.print(message, highlight=False, markup=False, soft_wrap=True)
-        sys.exit(130)
+        sys.exit(stop.exit_code)
     _say(f"done: {run}; next: pclhd evaluate {run}")
 
 
@@ -170,6 +173,45 @@ def combine(
         typer.echo(json.dumps(combined, indent=2, ensure_ascii=False))
     else:
         typer.echo(results_text(combined))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are compared with.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Put runs side by side: settings and provenance that differ, results, clusters.
+
+    Runs that differ only in their seed make a group: mean, standard deviation, and paired differences with a 95 %
+    confidence interval.
+    """
+    from pclhd.report.comparison import compare_runs
+
+    compared = compare_runs(runs)
+    typer.echo(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else compared.text())
+
+
+@app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="Run folder, finished or interrupted.")],
+    data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
+) -> None:
+    """Train a run's first epoch again, elsewhere, and compare with what it logged; exit code 1 if it differs."""
+    from pclhd.config import load_settings
+    from pclhd.verification import read_logged_epoch, verify_run
+
+    settings = load_settings(run / "config.yaml")
+    logged = read_logged_epoch(run)
+    dataset = _open(settings, data)
+    try:
+        with _status("training the first epoch again"):
+            found = verify_run(logged, settings, dataset)
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing was written", highlight=False)
+        sys.exit(130)
+    typer.echo(found.text())
+    if not found.agrees:
+        sys.exit(1)
 
 
 @app.command()

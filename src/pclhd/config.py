@@ -151,12 +151,17 @@ class EngineSettings(_Section):
         precision: As Lightning Fabric names them. Losses are always computed in 32 bits. ``auto`` takes bfloat16 where
             the processor computes with it, else 32 bits; the run's ``config.yaml`` says which it was.
         log_every: Steps between two lines of ``metrics.jsonl``.
+        checkpoint_minutes: Minutes after which a checkpoint is written within an epoch, too. There is always one
+            between epochs.
+        keep_weights: Keep the momentum network after every epoch, for whoever wants to look at the way it went.
         tensorboard: Write TensorBoard events beside ``metrics.jsonl`` (needs the ``tensorboard`` extra).
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
     log_every: int = Field(10, ge=1)
+    checkpoint_minutes: float = Field(10, ge=0)
+    keep_weights: bool = False
     tensorboard: bool = False
 
 
@@ -166,6 +171,8 @@ class Settings(_Section):
     Attributes:
         preset: Name of the preset it started from.
         seed: Seed of every random draw.
+        selection: Which epoch's weights the run ends with: the ``last``, or, among those of the last stage, the best by
+            ``silhouette``, ``stability`` or ``cycle`` (see `pclhd.engine.selection`); never by a test label.
         recipe: Name of the method's recipe.
         method: The recipe's choices, overrides applied.
         data: See `DataSettings`; the others likewise.
@@ -173,6 +180,7 @@ class Settings(_Section):
 
     preset: str
     seed: int = Field(0, ge=0)
+    selection: Literal["last", "silhouette", "stability", "cycle"] = "last"
     recipe: str = "pclhd"
     method: Recipe = Field(default_factory=Recipe)
     data: DataSettings = Field(default_factory=DataSettings)
@@ -290,6 +298,7 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
         why = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{source}: setting '{key}' = {first['input']!r}: {why}") from error
     _refuse_stage_without_loss(settings.method)
+    _refuse_sub_prototypes_nobody_reads(settings.method)
     return settings
 
 
@@ -300,6 +309,20 @@ def _refuse_stage_without_loss(method: Recipe) -> None:
             f"method.dynamic_gradient=false with method.stage2={method.stage2}, method.hard_share="
             f"{method.hard_share:g} and method.centroid_share=0 leaves stage II nothing of its own to train with; "
             "change one of them"
+        )
+
+
+def _refuse_sub_prototypes_nobody_reads(method: Recipe) -> None:
+    needed = {"memory_update": "after_step", "stage1": "centroid"}
+    if method.stage2 == "hybrid":
+        needed["stage2"] = "centroid"
+    wrong = [name for name, value in needed.items() if getattr(method, name) != value]
+    if method.sub_prototypes > 1 and wrong:
+        found = ", ".join(f"method.{name}={getattr(method, name)}" for name in wrong)
+        mended = " ".join(f"method.{name}={needed[name]}" for name in wrong)
+        raise UserError(
+            f"method.sub_prototypes={method.sub_prototypes} does not go with {found}, which know one prototype per "
+            f"cluster; add {mended}, or take method.sub_prototypes=1"
         )
 
 

@@ -81,6 +81,10 @@ class ConsoleObserver:
         self._print("  ".join(parts))
         return measured
 
+    def warned(self, message: str) -> None:
+        """A line of its own."""
+        self._print(f"warning: {message}")
+
     def _print(self, line: str) -> None:
         # Not wrapped: where there is no terminal to measure, a line is a line.
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -6,11 +6,12 @@ identities. Nothing that the engine imports imports this module, and only the re
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.clustering.matching import Matching
-from pclhd.clustering.pseudo_labels import compact_labels
+from pclhd.clustering.matching import NO_PARTNER, Matching
 from pclhd.config import ClusteringSettings
 from pclhd.data.records import Dataset, Modality
 from pclhd.engine.labelling import (
@@ -45,11 +46,9 @@ class IdentityLabeller:
             )
         identities = np.array(dataset.train_identities, dtype=np.int64)
         infrared = np.array([image.modality is Modality.INFRARED for image in dataset.train.images])
-        self._identities = _frozen(compact_labels(identities))
-        self._visible = _frozen(compact_labels(identities[~infrared]))
-        # Whoever asks for the visible identities must not be able to reach the others.
-        self._infrared = None if visible_only else _frozen(compact_labels(identities[infrared]))
-        self._matching = None if visible_only else _same_person(identities[~infrared], identities[infrared])
+        self._visible = _numbered(identities[~infrared])
+        # Whoever asks for the visible identities must not be able to reach the others: nothing of them is kept.
+        self._everybody = None if visible_only else _Everybody.of(identities, infrared)
 
     def __call__(
         self,
@@ -62,15 +61,13 @@ class IdentityLabeller:
         joint: bool,
     ) -> EpochLabels:
         """See `pclhd.engine.labelling.label_epoch`, whose place this takes."""
-        if self._infrared is not None and self._matching is not None:
-            groupings = {"visible": Grouping(self._visible), "infrared": Grouping(self._infrared)}
-            if joint:
-                groupings["joint"] = Grouping(self._identities)
+        everybody = self._everybody
+        if everybody is not None:
             return EpochLabels(
-                self._visible, self._infrared, self._identities if joint else None, self._matching, groupings
+                self._visible, everybody.infrared, everybody.joint if joint else None, everybody.matching
             )
         visible, infrared = centre_features(visible, infrared, cameras, recipe)
-        return across_modalities(
+        labels = across_modalities(
             visible,
             infrared,
             Grouping(self._visible),
@@ -79,18 +76,44 @@ class IdentityLabeller:
             recipe=recipe,
             joint=joint,
         )
+        # Of identities there is nothing to tell: no radius, no silhouette, no confidence.
+        clustered = {name: grouping for name, grouping in labels.groupings.items() if name != "visible"}
+        return replace(labels, groupings=clustered)
+
+
+@dataclass(frozen=True)
+class _Everybody:
+    """What the identities of both modalities say.
+
+    Attributes:
+        infrared: (Nr,) labels of the infrared images.
+        joint: (Nv + Nr,) labels of all images, visible rows first.
+        matching: The same person in both.
+    """
+
+    infrared: Labels
+    joint: Labels
+    matching: Matching
+
+    @classmethod
+    def of(cls, identities: Labels, infrared: NDArray[np.bool_]) -> _Everybody:
+        parts = identities[~infrared], identities[infrared]
+        return cls(_numbered(parts[1]), _numbered(np.concatenate(parts)), _same_person(*parts))
 
 
 def _same_person(visible: NDArray[np.int64], infrared: NDArray[np.int64]) -> Matching:
     """Partners are the same person; one who was seen in one modality only has none."""
     people = np.unique(visible), np.unique(infrared)
     _, in_visible, in_infrared = np.intersect1d(*people, return_indices=True)
-    matching = Matching(np.full(len(people[0]), -1, dtype=np.int64), np.full(len(people[1]), -1, dtype=np.int64))
+    nobody = [np.full(len(part), NO_PARTNER, dtype=np.int64) for part in people]
+    matching = Matching(nobody[0], nobody[1])
     matching.visible_to_infrared[in_visible] = in_infrared
     matching.infrared_to_visible[in_infrared] = in_visible
     return matching
 
 
-def _frozen(labels: Labels) -> Labels:
+def _numbered(identities: Labels) -> Labels:
+    """Labels 0, 1, … in the order of the identities, which may be any whole numbers."""
+    labels = np.unique(identities, return_inverse=True)[1].reshape(-1).astype(np.int64)
     labels.setflags(write=False)
     return labels

@@ -20,6 +20,8 @@ class Recipe(BaseModel):
             centroid prototypes (``hybrid``).
         stage2: Stage II does the same, or contrasts ``hard``, ``dynamic``, or both (``hard+dynamic``, weighed by
             `hard_share`).
+        sub_prototypes: Prototypes per cluster, one for each of the parts that it is split into. With more than 1, they
+            stand in for the centroids in the centroid loss and the cross-modality term, where the nearest one counts.
         hard_share: λ of the paper: the share of the hard loss; the dynamic loss gets the rest.
         centroid_share: How much of the centroid loss stays in stage II beside hard or dynamic prototypes, which get the
             rest; 0 in the paper.
@@ -56,8 +58,9 @@ class Recipe(BaseModel):
         confidence: Whether a query's losses count by how far neighbours and prototypes agree on its label (``weight``).
         labels: Pseudo labels come from ``clusters``; or, for the supervised and semi-supervised bounds, labels are the
             ``identities`` of all images or the ``visible_identities`` alone. Only those who have identities can hand
-            them in; see `pclhd.supervised`.
-        matching: How clusters find partners across the modalities.
+            them in; see `pclhd.identity_labels`.
+        matching: How clusters find partners across the modalities: by their centres, by the ``votes`` of images, or by
+            all of their `sub_prototypes` (``multi_memory``).
         centre_features: Subtract from each image's features the mean of its ``modality`` or ``camera`` before
             clustering and matching, or nothing.
         renormalise: Whether flip-averaged features are scaled back to unit length before clustering (the released code
@@ -74,6 +77,7 @@ class Recipe(BaseModel):
 
     stage1: Literal["centroid", "hybrid"] = "centroid"
     stage2: Literal["centroid", "hybrid", "hard", "dynamic", "hard+dynamic"] = "hard+dynamic"
+    sub_prototypes: int = Field(1, ge=1)
     hard_share: float = Field(0.5, ge=0, le=1)
     centroid_share: float = Field(0.0, ge=0, le=1)
     progressive: Literal["switch", "ramp"] = "switch"
@@ -98,7 +102,9 @@ class Recipe(BaseModel):
     clustering: Literal["dbscan", "hdbscan", "agglomerative", "community"] = "dbscan"
     outliers: Literal["keep", "rescue", "drop", "both"] = "keep"
     confidence: Literal["none", "weight"] = "none"
-    matching: Literal["progressive", "mutual", "transport", "votes", "released_sysu", "released_regdb"] = "progressive"
+    matching: Literal[
+        "progressive", "mutual", "transport", "votes", "multi_memory", "released_sysu", "released_regdb"
+    ] = "progressive"
     centre_features: Literal["none", "modality", "camera"] = "none"
     renormalise: bool = True
     neighbourhood: Literal["released", "paper"] = "paper"
@@ -152,6 +158,12 @@ ADCA = DCL.model_copy(update={"joint": 1.0, "joint_labels": "matching", "matchin
 #: PGM's idea: after `DCL`, progressive graph matching, and contrast with the partner's memory, in turns.
 PGM = DCL.model_copy(update={"cross": 0.25})
 
+#: MMM's idea: several memories per cluster, clusters matched through all of them, both modalities clustered together as
+#: well. The rest is `BASELINE`, so the difference is the memories' worth. Simplified: MMM's code matches once, by
+#: memories, and then trains a classifier on the labels, weighed by how far it trusts them, with a soft alignment of the
+#: modalities. Here all is made anew every epoch, and the contrast aligns them; that it reads the memories is ours.
+MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory"})
+
 #: With labels, for the two other parts of the field's tables: `PCLHD` given the identities of all training images, or
 #: of the visible ones alone.
 SUPERVISED = PCLHD.model_copy(update={"labels": "identities"})
@@ -165,6 +177,7 @@ RECIPES: dict[str, Recipe] = {
     "dcl": DCL,
     "adca": ADCA,
     "pgm": PGM,
+    "mmm": MMM,
     "supervised": SUPERVISED,
     "semi-supervised": SEMI_SUPERVISED,
 }

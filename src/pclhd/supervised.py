@@ -1,7 +1,7 @@
-"""Training with identities: for the shipped starter weights, and for the upper bound that results are held against.
+"""Training a classifier with identities: for the shipped starter weights, and for a bound to hold results against.
 
-This is the one module in which labels train a network. The unsupervised engine neither imports it nor shares its loop,
-so the promise that no label reaches the engine can be read off the imports.
+The unsupervised engine neither imports this module nor shares its loop. The recipes `supervised` and `semi-supervised`
+are something else: the engine's own loop, given identities by `pclhd.identity_labels`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pclhd.clustering import matching as matching_module
-from pclhd.clustering.matching import Matching, MatchingMethod, match_clusters, matching_costs
+from pclhd.clustering.matching import Matching, MatchingMethod, match_by_costs, match_clusters, matching_costs
 
 counts = st.integers(0, 5)
 METHODS: list[MatchingMethod] = ["progressive", "mutual", "released_sysu", "released_regdb", "transport"]
@@ -281,3 +281,24 @@ def test_wrong_arguments_are_refused() -> None:
     bad[1, 2] = np.nan
     with pytest.raises(ValueError, match="infrared centres must be finite, but row 1"):
         match_clusters(good, bad)
+
+
+@settings(max_examples=30, deadline=None)
+@given(visible=counts, infrared=counts, max_cost=st.one_of(st.none(), st.floats(0.0, 9.0)), seed=st.integers(0, 10_000))
+def test_costs_found_elsewhere_are_matched_alike(
+    visible: int, infrared: int, max_cost: float | None, seed: int
+) -> None:
+    costs = np.random.default_rng(seed).uniform(0, 9, (visible, infrared))
+    found = match_by_costs(costs, max_cost=max_cost)
+    limit = np.inf if max_cost is None else max_cost
+    forward, backward = slow_progressive(costs, limit), slow_progressive(costs.T, limit)
+    assert found.visible_to_infrared.tolist() == [forward.get(i, -1) for i in range(visible)]
+    assert found.infrared_to_visible.tolist() == [backward.get(j, -1) for j in range(infrared)]
+
+
+@pytest.mark.parametrize("bad", [[np.nan], [np.inf], [-0.1]])
+def test_costs_that_are_none_are_refused(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"finite numbers of at least 0, got shape \(1, 1\)"):
+        match_by_costs(np.array([bad]))
+    with pytest.raises(ValueError, match=r"got shape \(1,\)"):
+        match_by_costs(np.array([1.0]))

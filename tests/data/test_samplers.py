@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ def draw(
     clusters: int = 2,
     instances: int = 4,
     seed: int = 0,
+    drop: bool = False,
 ) -> Labels:
     return cluster_batches(
         labels,
@@ -27,6 +30,7 @@ def draw(
         clusters=clusters,
         instances=instances,
         generator=np.random.default_rng(seed),
+        drop_incomplete=drop,
     )
 
 
@@ -79,6 +83,83 @@ def _check_group(group: Labels, labels: Labels, cameras: Labels | None) -> None:
         assert len(set(others)) == len(others), "nobody twice where there are enough"
 
 
+# Passes that end within a batch.
+
+
+def slow_visits(known: list[int], batches: int, clusters: int, generator: np.random.Generator) -> list[int]:
+    """Pass after pass dealt out to batches; a batch that a pass leaves incomplete is thrown away.
+
+    With fewer clusters than a batch takes, no batch would be left, so none is thrown away.
+    """
+    visits: list[int] = []
+    while len(visits) < batches * clusters:
+        one_pass = [known[place] for place in generator.permutation(len(known))]
+        if len(known) >= clusters:
+            whole = [one_pass[start : start + clusters] for start in range(0, len(known), clusters)]
+            one_pass = [cluster for batch in whole if len(batch) == clusters for cluster in batch]
+        visits += one_pass
+    return visits[: batches * clusters]
+
+
+@settings(max_examples=100, deadline=None)
+@given(situations())
+def test_dropping_like_dealing_out_passes(situation: tuple[Labels, Labels | None, int, int, int, int]) -> None:
+    labels, cameras, batches, clusters, _, seed = situation
+    # One image per cluster: then the draws are those of the passes, up to the anchor's, which is drawn from one.
+    known, first = np.unique(labels, return_index=True)
+    single = np.full_like(labels, -1)
+    single[first[known >= 0]] = known[known >= 0]
+    drawn = draw(single, cameras, batches=batches, clusters=clusters, instances=1, seed=seed, drop=True)
+    expected = slow_visits(known[known >= 0].tolist(), batches, clusters, np.random.default_rng(seed))
+    assert single[drawn].ravel().tolist() == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(situations())
+def test_with_dropping_every_batch_lies_within_one_pass(
+    situation: tuple[Labels, Labels | None, int, int, int, int],
+) -> None:
+    labels, cameras, batches, clusters, instances, seed = situation
+    drawn = draw(labels, cameras, batches=batches, clusters=clusters, instances=instances, seed=seed, drop=True)
+    assert drawn.shape == (batches, clusters * instances)
+    count = len(np.unique(labels[labels >= 0]))
+    visits = labels[drawn.reshape(batches, clusters, instances)[:, :, 0]]
+    if whole := count // clusters:  # fewer clusters than P fill the batches all the same, some of them twice
+        for start in range(0, batches, whole):
+            one_pass = visits[start : start + whole].ravel().tolist()
+            assert len(set(one_pass)) == len(one_pass)
+    for group in drawn.reshape(-1, instances):
+        _check_group(group, labels, cameras)
+
+
+@pytest.mark.parametrize(("count", "clusters"), [(6, 2), (6, 3), (6, 6), (3, 6), (1, 4), (5, 1)])
+def test_where_passes_end_with_a_batch_nothing_is_dropped(count: int, clusters: int) -> None:
+    labels = np.tile(np.arange(count), 4)
+    kept, dropped = (draw(labels, batches=7, clusters=clusters, drop=drop) for drop in (False, True))
+    np.testing.assert_array_equal(kept, dropped)
+
+
+@pytest.mark.parametrize(("count", "clusters"), [(5, 2), (7, 3), (4, 3)])
+def test_dropping_leaves_clusters_out(count: int, clusters: int) -> None:
+    labels = np.tile(np.arange(count), 4)
+    whole = count // clusters
+    kept, dropped = (draw(labels, batches=whole + 1, clusters=clusters, drop=drop) for drop in (False, True))
+    # The first pass is the same as far as it goes; the batch in which it ends is not.
+    np.testing.assert_array_equal(kept[:whole], dropped[:whole])
+    seen, left = set(labels[kept].ravel().tolist()), set(labels[dropped[:whole]].ravel().tolist())
+    assert len(left) == whole * clusters < count == len(seen)
+
+
+def test_fewer_clusters_than_asked_for_are_drawn_all_the_same() -> None:
+    labels = np.array([0, 0, -1, 1, 1])
+    drawn = draw(labels, batches=4, clusters=5, instances=2, drop=True)
+    assert drawn.shape == (4, 10)
+    assert np.bincount(labels[drawn[:, ::2]].ravel()).tolist() == [10, 10]
+
+
+# Who is drawn.
+
+
 def test_fewer_clusters_than_asked_for() -> None:
     drawn = draw(np.array([0, 0, -1, 1, 1]), clusters=5, instances=2)
     assert drawn.shape == (3, 10)
@@ -120,6 +201,6 @@ def test_nothing_to_draw_from(labels: Labels) -> None:
 
 @pytest.mark.parametrize("zero", ["batches", "clusters", "instances"])
 def test_counts_must_be_positive(zero: str) -> None:
-    counts = {"batches": 1, "clusters": 1, "instances": 1, zero: 0}
+    counts: dict[str, Any] = {"batches": 1, "clusters": 1, "instances": 1, zero: 0}
     with pytest.raises(ValueError, match=r"must be positive, not .*0"):
         cluster_batches(np.array([0, 0]), None, generator=np.random.default_rng(0), **counts)

@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from pclhd.config import Settings, load_preset
-from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
+from pclhd.data.records import Dataset, ImageRecord, Modality, TrainingSet, make_training_set
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainer import Silent, train
+from pclhd.identity_labels import IdentityLabeller
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import save_model
 from pclhd.streams import Streams
@@ -89,9 +90,29 @@ class SmallData:
             ],
         )
 
-    def train(self, run: Path, *overrides: str, observer: Silent | None = None, resume: bool = False) -> str:
-        """Train and return the digest of the model file."""
-        path = train(self.settings(*overrides), self.training_set, run, observer or Silent(), resume=resume)
+    def dataset(self) -> Dataset:
+        """The images with their people, who stand in the files' names: PERSON-CAMERA-NUMBER."""
+        people = tuple(int(image.path.name.partition("-")[0]) for image in self.training_set.images)
+        return Dataset("drawn", self.training_set.images[0].path.parent, self.training_set, people, None)
+
+    def train(
+        self,
+        run: Path,
+        *overrides: str,
+        observer: Silent | None = None,
+        resume: bool = False,
+        dataset: Dataset | None = None,
+    ) -> str:
+        """Train and return the digest of the model file; recipes with labels get those of `dataset`, ours by default.
+
+        Others get no labels.
+        """
+        settings = self.settings(*overrides)
+        labeller = None
+        if settings.method.labels != "clusters":
+            visible_only = settings.method.labels == "visible_identities"
+            labeller = IdentityLabeller(dataset or self.dataset(), visible_only=visible_only)
+        path = train(settings, self.training_set, run, observer or Silent(), resume=resume, labeller=labeller)
         return digest(path)
 
 

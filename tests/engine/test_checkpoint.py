@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from pclhd.engine.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
+from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
 
 
@@ -35,8 +38,22 @@ def awkward_tensors(seed: int) -> dict[str, Tensor]:
 def make(next_epoch: int = 3, *, with_optimiser: bool = True) -> Checkpoint:
     state = {0: {"step": torch.tensor(7.0), "exp_avg": torch.ones(2)}, 11: {"exp_avg_sq": torch.zeros(1)}}
     return Checkpoint(
-        next_epoch, awkward_tensors(1), awkward_tensors(2), state if with_optimiser else None, "checksum ü"
+        next_epoch,
+        awkward_tensors(1),
+        awkward_tensors(2),
+        state if with_optimiser else None,
+        (np.array([0, -1, 1]), np.array([0, 0])),
+        Selection("cycle", 2, 1 / 3),
+        "checksum ü",
     )
+
+
+def empty(online: dict[str, Tensor] | None = None, optimiser: dict[int, dict[str, Tensor]] | None = None) -> Checkpoint:
+    return Checkpoint(0, online or {}, {}, optimiser, None, Selection("last"), "")
+
+
+def refuse(message: str) -> None:
+    raise AssertionError(message)
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -50,9 +67,12 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 def test_a_round_trip_is_exact(tmp_path: Path) -> None:
     saved = make()
     path = save_checkpoint(tmp_path, saved)
-    assert path == tmp_path / "epoch-0003.safetensors"
+    assert path == tmp_path / "epoch-0003-step-00000.safetensors"
     loaded = load_checkpoint(path)
-    assert (loaded.next_epoch, loaded.data_checksum) == (3, "checksum ü")
+    assert (loaded.next_epoch, loaded.data_checksum, loaded.state) == (3, "checksum ü", None)
+    assert loaded.selection == saved.selection
+    assert loaded.previous is not None
+    assert [part.tolist() for part in loaded.previous] == [[0, -1, 1], [0, 0]]
     assert_same(loaded.online, saved.online)
     assert_same(loaded.momentum, saved.momentum)
     assert loaded.optimiser is not None
@@ -64,17 +84,35 @@ def test_a_round_trip_is_exact(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("with_optimiser", [True, False])
 def test_an_optimiser_without_state_is_not_the_same_as_none(tmp_path: Path, with_optimiser: bool) -> None:
-    empty = Checkpoint(0, {}, {}, {} if with_optimiser else None, "")
-    assert load_checkpoint(save_checkpoint(tmp_path, empty)).optimiser == empty.optimiser
+    saved = empty(optimiser={} if with_optimiser else None)
+    loaded = load_checkpoint(save_checkpoint(tmp_path, saved))
+    assert loaded.optimiser == saved.optimiser
+    assert loaded.previous is None
+
+
+def test_a_state_within_an_epoch(tmp_path: Path) -> None:
+    facts = {"step": 17, "sums": {"total": 0.1 + 0.2}, "groupings": {"visible": {"eps": None}}}
+    saved = replace(make(), state=(awkward_tensors(3), facts))
+    path = save_checkpoint(tmp_path, saved)
+    assert path.name == "epoch-0003-step-00017.safetensors"
+    loaded = load_checkpoint(path)
+    assert loaded.state is not None
+    assert loaded.state[1] == facts
+    assert_same(loaded.state[0], awkward_tensors(3))
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     (tmp_path / "start.safetensors").write_bytes(b"not an epoch")
     for epoch in (8, 9, 10, 11):
         save_checkpoint(tmp_path, make(epoch))
-    assert [path.name for path in checkpoint_files(tmp_path)] == ["epoch-0010.safetensors", "epoch-0011.safetensors"]
+    assert [path.name[:10] for path in checkpoint_files(tmp_path)] == ["epoch-0010", "epoch-0011"]
     assert (tmp_path / "start.safetensors").exists()
-    assert load_latest_checkpoint(tmp_path).next_epoch == 11
+    assert load_latest_checkpoint(tmp_path, refuse).next_epoch == 11
+    # One within an epoch is newer than the one at its start, and older than the next.
+    save_checkpoint(tmp_path, replace(make(11), state=({}, {"step": 3})))
+    assert load_latest_checkpoint(tmp_path, refuse).state is not None
+    save_checkpoint(tmp_path, make(12))
+    assert load_latest_checkpoint(tmp_path, refuse).next_epoch == 12
 
 
 def test_a_failure_while_writing_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,26 +138,41 @@ def test_a_folder_that_has_gone(tmp_path: Path) -> None:
 
 def test_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint to resume from"):
-        load_latest_checkpoint(tmp_path / "gone")
+        load_latest_checkpoint(tmp_path / "gone", refuse)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "header"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "header", "one bit", "facts"])
 def test_damaged_files(tmp_path: Path, damage: str) -> None:
     path = save_checkpoint(tmp_path, make())
     content = path.read_bytes()
-    changed = {"cut": content[:-5], "empty": b"", "text": b"hello", "header": content.replace(b"{", b"[", 1)}
+    changed = {
+        "cut": content[:-5],
+        "empty": b"",
+        "text": b"hello",
+        "header": content.replace(b"{", b"[", 1),
+        "one bit": content[:-1] + bytes([content[-1] ^ 1]),
+        "facts": content.replace(b'next_epoch\\": 3', b'next_epoch\\": 4'),
+    }
+    assert changed[damage] != content
     path.write_bytes(changed[damage])
-    with pytest.raises(UserError, match="delete it to resume from the one before"):
-        load_latest_checkpoint(tmp_path)
+    with pytest.raises(UserError, match="start the training anew"):
+        load_latest_checkpoint(tmp_path, refuse)
+    # With an older one that is whole, it is only a warning.
+    save_checkpoint(tmp_path, make(2))
+    warnings: list[str] = []
+    assert load_latest_checkpoint(tmp_path, warnings.append).next_epoch == 2
+    assert len(warnings) == 1
+    assert warnings[0].endswith("going on from epoch-0002-step-00000.safetensors")
+    assert path.name in warnings[0]
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    path = tmp_path / "epoch-0001.safetensors"
+    path = tmp_path / "epoch-0001-step-00000.safetensors"
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="not a checkpoint of this version"):
-        load_latest_checkpoint(tmp_path)
+        load_latest_checkpoint(tmp_path, refuse)
 
 
 def _steps(network: nn.Module, optimiser: torch.optim.Optimizer, count: int) -> None:
@@ -141,7 +194,7 @@ def test_an_optimiser_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 
     network, optimiser = fresh()
     _steps(network, optimiser, 3)
-    saved = Checkpoint(0, network.state_dict(), {}, optimiser_tensors(optimiser), "")
+    saved = empty(network.state_dict(), optimiser_tensors(optimiser))
     loaded = load_checkpoint(save_checkpoint(tmp_path, saved))
     assert loaded.optimiser is not None
     resumed, resumed_optimiser = fresh()

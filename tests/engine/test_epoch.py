@@ -13,7 +13,16 @@ from pclhd.clustering.matching import Matching
 from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages, load_training_images
 from pclhd.engine import epoch as module
-from pclhd.engine.epoch import Moment, Trainee, describe_labels, embed_both, momentum_waits, run_epoch
+from pclhd.engine.epoch import (
+    Moment,
+    Trainee,
+    begin_epoch,
+    describe_labels,
+    embed_both,
+    end_epoch,
+    momentum_waits,
+    run_steps,
+)
 from pclhd.engine.labelling import EpochLabels, Grouping
 from pclhd.engine.memories import Memories, build_memories
 from pclhd.models.momentum import MomentumNetwork
@@ -51,8 +60,10 @@ def run(
     settings = small.settings(*overrides)
     trainee = trainee_for(small, settings)
     moment = Moment(number, stage, progress=0.5, learning_rate=1e-3, epoch_of_stage=number)
-    labels, record = run_epoch(trainee, images, settings, Streams(0), moment, on_step)
-    return trainee, labels, record
+    streams = Streams(0)
+    state = begin_epoch(trainee, images, settings, streams, moment)
+    run_steps(trainee, images, settings, streams, moment, state, on_step)
+    return trainee, state.labels, end_epoch(trainee, settings, moment, state)
 
 
 def parameters(network: torch.nn.Module) -> torch.Tensor:

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.matching import Matching
 from pclhd.config import ClusteringSettings
-from pclhd.engine.labelling import EpochLabels, label_epoch
+from pclhd.engine.labelling import (
+    EpochLabels,
+    Grouping,
+    _merge_matched,
+    across_modalities,
+    cluster_modality,
+    label_epoch,
+)
 from pclhd.errors import UserError
 from pclhd.recipes import PAPER, Recipe
 
@@ -189,6 +196,117 @@ def test_confidence_on_request() -> None:
             assert part.min() >= 0
             assert 0 < part.max() <= 1
     assert np.array_equal(plain.visible, weighed.visible)
+
+
+# The two halves: each modality by itself, then both.
+
+
+def test_an_epochs_labels_are_those_of_each_modality() -> None:
+    recipe = PAPER.model_copy(update={"confidence": "weight"})
+    strict = SETTINGS.model_copy(update={"eps_infrared": 0.35})
+    parts = features(1, noise=1.5), features(2, noise=1.5)
+    whole = label(*parts, recipe=recipe, settings_=strict)
+    visible = cluster_modality(parts[0], "visible", settings=strict, recipe=recipe)
+    infrared = cluster_modality(parts[1], "infrared", settings=strict, recipe=recipe)
+    assert (visible.eps, infrared.eps) == (0.6, 0.35)
+    assert np.array_equal(whole.visible, visible.labels)
+    assert np.array_equal(whole.infrared, infrared.labels)
+    for alone, name in ((visible, "visible"), (infrared, "infrared")):
+        assert alone.silhouette == whole.groupings[name].silhouette
+        assert alone.confidence is not None
+        assert np.array_equal(alone.confidence, np.asarray(whole.groupings[name].confidence))
+
+
+def across(
+    visible: list[int], infrared: list[int], parts: tuple[Features, Features], *, joint: bool = True, **choices: object
+) -> EpochLabels:
+    """Labels that nobody clustered, taken on as they are."""
+    groups = [Grouping(np.array(labels, dtype=np.int64)) for labels in (visible, infrared)]
+    recipe = PAPER.model_copy(update=choices)
+    return across_modalities(*parts, groups[0], groups[1], settings=SETTINGS, recipe=recipe, joint=joint)
+
+
+def axes(*numbers: int) -> Features:
+    return np.eye(WIDTH, dtype=np.float32)[list(numbers)]
+
+
+def test_given_clusters_are_taken_as_they_are() -> None:
+    visible, infrared = [0, 0, -1, 1], [2, 0, 1, -1, 1]
+    parts = axes(0, 0, 3, 1), axes(4, 0, 1, 5, 1)
+    labels = across(visible, infrared, parts, joint=False, matching="mutual")
+    assert labels.visible.tolist() == visible
+    assert labels.infrared.tolist() == infrared
+    assert labels.joint is None
+    assert labels.matching.visible_to_infrared.tolist() == [0, 1]
+    assert labels.matching.infrared_to_visible.tolist() == [0, 1, -1]
+    assert set(labels.groupings) == {"visible", "infrared"}
+
+
+def test_votes_reach_the_matching() -> None:
+    # Both visible clusters look like infrared cluster 0, and nobody like infrared cluster 1.
+    parts = np.concatenate([axes(0, 0), axes(0) + 0.9 * axes(1)]).astype(np.float32), axes(0, 3)
+    assert across([0, 0, 1], [0, 1], parts).matching.visible_to_infrared.tolist() == [0, 1]
+    voted = across([0, 0, 1], [0, 1], parts, matching="votes").matching
+    assert voted.visible_to_infrared.tolist() == [0, -1]
+    assert voted.infrared_to_visible.tolist() == [0, -1]
+
+
+# Joint clusters that are matched ones.
+
+
+def test_several_infrared_clusters_of_one_visible_partner_become_one() -> None:
+    parts = axes(0, 0, 5), axes(0, 1, 2, 6)
+    labels = across([0, 0, -1], [0, 1, 2, -1], parts, joint_labels="matching")
+    assert labels.matching.infrared_to_visible.tolist() == [0, 0, 0]
+    assert labels.joint is not None
+    assert labels.joint.tolist() == [0, 0, -1, 0, 0, 0, -1]
+    with pytest.raises(ValueError, match="read-only"):
+        labels.joint[0] = 1
+
+
+def test_clusters_without_a_partner_stay_alone() -> None:
+    parts = axes(0, 1, 2, 5), axes(7, 1, 0, 6)
+    labels = across([0, 1, 2, -1], [0, 1, 2, -1], parts, joint_labels="matching", matching="mutual")
+    assert labels.matching.infrared_to_visible.tolist() == [-1, 1, 0]
+    assert labels.joint is not None
+    assert labels.joint.tolist() == [0, 1, 2, -1, 3, 1, 0, -1]
+    dropped = labels.without_joint_clusters_of_one_modality().joint
+    assert dropped is not None
+    assert dropped.tolist() == [0, 1, -1, -1, -1, 1, 0, -1]
+
+
+def test_of_merged_clusters_there_is_no_clustering_to_tell_of() -> None:
+    parts = features(1), features(2)
+    recipe = PAPER.model_copy(update={"joint_labels": "matching", "confidence": "weight"})
+    merged = label(*parts, recipe=recipe)
+    assert set(merged.groupings) == {"visible", "infrared"}
+    # An image is in its joint cluster as surely as in its own.
+    for joint, own in zip(merged.joint_confidence(), merged.confidence(), strict=True):
+        assert joint is not None
+        assert joint is own
+    assert label(*parts, recipe=recipe, joint=False).joint_confidence() == (None, None)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), st.integers(1, 5), st.integers(1, 5))
+def test_merging_by_the_definition(data: st.DataObject, visible: int, infrared: int) -> None:
+    parts = [
+        [*range(count), *data.draw(st.lists(st.integers(-1, count - 1), max_size=6))] for count in (visible, infrared)
+    ]
+    partners = data.draw(st.lists(st.integers(-1, visible - 1), min_size=infrared, max_size=infrared))
+    forward = np.full(visible, -1, dtype=np.int64)  # plays no part
+    arrays = [np.array(part, dtype=np.int64) for part in parts]
+    merged = _merge_matched(arrays[0], arrays[1], Matching(forward, np.array(partners, dtype=np.int64)))
+    names = [
+        *(("visible", cluster) for cluster in parts[0]),
+        *(("visible", partners[cluster]) if partners[cluster] >= 0 else ("infrared", cluster) for cluster in parts[1]),
+    ]
+    clustered = [cluster >= 0 for cluster in (*parts[0], *parts[1])]
+    assert (merged >= 0).tolist() == clustered
+    for i, j in np.ndindex(len(merged), len(merged)):
+        if clustered[i] and clustered[j]:
+            assert (merged[i] == merged[j]) == (names[i] == names[j])
+    assert set(merged[merged >= 0].tolist()) == set(range(merged.max() + 1)), "numbered without gaps"
 
 
 # Parts of it.

@@ -29,7 +29,7 @@ def test_epochs_that_are_repeated_are_dropped_first(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
     for epoch in range(4):
-        log.write({"kind": "step", "epoch": epoch, "global_step": epoch})
+        log.write({"kind": "step", "epoch": epoch, "step": 0, "global_step": epoch})
         log.write({"kind": "epoch", "epoch": epoch})
     MetricsLog(path, first_epoch=2)
     assert [line["epoch"] for line in lines(path)] == [0, 0, 1, 1]

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pclhd.clustering.matching import Matching
+from pclhd.clustering.multi_memory import split_clusters
 from pclhd.config import MemorySettings
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.memories import Memories, as_tensor, build_memories
@@ -92,6 +93,21 @@ def test_the_joint_memory_has_the_shared_clusters_balanced() -> None:
         torch.testing.assert_close(centroid, mean / mean.norm())
 
 
+def test_plain_joint_means_count_every_image_alike() -> None:
+    plain = build(PAPER.model_copy(update={"joint_means": "plain"})).joint
+    balanced = build(PAPER).joint
+    assert plain is not None
+    assert balanced is not None
+    features = torch.cat([rows(8, 1), rows(5, 2)])
+    for cluster, centroid in enumerate(plain.centroids):
+        members = [features[row] for row in range(13) if JOINT[row] == cluster]
+        mean = sum(members[1:], members[0]) / len(members)
+        torch.testing.assert_close(centroid, mean / mean.norm())
+        # Cluster 2 has one image of each modality, where both means are the same.
+        sizes = int((JOINT[:8] == cluster).sum()), int((JOINT[8:] == cluster).sum())
+        assert torch.allclose(centroid, balanced.centroids[cluster]) == (sizes[0] == sizes[1])
+
+
 def test_without_joint_labels_there_is_no_joint_memory() -> None:
     assert build(PAPER, joint=False).joint is None
 
@@ -137,6 +153,37 @@ def test_redrawing_takes_other_members_of_the_same_clusters() -> None:
     for cluster, drawn in enumerate(source.memory.instances):
         members = rows(8, 3)[torch.from_numpy(cluster == VISIBLE)]
         assert float(torch.cdist(drawn, members).amin(1).max()) < 1e-3
+
+
+@pytest.mark.parametrize("most", [2, 4])
+def test_several_prototypes_per_cluster_are_the_means_of_its_parts(most: int) -> None:
+    # Lengths that differ: a part's prototype is the mean of directions.
+    parts = rows(8, 1, unit=False), rows(5, 2, unit=False)
+    memories = build_memories(
+        *parts,
+        None,
+        labels(),
+        recipe=PAPER.model_copy(update={"sub_prototypes": most}),
+        settings=MemorySettings(momentum=0.4),
+        generator=torch.Generator(),
+        device=torch.device("cpu"),
+    )
+    for memory, features, pseudo in ((memories.visible, parts[0], VISIBLE), (memories.infrared, parts[1], INFRARED)):
+        assert memory.multi is not None
+        assert memory.multi.momentum == 0.4
+        split = split_clusters(features.numpy(), pseudo, most)
+        assert len(split.owners) > pseudo.max() + 1
+        assert int(memory.multi.present.sum()) == len(split.owners)
+        for cluster in range(int(pseudo.max()) + 1):
+            for place, part in enumerate(np.flatnonzero(split.owners == cluster)):
+                mean = functional.normalize(features[torch.from_numpy(split.labels == part)]).mean(0)
+                torch.testing.assert_close(memory.multi.prototypes[cluster, place], mean / mean.norm())
+
+
+def test_one_prototype_per_cluster_is_the_centroid_as_ever() -> None:
+    memories = build(PAPER)
+    assert memories.visible.multi is None
+    assert memories.infrared.multi is None
 
 
 def test_labels_become_tensors_of_their_own() -> None:

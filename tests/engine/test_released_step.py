@@ -28,9 +28,10 @@ from pclhd.engine import epoch as epoch_module
 from pclhd.engine import memories as memories_module
 from pclhd.engine import step as step_module
 from pclhd.engine import trainer as trainer_module
-from pclhd.engine.epoch import Moment, Trainee
-from pclhd.engine.labelling import EpochLabels, Labeller
+from pclhd.engine.epoch import Moment, Trainee, begin_epoch, end_epoch
+from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.memories import Memories
+from pclhd.engine.state import EpochState
 from pclhd.engine.trainer import Silent
 from pclhd.losses import released_hybrid
 from pclhd.models import embed as embed_module
@@ -141,7 +142,8 @@ class Diary(Silent):
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(trainer_module, "ARCHITECTURES", {"narrow": TINY})
-        patch.setattr(trainer_module, "run_epoch", self._around_epoch(epoch_module.run_epoch))
+        patch.setattr(trainer_module, "begin_epoch", self._begin_epoch)
+        patch.setattr(trainer_module, "end_epoch", self._end_epoch)
         patch.setattr(trainer_module, "label_epoch", self._label_epoch)
         for module, name, keep in (
             (epoch_module, "cluster_batches", lambda given, made: self.rows.append(made)),
@@ -152,27 +154,19 @@ class Diary(Silent):
         ):
             patch.setattr(module, name, _watched(getattr(module, name), keep))
 
-    def _around_epoch(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def run(
-            trainee: Trainee,
-            images: Any,
-            settings: Settings,
-            streams: Any,
-            moment: Moment,
-            on_step: Any,
-            labeller: Labeller,
-        ) -> tuple[EpochLabels, dict[str, Any]]:
-            if self.start is None:
-                self.start, self.images = copy.deepcopy(trainee.online), images
-            self.trainee = trainee
-            self.rows, self.views, self.drawn = [], [], []
-            self.pages.append([])
-            told = real(trainee, images, settings, streams, moment, on_step, labeller)
-            self.averages.append(snapshot(trainee.momentum.network))
-            self.chapters.append(self._chapter(settings, moment))
-            return told  # type: ignore[no-any-return]
+    def _begin_epoch(self, trainee: Trainee, images: Any, *rest: Any, **more: Any) -> EpochState:
+        if self.start is None:
+            self.start, self.images = copy.deepcopy(trainee.online), images
+        self.trainee = trainee
+        self.rows, self.views, self.drawn = [], [], []
+        self.pages.append([])
+        return begin_epoch(trainee, images, *rest, **more)
 
-        return run
+    def _end_epoch(self, trainee: Trainee, settings: Settings, moment: Moment, state: EpochState) -> dict[str, Any]:
+        told = end_epoch(trainee, settings, moment, state)
+        self.averages.append(snapshot(trainee.momentum.network))
+        self.chapters.append(self._chapter(settings, moment))
+        return told
 
     def _label_epoch(
         self, visible: NDArray[np.float32], infrared: NDArray[np.float32], *rest: Any, joint: bool, **more: Any

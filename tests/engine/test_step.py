@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from pclhd.engine.memories import DynamicSource, Memories, ModalityMemories
 from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, cross_loss, joint_losses, unit
-from pclhd.prototypes import ClusterMemory, DynamicMemory
-from pclhd.recipes import BASELINE, PAPER, RECIPES, RELEASED, Recipe
+from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory
+from pclhd.recipes import BASELINE, MMM, PAPER, RECIPES, RELEASED, Recipe
 
 WIDTH, TAU = 5, 0.1
 PARTNERS = (torch.tensor([1, -1, 0]), torch.tensor([2, 0]))  # three visible clusters, two infrared ones
@@ -25,7 +25,13 @@ def cluster_memory(count: int, seed: int) -> ClusterMemory:
     return ClusterMemory(rows(count, seed), rows(count, seed + 1), momentum=0.3)
 
 
-def memories(*, dynamic: bool = True) -> Memories:
+def multi_memory(count: int, seed: int) -> MultiMemory:
+    """Three prototypes for the first cluster, two for the others."""
+    owners = torch.tensor([0, *[cluster for cluster in range(count) for _ in range(2)]])
+    return MultiMemory(rows(len(owners), seed), owners, momentum=0.3)
+
+
+def memories(*, dynamic: bool = True, multi: bool = False) -> Memories:
     parts = []
     for count, seed in ((3, 10), (2, 20)):
         source = None
@@ -33,7 +39,8 @@ def memories(*, dynamic: bool = True) -> Memories:
             instances = rows(count * 4, seed + 5).view(count, 4, WIDTH)
             labels = torch.arange(count).repeat_interleave(4)
             source = DynamicSource(DynamicMemory(instances), instances.flatten(0, 1), labels)
-        parts.append(ModalityMemories(cluster_memory(count, seed), source))
+        several = multi_memory(count, seed + 7) if multi else None
+        parts.append(ModalityMemories(cluster_memory(count, seed), source, several))
     return Memories(parts[0], parts[1], cluster_memory(2, 30))
 
 
@@ -132,6 +139,20 @@ def slow_contrast(similarity: list[float], label: int) -> float:
     return -math.log(scores[label] / sum(scores))
 
 
+def slow_centres(features: Tensor, labels: list[int], memory: ModalityMemories) -> float:
+    """Against the centroids, or against the nearest of several prototypes per cluster."""
+    if memory.multi is None:
+        return slow_mean(features, labels, memory.clusters.centroids)
+    values = []
+    for feature, label in zip(features, labels, strict=True):
+        nearest = [
+            max(float(feature @ part) for part, there in zip(parts, present, strict=True) if there)
+            for parts, present in zip(memory.multi.prototypes, memory.multi.present, strict=True)
+        ]
+        values.append(slow_contrast(nearest, label))
+    return sum(values) / len(values)
+
+
 def slow_mean(features: Tensor, labels: list[int], prototypes: Tensor) -> float:
     values = [
         slow_contrast([float(feature @ prototype) for prototype in prototypes], label)
@@ -169,7 +190,7 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
     weights = TermWeights.at(method, stage=stage, progress=progress)
     coupled = method.memory_update == "in_backward"
     with_dynamic = weights.dynamic > 0 or (coupled and stage == 2)
-    held = memories(dynamic=with_dynamic)
+    held = memories(dynamic=with_dynamic, multi=method.sub_prototypes > 1)
     losses, first, second = collect(method, weights, held, epoch=epoch, momentum=coupled)
     expected: dict[str, float] = {}
     printed: dict[str, float] = {}
@@ -179,7 +200,7 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
     ):
         features, labels = mine.features.detach(), mine.labels.tolist()
         if weights.centroid:
-            expected[f"{name}_centroid"] = weights.centroid * slow_mean(features, labels, own.clusters.centroids)
+            expected[f"{name}_centroid"] = weights.centroid * slow_centres(features, labels, own)
         if weights.hybrid:
             expected[f"{name}_hybrid"] = weights.hybrid * slow_hybrid(features, labels, own.clusters)
         if weights.hard:
@@ -194,8 +215,7 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
         turn = epoch % 2 == (name == "infrared")
         if weights.cross and (turn or method.cross_direction == "both"):
             kept, targets = with_partner(mine, partner)
-            plain = slow_mean(kept, targets, other.clusters.centroids)
-            value = slow_hybrid(kept, targets, other.clusters) if coupled else plain
+            value = slow_hybrid(kept, targets, other.clusters) if coupled else slow_centres(kept, targets, other)
             expected[f"{name}_cross"] = weights.cross * value
     assert {name: float(value.detach()) for name, value in losses.terms.items()} == pytest.approx(
         expected, rel=1e-4, abs=1e-6
@@ -229,7 +249,8 @@ def gradient_of(value: Tensor, queries_: Queries) -> Tensor | None:
 def test_every_term_pushes_its_own_modality_and_no_other(recipe: str, stage: int) -> None:
     method = RECIPES[recipe].model_copy(update={"cross_direction": "both"})
     weights = TermWeights.at(method, stage=stage, progress=0.5)
-    losses, first, second = collect(method, weights, memories(dynamic=weights.dynamic > 0))
+    held = memories(dynamic=weights.dynamic > 0, multi=method.sub_prototypes > 1)
+    losses, first, second = collect(method, weights, held)
     assert losses.terms
     for name, value in losses.terms.items():
         mine, other = (first, second) if name.startswith("visible") else (second, first)
@@ -251,6 +272,37 @@ def test_the_dynamic_loss_trains_in_the_paper_and_is_only_printed_by_the_release
     assert set(losses.printed) == {"visible_dynamic", "infrared_dynamic"}
     assert not any(value.requires_grad for value in losses.printed.values())
     assert not set(losses.printed) & set(losses.terms)
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+def test_the_mean_of_the_instances_by_its_formula(gradient: bool) -> None:
+    mean = PAPER.model_copy(update={"dynamic_similarity": "mean", "dynamic_gradient": gradient})
+    held = memories()
+    losses, first, second = collect(mean, TermWeights(dynamic=0.4), held, momentum=True)
+    for name, queries_, part in (("visible", first, held.visible), ("infrared", second, held.infrared)):
+        assert part.dynamic is not None
+        instances = part.dynamic.memory.instances
+        features = queries_.features.detach() if gradient else queries_.momentum
+        assert features is not None
+        values = [
+            slow_contrast([sum(float(feature @ one) for one in members) / len(members) for members in instances], label)
+            for feature, label in zip(features, queries_.labels.tolist(), strict=True)
+        ]
+        expected = sum(values) / len(values)
+        if not gradient:
+            assert float(losses.printed[f"{name}_dynamic"]) == pytest.approx(expected, rel=1e-4)
+            continue
+        assert float(losses.terms[f"{name}_dynamic"].detach()) == pytest.approx(0.4 * expected, rel=1e-4)
+        # The gradient of a contrast with means is that of a contrast with the mean instances as prototypes.
+        inputs = queries_.features.detach().requires_grad_()
+        scores = inputs @ instances.mean(1).T / TAU
+        twin = 0.4 * functional.cross_entropy(scores, queries_.labels)
+        (expected_gradient,) = torch.autograd.grad(twin, [inputs])
+        found = gradient_of(losses.terms[f"{name}_dynamic"], queries_)
+        assert found is not None
+        torch.testing.assert_close(found, expected_gradient, rtol=1e-4, atol=1e-6)
+    hardest, *_ = collect(PAPER.model_copy(update={"dynamic_gradient": gradient}), TermWeights(dynamic=0.4), memories())
+    assert not gradient or not torch.equal(hardest.terms["visible_dynamic"], losses.terms["visible_dynamic"])
 
 
 @pytest.mark.parametrize(("epoch", "name"), [(0, "visible_cross"), (1, "infrared_cross"), (2, "visible_cross")])
@@ -314,6 +366,26 @@ def test_memories_change_only_when_they_are_told_to(recipe: Recipe) -> None:
         assert changed(memory, old)
 
 
+def test_several_prototypes_change_only_when_they_are_told_to() -> None:
+    held = memories(dynamic=False, multi=True)
+    several = [held.visible.multi, held.infrared.multi]
+    before = [None if memory is None else memory.prototypes.clone() for memory in several]
+    losses, first, second = collect(MMM, TermWeights.at(MMM, stage=2, progress=0.5), held)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    for memory, old in zip(several, before, strict=True):
+        assert memory is not None
+        assert old is not None
+        assert torch.equal(memory.prototypes, old)
+    for update in losses.updates:
+        update()
+    for memory, mine, count, seed in zip(several, (first, second), (3, 2), (17, 27), strict=True):
+        assert memory is not None
+        expected = multi_memory(count, seed)
+        expected.update(mine.features.detach(), mine.labels)
+        assert torch.equal(memory.prototypes, expected.prototypes)
+        assert not torch.equal(memory.prototypes, multi_memory(count, seed).prototypes)
+
+
 def test_memories_of_the_released_code_change_within_the_backward_pass() -> None:
     held = memories(dynamic=False)
     before = frozen(held.visible.clusters), frozen(held.infrared.clusters)
@@ -336,6 +408,50 @@ def test_the_joint_memory(recipe: Recipe) -> None:
     for update in losses.updates:
         update()
     assert changed(memory, before)
+
+
+def after_a_step(order: str, update: str) -> list[Tensor]:
+    """Gradients of the joint losses and of all others, and the joint memory after the step."""
+    recipe = RELEASED.model_copy(update={"loss_order": order, "memory_update": update, "cross_direction": "both"})
+    held = memories(dynamic=False)
+    losses, first, second = collect(recipe, TermWeights.at(recipe, stage=2, progress=1), held)
+    halves = queries([0, 1, 1], 5), queries([1, 0], 6)
+    assert held.joint is not None
+    joint = joint_losses(*halves, held.joint, 1.0, recipe=recipe, temperature=TAU)
+    for part in (losses, joint):
+        part.total.backward()  # type: ignore[no-untyped-call]
+        for update_ in part.updates:
+            update_()
+    gradients = [part.features.grad for part in (first, second, *halves)]
+    return [*(gradient for gradient in gradients if gradient is not None), *frozen(held.joint)]
+
+
+def test_the_order_matters_where_memories_are_written_in_the_backward_pass() -> None:
+    infrared_first, visible_first = (
+        after_a_step(order, "in_backward") for order in ("infrared_first", "visible_first")
+    )
+    assert len(infrared_first) == 6
+    same = [torch.allclose(one, other, atol=1e-5) for one, other in zip(infrared_first, visible_first, strict=True)]
+    # The backward pass visits the last losses first: they see the joint memory as it was, the others as those left it.
+    # An own memory is read again by a cross loss alone, which comes last in either order.
+    assert same == [True, True, False, False, False, False]
+
+
+def test_the_order_does_not_matter_where_memories_are_written_afterwards() -> None:
+    infrared_first, visible_first = (after_a_step(order, "after_step") for order in ("infrared_first", "visible_first"))
+    for one, other in zip(infrared_first, visible_first, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_the_order_of_the_terms() -> None:
+    for order, expected in (("infrared_first", ["infrared", "visible"]), ("visible_first", ["visible", "infrared"])):
+        recipe = BASELINE.model_copy(update={"loss_order": order})
+        losses, *_ = collect(recipe, TermWeights(centroid=1), memories(dynamic=False))
+        assert list(losses.terms) == [f"{name}_centroid" for name in expected]
+        joint = joint_losses(
+            queries([0, 1], 1), queries([1, 0], 2), cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU
+        )
+        assert list(joint.terms) == [f"{name}_joint" for name in expected]
 
 
 def test_unit_rows_in_32_bits() -> None:

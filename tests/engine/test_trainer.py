@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from pclhd.clustering import pipeline
+from pclhd.clustering.matching import Matching
+from pclhd.clustering.multi_memory import match_by_memories
 from pclhd.clustering.neighbours import Neighbours
 from pclhd.clustering.search import find_neighbours
 from pclhd.config import Settings
 from pclhd.data.records import Modality
-from pclhd.engine import trainer
+from pclhd.engine import labelling, trainer
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainer import moment_of, train
@@ -108,8 +110,8 @@ def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
     assert {item.name for item in (run / "checkpoints").iterdir()} == {
         "start.safetensors",
         "stage1.safetensors",
-        "epoch-0002.safetensors",
-        "epoch-0003.safetensors",
+        "epoch-0002-step-00000.safetensors",
+        "epoch-0003-step-00000.safetensors",
     }
     epochs = records(run)
     assert [(line["epoch"], line["stage"]) for line in epochs] == [(0, 1), (1, 2), (2, 2)]
@@ -167,7 +169,7 @@ def test_resuming_between_and_after_the_epochs(small: SmallData, tmp_path: Path)
     assert small.train(run, *overrides, resume=True) == expected
     assert len(records(run)) == 2
     # From the boundary of the stages.
-    (run / "checkpoints" / "epoch-0002.safetensors").unlink()
+    (run / "checkpoints" / "epoch-0002-step-00000.safetensors").unlink()
     assert small.train(run, *overrides, resume=True) == expected
     assert [line["epoch"] for line in records(run)] == [0, 1]
 
@@ -246,10 +248,13 @@ SHORT = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
 TWO = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=2")
 BOTH_STAGES = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
 STAGE1 = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=0")
+ODD_PASSES = (*SHORT, "batch.clusters=4")  # six people: the second batch is where a pass ends
+WRITTEN_IN_BACKWARD = (*SHORT, "method.memory_update=in_backward")
 
 CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "stage1": (STAGE1, ["hybrid"]),
     "stage2": (SHORT, ["centroid", "hybrid", "hard", "dynamic"]),
+    "sub_prototypes": (SHORT, ["3"]),
     "hard_share": (SHORT, ["0.9"]),
     "centroid_share": (SHORT, ["0.5"]),
     "progressive": (TWO, ["ramp"]),
@@ -257,7 +262,10 @@ CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "hard_start": (SHORT, ["centroid"]),
     "dynamic_samples": (SHORT, ["2"]),
     "dynamic_gradient": (SHORT, ["false"]),
+    "dynamic_similarity": (SHORT, ["mean"]),
     "dynamic_redraw": (SHORT, ["step"]),
+    "batch_passes": (ODD_PASSES, ["drop"]),
+    "loss_order": (WRITTEN_IN_BACKWARD, ["visible_first"]),
     "memory_update": (SHORT, ["in_backward"]),
     "cross": (SHORT, ["0", "0.5"]),
     "cross_direction": (SHORT, ["both"]),
@@ -274,15 +282,18 @@ ON_BLURRED_DATA = {
     "neighbourhood",
     "modality_balance",
     "balanced_neighbours",
+    "joint_labels",
+    "joint_means",
     "joint_prototypes",
     "clustering",
     "outliers",
     "confidence",
 }
+WITH_IDENTITIES = {"labels"}  # tests/test_identity_labels.py
 
 
 def test_no_choice_of_a_recipe_is_forgotten_here() -> None:
-    assert CHOICES.keys() | ON_BLURRED_DATA == Recipe.model_fields.keys()
+    assert CHOICES.keys() | ON_BLURRED_DATA | WITH_IDENTITIES == Recipe.model_fields.keys()
 
 
 @pytest.mark.slow
@@ -360,10 +371,13 @@ def blurred_weights(blurred: SmallData, tmp_path_factory: pytest.TempPathFactory
         "method.outliers=drop",
         "method.outliers=both",
         "method.confidence=weight",
+        "method.joint_labels=matching",
+        "method.joint_means=plain",
         "method.joint_prototypes=all",
         "method.balanced_neighbours=true",
         "method.matching=mutual",
         "method.matching=transport",
+        "method.matching=votes",
         "method.matching=released_regdb",
         "method.neighbourhood=released",
         "method.modality_balance=false",
@@ -373,6 +387,29 @@ def test_every_setting_of_the_clustering_reaches_the_weights(
     blurred: SmallData, blurred_weights: str, tmp_path: Path, change: str
 ) -> None:
     assert blurred.train(tmp_path / "run", *BLURRED, change) != blurred_weights
+
+
+@pytest.mark.slow
+def test_with_one_memory_per_cluster_mmm_is_the_baseline(trained: Trained) -> None:
+    epochs = ("schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
+    assert trained("recipe=mmm", "method.sub_prototypes=1", *epochs) == trained("recipe=baseline", *epochs)
+    assert trained("recipe=mmm", *epochs) != trained("recipe=baseline", *epochs)
+
+
+@pytest.mark.slow
+def test_several_memories_per_cluster_reach_the_matching(
+    blurred: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On data as small as these the partners are those of the centres; so it is the call that is watched.
+    asked = []
+
+    def watched(*arguments: Any, most: int) -> Matching:
+        asked.append(most)
+        return match_by_memories(*arguments, most=most)
+
+    monkeypatch.setattr(labelling, "match_by_memories", watched)
+    blurred.train(tmp_path / "run", *BLURRED, "method.sub_prototypes=3", "method.matching=multi_memory")
+    assert asked == [3]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_embeddings_stand_in_the_order_of_the_test_images(dataset: Dataset) -> N
         images=tuple(dataset.test.images[row] for row in order),
         identities=tuple(dataset.test.identities[row] for row in order),
     )
-    pixels = module._load(test, settings())
+    pixels = module.load_test_images(test, settings())
     embeddings = embed_test(network(0), test, pixels)
     for image, embedding in zip(test.images, embeddings, strict=True):
         alone = load_images([image.path], 48, 24, resample="lanczos", workers=1)
@@ -84,3 +85,31 @@ def test_no_test_part(dataset: Dataset, tmp_path: Path) -> None:
     write_run(tmp_path, "final")
     with pytest.raises(UserError, match="no labelled test images"):
         evaluate_run(tmp_path, settings(), replace(dataset, test=None))
+
+
+def test_the_results_say_whether_the_people_were_drawn(dataset: Dataset, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "final")
+    assert evaluate_run(tmp_path / "run", settings(), dataset)["dataset"]["synthetic"] is True
+    # What else would tell real data from a copy: without the generator's own file, data is taken for real.
+    root = tmp_path / "copy"
+    shutil.copytree(dataset.root, root, ignore=shutil.ignore_patterns("synthetic.json"))
+    results = evaluate_run(tmp_path / "run", settings(), open_dataset("sysu", root))
+    assert results["dataset"]["synthetic"] is False
+
+
+@pytest.mark.parametrize(
+    ("made", "labels", "training"),
+    [
+        ("final", "clusters", "unsupervised"),
+        ("final", "identities", "supervised"),
+        ("final", "visible_identities", "semi-supervised"),
+        ("supervised", "clusters", "supervised"),
+        ("imported", "clusters", "imported"),
+    ],
+)
+def test_the_results_say_which_labels_trained(
+    dataset: Dataset, tmp_path: Path, made: str, labels: str, training: str
+) -> None:
+    save_model(tmp_path / "model.safetensors", network(0), {"weights": made})
+    results = evaluate_run(tmp_path, settings(f"method.labels={labels}"), dataset)
+    assert results["training"] == training

@@ -116,7 +116,7 @@ def match_clusters(
         return _mutual_by_search(unit_length(visible), unit_length(infrared), max_cost)
     costs = matching_costs(visible, infrared)
     if method == "progressive":
-        return _progressive(costs, np.inf if max_cost is None else max_cost)
+        return match_by_costs(costs, max_cost=max_cost)
     if method == "mutual":
         matching = _mutual(costs)
     elif method == "released_regdb":
@@ -127,6 +127,21 @@ def match_clusters(
     else:
         matching = _released_sysu(costs)
     return matching if max_cost is None else _drop_expensive(matching, costs, max_cost)
+
+
+def match_by_costs(costs: NDArray[np.float64], *, max_cost: float | None = None) -> Matching:
+    """The "progressive" matching of `match_clusters`, at costs that were found elsewhere.
+
+    Args:
+        costs: (Nv, Nr) of each pair, at least 0; all pairs are looked at.
+        max_cost: Dearer pairs do not match, so that clusters may stay alone; None allows all.
+
+    Raises:
+        ValueError: Costs that are no table, not finite or negative.
+    """
+    if costs.ndim != 2 or not (np.isfinite(costs) & (costs >= 0)).all():
+        raise ValueError(f"costs must be a table of finite numbers of at least 0, got shape {costs.shape}")
+    return _progressive(costs, np.inf if max_cost is None else max_cost)
 
 
 def matching_costs(visible: NDArray[np.floating], infrared: NDArray[np.floating]) -> NDArray[np.float64]:

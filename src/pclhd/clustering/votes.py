@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.candidates import unit_length
 from pclhd.clustering.matching import NO_PARTNER, Matching
-from pclhd.clustering.pseudo_labels import cluster_centres
+from pclhd.clustering.pseudo_labels import PseudoLabels, cluster_centres
+
+_NUMBERS_PER_BLOCK = 2**22  # 32 MiB of float64
 
 
 def match_by_votes(
@@ -33,14 +35,24 @@ def match_by_votes(
         One-to-one partners; −1 for none.
 
     Raises:
-        ValueError: A modality has no cluster.
+        ValueError: A modality has no cluster, a clustered image's embedding is not finite, the embeddings are of two
+            widths, labels and embeddings differ in number, or cluster numbers have gaps.
     """
-    centres = cluster_centres(visible, visible_labels), cluster_centres(infrared, infrared_labels)
-    for name, found in zip(("visible", "infrared"), centres, strict=True):
-        if len(found) == 0:
+    parts = (("visible", visible, visible_labels), ("infrared", infrared, infrared_labels))
+    for name, features, labels in parts:
+        if len(features) != len(labels):
+            raise ValueError(f"{len(features)} {name} embeddings but {len(labels)} labels")
+        if PseudoLabels(labels).num_clusters == 0:
             raise ValueError(f"there is no {name} cluster to vote for")
+    centres = cluster_centres(visible, visible_labels), cluster_centres(infrared, infrared_labels)
+    for (name, *_), found in zip(parts, centres, strict=True):
+        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(wrong):
+            raise ValueError(f"{name} embeddings must be finite, but cluster {wrong[0]} holds NaN or infinity")
     votes = _votes(visible, visible_labels, centres[1], len(centres[0]))
     votes += _votes(infrared, infrared_labels, centres[0], len(centres[1])).T
+    # Shares that are equal as fractions are made equal as numbers.
+    votes = votes.round(12)
     matching = Matching(
         np.full(votes.shape[0], NO_PARTNER, dtype=np.int64), np.full(votes.shape[1], NO_PARTNER, dtype=np.int64)
     )
@@ -56,9 +68,11 @@ def _votes(
     features: NDArray[np.floating], labels: NDArray[np.int64], centres: NDArray[np.floating], clusters: int
 ) -> NDArray[np.float64]:
     """(clusters, centres) share of each cluster's images that are nearest to each centre."""
-    member = labels >= 0
-    choice = np.argmax(unit_length(features[member]) @ unit_length(centres).T, axis=1)
+    members, towards = np.flatnonzero(labels >= 0), unit_length(centres).T
     counts = np.zeros((clusters, len(centres)))
-    np.add.at(counts, (labels[member], choice), 1.0)
+    step = max(1, _NUMBERS_PER_BLOCK // len(centres))
+    for start in range(0, len(members), step):
+        block = members[start : start + step]
+        np.add.at(counts, (labels[block], np.argmax(unit_length(features[block]) @ towards, axis=1)), 1.0)
     shares: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
     return shares

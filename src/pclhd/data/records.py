@@ -98,7 +98,8 @@ class Dataset:
         name: Layout and, where it applies, trial: ``sysu``, ``regdb-3``, ``llcm``, ``own``.
         root: The folder (or CSV file) it was read from; given to the same reader again, it yields the same data.
         train: The unlabelled training images.
-        train_identities: One identity per training image, or None where unknown. Only ever used to measure clusters.
+        train_identities: One identity per training image, or None where unknown. They measure clusters, and train
+            nothing but the bounds that say so (`pclhd.supervised`, `pclhd.identity_labels`).
         test: Labelled test images of both modalities, or None where there are none.
     """
 

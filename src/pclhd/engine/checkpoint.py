@@ -1,14 +1,16 @@
-"""Checkpoints at epoch boundaries: everything that cannot be computed again, written so that none is ever half there.
+"""Checkpoints: everything that cannot be computed again, written so that none is ever half there.
 
-Pseudo labels, matching, memories and batches are functions of the networks, the images and the seed, so they are made
-anew on resuming; random streams are named by epoch (`pclhd.streams`) and need no saving. What remains are both networks
-and the optimiser: safetensors, with the counters as JSON in the metadata. Nothing is pickled.
+Between two epochs these are both networks and the optimiser. Pseudo labels, matching, memories and batches are
+functions of the networks, the images and the seed, and random streams are named by epoch (`pclhd.streams`). Within an
+epoch the labels, the memories and the generators as they stand come along (`pclhd.engine.state`). Safetensors, with the
+counters as JSON and a checksum in the metadata. Nothing is pickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,30 +20,37 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.errors import UserError
 from pclhd.files import write_durably
 
-FORMAT = "pclhd-checkpoint-1"
+FORMAT = "pclhd-checkpoint-2"
 KEPT = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state between two epochs.
+    """The state of a training.
 
     Attributes:
-        next_epoch: The epoch to run next.
+        next_epoch: The epoch to run next, or the one under way.
         online: State of the online network.
         momentum: State of the momentum network.
         optimiser: Its state per parameter; None between the stages, where a new optimiser begins.
+        previous: Pseudo labels of the last epoch, visible and infrared; None before the first.
+        selection: The best epoch so far.
         data_checksum: Of the training set; resuming with other images is refused.
+        state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
     """
 
     next_epoch: int
     online: dict[str, Tensor]
     momentum: dict[str, Tensor]
     optimiser: dict[int, dict[str, Tensor]] | None
+    previous: OwnLabels | None
+    selection: Selection
     data_checksum: str
+    state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -58,35 +67,53 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     tensors |= {f"momentum/{name}": tensor for name, tensor in checkpoint.momentum.items()}
     for index, state in (checkpoint.optimiser or {}).items():
         tensors |= {f"optimiser/{index}/{name}": tensor for name, tensor in state.items()}
+    for name, labels in zip(("visible", "infrared"), checkpoint.previous or (), strict=False):
+        tensors[f"previous/{name}"] = torch.from_numpy(labels.copy())
+    if checkpoint.state is not None:
+        tensors |= {f"state/{name}": tensor for name, tensor in checkpoint.state[0].items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     facts = {
-        "format": FORMAT,
-        "next_epoch": str(checkpoint.next_epoch),
+        "next_epoch": checkpoint.next_epoch,
         "data_checksum": checkpoint.data_checksum,
-        "has_optimiser": json.dumps(checkpoint.optimiser is not None),
+        "has_optimiser": checkpoint.optimiser is not None,
+        "selection": vars(checkpoint.selection),
+        "state": None if checkpoint.state is None else checkpoint.state[1],
     }
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, facts)
-    path = folder / f"epoch-{checkpoint.next_epoch:04d}.safetensors"
-    write_durably(path, content)
+    text = json.dumps(facts, sort_keys=True)
+    step = 0 if checkpoint.state is None else checkpoint.state[1]["step"]
+    path = folder / f"epoch-{checkpoint.next_epoch:04d}-step-{step:05d}.safetensors"
+    write_durably(path, save(tensors, {"format": FORMAT, "facts": text, "sha256": _digest(tensors, text)}))
     for old in checkpoint_files(folder)[:-KEPT]:
         old.unlink()
     return path
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The epoch checkpoints of a folder, oldest first."""
-    return sorted(folder.glob("epoch-*.safetensors"))
+    """The checkpoints of a folder, oldest first."""
+    return sorted(folder.glob("epoch-*-step-*.safetensors"))
 
 
-def load_latest_checkpoint(folder: Path) -> Checkpoint:
-    """Read the newest checkpoint.
+def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
+    """Read the newest checkpoint that is whole.
+
+    Args:
+        folder: The run's ``checkpoints`` folder.
+        warn: Told of a damaged one, if there is an older one to go on from.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: There is none, or all are damaged.
     """
     files = checkpoint_files(folder)
     if not files:
         raise UserError(f"{folder}: no checkpoint to resume from; start the training anew with another --out")
-    return load_checkpoint(files[-1])
+    for path, older in zip(reversed(files), [*reversed(files[:-1]), None], strict=True):
+        try:
+            return load_checkpoint(path)
+        except UserError as error:
+            if older is None:
+                raise
+            warn(f"{error}; going on from {older.name}")
+    raise AssertionError("the loop returns or raises")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -97,25 +124,40 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: is not a readable checkpoint ({error}); delete it to resume from the one before"
-        ) from error
-    if facts.get("format") != FORMAT:
+        raise UserError(f"{path}: is not a readable checkpoint ({error}); start the training anew") from error
+    if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this version (expected format {FORMAT})")
+    if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
+        raise UserError(f"{path}: is damaged (its checksum does not fit its content); start the training anew")
+    facts = json.loads(metadata["facts"])
     optimiser: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below(tensors, "optimiser/").items():
         index, key = name.split("/")
         optimiser.setdefault(int(index), {})[key] = tensor
+    previous = _below(tensors, "previous/")
     return Checkpoint(
-        next_epoch=int(facts["next_epoch"]),
+        next_epoch=facts["next_epoch"],
         online=_below(tensors, "online/"),
         momentum=_below(tensors, "momentum/"),
-        optimiser=optimiser if json.loads(facts["has_optimiser"]) else None,
+        optimiser=optimiser if facts["has_optimiser"] else None,
+        previous=(previous["visible"].numpy(), previous["infrared"].numpy()) if previous else None,
+        selection=Selection(**facts["selection"]),
         data_checksum=facts["data_checksum"],
+        state=None if facts["state"] is None else (_below(tensors, "state/"), facts["state"]),
     )
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """SHA-256 over facts, names, types, shapes and bytes."""
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,11 @@ from pclhd.data.augment import infrared_view, visible_views
 from pclhd.data.datasets import ModalityImages, TrainingImages
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
+from pclhd.engine.interruption import Interruption
 from pclhd.engine.labelling import Confidence, EpochLabels, Grouping, Labeller, Labels, label_epoch
-from pclhd.engine.memories import Memories, as_tensor, build_memories
+from pclhd.engine.memories import as_tensor, build_memories
+from pclhd.engine.selection import OwnLabels, measure_criteria
+from pclhd.engine.state import EpochState
 from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
 from pclhd.errors import UserError
 from pclhd.models.embed import embed_images
@@ -72,46 +74,37 @@ class Moment:
 StepObserver = Callable[[int, dict[str, float]], None]
 
 
-def run_epoch(
+def begin_epoch(
     trainee: Trainee,
     images: TrainingImages,
     settings: Settings,
     streams: Streams,
     moment: Moment,
-    on_step: StepObserver,
+    *,
     labeller: Labeller = label_epoch,
-) -> tuple[EpochLabels, dict[str, Any]]:
-    """Run one epoch.
+    previous: OwnLabels | None = None,
+) -> EpochState:
+    """Embed everything, cluster, match, and build the memories.
 
     Args:
-        trainee: Changed in place.
+        trainee: Its networks embed; they are not changed.
         images: The unlabelled training images.
         settings: The run's.
         streams: All draws of this epoch come from streams named after it.
         moment: Where training stands.
-        on_step: Called after each step with its number and its named losses.
         labeller: What makes pseudo labels of embeddings.
+        previous: The labels of the epoch before, visible and infrared; None for the first.
 
     Returns:
-        The pseudo labels that were used, and the epoch's record for the log.
+        What the steps need.
 
     Raises:
-        UserError: A modality has no cluster, or the loss is no longer finite.
+        UserError: A modality has no cluster.
     """
     recipe = settings.method
-    weights = TermWeights.at(recipe, stage=moment.stage, progress=moment.progress)
     started = time.perf_counter()
-
-    visible, infrared = embed_both(trainee.online, images, settings)
-    labels = labeller(
-        visible.numpy(),
-        infrared.numpy(),
-        (images.visible.cameras, images.infrared.cameras),
-        settings=settings.clustering,
-        recipe=recipe,
-        joint=weights.joint > 0,
-    )
-    used = labels.without_joint_clusters_of_one_modality() if recipe.joint_prototypes == "shared" else labels
+    joint = TermWeights.at(recipe, stage=moment.stage, progress=moment.progress).joint > 0
+    (visible, infrared), labels, criteria = look(trainee, images, settings, labeller, previous, joint=joint)
     momentum_features = (
         embed_both(trainee.momentum.network, images, settings) if _uses_dynamic(settings, moment) else None
     )
@@ -119,34 +112,112 @@ def run_epoch(
         visible,
         infrared,
         momentum_features,
-        used,
+        used_labels(labels, recipe),
         recipe=recipe,
         settings=settings.memory,
         generator=streams.torch("prototypes", moment.epoch),
         device=trainee.fabric.device,
     )
-    labelled = time.perf_counter()
+    return EpochState(
+        labels,
+        criteria,
+        memories,
+        streams.torch("augment", moment.epoch),
+        streams.torch("redraw", moment.epoch),
+        seconds_clustering=time.perf_counter() - started,
+    )
 
-    steps = _Steps(trainee, images, used, memories, weights, settings, streams, moment)
-    sums: defaultdict[str, float] = defaultdict(float)
-    for number in range(settings.schedule.iterations):
-        values = steps.run(number)
-        for name, value in values.items():
-            sums[name] += value
-        on_step(number, values)
-    finished = time.perf_counter()
-    if momentum_waits(recipe, moment.stage):
+
+def look(
+    trainee: Trainee,
+    images: TrainingImages,
+    settings: Settings,
+    labeller: Labeller,
+    previous: OwnLabels | None,
+    *,
+    joint: bool,
+) -> tuple[tuple[Tensor, Tensor], EpochLabels, dict[str, float]]:
+    """Embed and label all images with the online network as it stands.
+
+    Args:
+        trainee: Not changed.
+        images: The unlabelled training images.
+        settings: The run's.
+        labeller: What makes pseudo labels of embeddings.
+        previous: The labels of the epoch before, or None.
+        joint: Whether joint clusters are wanted.
+
+    Returns:
+        Embeddings of the visible and the infrared images, their labels, and the criteria.
+    """
+    visible, infrared = embed_both(trainee.online, images, settings)
+    labels = labeller(
+        visible.numpy(),
+        infrared.numpy(),
+        (images.visible.cameras, images.infrared.cameras),
+        settings=settings.clustering,
+        recipe=settings.method,
+        joint=joint,
+    )
+    return (visible, infrared), labels, measure_criteria(visible.numpy(), infrared.numpy(), labels, previous)
+
+
+def used_labels(labels: EpochLabels, recipe: Recipe) -> EpochLabels:
+    """The labels that memories and batches are made of."""
+    return labels.without_joint_clusters_of_one_modality() if recipe.joint_prototypes == "shared" else labels
+
+
+def run_steps(
+    trainee: Trainee,
+    images: TrainingImages,
+    settings: Settings,
+    streams: Streams,
+    moment: Moment,
+    state: EpochState,
+    on_step: StepObserver,
+    interruption: Interruption | None = None,
+) -> None:
+    """Make the steps of an epoch that are still to be made.
+
+    Args:
+        trainee: Changed in place.
+        images: The unlabelled training images.
+        settings: The run's.
+        streams: As in `begin_epoch`.
+        moment: Where training stands.
+        state: From `begin_epoch`, or from a checkpoint within the epoch; changed in place, after each step as a whole.
+        on_step: Called after each step with its number and its named losses.
+        interruption: Signals wait until a step is whole.
+
+    Raises:
+        UserError: The loss is no longer finite.
+        Interrupted: A signal came; the state tells how to go on.
+    """
+    steps = _Steps(trainee, images, settings, streams, moment, state)
+    for number in range(state.step, settings.schedule.iterations):
+        with (interruption or Interruption()).deferred():
+            started = time.perf_counter()
+            values = steps.run(number)
+            for name, value in values.items():
+                state.sums[name] = state.sums.get(name, 0.0) + value
+            state.step = number + 1
+            state.seconds_steps += time.perf_counter() - started
+            on_step(number, values)
+
+
+def end_epoch(trainee: Trainee, settings: Settings, moment: Moment, state: EpochState) -> dict[str, Any]:
+    """The epoch's record for the log; a momentum network that waits is made a copy of the online one."""
+    if momentum_waits(settings.method, moment.stage):
         trainee.momentum.network.load_state_dict(trainee.online.state_dict())
-
-    record = {
-        "seconds": finished - started,
-        "seconds_clustering": labelled - started,
-        "images_per_second": steps.images_seen / (finished - labelled),
+    return {
+        "seconds": state.seconds_clustering + state.seconds_steps,
+        "seconds_clustering": state.seconds_clustering,
+        "images_per_second": state.images_seen / state.seconds_steps,
         "lr": moment.learning_rate,
-        "loss": {name: value / settings.schedule.iterations for name, value in sums.items()},
-        **describe_labels(labels),
+        "loss": {name: value / settings.schedule.iterations for name, value in state.sums.items()},
+        "criteria": state.criteria,
+        **describe_labels(state.labels),
     }
-    return labels, record
 
 
 def embed_both(network: TwoStreamNetwork, images: TrainingImages, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -177,20 +248,17 @@ class _Steps:
         self,
         trainee: Trainee,
         images: TrainingImages,
-        labels: EpochLabels,
-        memories: Memories,
-        weights: TermWeights,
         settings: Settings,
         streams: Streams,
         moment: Moment,
+        state: EpochState,
     ) -> None:
-        self.trainee, self.images, self.memories = trainee, images, memories
-        self.weights, self.settings, self.moment = weights, settings, moment
+        self.trainee, self.images, self.settings, self.moment = trainee, images, settings, moment
+        self.state, self.memories = state, state.memories
         self.recipe = settings.method
+        self.weights = TermWeights.at(self.recipe, stage=moment.stage, progress=moment.progress)
         self.device = trainee.fabric.device
-        self.augmentation = streams.torch("augment", moment.epoch)
-        self.redraws = streams.torch("redraw", moment.epoch)
-        self.images_seen = 0
+        labels = used_labels(state.labels, self.recipe)
         matching = labels.matching
         self.partners = (
             as_tensor(matching.visible_to_infrared).to(self.device),
@@ -208,7 +276,7 @@ class _Steps:
         if self.recipe.dynamic_redraw == "step" and number > 0:
             for memory in (self.memories.visible, self.memories.infrared):
                 if memory.dynamic is not None:
-                    memory.dynamic.redraw(self.redraws)
+                    memory.dynamic.redraw(self.state.redraws)
         losses = self._own_and_cross(number)
         joint = None
         if self.recipe.joint_step == "shared":
@@ -265,8 +333,11 @@ class _Steps:
     ) -> tuple[Queries, Queries]:
         rows = batches[0][number], batches[1][number]
         pixels = [part.images[index].to(self.device) for part, index in zip(self._parts(), rows, strict=True)]
-        views = visible_views(pixels[0], self.augmentation), infrared_view(pixels[1], self.augmentation)
-        self.images_seen += sum(map(len, views))
+        views = (
+            visible_views(pixels[0], self.state.augmentation),
+            infrared_view(pixels[1], self.state.augmentation),
+        )
+        self.state.images_seen += sum(map(len, views))
         targets = np.tile(labels[0][rows[0]], 2), labels[1][rows[1]]
         sizes = [len(part) for part in targets]
         features = torch.split(unit(self.trainee.wrapped(*views).embedding), sizes)

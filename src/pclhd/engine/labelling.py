@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
+from pclhd.clustering.multi_memory import match_by_memories
 from pclhd.clustering.pipeline import CUTS_AT_EPS, Clustering, ClusteringOptions, cluster_features
 from pclhd.clustering.pseudo_labels import cluster_centres, compact_labels
 from pclhd.clustering.search import is_approximate, neighbour_recall
@@ -55,7 +56,7 @@ class EpochLabels:
         infrared: (Nr,) labels of the infrared images.
         joint: (Nv + Nr,) labels over both, visible rows first; None where the recipe does without.
         matching: Which infrared cluster each visible one is taken to be, and the reverse.
-        groupings: More about the clusterings, by the names above.
+        groupings: More about the clusterings, by the names above; those that nothing was clustered for are absent.
     """
 
     visible: Labels
@@ -73,8 +74,12 @@ class EpochLabels:
 
     def joint_confidence(self) -> tuple[Confidence | None, Confidence | None]:
         """Confidence in the joint labels of the visible and of the infrared images, where it was asked for."""
+        if self.joint is None:
+            return None, None
         joint = self.groupings.get("joint")
-        if joint is None or joint.confidence is None:
+        if joint is None:  # no clustering of its own: an image is in its joint cluster because it is in its own
+            return self.confidence()
+        if joint.confidence is None:
             return None, None
         visible, infrared = np.split(joint.confidence, [len(self.visible)])
         return visible, infrared
@@ -201,15 +206,16 @@ def across_modalities(
     """
     groupings = {"visible": visible_groups, "infrared": infrared_groups}
     matching = _match(visible, infrared, visible_groups.labels, infrared_groups.labels, recipe)
+    joint_labels = None
     if joint and recipe.joint_labels == "matching":
-        groupings["joint"] = Grouping(_merge_matched(visible_groups.labels, infrared_groups.labels, matching))
+        joint_labels = _merge_matched(visible_groups.labels, infrared_groups.labels, matching)
     elif joint:
         options = _options(settings, recipe, k1=settings.joint_k1, k2=settings.joint_k2)
         if settings.eps_joint is not None:
             options = replace(options, eps=settings.eps_joint)
         modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(visible), len(infrared)])
         groupings["joint"] = _group(np.concatenate([visible, infrared]), options, recipe, modality=modality)
-    joint_labels = groupings["joint"].labels if joint else None
+        joint_labels = groupings["joint"].labels
     return EpochLabels(visible_groups.labels, infrared_groups.labels, joint_labels, matching, groupings)
 
 
@@ -218,6 +224,8 @@ def _match(
 ) -> Matching:
     if recipe.matching == "votes":
         return match_by_votes(visible, visible_labels, infrared, infrared_labels)
+    if recipe.matching == "multi_memory":
+        return match_by_memories(visible, visible_labels, infrared, infrared_labels, most=recipe.sub_prototypes)
     return match_clusters(
         cluster_centres(visible, visible_labels), cluster_centres(infrared, infrared_labels), method=recipe.matching
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ class MetricsLog:
 
     Args:
         path: The file.
-        first_epoch: Lines of this epoch and later ones, left by an interrupted run, are dropped first.
+        first_epoch: Lines of this epoch and later ones, left by an interrupted run, are dropped first,
+        first_step: but not those of its steps before this one.
         tensorboard: Folder for TensorBoard events, or None.
 
     Raises:
         UserError: TensorBoard is wanted but not installed.
     """
 
-    def __init__(self, path: Path, *, first_epoch: int = 0, tensorboard: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, *, first_epoch: int = 0, first_step: int = 0, tensorboard: Path | None = None
+    ) -> None:
         self._path = path
-        kept = [line for line in _lines(path) if json.loads(line)["epoch"] < first_epoch]
+        kept = [line for line in _lines(path) if _place(json.loads(line)) < (first_epoch, first_step)]
         write_durably(path, "".join(kept))
         self._events = require_tensorboard()(str(tensorboard)) if tensorboard is not None else None
 
@@ -46,6 +50,11 @@ def _lines(path: Path) -> list[str]:
         return []
     # A line cut short by a kill has no line feed and is dropped.
     return [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _place(record: dict[str, Any]) -> tuple[int, float]:
+    """Epoch and step that a line tells of; what tells of a whole epoch comes after its steps."""
+    return record["epoch"], record["step"] if record["kind"] == "step" else math.inf
 
 
 def _flatten(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

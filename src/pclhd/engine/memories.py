@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pclhd.clustering.multi_memory import split_clusters
 from pclhd.config import MemorySettings
 from pclhd.engine.labelling import EpochLabels
 from pclhd.prototypes import (
     ClusterMemory,
     DynamicMemory,
+    MultiMemory,
     balanced_cluster_means,
     cluster_means,
     draw_members,
@@ -49,10 +51,12 @@ class ModalityMemories:
     Attributes:
         clusters: Centroid and hard prototypes.
         dynamic: Dynamic prototypes, where the stage uses them.
+        multi: Several prototypes per cluster, which then stand in for the centroids; None where the recipe has one.
     """
 
     clusters: ClusterMemory
     dynamic: DynamicSource | None
+    multi: MultiMemory | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ def build_memories(
         source = None
         if momentum is not None:
             source = _dynamic(momentum[number], pseudo, recipe, generator, device)
-        parts.append(ModalityMemories(_clusters(features, pseudo, recipe, settings, device), source))
+        multi = _multi(features, pseudo, recipe, settings, device) if recipe.sub_prototypes > 1 else None
+        parts.append(ModalityMemories(_clusters(features, pseudo, recipe, settings, device), source, multi))
     return Memories(parts[0], parts[1], _joint(visible, infrared, labels, recipe, settings, device))
 
 
@@ -112,6 +117,14 @@ def _clusters(
     count = int(pseudo.max()) + 1
     centroids = functional.normalize(cluster_means(features, pseudo, count))
     return _memory(features, pseudo, centroids, recipe, settings, device)
+
+
+def _multi(
+    features: Tensor, labels: NDArray[np.int64], recipe: Recipe, settings: MemorySettings, device: torch.device
+) -> MultiMemory:
+    parts = split_clusters(features.numpy(), labels, recipe.sub_prototypes)
+    means = cluster_means(functional.normalize(features), as_tensor(parts.labels), len(parts.owners))
+    return MultiMemory(means, as_tensor(parts.owners), momentum=settings.momentum).to(device)
 
 
 def _joint(

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pclhd.engine.memories import DynamicSource, Memories
 from pclhd.losses import contrast, hardest_similarities, mean_over, released_hybrid
-from pclhd.prototypes import ClusterMemory
+from pclhd.prototypes import ClusterMemory, MultiMemory
 from pclhd.recipes import Recipe
 from pclhd.released_memory import coupled_similarities
 
@@ -128,6 +128,7 @@ def own_losses(
     recipe: Recipe,
     temperature: float,
     losses: Losses,
+    multi: MultiMemory | None = None,
 ) -> None:
     """Add a modality's losses against its own memory.
 
@@ -140,6 +141,7 @@ def own_losses(
         recipe: The method.
         temperature: τ.
         losses: Receives the terms and the memory's update.
+        multi: Several prototypes per cluster, which the centroid loss then reads in the centroids' place.
     """
     coupled = recipe.memory_update == "in_backward"
     features, labels, trust = queries.features, queries.labels, queries.confidence
@@ -147,7 +149,7 @@ def own_losses(
         if coupled:
             to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")
         else:
-            to_centroid, to_hard = clusters.centroid_similarities(features), clusters.hard_similarities(features)
+            to_centroid, to_hard = _to_centres(features, clusters, multi), clusters.hard_similarities(features)
         if weights.centroid:
             values = contrast(to_centroid, labels, temperature)
             losses.terms[f"{name}_centroid"] = weights.centroid * mean_over(values, trust)
@@ -160,6 +162,13 @@ def own_losses(
         _dynamic_loss(name, queries, dynamic, weights.dynamic, recipe, temperature, losses)
     if not coupled:
         losses.updates.append(lambda: clusters.update(features.detach(), labels))
+        if multi is not None:
+            losses.updates.append(lambda: multi.update(features.detach(), labels))
+
+
+def _to_centres(features: Tensor, clusters: ClusterMemory, multi: MultiMemory | None) -> Tensor:
+    """(B, C): of several prototypes per cluster, the nearest counts, for one's own cluster and for the others."""
+    return clusters.centroid_similarities(features) if multi is None else multi.nearest_similarities(features)
 
 
 def _dynamic_loss(
@@ -198,6 +207,7 @@ def cross_loss(
     recipe: Recipe,
     temperature: float,
     losses: Losses,
+    multi: MultiMemory | None = None,
 ) -> None:
     """Add the loss of one modality's batch against the other's memory, through the matching.
 
@@ -210,6 +220,7 @@ def cross_loss(
         recipe: The method.
         temperature: τ.
         losses: Receives the term.
+        multi: The other modality's several prototypes per cluster, read in the centroids' place.
     """
     labels = partner[queries.labels]
     kept = labels >= 0
@@ -221,7 +232,7 @@ def cross_loss(
         to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")
         losses.terms[name] = weight * released_hybrid(to_centroid, to_hard, labels, temperature, confidence=trust)
     else:
-        values = contrast(clusters.centroid_similarities(features), labels, temperature)
+        values = contrast(_to_centres(features, clusters, multi), labels, temperature)
         losses.terms[name] = weight * mean_over(values, trust)
 
 
@@ -295,6 +306,7 @@ def collect_losses(
             recipe=recipe,
             temperature=temperature,
             losses=losses,
+            multi=memory.multi,
         )
     both = recipe.cross_direction == "both"
     if both or epoch % 2 == 0:
@@ -307,6 +319,7 @@ def collect_losses(
             recipe=recipe,
             temperature=temperature,
             losses=losses,
+            multi=memories.infrared.multi,
         )
     if both or epoch % 2 == 1:
         cross_loss(
@@ -318,6 +331,7 @@ def collect_losses(
             recipe=recipe,
             temperature=temperature,
             losses=losses,
+            multi=memories.visible.multi,
         )
     return losses
 

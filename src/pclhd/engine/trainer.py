@@ -7,6 +7,7 @@ them. Whoever has identities may measure the clusters in `Observer.epoch_ended`;
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +25,13 @@ from pclhd.engine.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from pclhd.engine.epoch import Moment, Trainee, run_epoch
+from pclhd.engine.epoch import Moment, Trainee, begin_epoch, end_epoch, look, run_steps
+from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
 from pclhd.engine.log import MetricsLog, require_tensorboard
 from pclhd.engine.provenance import provenance_json
+from pclhd.engine.selection import OwnLabels, Selection
+from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
 from pclhd.hardware import cpu_computes_bfloat16
@@ -38,6 +42,9 @@ from pclhd.streams import Streams
 
 START_WEIGHTS = "start.safetensors"
 STAGE1_WEIGHTS = "stage1.safetensors"
+SELECTED_WEIGHTS = "selected.safetensors"
+KEPT_WEIGHTS = "weights-{:04d}.safetensors"
+MODEL = "model.safetensors"
 
 
 class Observer(Protocol):
@@ -54,6 +61,9 @@ class Observer(Protocol):
 
     def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
         """An epoch is over. What is returned is logged as ``labels``, and has no influence on training."""
+
+    def warned(self, message: str) -> None:
+        """Something went wrong that training could help itself out of."""
 
 
 class Silent:
@@ -72,6 +82,9 @@ class Silent:
         """Nothing."""
         return {}
 
+    def warned(self, message: str) -> None:
+        """Nothing."""
+
 
 def train(
     settings: Settings,
@@ -81,6 +94,7 @@ def train(
     *,
     resume: bool = False,
     labeller: Labeller | None = None,
+    interruption: Interruption | None = None,
 ) -> Path:
     """Train a network, and leave a run folder: without labels, unless a labeller is handed in that has them.
 
@@ -91,13 +105,15 @@ def train(
         observer: Who watches.
         resume: Go on after the newest checkpoint of `run`.
         labeller: For a recipe that trains with identities, what knows them; None for all others.
+        interruption: Turns signals into a checkpoint and an end; without one, signals do what they do in Python.
 
     Returns:
-        ``model.safetensors``: the momentum network after the last epoch, which is the one to use.
+        ``model.safetensors``: the momentum network after the last epoch, or after the one that ``selection`` chose.
 
     Raises:
         UserError: Something in the settings, the images or the folder does not fit; nothing is overwritten then.
         ValueError: A labeller was handed in for a recipe without labels, or is missing for one with.
+        Interrupted: A signal came; a checkpoint holds all steps that were made.
     """
     # What the run's config.yaml says about labels has to be true.
     if (labeller is None) != (settings.method.labels == "clusters"):
@@ -109,42 +125,179 @@ def train(
     images = load_training_images(
         training_set, settings.data.height, settings.data.width, workers=settings.data.workers
     )
-    checkpoints = run / "checkpoints"
-    first_epoch = 0
-    saved = None
+    training = _Training(settings, training_set, run, observer, trainee, images, labeller or label_epoch, interruption)
     if resume:
-        saved = load_latest_checkpoint(checkpoints)
-        _refuse_other_images(saved, training_set)
-        trainee.online.load_state_dict(saved.online)
-        trainee.momentum.network.load_state_dict(saved.momentum)
-        first_epoch = saved.next_epoch
+        training.resume()
     else:
-        _open_run(run, settings, training_set, trainee)
-    log = MetricsLog(
-        run / "metrics.jsonl",
-        first_epoch=first_epoch,
-        tensorboard=run / "tensorboard" if settings.engine.tensorboard else None,
-    )
-    streams = Streams(settings.seed)
+        training.open()
     observer.loaded(images, settings.epochs)
+    return training.run_all()
 
-    for epoch in range(first_epoch, settings.epochs):
-        moment = moment_of(settings, epoch)
-        if epoch in (0, first_epoch, settings.schedule.stage1_epochs):
-            state = saved.optimiser if saved is not None and epoch == first_epoch else None
-            _begin_stage(trainee, settings, moment)
-            if state is not None:
-                restore_optimiser(trainee.optimiser, state)
-        for group in trainee.optimiser.param_groups:
+
+class _Training:
+    """A training under way: what it has, and how far it got."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        training_set: TrainingSet,
+        run: Path,
+        observer: Observer,
+        trainee: Trainee,
+        images: TrainingImages,
+        labeller: Labeller,
+        interruption: Interruption | None,
+    ) -> None:
+        self.settings, self.training_set, self.observer = settings, training_set, observer
+        self.trainee, self.images, self.labeller, self.interruption = trainee, images, labeller, interruption
+        self.run, self.checkpoints = run, run / "checkpoints"
+        self.streams = Streams(settings.seed)
+        self.selection = Selection(settings.selection)
+        self.next_epoch = 0
+        self.previous: OwnLabels | None = None
+        self.state: EpochState | None = None
+        self.saved_at = time.monotonic()
+
+    def open(self) -> None:
+        """Make the run folder, with the first checkpoint."""
+        make_new_folder(self.run)
+        write_durably(self.run / "config.yaml", self.settings.to_yaml())
+        device = self.trainee.fabric.device
+        write_durably(self.run / "provenance.json", provenance_json(self.settings, self.training_set, device))
+        self.checkpoints.mkdir(exist_ok=True)
+        save_model(self.checkpoints / START_WEIGHTS, self.trainee.online, {"weights": "start"})
+        self._save()
+        self._open_log()
+
+    def resume(self) -> None:
+        """Go on after the newest checkpoint that is whole."""
+        saved = load_latest_checkpoint(self.checkpoints, warn=self.observer.warned)
+        _refuse_other_images(saved, self.training_set)
+        self.trainee.online.load_state_dict(saved.online)
+        self.trainee.momentum.network.load_state_dict(saved.momentum)
+        self.next_epoch, self.previous = saved.next_epoch, saved.previous
+        self.selection = saved.selection
+        if saved.optimiser is not None:
+            self._begin_stage()
+            restore_optimiser(self.trainee.optimiser, saved.optimiser)
+        if saved.state is not None:
+            momentum = self.settings.memory.momentum
+            self.state = assemble(*saved.state, momentum=momentum, device=self.trainee.fabric.device)
+        self._open_log()
+
+    def run_all(self) -> Path:
+        """Run the epochs that are left, and save the model."""
+        while self.next_epoch < self.settings.epochs:
+            self._run_epoch(moment_of(self.settings, self.next_epoch))
+        if self.settings.selection != "last" or self.settings.engine.keep_weights:
+            self._judge_the_last_epoch()
+        model = self.run / MODEL
+        if self.settings.selection == "last":
+            self._save_weights(model)
+        else:
+            write_durably(model, (self.checkpoints / SELECTED_WEIGHTS).read_bytes())
+        return model
+
+    def _run_epoch(self, moment: Moment) -> None:
+        schedule, epoch = self.settings.schedule, moment.epoch
+        if self.trainee.optimiser is None or (epoch == schedule.stage1_epochs and self.state is None):
+            self._begin_stage()
+        for group in self.trainee.optimiser.param_groups:
             group["lr"] = moment.learning_rate
-        _run_and_record(trainee, images, settings, streams, moment, observer, log, labeller or label_epoch)
-        if epoch + 1 == settings.schedule.stage1_epochs:
-            save_model(checkpoints / STAGE1_WEIGHTS, trainee.momentum.network, {"weights": "stage1"})
-        save_checkpoint(checkpoints, _checkpoint_of(trainee, settings, epoch + 1, training_set))
+        self.observer.epoch_started(moment, schedule.iterations)
+        if self.state is None:
+            self.state = begin_epoch(
+                self.trainee,
+                self.images,
+                self.settings,
+                self.streams,
+                moment,
+                labeller=self.labeller,
+                previous=self.previous,
+            )
+            self._consider(epoch, self.state.criteria)
+        state = self.state
+        where = {"epoch": epoch, "stage": moment.stage}
 
-    model = run / "model.safetensors"
-    save_model(model, trainee.momentum.network, {"weights": "final"})
-    return model
+        def on_step(step: int, losses: dict[str, float]) -> None:
+            if step % self.settings.engine.log_every == 0:
+                at = {"step": step, "global_step": epoch * schedule.iterations + step, "lr": moment.learning_rate}
+                self.log.write({"kind": "step", **where, **at, "loss": losses})
+            self.observer.stepped(moment, step, losses)
+            if time.monotonic() - self.saved_at > 60 * self.settings.engine.checkpoint_minutes:
+                self._save()
+
+        try:
+            run_steps(self.trainee, self.images, self.settings, self.streams, moment, state, on_step, self.interruption)
+        except Interrupted:
+            self._save()
+            raise
+        record = end_epoch(self.trainee, self.settings, moment, state)
+        measured = self.observer.epoch_ended(moment, state.labels, record)
+        self.log.write({"kind": "epoch", **where, **record, **({"labels": measured} if measured else {})})
+        self.next_epoch, self.previous = epoch + 1, (state.labels.visible, state.labels.infrared)
+        self.state = None
+        if self.next_epoch == schedule.stage1_epochs:
+            save_model(self.checkpoints / STAGE1_WEIGHTS, self.trainee.momentum.network, {"weights": "stage1"})
+        if self.settings.engine.keep_weights:
+            self._save_weights(self.checkpoints / KEPT_WEIGHTS.format(self.next_epoch))
+        self._save()
+
+    def _judge_the_last_epoch(self) -> None:
+        _, _, criteria = look(self.trainee, self.images, self.settings, self.labeller, self.previous, joint=False)
+        self._consider(self.next_epoch, criteria)
+        chosen = {"by": self.selection.by, "epoch": self.selection.epoch}
+        self.log.write({"kind": "selection", "epoch": self.next_epoch, "criteria": criteria, "selected": chosen})
+
+    def _consider(self, epochs: int, criteria: dict[str, float]) -> None:
+        """Keep the weights as they are after so many epochs, if the selection prefers them to those before."""
+        schedule = self.settings.schedule
+        first = schedule.stage1_epochs + 1 if schedule.stage2_epochs else 1
+        if self.settings.selection == "last" or epochs < first:
+            return
+        if self.selection.consider(epochs, criteria):
+            self._save_weights(self.checkpoints / SELECTED_WEIGHTS, epochs)
+
+    def _save_weights(self, path: Path, epochs: int | None = None) -> None:
+        facts = {"weights": "final", "epoch": str(self.next_epoch if epochs is None else epochs)}
+        save_model(path, self.trainee.momentum.network, {**facts, "selection": self.settings.selection})
+
+    def _begin_stage(self) -> None:
+        """A new optimiser for each stage (released code)."""
+        self.trainee.wrapped.train()
+        optimiser = torch.optim.Adam(
+            [parameter for parameter in self.trainee.online.parameters() if parameter.requires_grad],
+            lr=self.settings.schedule.learning_rate,
+            weight_decay=self.settings.schedule.weight_decay,
+        )
+        self.trainee.optimiser = self.trainee.fabric.setup_optimizers(optimiser)
+
+    def _save(self) -> None:
+        within = self.state is not None
+        begins_stage = self.next_epoch in (0, self.settings.schedule.stage1_epochs) and not within
+        redraws = self.settings.method.dynamic_redraw == "step"
+        save_checkpoint(
+            self.checkpoints,
+            Checkpoint(
+                next_epoch=self.next_epoch,
+                online=self.trainee.online.state_dict(),
+                momentum=self.trainee.momentum.network.state_dict(),
+                optimiser=None if begins_stage else optimiser_tensors(self.trainee.optimiser),
+                previous=self.previous,
+                selection=self.selection,
+                data_checksum=self.training_set.checksum,
+                state=None if self.state is None else dismantle(self.state, redraws_each_step=redraws),
+            ),
+        )
+        self.saved_at = time.monotonic()
+
+    def _open_log(self) -> None:
+        self.log = MetricsLog(
+            self.run / "metrics.jsonl",
+            first_epoch=self.next_epoch,
+            first_step=0 if self.state is None else self.state.step,
+            tensorboard=self.run / "tensorboard" if self.settings.engine.tensorboard else None,
+        )
 
 
 def resolve_precision(settings: Settings) -> Settings:
@@ -189,63 +342,6 @@ def _make_trainee(settings: Settings) -> Trainee:
     wrapped = fabric.setup_module(network)
     momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
     return Trainee(fabric, network, wrapped, None, momentum)
-
-
-def _begin_stage(trainee: Trainee, settings: Settings, moment: Moment) -> None:
-    """A new optimiser for each stage (released code)."""
-    trainee.wrapped.train()
-    optimiser = torch.optim.Adam(
-        [parameter for parameter in trainee.online.parameters() if parameter.requires_grad],
-        lr=moment.learning_rate,
-        weight_decay=settings.schedule.weight_decay,
-    )
-    trainee.optimiser = trainee.fabric.setup_optimizers(optimiser)
-
-
-def _run_and_record(
-    trainee: Trainee,
-    images: TrainingImages,
-    settings: Settings,
-    streams: Streams,
-    moment: Moment,
-    observer: Observer,
-    log: MetricsLog,
-    labeller: Labeller,
-) -> None:
-    steps = settings.schedule.iterations
-    observer.epoch_started(moment, steps)
-    where = {"epoch": moment.epoch, "stage": moment.stage}
-
-    def on_step(step: int, losses: dict[str, float]) -> None:
-        if step % settings.engine.log_every == 0:
-            at = {"step": step, "global_step": moment.epoch * steps + step, "lr": moment.learning_rate}
-            log.write({"kind": "step", **where, **at, "loss": losses})
-        observer.stepped(moment, step, losses)
-
-    labels, record = run_epoch(trainee, images, settings, streams, moment, on_step, labeller)
-    measured = observer.epoch_ended(moment, labels, record)
-    log.write({"kind": "epoch", **where, **record, **({"labels": measured} if measured else {})})
-
-
-def _open_run(run: Path, settings: Settings, training_set: TrainingSet, trainee: Trainee) -> None:
-    make_new_folder(run)
-    write_durably(run / "config.yaml", settings.to_yaml())
-    write_durably(run / "provenance.json", provenance_json(settings, training_set, trainee.fabric.device))
-    checkpoints = run / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
-    save_model(checkpoints / START_WEIGHTS, trainee.online, {"weights": "start"})
-    save_checkpoint(checkpoints, _checkpoint_of(trainee, settings, 0, training_set))
-
-
-def _checkpoint_of(trainee: Trainee, settings: Settings, next_epoch: int, training_set: TrainingSet) -> Checkpoint:
-    begins_stage = next_epoch in (0, settings.schedule.stage1_epochs)
-    return Checkpoint(
-        next_epoch=next_epoch,
-        online=trainee.online.state_dict(),
-        momentum=trainee.momentum.network.state_dict(),
-        optimiser=None if begins_stage else optimiser_tensors(trainee.optimiser),
-        data_checksum=training_set.checksum,
-    )
 
 
 def _refuse_other_images(saved: Checkpoint, training_set: TrainingSet) -> None:

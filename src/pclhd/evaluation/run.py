@@ -13,13 +13,14 @@ from pclhd.config import Settings
 from pclhd.data.images import load_images
 from pclhd.data.open import resolve_layout
 from pclhd.data.records import Dataset, LabelledImages, Modality
+from pclhd.data.synthetic.write import FACTS_NAME
 from pclhd.errors import UserError
 from pclhd.evaluation.evaluate import evaluate_embeddings, ranked_examples
 from pclhd.evaluation.protocols import searches_for
 from pclhd.files import write_durably
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import TwoStreamNetwork
-from pclhd.models.weights import load_model
+from pclhd.models.weights import load_model, model_metadata
 
 #: The weights a run may hold, in the order of training.
 WEIGHTS = {
@@ -27,6 +28,9 @@ WEIGHTS = {
     "stage1": Path("checkpoints") / "stage1.safetensors",
     "final": Path("model.safetensors"),
 }
+
+#: Which labels a training has, by the setting ``method.labels``.
+TRAINING = {"clusters": "unsupervised", "identities": "supervised", "visible_identities": "semi-supervised"}
 
 
 def evaluate_run(run: Path, settings: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def evaluate_run(run: Path, settings: Settings, dataset: Dataset) -> dict[str, A
         raise UserError(f"{dataset.root}: has no labelled test images to evaluate on")
     layout = resolve_layout(settings.data.layout, dataset.root)
     searches = searches_for(layout, test, same_camera_rule=settings.data.same_camera_rule)
-    pixels = _load(test, settings)
+    pixels = load_test_images(test, settings)
     # One's own images may have been read from a CSV file; their paths are relative to its folder.
     folder = dataset.root.parent if dataset.root.is_file() else dataset.root
     rows: list[dict[str, Any]] = []
@@ -73,7 +77,10 @@ def evaluate_run(run: Path, settings: Settings, dataset: Dataset) -> dict[str, A
             "checksum": dataset.train.checksum,
             "train_images": len(dataset.train),
             "test_images": len(test),
+            # Drawn people come in the layouts of real data sets; nothing else tells them apart later.
+            "synthetic": (folder / FACTS_NAME).is_file(),
         },
+        "training": _training(final, settings),
         "recipe": settings.recipe,
         "seed": settings.seed,
         "rows": rows,
@@ -81,6 +88,12 @@ def evaluate_run(run: Path, settings: Settings, dataset: Dataset) -> dict[str, A
     }
     write_durably(run / "results.json", json.dumps(results_tree, indent=1, ensure_ascii=False) + "\n")
     return results_tree
+
+
+def _training(model: Path, settings: Settings) -> str:
+    """How final weights came to be: what their file says, or else the settings."""
+    made = model_metadata(model).get("weights")
+    return made if made in ("supervised", "imported") else TRAINING[settings.method.labels]
 
 
 def embed_test(
@@ -93,7 +106,8 @@ def embed_test(
     return embeddings
 
 
-def _load(test: LabelledImages, settings: Settings) -> dict[Modality, NDArray[np.uint8]]:
+def load_test_images(test: LabelledImages, settings: Settings) -> dict[Modality, NDArray[np.uint8]]:
+    """The test images' bytes (N, 3, H, W) by modality, in the order of `test`."""
     data = settings.data
     return {
         modality: load_images(

@@ -1,0 +1,148 @@
+"""What it costs to choose the epoch without test labels: the last one, or the best by each label-free criterion.
+
+Usage: python benchmarks/selection.py [--data DIR] [--out DIR] [--recipes NAME …] [--seeds N …] [--jobs N] [--quick]
+    [--json FILE]
+
+Trains each recipe once per seed with `engine.keep_weights=true`, so that the weights after every epoch stay, and
+measures those of stage II on the test people. The table shows what the last epoch reaches, what the epoch that each
+criterion prefers reaches, and the oracle: the epoch with the best test rank-1, which nobody may choose. The cost of a
+choice is the oracle's figure less its own. Runs that are finished and weights that are measured already are only read.
+
+`--quick` draws tiny data and runs the `tiny` preset with one seed: it shows that the benchmark works and says nothing
+about the criteria.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.showing import markdown_table, write_json
+from benchmarks.training_runs import TrainingRun, complete, epoch_rows, log_rows, pclhd
+
+from pclhd.config import load_settings
+from pclhd.data.open import open_dataset
+from pclhd.data.records import LabelledImages
+from pclhd.engine.selection import Criterion, Selection
+from pclhd.engine.trainer import KEPT_WEIGHTS
+from pclhd.evaluation.evaluate import evaluate_embeddings
+from pclhd.evaluation.protocols import searches_for
+from pclhd.evaluation.run import embed_test, load_test_images
+from pclhd.models.weights import load_model
+
+CRITERIA: tuple[Criterion, ...] = ("silhouette", "stability", "cycle")
+CHOICES = ("last", *CRITERIA, "oracle")
+SEARCH = "all/single-shot"
+
+
+def main() -> None:
+    """Train and measure what is missing, print the table."""
+    arguments = parse()
+    preset = "tiny" if arguments.quick else "synthetic"
+    out: Path = arguments.out or Path("build/benchmarks/selection" if arguments.quick else "runs/recipes")
+    data: Path = arguments.data or (out / "data" if arguments.quick else Path("build/demo/data"))
+    seeds = arguments.seeds or ([0] if arguments.quick else [0, 1, 2])
+    runs = [
+        TrainingRun(
+            recipe, seed, out / f"{recipe}-{seed}", ("train", preset, f"recipe={recipe}", "engine.keep_weights=true")
+        )
+        for recipe in arguments.recipes
+        for seed in seeds
+    ]
+    pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
+    complete(runs, data, arguments.jobs)
+    dataset = open_dataset("sysu", data)
+    if dataset.test is None:
+        sys.exit(f"{data}: has no test images")
+    table = [judge(run, dataset.test) for run in runs]
+    print(as_markdown(table))
+    if arguments.json:
+        write_json(arguments.json, {"benchmark": "selection", "quick": arguments.quick, "runs": table})
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
+    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser.add_argument("--recipes", nargs="+", default=["pclhd", "adca", "pgm"])
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser.parse_args()
+
+
+def judge(run: TrainingRun, test: LabelledImages) -> dict[str, Any]:
+    """Criteria and test figures after each epoch of the last stage, and which epoch each choice takes."""
+    schedule = load_settings(run.folder / "config.yaml").schedule
+    criteria = {row["epoch"]: row["criteria"] for row in [*epoch_rows(run), *log_rows(run, "selection")]}
+    first = schedule.stage1_epochs + 1 if schedule.stage2_epochs else 1
+    candidates = list(range(first, schedule.stage1_epochs + schedule.stage2_epochs + 1))
+    reached = measure(run, candidates, test)
+    chosen = {"last": candidates[-1], "oracle": max(candidates, key=lambda epoch: reached[epoch]["rank1"])}
+    for name in CRITERIA:
+        selection = Selection(name)
+        for epoch in candidates:
+            selection.consider(epoch, criteria[epoch])
+        chosen[name] = selection.epoch or 0
+    return {
+        "recipe": run.name,
+        "seed": run.seed,
+        "epochs": [{"epoch": epoch, **criteria[epoch], **reached[epoch]} for epoch in candidates],
+        "chosen": {name: {"epoch": epoch, **reached[epoch]} for name, epoch in chosen.items()},
+    }
+
+
+def measure(run: TrainingRun, epochs: Sequence[int], test: LabelledImages) -> dict[int, dict[str, float]]:
+    """Rank-1 and mAP of the kept weights; measured once, then read from a file beside them."""
+    known = run.folder / "epochs.json"
+    if known.exists():
+        return {int(epoch): figures for epoch, figures in json.loads(known.read_text("utf-8")).items()}
+    settings = load_settings(run.folder / "config.yaml")
+    pixels = load_test_images(test, settings)
+    searches = [search for search in searches_for("sysu", test) if search.name == SEARCH]
+    reached = {}
+    for epoch in epochs:
+        network = load_model(run.folder / "checkpoints" / KEPT_WEIGHTS.format(epoch))
+        row = evaluate_embeddings(embed_test(network, test, pixels), test, searches)[0].to_dict()
+        reached[epoch] = {"rank1": row["rank1"]["mean"], "mAP": row["mAP"]["mean"]}
+    write_json(known, reached)
+    return reached
+
+
+def as_markdown(table: Sequence[dict[str, Any]]) -> str:
+    """The table as it stands in the documentation, in percent."""
+    rows = []
+    for recipe in dict.fromkeys(entry["recipe"] for entry in table):
+        mine = [entry for entry in table if entry["recipe"] == recipe]
+        oracle = np.array([entry["chosen"]["oracle"]["rank1"] for entry in mine])
+        for choice in CHOICES:
+            rank1 = np.array([entry["chosen"][choice]["rank1"] for entry in mine])
+            mean_ap = np.array([entry["chosen"][choice]["mAP"] for entry in mine])
+            cost = oracle - rank1
+            epochs = ", ".join(str(entry["chosen"][choice]["epoch"]) for entry in mine)
+            cells = [f"{100 * values.mean():.1f} ± {100 * values.std():.1f}" for values in (rank1, mean_ap)]
+            rows.append([recipe, choice, epochs, *cells, f"{100 * cost.mean():.1f} (at most {100 * cost.max():.1f})"])
+    titles = ["Recipe", "Chosen by", "Epochs", "rank-1", "mAP", "Cost in rank-1"]
+    return "\n".join(
+        [
+            markdown_table(titles, rows, words=3),
+            "",
+            f"Percent; {SEARCH}, ten gallery trials; mean ± standard deviation over seeds. Cost: the oracle's rank-1 "
+            "less this one, mean over seeds and the largest. Epochs: as many were trained, by seed.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Signals that end a training: at once where nothing can be lost, else as soon as the step in hand is whole.
+
+A library does not take over signals unasked. The command line does, for the length of a training; without it, the
+default actions of Python hold.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A signal asked for the end. Not an `Exception`, so that nothing takes it for a mere mishap.
+
+    Args:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a program that a signal ended: 128 and the signal's number."""
+        return 128 + self.number
+
+
+class Interruption:
+    """Raises `Interrupted` in the main thread when a handled signal comes, but not within `deferred`."""
+
+    def __init__(self) -> None:
+        self._deferring = 0
+        self._pending: int | None = None
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Handle the signals within the block; afterwards whoever had them before has them again."""
+        before = {number: signal.signal(number, self._handle) for number in HANDLED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """A block that is finished first; a signal that came meanwhile counts at its end, unless it failed."""
+        self._deferring += 1
+        try:
+            yield
+        finally:
+            self._deferring -= 1
+        if self._pending is not None and not self._deferring:
+            number, self._pending = self._pending, None
+            raise Interrupted(number)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._deferring:
+            raise Interrupted(number)
+        self._pending = number

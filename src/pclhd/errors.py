@@ -8,5 +8,8 @@ class UserError(Exception):
     value, say what was expected and how to mend it.
     """
 
+    #: Whether somebody has told the user already.
+    told = False
+
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

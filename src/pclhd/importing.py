@@ -211,7 +211,8 @@ def _settings(layout: str, data: Path | None, trial: int) -> Settings:
 def _provenance(settings: Settings, training_set: TrainingSet, report: ImportReport) -> str:
     facts = json.loads(provenance_json(settings, training_set, torch.device("cpu")))
     # These are about a training, and none took place here.
-    for fact in ("device", "threads", "seed", *(() if len(training_set) else ("data",))):
+    about_training = ("device", "precision", "threads", "numba_threads", "processes", "seed", "start_weights")
+    for fact in (*about_training, *(() if len(training_set) else ("data", "cameras"))):
         facts.pop(fact, None)
     return json.dumps({**facts, "imported": report.to_dict()}, indent=2) + "\n"
 

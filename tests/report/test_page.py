@@ -241,3 +241,120 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
     (run / "report").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match="report: cannot be created"):
         write_report(run)
+
+
+def _beside(tmp_path: Path, settings: str = "", provenance: str = "{}", **dataset: Any) -> str | None:
+    """The section with published figures of a run on SYSU-MM01 or on what the changes make of it; None: no section."""
+    results = make_results()
+    results["dataset"] |= {"name": "sysu", "synthetic": False, **dataset}
+    results["training"] = results["dataset"].pop("training", "unsupervised")
+    size = results["dataset"].pop("queries", 3803)
+    for row in results["rows"]:
+        row["queries"] = row["valid_queries"] = size
+        if str(results["dataset"]["name"]).startswith("regdb"):
+            row["search"] = {"all/single-shot": "visible→infrared", "indoor/single-shot": "infrared→visible"}[
+                row["search"]
+            ]
+            row["queries"] = row["valid_queries"] = row["gallery"] = 2060
+    run = write_run(tmp_path / "run", results=results, metrics=[])
+    (run / "config.yaml").write_text(f"recipe: pclhd\nbatch: {{sampler: camera}}\n{settings}", encoding="utf-8")
+    (run / "provenance.json").write_text(provenance, encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    outline = _Outline(page)
+    assert ("published" in outline.ids) == ('href="#published"' in page)
+    found = re.search(r'<section id="published".*?</section>', page, flags=re.DOTALL)
+    return None if found is None else found[0]
+
+
+def _our_cells(section: str | None) -> list[str]:
+    assert section is not None
+    last = section.split("</table>")[0].rpartition("<tr>")[2]
+    return re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", last)
+
+
+def test_published_figures_beside_those_of_a_run_on_sysu(tmp_path: Path) -> None:
+    section = _beside(tmp_path)
+    assert _our_cells(section) == [
+        "this run", "recipe pclhd", "unsupervised", "yes", "47.0", "44.0", "51.0", "48.0", "measured here",
+    ]  # fmt: skip
+    assert section is not None
+    for said in (">PCLHD<", ">64.4<", "semi-supervised", "transcribed second-hand", "Sources: 1, ", "the test set"):
+        assert said in section
+    assert "one trial" not in section
+    assert "other images" not in section
+
+
+def test_published_figures_beside_one_trial_of_regdb(tmp_path: Path) -> None:
+    section = _beside(tmp_path, name="regdb-3")
+    assert _our_cells(section)[2:4] == ["unsupervised, trial 3 of 10", "no"]
+    assert section is not None
+    assert ">84.3<" in section
+    assert "This run is one trial" in section
+
+
+@pytest.mark.parametrize(
+    "dataset", [{"synthetic": True}, {"name": "regdb-1", "synthetic": True}, {"name": "llcm"}, {"name": "own"}]
+)
+def test_no_published_figures_beside_other_data(tmp_path: Path, dataset: dict[str, Any]) -> None:
+    assert _beside(tmp_path, **dataset) is None
+
+
+@pytest.mark.parametrize(("dataset", "said"), [({"synthetic": None}, "pclhd evaluate RUN"), ({"queries": 720}, "720")])
+def test_no_published_figures_where_it_is_not_known_to_be_the_same_test(
+    tmp_path: Path, dataset: dict[str, Any], said: str
+) -> None:
+    section = _beside(tmp_path, **dataset)
+    assert section is not None
+    assert said in section
+    assert "<table" not in section
+    assert "64.4" not in section
+
+
+@pytest.mark.parametrize(
+    ("settings", "cameras"),
+    [
+        ("", "yes"),
+        ("batch: {sampler: blind}\n", "no"),
+        ("batch: {sampler: blind}\nmethod: {centre_features: camera}\n", "yes"),
+        ("batch: {}\n", "–"),
+    ],
+)
+def test_whether_a_run_used_camera_labels(tmp_path: Path, settings: str, cameras: str) -> None:
+    assert _our_cells(_beside(tmp_path, settings))[3] == cameras
+
+
+@pytest.mark.parametrize(
+    ("training", "called"),
+    [
+        ("supervised", ["recipe pclhd", "supervised"]),
+        ("semi-supervised", ["recipe pclhd", "semi-supervised"]),
+        ("imported", ["weights of others", "imported"]),
+        (None, ["recipe pclhd", "unknown training"]),
+    ],
+)
+def test_a_run_is_called_by_the_labels_that_it_had(tmp_path: Path, training: str | None, called: list[str]) -> None:
+    cells = _our_cells(_beside(tmp_path, training=training))
+    assert cells[1:3] == called
+    assert cells[3] == ("–" if training == "imported" else "yes")
+    page = (tmp_path / "run/report/index.html").read_text(encoding="utf-8")
+    assert ("No identity label of this data" in page) == (training is None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("", "“final” is the last epoch"), ("selection: last\n", "is the last epoch"), ("selection: cycle\n", "cycle")],
+)
+def test_which_epoch_is_final_is_told(tmp_path: Path, setting: str, said: str) -> None:
+    _beside(tmp_path, setting)
+    text = _Outline((tmp_path / "run/report/index.html").read_text(encoding="utf-8")).text
+    assert said in text.split("“Start” is")[0]
+    assert ("last epoch, whatever" in text) == ("cycle" not in setting)
+
+
+def test_a_run_trained_on_other_images_is_told(tmp_path: Path) -> None:
+    elsewhere = _beside(tmp_path / "a", provenance=json.dumps({"data": {"training_checksum": "77"}}))
+    here = _beside(tmp_path / "b", provenance=json.dumps({"data": {"training_checksum": "5f" * 32}}))
+    assert elsewhere is not None
+    assert here is not None
+    assert "trained on other images" in elsewhere
+    assert "trained on other images" not in here

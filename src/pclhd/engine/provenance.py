@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: versions, machine, seed, images."""
+"""Where a run's numbers come from: versions, machine, seed, images, start weights."""
 
 from __future__ import annotations
 
@@ -6,43 +6,184 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+import tomllib
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import numba
 import torch
+from torch import distributed
 
 from pclhd import __version__
 from pclhd.config import Settings
-from pclhd.data.records import Modality, TrainingSet
+from pclhd.data.records import Modality, TrainingSet, digest_file
+from pclhd.models.weights import starter_path
+
+LIBRARIES = (
+    "torch",
+    "lightning-fabric",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "numba",
+    "pillow",
+    "safetensors",
+    "faiss-cpu",
+    "faiss-gpu",
+    "scikit-network",
+)
+"""Packages that can touch a number, by the names they are installed under; some are extras, and may be missing."""
 
 
 def provenance_json(settings: Settings, training_set: TrainingSet, device: torch.device) -> str:
-    """Everything that a run should say about itself, as JSON.
+    """Everything that a run should say about itself, as JSON (ours).
+
+    It names no user and no folder: runs are handed around.
 
     Args:
-        settings: The run's.
+        settings: The run's, with its precision resolved.
         training_set: Its images, of which counts and a checksum are kept.
         device: Where it trains.
+
+    Raises:
+        UserError: The file with the start weights cannot be read.
     """
     counts = {str(modality): sum(image.modality is modality for image in training_set.images) for modality in Modality}
     facts = {
         "pclhd": __version__,
-        "commit": _commit(),
+        **checkout_state(Path(__file__).resolve().parents[1]),
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn")},
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "libraries": _library_versions(),
+        "machine": _describe_machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        # Numba's OpenMP threads are torch's too: once a kernel has run, torch has as many as numba.
+        "numba_threads": numba.config.NUMBA_NUM_THREADS,  # type: ignore[attr-defined]
+        "processes": distributed.get_world_size() if _is_one_of_several() else 1,
+        "precision": settings.engine.precision,
         "seed": settings.seed,
+        "start_weights": _describe_start(settings.model.weights),
         "data": {"training_checksum": training_set.checksum, "training_images": counts},
+        "cameras": _count_cameras(training_set),
     }
     return json.dumps(facts, indent=2) + "\n"
 
 
-def _commit() -> str | None:
-    """The commit of the package's own checkout; None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+def checkout_state(package: Path) -> dict[str, Any]:
+    """The commit that a package's code is at, if it runs from a checkout of its own.
+
+    Its own is a checkout whose root holds ``src/pclhd`` and a ``pyproject.toml`` that names pclhd. An installed copy
+    may well lie inside somebody else's repository, or in a virtual environment inside ours; neither commit says what
+    code it is.
+
+    Args:
+        package: The package's folder.
+
+    Returns:
+        ``commit`` and ``dirty``: whether files of the package are changed, new or gone since. Both None for any other
+        package, and where git does not answer.
+    """
+    unknown = {"commit": None, "dirty": None}
+    root = package.parents[1]
+    if package != root / "src" / "pclhd" or _project_name(root / "pyproject.toml") != "pclhd":
+        return unknown
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        if Path(_git(root, "rev-parse", "--show-toplevel").strip()).resolve() != root.resolve():
+            return unknown
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        changes = _git(root, "status", "--porcelain", "--untracked-files=all", "--", "src/pclhd")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return unknown
+    return {"commit": commit, "dirty": bool(changes.strip())}
+
+
+def _git(root: Path, *words: str) -> str:
+    # A git hook's variables would name another repository. Without optional locks, looking writes nothing.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(root), *words]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5, env=environment)
+    return ran.stdout
+
+
+def _project_name(path: Path) -> object:
+    try:
+        return tomllib.loads(path.read_text("utf-8")).get("project", {}).get("name")
+    except (OSError, ValueError, AttributeError):
         return None
+
+
+def _is_one_of_several() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _describe_machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "model": processor_model(Path("/proc/cpuinfo")),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+    }
+
+
+def processor_model(cpuinfo: Path) -> str | None:
+    """The processor's name as it calls itself.
+
+    Args:
+        cpuinfo: Linux's list of processors; elsewhere there is none, and Python's word is taken.
+
+    Returns:
+        The name, or None where nobody says.
+    """
+    try:
+        lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    names = {key.strip().lower(): value.strip() for key, value in named.items()}
+    return names.get("model name") or platform.processor() or None
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _describe_start(weights: str) -> dict[str, str] | None:
+    """Name and digest of the file that `model.weights` names; None for random weights, or if there is no file."""
+    if weights == "none":
+        return None
+    path = starter_path() if weights == "starter" else Path(weights.removeprefix("imagenet:")).expanduser()
+    return {"file": path.name, "sha256": digest_file(path)} if path.is_file() else None
+
+
+def _count_cameras(training_set: TrainingSet) -> dict[str, dict[str, int]]:
+    """Images per camera of each modality; ``unknown`` where the data does not say."""
+    counts = Counter((image.modality, image.camera) for image in training_set.images)
+    return {
+        str(modality): {
+            "unknown" if camera is None else str(camera): number
+            for (of, camera), number in sorted(
+                counts.items(), key=lambda item: -1 if item[0][1] is None else item[0][1]
+            )
+            if of is modality
+        }
+        for modality in Modality
+    }

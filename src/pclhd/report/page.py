@@ -23,6 +23,14 @@ from pclhd.files import write_durably
 from pclhd.report import figures
 from pclhd.report.images import data_uri
 from pclhd.report.inline_svg import inline_svg
+from pclhd.report.published import (
+    SETTINGS,
+    Benchmark,
+    MeasuredRow,
+    benchmark_of,
+    other_test_set,
+    published_table,
+)
 from pclhd.report.reading import (
     ClusterSummary,
     Epoch,
@@ -128,6 +136,7 @@ def page_html(run: Run) -> str:
     """The whole page."""
     sections: list[tuple[str, str, Callable[[Run], str]]] = [
         ("results", "Results", _results_section),
+        ("published", "Beside published figures", _published_section),
         ("examples", "Ranked examples", _examples_section),
         ("training", "Training", _training_section),
         ("clusters", "Clusters", _clusters_section),
@@ -135,16 +144,17 @@ def page_html(run: Run) -> str:
         ("settings", "Settings", _settings_section),
         ("provenance", "Provenance", _provenance_section),
     ]
+    made = [(name, title, html) for name, title, make in sections if (html := make(run))]
     return PAGE.substitute(
         version=escape(__version__),
         title=f"{escape(_data_name(run) or run.folder.resolve().name)}: run report",
         style=STYLE,
         headline=_headline(run),
-        contents="".join(f'<li><a href="#{name}">{title}</a></li>\n' for name, title, _ in sections),
+        contents="".join(f'<li><a href="#{name}">{title}</a></li>\n' for name, title, _ in made),
         sections="".join(
             f'<section id="{name}" aria-labelledby="{name}-title">\n<h2 id="{name}-title">{title}</h2>\n'
-            f"{make(run)}</section>\n"
-            for name, title, make in sections
+            f"{html}</section>\n"
+            for name, title, html in made
         ),
         use=escape(RESPONSIBLE_USE),
     )
@@ -166,11 +176,32 @@ def _headline(run: Run) -> str:
         what += f"; {_counted(len(run.epochs), 'epoch')} logged"
     return (
         f'<p class="lead">{what}.</p>\n'
-        "<p>No identity label of this data was used in training or in choosing the checkpoint: “final” is the last "
-        "epoch, whatever it scores. Where labels exist, they only measure: the rankings, and how well the clusters "
-        f"agree with the people. “Start” is the network before training{_beginning(run)}.</p>\n"
+        f"<p>{_labels_used(run)} “Start” is the network before training{_beginning(run)}.</p>\n"
         f"{_facts(run)}"
     )
+
+
+def _labels_used(run: Run) -> str:
+    training = None if run.results is None else run.results.training
+    if training == "imported":
+        return "The weights were imported: how they were trained and chosen is not known here."
+    if training == "supervised" or run.setting("method.labels") == "identities":
+        return "This network was trained with the identity labels of this data, as a bound for methods without labels."
+    if training == "semi-supervised" or run.setting("method.labels") == "visible_identities":
+        return "This network was trained with the identity labels of the visible images of this data."
+    return (
+        "No identity label of this data was used in training or in choosing the checkpoint: “final” is "
+        f"{_chosen(run)}. Where labels exist, they only measure: the rankings, and how well the clusters agree with "
+        "the people."
+    )
+
+
+def _chosen(run: Run) -> str:
+    """Which epoch the final weights are those of."""
+    selection = run.setting("selection")
+    if selection in (None, "last"):
+        return "the last epoch, whatever it scores"
+    return f"the epoch that the criterion <code>{escape(str(selection))}</code> chose, which looks at no label"
 
 
 def _beginning(run: Run) -> str:
@@ -225,6 +256,53 @@ def _results_section(run: Run) -> str:
     if any(row.weights == "oracle" for row in run.results.rows):
         sizes += "<li>“oracle” chose its epoch with test labels: a bound, not to be compared with the others.</li>\n"
     return f"{results_table(run.results).to_html()}<ul>\n{sizes}</ul>\n{charts}"
+
+
+def _published_section(run: Run) -> str:
+    """Published figures and the run's in one table; empty where they must not stand side by side."""
+    benchmark = None if run.results is None else benchmark_of(run.results)
+    if run.results is None or benchmark is None or not run.results.rows:
+        return ""
+    if run.results.dataset.synthetic is None:
+        return _absent(
+            "results.json is older than this part and does not tell drawn from real data", "pclhd evaluate RUN"
+        )
+    other = other_test_set(benchmark, run.results)
+    if other is not None:
+        return (
+            f'<p class="absent">The test set is not the published one: {escape(other)}. Published figures do not '
+            "compare.</p>\n"
+        )
+    table, sources = published_table(benchmark, run.results, _measured_row(run, run.results, benchmark))
+    notes = [
+        "Settings: " + "; ".join(f"{name}, {meaning}" for name, meaning in SETTINGS.items()) + ".",
+        "Camera labels: whether training uses camera numbers; a dash where it is not stated.",
+        "Sources: " + "; ".join(f"{number}, {source}" for number, source in enumerate(sources, start=1)) + ".",
+        "Weights that were trained here are never chosen by the test set. The released code of PCLHD chooses its "
+        "epoch by rank-1 on it. How the other methods choose is not recorded here.",
+    ]
+    if benchmark == "regdb":
+        notes.append(
+            "Published figures on RegDB are means over ten trials, each a training of its own. This run is one trial; "
+            "pclhd combine averages ten."
+        )
+    trained_on = run.provenance.get("data.training_checksum")
+    if trained_on is not None and trained_on != run.results.dataset.checksum:
+        notes.append("This run was trained on other images than those of this data set.")
+    return table.to_html() + "<ul>\n" + "".join(f"<li>{escape(note)}</li>\n" for note in notes) + "</ul>\n"
+
+
+def _measured_row(run: Run, results: Results, benchmark: Benchmark) -> MeasuredRow:
+    trial = results.dataset.name.partition("-")[2]
+    told = [results.training or "unknown training", *([f"trial {trial} of 10"] if trial else [])]
+    if results.training == "imported":
+        return MeasuredRow("weights of others", ", ".join(told), None)
+    cameras = None
+    if benchmark == "regdb":  # one camera for each modality: its number tells nothing more
+        cameras = False
+    elif run.setting("batch.sampler") is not None:
+        cameras = "camera" in (run.setting("batch.sampler"), run.setting("method.centre_features"))
+    return MeasuredRow(f"recipe {run.setting('recipe') or 'unknown'}", ", ".join(told), cameras)
 
 
 def _examples_section(run: Run) -> str:

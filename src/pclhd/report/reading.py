@@ -102,19 +102,24 @@ class RankedExamples(_Saved):
 
 
 class EvaluatedData(_Saved):
-    """The data that was evaluated on."""
+    """The data that was evaluated on; whether `pclhd synth` drew it is None in files from before that was recorded."""
 
     name: str
     checksum: str | None = None
     train_images: Count | None = None
     test_images: Count | None = None
+    synthetic: bool | None = None
 
 
 class Results(_Saved):
-    """All of `results.json`."""
+    """All of `results.json`.
+
+    Training is ``unsupervised``, ``semi-supervised``, ``supervised`` or ``imported``, and None in older files.
+    """
 
     schema_version: int = Field(alias="schema")
     dataset: EvaluatedData
+    training: str | None = None
     rows: list[ResultRow]
     ranked_examples: RankedExamples = RankedExamples()
 

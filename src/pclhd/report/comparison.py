@@ -1,0 +1,579 @@
+"""Compare runs by what their folders say: settings, provenance, results; several seeds of one setting as a group.
+
+Nothing is computed from images or models. Where two numbers must not be compared, a warning says so, and they are
+shown all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from pclhd.errors import UserError
+from pclhd.report.reading import (
+    ClusterSummary,
+    Epoch,
+    Results,
+    find_setting,
+    read_epochs,
+    read_facts,
+    read_results,
+    read_settings,
+)
+from pclhd.report.tables import Column, Table, order_weights, percent, percent_gain, weights_name
+
+MEASURES = {"rank1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}
+"""The measures that are compared, and how tables call them."""
+
+CONFIDENCE = 0.95
+"""How often an interval made like those here holds the true difference, each interval by itself."""
+
+# What may differ within a group: the seed, and what changes no number.
+_MAY_VARY = frozenset({"seed", "data.root", "data.workers", "engine.log_every", "engine.tensorboard"})
+_NOTHING = "–"
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """What a run folder says.
+
+    Attributes:
+        folder: The folder.
+        name: Its name; more of its path where runs share a name.
+        settings: `config.yaml` by dotted key.
+        facts: `provenance.json` by dotted key.
+        results: `results.json`, or None.
+        last_epoch: The last one logged, or None.
+        epochs: How many were logged.
+        labels: Whether identities trained it: ``none``, ``identities`` or ``visible_identities``.
+    """
+
+    folder: Path
+    name: str
+    settings: Mapping[str, Value]
+    facts: Mapping[str, str]
+    results: Results | None
+    last_epoch: Epoch | None
+    epochs: int
+    labels: str
+
+    @property
+    def seed(self) -> Value:
+        """The seed it was trained with."""
+        return self.settings.get("seed")
+
+    @property
+    def imported(self) -> bool:
+        """Whether its weights come from somewhere else."""
+        return any(key.startswith("imported.") for key in self.facts)
+
+    def measured(self) -> dict[tuple[str, str, str], float]:
+        """Means over the trials, by search, weights and measure."""
+        rows = () if self.results is None else self.results.rows
+        return {(row.search, row.weights, measure): getattr(row, measure).mean for row in rows for measure in MEASURES}
+
+    def clusters(self) -> dict[str, float]:
+        """The last epoch's pseudo labels: counts, shares, and agreement with identities where it was logged."""
+        epoch = self.last_epoch
+        if epoch is None:
+            return {}
+        found: dict[str, float] = {"epochs": self.epochs}
+        parts: dict[str, ClusterSummary | None] = {
+            "visible": epoch.visible,
+            "infrared": epoch.infrared,
+            "joint": epoch.joint,
+        }
+        for name, part in parts.items():
+            if part is not None:
+                found |= {f"{name} clusters": part.clusters, f"{name} noise": part.noise}
+        for prefix, tree in (("matched ", epoch.matched), ("", epoch.labels)):
+            found |= {f"{prefix}{name}": value for name, value in (tree or {}).items() if value is not None}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        name: Of the group; of the run, if it is only one.
+        runs: Its runs, in the order in which they were given.
+    """
+
+    name: str
+    runs: tuple[ComparedRun, ...]
+
+
+@dataclass(frozen=True)
+class SeedDifference:
+    """How far a group is from the first one, seed by seed.
+
+    Attributes:
+        mean: Mean of the differences over the seeds that both have.
+        low: Lower end of the 95 % confidence interval; None with a single seed.
+        high: Upper end.
+        seeds: How many seeds both have.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    @property
+    def distinguishable(self) -> bool | None:
+        """Whether the interval leaves out 0; None without an interval."""
+        return None if self.low is None or self.high is None else not self.low <= 0 <= self.high
+
+
+def compare_seeds(first: Mapping[Value, float], other: Mapping[Value, float]) -> SeedDifference | None:
+    """The paired difference of two groups with a 95 % confidence interval (Student's t on the differences; ours).
+
+    Pairing takes out what a seed does to both groups alike. The interval supposes that the differences scatter
+    normally, which a few seeds can neither show nor refute.
+
+    Args:
+        first: A number per seed.
+        other: The same of the other group.
+
+    Returns:
+        Other minus first, over the seeds that both have; None if there is none.
+    """
+    differences = [other[seed] - first[seed] for seed in first if seed in other]
+    if not differences:
+        return None
+    mean, count = fmean(differences), len(differences)
+    if count == 1:
+        return SeedDifference(mean, None, None, 1)
+    # SciPy is slow to load, and a single run per setting needs none of it.
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * stdev(differences) / math.sqrt(count)
+    return SeedDifference(mean, mean - reach, mean + reach, count)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        runs: In the order given.
+        groups: The same runs, those that differ only in their seed together.
+        warnings: Why some of the numbers must not be compared.
+        notes: What is missing.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    groups: tuple[Group, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether any group has more than one run."""
+        return len(self.groups) < len(self.runs)
+
+    def settings(self) -> dict[str, list[Value]]:
+        """Settings that differ: a value per run, None where it is null or was not recorded."""
+        keys = dict.fromkeys(key for run in self.runs for key in run.settings)
+        values = {key: [run.settings.get(key) for run in self.runs] for key in keys}
+        return {key: found for key, found in values.items() if len(set(map(repr, found))) > 1}
+
+    def facts(self) -> dict[str, list[str | None]]:
+        """Provenance that differs between runs that recorded it: a text per run."""
+        found: dict[str, list[str | None]] = {}
+        for key in dict.fromkeys(key for run in self.runs for key in run.facts if key != "seed"):
+            texts = [run.facts.get(key) for run in self.runs]
+            told = [text for text, run in zip(texts, self.runs, strict=True) if key in run.facts]
+            # An installed package has no commit, which is not the same as not having recorded one.
+            if key == "commit":
+                told += ["none" for run in self.runs if run.facts and key not in run.facts]
+            if len(set(told)) > 1:
+                found[key] = texts
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it for JSON; shares as fractions."""
+        return {
+            "runs": [
+                {
+                    "folder": str(run.folder),
+                    "name": run.name,
+                    "seed": run.seed,
+                    "labels": run.labels,
+                    "imported": run.imported,
+                    "epochs": run.epochs,
+                    "evaluated": run.results is not None,
+                }
+                for run in self.runs
+            ],
+            "groups": [
+                {
+                    "name": group.name,
+                    "runs": [run.name for run in group.runs],
+                    "seeds": [run.seed for run in group.runs],
+                }
+                for group in self.groups
+            ],
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+            "settings": self.settings(),
+            "provenance": self.facts(),
+            "results": [
+                {"search": search, "weights": weights, "measure": measure, **self._numbers((search, weights, measure))}
+                for search, weights, measure in _result_keys(self.runs)
+            ],
+            "clusters": {name: [run.clusters().get(name) for run in self.runs] for name in _cluster_names(self.runs)},
+        }
+
+    def text(self) -> str:
+        """All of it for a terminal: tables as `pclhd evaluate` prints them."""
+        parts = [f"warning: {warning}\n" for warning in self.warnings]
+        parts += [f"note: {note}\n" for note in self.notes]
+        blocks = ["".join(parts)] if parts else []
+        if self.grouped:
+            blocks.append(_titled("Groups of runs that differ only in the seed", self._group_table()))
+        for title, rows in (("Settings that differ", self.settings()), ("Provenance that differs", self.facts())):
+            if rows:
+                blocks.append(_titled(title, self._differing_table(title, rows)))
+            else:
+                blocks.append(f"{title}: none\n")
+        if any(run.results is not None for run in self.runs):
+            blocks.append(_titled(self._results_caption(), self._results_table()))
+        names = _cluster_names(self.runs)
+        if names:
+            blocks.append(_titled("Clusters of the last epoch; shares in percent", self._cluster_table(names)))
+        return "\n".join(blocks)
+
+    def _numbers(self, key: tuple[str, str, str]) -> dict[str, Any]:
+        values = [run.measured().get(key) for run in self.runs]
+        first = values[0]
+        numbers: dict[str, Any] = {
+            "runs": values,
+            "differences": [None if first is None or value is None else value - first for value in values],
+        }
+        if self.grouped:
+            numbers["groups"] = [self._group_numbers(group, key) for group in self.groups]
+        return numbers
+
+    def _group_numbers(self, group: Group, key: tuple[str, str, str]) -> dict[str, Any]:
+        values = _by_seed(group, key)
+        difference = None if group is self.groups[0] else compare_seeds(_by_seed(self.groups[0], key), values)
+        return {
+            "mean": fmean(values.values()) if values else None,
+            "std": stdev(values.values()) if len(values) > 1 else None,
+            "seeds": len(values),
+            "difference": None
+            if difference is None
+            else {
+                "mean": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "seeds": difference.seeds,
+                "distinguishable": difference.distinguishable,
+            },
+        }
+
+    def _group_table(self) -> Table:
+        rows = tuple(
+            (group.name, ", ".join(str(run.seed) for run in group.runs), ", ".join(run.name for run in group.runs))
+            for group in self.groups
+        )
+        return Table("Groups", (Column("Group"), Column("Seeds"), Column("Runs")), rows)
+
+    def _differing_table(self, title: str, rows: Mapping[str, Sequence[Value]]) -> Table:
+        """A column per group; where its runs differ, all their values."""
+        place = {run.folder: number for number, run in enumerate(self.runs)}
+        columns = (Column("Key"), *(Column(group.name) for group in self.groups))
+        cells = []
+        for key, values in rows.items():
+            of_groups = (
+                dict.fromkeys(_shown(values[place[run.folder]]) for run in group.runs) for group in self.groups
+            )
+            cells.append((key, *(", ".join(shown) for shown in of_groups)))
+        return Table(title, columns, tuple(cells))
+
+    def _results_caption(self) -> str:
+        first = self.groups[0].name
+        if not self.grouped:
+            return f"Results in percent; in brackets, percentage points against {first}"
+        return (
+            "Results in percent: mean ± standard deviation (n − 1) over the seeds, and the difference to "
+            f"{first} over the seeds\nthat both have, with its 95 % confidence interval, each interval by itself"
+        )
+
+    def _results_table(self) -> Table:
+        columns = [Column("Search"), Column("Weights"), Column("Measure")]
+        for group in self.groups:
+            columns.append(Column(group.name, "right"))
+            if self.grouped and group is not self.groups[0]:
+                columns.append(Column(f"against {self.groups[0].name}"))
+        rows = []
+        for key in _result_keys(self.runs):
+            search, weights, measure = key
+            cells = [search, weights_name(weights), MEASURES[measure]]
+            for group in self.groups:
+                cells += self._group_cells(group, key) if self.grouped else [self._run_cell(group.runs[0], key)]
+            rows.append(tuple(cells))
+        return Table(self._results_caption(), tuple(columns), tuple(rows), headers=2)
+
+    def _run_cell(self, run: ComparedRun, key: tuple[str, str, str]) -> str:
+        value = run.measured().get(key)
+        if value is None or run is self.runs[0]:
+            return percent(value)
+        return f"{percent(value)} ({percent_gain(value, self.runs[0].measured().get(key))})"
+
+    def _group_cells(self, group: Group, key: tuple[str, str, str]) -> list[str]:
+        values = _by_seed(group, key)
+        cell = percent(fmean(values.values()) if values else None)
+        if len(values) > 1:
+            cell += f" ± {percent(stdev(values.values()))}"
+        if group is self.groups[0]:
+            return [cell]
+        if not values:
+            return [cell, _NOTHING]
+        return [cell, _difference_text(compare_seeds(_by_seed(self.groups[0], key), values))]
+
+    def _cluster_table(self, names: Sequence[str]) -> Table:
+        rows = []
+        for name in names:
+            cells = [name]
+            for group in self.groups:
+                values = [value for run in group.runs if (value := run.clusters().get(name)) is not None]
+                cells.append(_cluster_cell(name, values))
+            rows.append(tuple(cells))
+        columns = (Column("Figure"), *(Column(group.name, "right") for group in self.groups))
+        return Table("Clusters", columns, tuple(rows))
+
+
+def compare_runs(folders: Sequence[Path]) -> Comparison:
+    """Read runs and lay them side by side.
+
+    Args:
+        folders: Two run folders or more; the first is what the others are compared with.
+
+    Raises:
+        UserError: There are fewer than two different folders, one of them is no run folder, or a file is damaged.
+    """
+    if len(folders) < 2:
+        raise UserError("one run cannot be compared; name two run folders or more: pclhd compare RUN RUN")
+    seen = Counter(folder.resolve() for folder in folders)
+    twice = [folder for folder in folders if seen[folder.resolve()] > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: is named twice; name each run once")
+    runs = tuple(_read_run(folder, name) for folder, name in zip(folders, _names(folders), strict=True))
+    return Comparison(runs, _group(runs), tuple(_warnings(runs)), tuple(_notes(runs)))
+
+
+def _read_run(folder: Path, name: str) -> ComparedRun:
+    saved = read_settings(folder / "config.yaml")
+    if saved is None:
+        raise UserError(f"{folder}: is no run folder (no config.yaml); expected one that pclhd made")
+    labels = find_setting(saved[1], "method.labels")
+    if labels in (None, "clusters"):
+        labels = "identities" if _saved_weights(folder / "model.safetensors") == "supervised" else "none"
+    epochs = read_epochs(folder / "metrics.jsonl")
+    return ComparedRun(
+        folder,
+        name,
+        _flatten(saved[1]),
+        read_facts(folder / "provenance.json"),
+        read_results(folder / "results.json"),
+        epochs[-1] if epochs else None,
+        len(epochs),
+        str(labels),
+    )
+
+
+def _saved_weights(path: Path) -> str | None:
+    """Which weights a model file says it holds. Its tensors are not read, and a strange file says nothing."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > 1 << 24:
+                return None
+            header = json.loads(json.loads(file.read(length))["__metadata__"]["pclhd"])
+        return str(header["metadata"]["weights"])
+    except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    flat: dict[str, Value] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if value is None or isinstance(value, str | int | float) else str(value)
+    return flat
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path; as many as tell them apart, if that does not."""
+    parts = [folder.resolve().parts for folder in folders]
+    length = 1
+    while len({found[-length:] for found in parts}) < len(parts):
+        length += 1
+    return ["/".join(found[-length:]) for found in parts]
+
+
+def _group(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
+    """Runs that are the same but for the seed; a seed that is there twice opens another group."""
+    groups: dict[tuple[Any, ...], list[ComparedRun]] = {}
+    for run in runs:
+        same = (
+            tuple(sorted((k, repr(v)) for k, v in run.settings.items() if v is not None and k not in _MAY_VARY)),
+            _tested_on(run),
+            run.labels,
+            # What an import was trained with, nobody knows.
+            run.name if run.imported else None,
+        )
+        times = 0
+        while any(run.seed == other.seed for other in groups.get((same, times), [])):
+            times += 1
+        groups.setdefault((same, times), []).append(run)
+    names = [_group_name([run.name for run in members]) for members in groups.values()]
+    repeated = Counter(names)
+    return tuple(
+        Group(name if repeated[name] == 1 else f"{name} ({number})", tuple(members))
+        for number, (name, members) in enumerate(zip(names, groups.values(), strict=True), start=1)
+    )
+
+
+def _group_name(names: Sequence[str]) -> str:
+    """What the runs' names begin with in common; ``paper-0`` and ``paper-1`` are ``paper``."""
+    if len(names) == 1:
+        return names[0]
+    common = names[0]
+    while not all(name.startswith(common) for name in names):
+        common = common[:-1]
+    return common.rstrip("-_. /") or f"{names[0]} …"
+
+
+def _by_seed(group: Group, key: tuple[str, str, str]) -> dict[Value, float]:
+    return {run.seed: value for run in group.runs if (value := run.measured().get(key)) is not None}
+
+
+def _result_keys(runs: Sequence[ComparedRun]) -> list[tuple[str, str, str]]:
+    """Searches as first met, weights in the order of training, measures as listed."""
+    pairs = [(row.search, row.weights) for run in runs if run.results is not None for row in run.results.rows]
+    return [
+        (search, weights, measure)
+        for search in dict.fromkeys(search for search, _ in pairs)
+        for weights in order_weights([name for of, name in pairs if of == search])
+        for measure in MEASURES
+    ]
+
+
+def _cluster_names(runs: Sequence[ComparedRun]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.clusters()))
+
+
+def _tested_on(run: ComparedRun) -> str | None:
+    """The checksum of the data that a run was tested on; of its training, if it was not tested yet."""
+    tested = None if run.results is None else run.results.dataset.checksum
+    return tested or run.facts.get("data.training_checksum")
+
+
+def _warnings(runs: Sequence[ComparedRun]) -> Iterable[str]:
+    first = runs[0]
+    for run in runs[1:]:
+        yield from _data_warnings(first, run)
+        yield from _search_warnings(first, run)
+    for run in runs:
+        if run.labels != "none":
+            which = "the visible images" if run.labels == "visible_identities" else "all training images"
+            yield f"{run.name} was trained with the identities of {which}; it is a bound, not a rival"
+        if run.imported:
+            yield f"{run.name} was imported: how it was trained, and on what, is not known; its settings do not tell"
+
+
+def _data_warnings(first: ComparedRun, run: ComparedRun) -> Iterable[str]:
+    if first.results is not None and run.results is not None:
+        ours, theirs = first.results.dataset, run.results.dataset
+        if ours.name != theirs.name:
+            yield f"not comparable: {run.name} was tested on {theirs.name}, {first.name} on {ours.name}"
+            return
+        for what, before, now in (
+            ("data with checksum {}", _short(ours.checksum), _short(theirs.checksum)),
+            ("{} images", ours.test_images, theirs.test_images),
+        ):
+            if None not in (before, now) and before != now:
+                tested = what.format(now), what.format(before)
+                yield f"not comparable: {run.name} was tested on {tested[0]}, {first.name} on {tested[1]}"
+                return
+    before, now = (_short(one.facts.get("data.training_checksum")) for one in (first, run))
+    if None not in (before, now) and before != now:
+        yield f"{run.name} was trained on other images (checksum {now}) than {first.name} ({before})"
+
+
+def _search_warnings(first: ComparedRun, run: ComparedRun) -> Iterable[str]:
+    if first.results is None or run.results is None:
+        return
+    ours = {row.search: (row.queries, row.gallery, row.trials) for row in first.results.rows}
+    theirs = {row.search: (row.queries, row.gallery, row.trials) for row in run.results.rows}
+    if ours.keys() != theirs.keys():
+        apart = ", ".join(sorted(ours.keys() ^ theirs.keys()))
+        yield f"{run.name} and {first.name} were not searched alike; only one of them has: {apart}"
+    for search in ours.keys() & theirs.keys():
+        for what, before, now in zip(
+            ("queries", "gallery images", "trials"), ours[search], theirs[search], strict=True
+        ):
+            if None not in (before, now) and before != now:
+                yield (f"not comparable: {search} had {now:,} {what} in {run.name}, and {before:,} in {first.name}")
+    rules = [run.settings.get("data.same_camera_rule", False) for run in (first, run)]
+    if rules[0] != rules[1]:
+        yield f"not comparable: {run.name} and {first.name} differ in data.same_camera_rule, a rule of the search"
+
+
+def _notes(runs: Sequence[ComparedRun]) -> Iterable[str]:
+    for run in runs:
+        if run.results is None:
+            yield f"{run.name} has no results.json; make it with: pclhd evaluate {run.folder}"
+        if not run.facts:
+            yield f"{run.name} has no provenance.json, so its versions and its machine are unknown"
+        planned = [run.settings.get(f"schedule.stage{stage}_epochs") for stage in (1, 2)]
+        total = sum(number for number in planned if isinstance(number, int))
+        if run.epochs and run.epochs < total:
+            yield f"{run.name} logged {run.epochs} of {total} epochs; go on with: pclhd train --resume {run.folder}"
+
+
+def _difference_text(difference: SeedDifference | None) -> str:
+    if difference is None:
+        return f"{_NOTHING} (no seed in common)"
+    text = percent_gain(difference.mean, 0.0)
+    if difference.low is None or difference.high is None:
+        return f"{text} (one seed in common: no interval)"
+    text += f" [{percent_gain(difference.low, 0.0)}, {percent_gain(difference.high, 0.0)}]"
+    return text if difference.distinguishable else f"{text} not distinguishable"
+
+
+def _cluster_cell(name: str, values: Sequence[float]) -> str:
+    if not values:
+        return _NOTHING
+    share = not (name == "epochs" or name.endswith(" clusters"))
+    if len(values) > 1 and len(set(values)) > 1:
+        mean, spread = fmean(values), stdev(values)
+        return f"{percent(mean)} ± {percent(spread)}" if share else f"{mean:.1f} ± {spread:.1f}"
+    return percent(values[0]) if share else f"{values[0]:.0f}"
+
+
+def _short(checksum: str | None) -> str | None:
+    return None if checksum is None else checksum[:12]
+
+
+def _shown(value: Value) -> str:
+    return _NOTHING if value is None else str(value)
+
+
+def _titled(title: str, table: Table) -> str:
+    return f"{title}\n\n{table.to_text()}"

@@ -1,0 +1,252 @@
+"""Published figures of the field, transcribed second-hand, and the table that sets a run beside them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal, cast, get_args
+
+from pclhd.report.reading import ResultRow, Results
+from pclhd.report.tables import Column, Table, percent
+
+Setting = Literal["supervised", "semi-supervised", "unsupervised"]
+Benchmark = Literal["sysu", "regdb"]
+
+SETTINGS: dict[Setting, str] = {
+    "supervised": "trained with the identities of all training images",
+    "semi-supervised": "with those of some, usually of the visible ones",
+    "unsupervised": "with none",
+}
+"""The groups of the table, in its order, and what they mean."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of figures: what it is called in the file and in the table, and which of a run's results it is.
+
+    Attributes:
+        column: In the file.
+        heading: In the table.
+        search: Of the run's results.
+        metric: Of that search, ``rank1`` or ``mAP``.
+    """
+
+    column: str
+    heading: str
+    search: str
+    metric: Literal["rank1", "mAP"]
+
+
+MEASURES: dict[Benchmark, tuple[Measure, ...]] = {
+    "sysu": (
+        Measure("sysu_all_r1", "All R1", "all/single-shot", "rank1"),
+        Measure("sysu_all_map", "All mAP", "all/single-shot", "mAP"),
+        Measure("sysu_indoor_r1", "Indoor R1", "indoor/single-shot", "rank1"),
+        Measure("sysu_indoor_map", "Indoor mAP", "indoor/single-shot", "mAP"),
+    ),
+    "regdb": (
+        Measure("regdb_v2t_r1", "V→I R1", "visible→infrared", "rank1"),
+        Measure("regdb_v2t_map", "V→I mAP", "visible→infrared", "mAP"),
+        Measure("regdb_t2v_r1", "I→V R1", "infrared→visible", "rank1"),
+        Measure("regdb_t2v_map", "I→V mAP", "infrared→visible", "mAP"),
+    ),
+}
+
+#: Queries and gallery images of the published test sets, by a search that tells them from subsets.
+PUBLISHED_SIZES: dict[Benchmark, tuple[str, int, int]] = {
+    "sysu": ("all/single-shot", 3_803, 301),
+    "regdb": ("visible→infrared", 2_060, 2_060),
+}
+
+COLUMNS = (
+    "setting",
+    "method",
+    "venue",
+    *(measure.column for measures in MEASURES.values() for measure in measures),
+    "camera_labels",
+    "source",
+)
+
+_ABBREVIATIONS: dict[Benchmark, str] = {
+    "sysu": "Rank-1 (R1) and mAP of all and indoor search, single-shot",
+    "regdb": "Rank-1 (R1) and mAP of visible (V) queries for infrared (I) images and the reverse",
+}
+_CAMERA_LABELS = {"yes": True, "no": False, "": None}
+_SAID = {True: "yes", False: "no", None: "–"}
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """What one method is reported to reach.
+
+    Attributes:
+        setting: Which labels its training has.
+        method: Its name.
+        venue: Where it appeared.
+        figures: Percent by column name, such as ``sysu_all_r1``; None where it is not reported.
+        camera_labels: Whether its training uses camera numbers; None where that is not stated.
+        source: Where the figures were read, which is not the method's own paper.
+    """
+
+    setting: Setting
+    method: str
+    venue: str
+    figures: Mapping[str, float | None]
+    camera_labels: bool | None
+    source: str
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """How a run is called in the table.
+
+    Attributes:
+        name: Such as its recipe.
+        remark: What stands where the others have a venue, such as which labels it had.
+        camera_labels: Whether its training used camera numbers; None where nobody knows.
+    """
+
+    name: str
+    remark: str
+    camera_labels: bool | None
+
+
+def read_published() -> tuple[PublishedRow, ...]:
+    """The published figures that ship with the package, in the order of the file: by setting, then by year."""
+    return parse_published(resources.files("pclhd.report").joinpath("published.csv").read_text("utf-8"))
+
+
+def parse_published(text: str) -> tuple[PublishedRow, ...]:
+    """Read published figures from CSV text.
+
+    Args:
+        text: Lines beginning with ``#``, then a header with exactly the names of `COLUMNS`, then a row per method.
+            Empty figures are not reported; ``camera_labels`` is ``yes``, ``no`` or empty.
+
+    Raises:
+        ValueError: Something does not fit; the message names the line and what it holds.
+    """
+    lines = text.splitlines()
+    comments = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    reader = csv.reader(lines[comments:])
+    header = next(reader, [])
+    if tuple(header) != COLUMNS:
+        raise ValueError(f"line {comments + 1}: columns are {header}, expected {list(COLUMNS)}")
+    rows: list[PublishedRow] = []
+    for cells in reader:
+        where = f"line {comments + reader.line_num}"
+        if len(cells) != len(COLUMNS):
+            raise ValueError(f"{where}: {len(cells)} cells, expected {len(COLUMNS)}")
+        row = _parse_row(dict(zip(COLUMNS, cells, strict=True)), where)
+        if any((row.setting, row.method) == (other.setting, other.method) for other in rows):
+            raise ValueError(f"{where}: {row.method!r} is there already, as {row.setting}")
+        rows.append(row)
+    return tuple(rows)
+
+
+def benchmark_of(results: Results) -> Benchmark | None:
+    """The benchmark whose published figures a run's may stand beside; None for other data, drawn data above all.
+
+    Looks at the layout and at what the evaluation says of the data's origin, not at how many images there are.
+    """
+    layout = results.dataset.name.partition("-")[0]
+    if layout not in get_args(Benchmark) or results.dataset.synthetic:
+        return None
+    return cast(Benchmark, layout)
+
+
+def other_test_set(benchmark: Benchmark, results: Results) -> str | None:
+    """In what the evaluated test set differs from the published one, in words; None if their sizes agree."""
+    search, queries, gallery = PUBLISHED_SIZES[benchmark]
+    row = _final(results).get(search)
+    if row is None or (row.queries, row.gallery) == (queries, gallery):
+        return None
+    return f"{row.queries} queries and {row.gallery} gallery images, not {queries:,} and {gallery:,}"
+
+
+def published_table(benchmark: Benchmark, results: Results, measured: MeasuredRow) -> tuple[Table, tuple[str, ...]]:
+    """Published figures by setting, and the run's final weights in the last row, all in percent.
+
+    Args:
+        benchmark: Which columns of figures.
+        results: The run's; a search that was not evaluated shows as a dash.
+        measured: How the run is called.
+
+    Returns:
+        The table, and the sources that its last column counts from 1. Methods that report nothing on this benchmark
+        are left out.
+    """
+    measures = MEASURES[benchmark]
+    published = [row for row in read_published() if any(row.figures[m.column] is not None for m in measures)]
+    published.sort(key=lambda row: list(SETTINGS).index(row.setting))
+    sources = tuple(dict.fromkeys(row.source for row in published))
+    rows = [
+        (
+            row.setting,
+            row.method,
+            row.venue,
+            _SAID[row.camera_labels],
+            *(_as_reported(row.figures[measure.column]) for measure in measures),
+            str(sources.index(row.source) + 1),
+        )
+        for row in published
+    ]
+    final = _final(results)
+    figures = [
+        percent(getattr(final[measure.search], measure.metric).mean) if measure.search in final else "–"
+        for measure in measures
+    ]
+    said = _SAID[measured.camera_labels]
+    rows.append(("this run", measured.name, measured.remark, said, *figures, "measured here"))
+    columns = (
+        *(Column(heading) for heading in ("Setting", "Method", "Venue", "Camera labels")),
+        *(Column(measure.heading, "right") for measure in measures),
+        Column("Source"),
+    )
+    caption = (
+        f"{_ABBREVIATIONS[benchmark]}, in percent. Published figures are transcribed second-hand and were not measured "
+        "here; the last row is this run's final weights, measured here."
+    )
+    return Table(caption, columns, tuple(rows), headers=2), sources
+
+
+def _parse_row(cells: Mapping[str, str], where: str) -> PublishedRow:
+    setting, camera_labels = cells["setting"], cells["camera_labels"]
+    if setting not in SETTINGS:
+        raise ValueError(f"{where}: setting {setting!r}, expected one of {', '.join(SETTINGS)}")
+    if camera_labels not in _CAMERA_LABELS:
+        raise ValueError(f"{where}: camera_labels {camera_labels!r}, expected yes, no or nothing")
+    for name in ("method", "venue", "source"):
+        if not cells[name].strip():
+            raise ValueError(f"{where}: {name} is empty")
+    columns = [measure.column for measures in MEASURES.values() for measure in measures]
+    return PublishedRow(
+        setting=setting,
+        method=cells["method"],
+        venue=cells["venue"],
+        figures={column: _parse_percent(cells[column], f"{where}: {column}") for column in columns},
+        camera_labels=_CAMERA_LABELS[camera_labels],
+        source=cells["source"],
+    )
+
+
+def _parse_percent(cell: str, where: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"{where} is {cell!r}, expected a number or nothing") from None
+    if not 0 <= value <= 100:
+        raise ValueError(f"{where} is {cell}, expected a percentage from 0 to 100")
+    return value
+
+
+def _as_reported(figure: float | None) -> str:
+    return "–" if figure is None else f"{figure:.1f}"
+
+
+def _final(results: Results) -> dict[str, ResultRow]:
+    return {row.search: row for row in results.rows if row.weights == "final"}

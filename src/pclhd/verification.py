@@ -1,0 +1,443 @@
+"""`pclhd verify`: train a run's first epoch once more, somewhere else, and compare it with what the run logged."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pclhd.config import Settings
+from pclhd.data.records import Dataset, digest_file
+from pclhd.engine.epoch import Moment
+from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.trainer import START_WEIGHTS, Silent, train
+from pclhd.errors import UserError
+from pclhd.identity_labels import IdentityLabeller
+from pclhd.models.weights import model_metadata
+from pclhd.report.reading import read_epochs, read_facts
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a number may be off: |repeated − logged|, divided by |logged| where that is above 1 (ours).
+
+    Attributes:
+        start: Of the start weights, the clusters, and the losses of the first step.
+        step: Of the losses of any later step.
+        mean: Of the losses' means over the epoch.
+    """
+
+    start: float
+    step: float
+    mean: float
+
+
+EXACT = Tolerance(0.0, 0.0, 0.0)
+"""Where nothing that rounds has changed."""
+
+ELSEWHERE = {"32-true": Tolerance(1e-4, 0.1, 0.02), "bf16-mixed": Tolerance(0.01, 0.5, 0.05)}
+"""Where another machine, library or version of the code computed it, by precision.
+
+A training is chaotic: Adam makes a full step of the tiniest gradient, whatever its sign, so differences grow from step
+to step until the losses of single batches tell little. The start is what can be held tightly.
+"""
+
+_ENVIRONMENT = (
+    "pclhd",
+    "commit",
+    "python",
+    "libraries.",
+    "machine.processor",
+    "machine.model",
+    "machine.instructions",
+    "device",
+    "threads",
+    "numba_threads",
+    "processes",
+    "precision",
+)
+"""The facts of `provenance.json` on which the last bits of a number depend; a name that ends in a dot is a section."""
+
+# Of an epoch's record: what depends on the clock, on identities, or says where it stands.
+_NOT_REPEATED = frozenset({"seconds", "seconds_clustering", "images_per_second", "labels", "epoch", "stage", "kind"})
+
+
+@dataclass(frozen=True)
+class LoggedEpoch:
+    """What a run says about its first epoch.
+
+    Attributes:
+        run: Its folder.
+        steps: Numbers by name, of each logged step.
+        record: Numbers by name, of the whole epoch.
+        facts: Its provenance, by dotted key.
+    """
+
+    run: Path
+    steps: dict[int, dict[str, float]]
+    record: dict[str, float]
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number that came out differently.
+
+    Attributes:
+        place: When in the training, such as ``epoch 0 step 10``.
+        name: Which number.
+        logged: As the run logged it; None for something other than a number.
+        repeated: As it is now; None if there is no such number any more.
+        size: How far it is off, see `Tolerance`.
+        allowed: How far it may be off.
+    """
+
+    place: str
+    name: str
+    logged: float | None
+    repeated: float | None
+    size: float
+    allowed: float
+
+    @property
+    def matters(self) -> bool:
+        """Whether it is more than allowed."""
+        return self.size > self.allowed
+
+    def __str__(self) -> str:
+        if self.logged is None:
+            return f"{self.place}, {self.name}"
+        return f"{self.place}, {self.name} {_pair(self.logged, self.repeated)}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of it.
+
+    Attributes:
+        verdict: ``identical`` to the last bit, ``close`` within the tolerance, or ``differs``.
+        differences: In the order in which training makes the numbers.
+        compared: How many numbers were compared.
+        steps: How many logged steps they come from.
+        tolerance: How far numbers may be off.
+        environment: What is not as it was, one entry each.
+        notes: What else a reader should know.
+    """
+
+    verdict: Literal["identical", "close", "differs"]
+    differences: tuple[Difference, ...]
+    compared: int
+    steps: int
+    tolerance: Tolerance
+    environment: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the run can be repeated, as far as this shows."""
+        return self.verdict != "differs"
+
+    def text(self) -> str:
+        """The verdict in a few lines."""
+        what = f"{self.compared} numbers of the first epoch ({self.steps} logged steps, and the epoch's record)"
+        if self.verdict == "identical":
+            lines = [f"identical: {what}"]
+        elif self.verdict == "close":
+            largest = self._largest
+            lines = [
+                f"equal within {_power_above(largest.size)}: {what}",
+                f"largest difference: {largest}; there {largest.allowed:g} is allowed",
+            ]
+        else:
+            off = [one for one in self.differences if one.matters]
+            lines = [f"differs: first at {off[0]}"]
+            if self.compared:
+                how = "at all" if self.tolerance == EXACT else "more than rounding explains"
+                lines.append(f"{len(off)} of {self.compared} numbers differ {how}; largest difference: {self._largest}")
+        if self.environment:
+            lines.append(f"not as it was: {', '.join(self.environment)}")
+        elif self.verdict == "differs" and self.compared:
+            lines.append("libraries, machine and code are the same, as far as the run recorded them")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def _largest(self) -> Difference:
+        return max(self.differences, key=lambda one: one.size)
+
+
+def read_logged_epoch(run: Path) -> LoggedEpoch:
+    """Read what a run logged of its first epoch.
+
+    Args:
+        run: A run folder, finished or interrupted.
+
+    Raises:
+        UserError: It logged no whole epoch, was imported or trained by ``upper-bound``, or a file in it is damaged.
+    """
+    facts = read_facts(run / "provenance.json")
+    if any(key.startswith("imported.") for key in facts):
+        raise UserError(f"{run}: was imported, so there is no training to repeat; verify a run that `pclhd train` made")
+    log, model = run / "metrics.jsonl", run / "model.safetensors"
+    # This also complains of damaged lines.
+    if all(epoch.epoch != 0 for epoch in read_epochs(log)):
+        if model.is_file() and model_metadata(model).get("weights") == "supervised":
+            raise UserError(f"{run}: was trained by `pclhd upper-bound`, which logs nothing that could be compared")
+        raise UserError(f"{log}: has no whole epoch to compare with; go on with: pclhd train --resume {run}")
+    if "data.training_checksum" not in facts:
+        raise UserError(
+            f"{run / 'provenance.json'}: has no checksum of the training images; restore the file that training wrote"
+        )
+    steps: dict[int, dict[str, float]] = {}
+    record: dict[str, float] = {}
+    for number, line in enumerate(log.read_text("utf-8").split("\n"), start=1):
+        saved = _object(line)
+        if saved.get("epoch") != 0:
+            continue
+        if saved.get("kind") == "step":
+            step = saved.get("step")
+            if not isinstance(step, int) or not isinstance(saved.get("loss"), dict):
+                raise UserError(
+                    f"{log}, line {number}: a step without number or losses; restore the file that training wrote"
+                )
+            steps[step] = _numbers({"loss": saved["loss"]})
+        elif saved.get("kind") == "epoch":
+            record = _repeatable(saved)
+    return LoggedEpoch(run, steps, record, facts)
+
+
+def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Verification:
+    """Train the first epoch again in a temporary folder, and compare (ours).
+
+    The run folder is only read. On the machine that made it, with the same libraries, code and number of threads, and
+    without a graphics card, every number must be the same to the last bit. Otherwise `ELSEWHERE` says how far it may be
+    off. If rounding moves an image to another cluster there, other batches are drawn, and the verdict is ``differs``.
+
+    Args:
+        logged: What the run says.
+        settings: The run's.
+        dataset: Its data.
+
+    Raises:
+        UserError: The training cannot be repeated here: an accelerator or a file is missing, or there are several
+            processes.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("a run is verified by one process, whatever trained it; start pclhd verify without torchrun")
+    theirs = logged.facts["data.training_checksum"]
+    if dataset.train.checksum != theirs:
+        what = (
+            f"training images: checksum {dataset.train.checksum[:12]}, the run's was {theirs[:12]}; nothing was trained"
+        )
+        other = Difference("the start", what, None, None, math.inf, 0.0)
+        return Verification("differs", (other,), 0, 0, EXACT)
+    own_start = logged.run / "checkpoints" / START_WEIGHTS
+    notes = []
+    missing = _missing_weights(settings.model.weights)
+    if missing is not None and own_start.is_file():
+        notes.append(f"{missing} is not here; trained from the start weights that the run kept")
+        settings = settings.model_copy(
+            update={"model": settings.model.model_copy(update={"weights": str(own_start.resolve())})}
+        )
+    with TemporaryDirectory(prefix="pclhd-verify-") as folder:
+        again = Path(folder) / "run"
+        repeated = _train_first_epoch(settings, dataset, again)
+        facts = read_facts(again / "provenance.json")
+        start = None
+        if own_start.is_file():
+            start = _compare_weights(own_start, again / "checkpoints" / START_WEIGHTS)
+        else:
+            notes.append(f"{own_start} is gone, so the start weights were not compared")
+    threads, numba_threads = (_known_change(logged.facts, facts, key) for key in ("threads", "numba_threads"))
+    if threads or numba_threads:
+        # They cannot be set here: numba takes its number when it is loaded, and hands it to torch.
+        known = logged.facts.get("threads"), logged.facts.get("numba_threads", logged.facts.get("threads"))
+        words = f"OMP_NUM_THREADS={known[0]} NUMBA_NUM_THREADS={known[1]}"
+        notes.append(f"to use as many threads as then: {words} pclhd verify {logged.run}")
+    if logged.facts.get("dirty") == "True" or facts.get("dirty") == "True":
+        notes.append("the code had changes that no commit tells of")
+    same = _must_be_identical(logged.facts, facts)
+    tolerance = EXACT if same else ELSEWHERE[facts["precision"]]
+    differences, compared = _compare(logged, repeated, tolerance)
+    if start is not None:
+        differences.insert(0, replace(start, allowed=tolerance.start))
+    off = any(one.matters for one in differences)
+    return Verification(
+        "differs" if off else "close" if differences else "identical",
+        tuple(differences),
+        compared,
+        len(logged.steps),
+        tolerance,
+        _environment_differences(logged.facts, facts),
+        tuple(notes),
+    )
+
+
+class _FirstEpochOver(Exception):
+    """Ends a training after its first epoch, in the middle of everything it would do next."""
+
+
+class _FirstEpoch(Silent):
+    """Keeps the numbers of the first epoch and stops there: settings that depend on a run's length stay as they are."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, dict[str, float]] = {}
+        self.record: dict[str, float] = {}
+
+    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+        """Keep the step's losses."""
+        self.steps[step] = _numbers({"loss": dict(losses)})
+
+    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
+        """Keep the epoch's record, and stop."""
+        self.record = _repeatable(dict(record))
+        raise _FirstEpochOver
+
+
+def _train_first_epoch(settings: Settings, dataset: Dataset, run: Path) -> _FirstEpoch:
+    quiet = settings.engine.model_copy(update={"tensorboard": False})
+    settings = settings.model_copy(update={"engine": quiet})
+    labeller = None
+    if settings.method.labels != "clusters":
+        labeller = IdentityLabeller(dataset, visible_only=settings.method.labels == "visible_identities")
+    watching = _FirstEpoch()
+    try:
+        train(settings, dataset.train, run, watching, labeller=labeller)
+    except _FirstEpochOver:
+        return watching
+    raise UserError(
+        "the settings ask for no epoch at all, so there is nothing to repeat; restore the run's config.yaml"
+    )
+
+
+def _missing_weights(weights: str) -> str | None:
+    """The file that the settings start from, if it is not there."""
+    if weights in {"none", "starter", "imagenet"}:
+        return None
+    path = Path(weights.removeprefix("imagenet:")).expanduser()
+    return None if path.is_file() else str(path)
+
+
+def _compare_weights(logged: Path, repeated: Path) -> Difference | None:
+    if digest_file(logged) == digest_file(repeated):
+        return None
+    try:
+        ours, theirs = load_file(repeated), load_file(logged)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{logged}: is damaged ({error}); restore the file that training wrote") from error
+    place = "the start"
+    if {name: tensor.shape for name, tensor in ours.items()} != {name: tensor.shape for name, tensor in theirs.items()}:
+        return Difference(place, "start weights: those of another network", None, None, math.inf, 0.0)
+    size, name = max(
+        (
+            (float((tensor.double() - theirs[name].double()).abs().max()) if tensor.numel() else 0.0, name)
+            for name, tensor in ours.items()
+        ),
+        default=(0.0, ""),
+    )
+    # The file may differ in its header alone.
+    if size == 0:
+        return None
+    return Difference(place, f"start weights: {name} is off by up to {size:.3g}", None, None, size, 0.0)
+
+
+def _compare(logged: LoggedEpoch, repeated: _FirstEpoch, tolerance: Tolerance) -> tuple[list[Difference], int]:
+    """All differences, clusters first, as in training; and the number of numbers that were compared."""
+    clusters = {name: value for name, value in logged.record.items() if not name.startswith("loss ")}
+    means = {name: value for name, value in logged.record.items() if name.startswith("loss ")}
+    parts = [("epoch 0", clusters, repeated.record, tolerance.start)]
+    for step in sorted(logged.steps):
+        allowed = tolerance.step if step else tolerance.start
+        parts.append((f"epoch 0 step {step}", logged.steps[step], repeated.steps.get(step, {}), allowed))
+    parts.append(("epoch 0, mean", means, repeated.record, tolerance.mean))
+    found = []
+    for place, before, now, allowed in parts:
+        for name, value in before.items():
+            size = _size(value, now.get(name))
+            if size:
+                found.append(Difference(place, name, value, now.get(name), size, allowed))
+    return found, sum(len(before) for _, before, _, _ in parts)
+
+
+def _size(logged: float, repeated: float | None) -> float:
+    if repeated is None:
+        return math.inf
+    if logged == repeated or (math.isnan(logged) and math.isnan(repeated)):
+        return 0.0
+    size = abs(repeated - logged) / max(1.0, abs(logged))
+    return size if math.isfinite(size) else math.inf
+
+
+def _must_be_identical(logged: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether nothing that rounds has changed. A graphics card may add numbers in another order each time."""
+    certain = all(facts.get("dirty") != "True" and "machine.model" in facts for facts in (logged, now))
+    return certain and logged.get("device") == "cpu" and _environment(logged) == _environment(now)
+
+
+def _known_change(logged: Mapping[str, str], now: Mapping[str, str], key: str) -> bool:
+    return key in logged and key in now and logged[key] != now[key]
+
+
+def _environment(facts: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in facts.items() if _among(key, _ENVIRONMENT)}
+
+
+def _environment_differences(logged: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """What differs of what was recorded; an older version recorded less."""
+    before, after = _environment(logged), _environment(now)
+    found = []
+    for key in before.keys() | after.keys():
+        # A package without a commit is an installed one; a library without a version is not installed.
+        known = key in before or key == "commit" or (key.startswith("libraries.") and "machine.model" in logged)
+        if known and before.get(key) != after.get(key):
+            name = key.removeprefix("libraries.").removeprefix("machine.")
+            found.append(f"{name} {before.get(key, 'none')} (now {after.get(key, 'none')})")
+    return tuple(sorted(found))
+
+
+def _among(key: str, names: tuple[str, ...]) -> bool:
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
+
+
+def _repeatable(record: dict[str, Any]) -> dict[str, float]:
+    """An epoch's numbers, without those that nobody can repeat."""
+    kept = {key: value for key, value in record.items() if key not in _NOT_REPEATED}
+    return _numbers(kept)
+
+
+def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Numbers by name: the keys that lead to each, with spaces between."""
+    flat: dict[str, float] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _numbers(value, f"{prefix}{key} ")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _object(line: str) -> dict[str, Any]:
+    # Only the last line may be cut off; the others were checked.
+    try:
+        saved = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return saved if isinstance(saved, dict) else {}
+
+
+def _pair(logged: float, repeated: float | None) -> str:
+    if repeated is None:
+        return f"{logged:.6g}, which is not there any more"
+    short = f"{logged:.6g}", f"{repeated:.6g}"
+    return " vs ".join(short if short[0] != short[1] else (repr(logged), repr(repeated)))
+
+
+def _power_above(size: float) -> str:
+    return f"1e{math.ceil(math.log10(size) - 1e-9)}"

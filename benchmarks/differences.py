@@ -18,13 +18,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -32,6 +31,7 @@ from benchmarks.showing import markdown_table, write_json
 from benchmarks.training_runs import TrainingRun, complete, pclhd, result_rows
 
 from pclhd.config import load_preset
+from pclhd.report.comparison import compare_seeds
 
 
 @dataclass(frozen=True)
@@ -140,26 +140,28 @@ def collect(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"name": name, **vars(difference), "seeds": seeds}
         for measure in MEASURES:
             reached = {seed: results[name, seed][measure]["mean"] for seed in seeds}
-            paired = [seed for seed in seeds if (difference.recipe, seed) in results]
-            gained = [reached[seed] - results[difference.recipe, seed][measure]["mean"] for seed in paired]
+            recipe = {
+                seed: results[difference.recipe, seed][measure]["mean"]
+                for seed in seeds
+                if (difference.recipe, seed) in results
+            }
             entry[measure] = {
                 "mean": float(np.mean(list(reached.values()))),
                 "std": float(np.std(list(reached.values()))),
                 "seeds": list(reached.values()),
-                "difference": interval(gained) if name != difference.recipe else None,
+                "difference": interval(recipe, reached) if name != difference.recipe else None,
             }
         table.append(entry)
     return table
 
 
-def interval(gained: Sequence[float]) -> dict[str, Any] | None:
-    """Mean of paired differences and half the width of its 95 % confidence interval; None for fewer than two."""
-    if len(gained) < 2:
+def interval(recipe: Mapping[int, float], changed: Mapping[int, float]) -> dict[str, Any] | None:
+    """Mean difference seed by seed and half the width of its 95 % interval; None for fewer than two seeds."""
+    found = compare_seeds(recipe, changed)
+    if found is None or found.low is None or found.high is None:
         return None
-    error = float(np.std(gained, ddof=1) / np.sqrt(len(gained)))
-    half = float(stats.t.ppf(0.975, len(gained) - 1)) * error
-    mean = float(np.mean(gained))
-    return {"mean": mean, "half_width": half, "distinguishable": abs(mean) > half, "pairs": len(gained)}
+    half = (found.high - found.low) / 2
+    return {"mean": found.mean, "half_width": half, "distinguishable": abs(found.mean) > half, "pairs": found.seeds}
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """How much faster is the evaluation of SYSU-MM01 than a loop over its queries?
 
     python benchmarks/evaluation.py [--quick] [--json FILE]
+    python benchmarks/evaluation.py --large [--sizes 1000x1000000 10000x100000] [--quick] [--json FILE]
 
 Queries and galleries have the sizes of the real test set (96 people, 3,803 infrared queries, 6,775 visible images), but
 invented images: the visible and infrared embeddings of a person share a direction, with noise. Everything runs in this
@@ -9,6 +10,13 @@ one process; a figure is the median of some repetitions, and the two ways must a
 Two comparisons. "measuring": the distances of each trial lie ready, as float32 rows per query. "from embeddings": every
 trial's distances are computed on the way, as the field's scripts do, against one call of ours; the products of
 matrices, which both need, then take most of our time.
+
+--large asks another question: how long does one search take, and how much memory, where all distances would not fit
+into memory at once? Queries and gallery images are random unit vectors of 512 numbers, of a hundred images a person in
+the gallery and eight cameras; images of the query's person and camera do not count, and the CMC counts identities.
+Each size is measured once, in a process of its own. Memory is the peak beyond the images' embeddings and records; the
+search itself makes one copy of the embeddings, of unit length. What a search of 10,000 x 1,000,000 takes is
+extrapolated from the largest gallery measured, in a straight line with queries and gallery.
 """
 
 from __future__ import annotations
@@ -30,11 +38,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.baselines.evaluation_loop import Measures, measure_as_the_field_does, measure_in_a_lean_loop
+from benchmarks.measuring import Steps, in_a_process, machine
+from benchmarks.showing import markdown_table, short
 
 from pclhd.data.records import ImageRecord, LabelledImages, Modality
 from pclhd.evaluation.evaluate import evaluate_embeddings
 from pclhd.evaluation.metrics import ExclusionRule, Metrics, measure_ranking
-from pclhd.evaluation.protocols import Search, searches_for
+from pclhd.evaluation.protocols import Search, Trial, searches_for
 
 PEOPLE = 96
 QUERIES = 3803
@@ -145,12 +155,90 @@ def compare(
     return rows
 
 
+LARGE_WIDTH = 512
+LARGEST = (10_000, 1_000_000)
+
+
+def make_large_set(queries: int, gallery: int, seed: int = 0) -> tuple[LabelledImages, NDArray[np.float32], Search]:
+    """Queries, then gallery images: their records, random unit vectors, and the search."""
+    rng = np.random.default_rng(seed)
+    people = max(2, gallery // 100)
+    number = queries + gallery
+    identities = np.concatenate([np.arange(queries), np.arange(gallery)]) % people
+    cameras = rng.integers(1, 9, number).tolist()
+    kinds = [Modality.INFRARED] * queries + [Modality.VISIBLE] * gallery
+    path = Path("image.jpg")
+    records = tuple(ImageRecord(path, kind, camera) for kind, camera in zip(kinds, cameras, strict=True))
+    embeddings = rng.standard_normal((number, LARGE_WIDTH), dtype=np.float32)
+    for start in range(0, number, 10_000):
+        block = embeddings[start : start + 10_000]
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    search = Search(
+        name="large",
+        direction="infrared→visible",
+        rule=ExclusionRule.SAME_CAMERA_SAME_IDENTITY,
+        cmc_over="identities",
+        trials=(Trial("all", np.arange(queries), np.arange(queries, number)),),
+    )
+    return LabelledImages(records, tuple(identities.tolist())), embeddings, search
+
+
+def measure_large(queries: int, gallery: int) -> dict[str, Any]:
+    """Seconds and peak memory of one search."""
+    small = make_large_set(20, 500)
+    evaluate_embeddings(small[1], small[0], [small[2]])
+    test, embeddings, search = make_large_set(queries, gallery)
+    steps = Steps()
+    begin = time.process_time()
+    [result] = steps.run("search", lambda: evaluate_embeddings(embeddings, test, [search]))
+    return {
+        "queries": queries,
+        "gallery": gallery,
+        "seconds": steps.seconds["search"],
+        "cpu_seconds": time.process_time() - begin,
+        "peak_gib": steps.peak_gib,
+        "embeddings_gib": embeddings.nbytes / 2**30,
+        "table_gib": 4 * queries * gallery / 2**30,
+        "mAP": result.trials[0].mAP,
+    }
+
+
+def large(sizes: list[tuple[int, int]], path: Path | None, *, quick: bool) -> None:
+    """Measure searches of these sizes, print them, and write them if asked."""
+    rows = [in_a_process(measure_large, *size) for size in sizes]
+    titles = ["queries", "gallery", "seconds", "cpu s", "peak GiB", "of which embeddings", "all distances, GiB"]
+    names = ("queries", "gallery", "seconds", "cpu_seconds", "peak_gib", "embeddings_gib", "table_gib")
+    print(markdown_table(titles, [[short(row[name]) for name in names] for row in rows], words=0))
+    base = max(rows, key=lambda row: (row["gallery"], row["queries"]))
+    factor = LARGEST[0] / base["queries"] * LARGEST[1] / base["gallery"]
+    extrapolated = {name: factor * base[name] for name in ("seconds", "cpu_seconds")}
+    print(
+        f"\nextrapolated, not measured: {LARGEST[0]:,} x {LARGEST[1]:,} takes {factor:g} times {base['queries']:,} x "
+        f"{base['gallery']:,}, that is {extrapolated['seconds']:,.0f} s ({extrapolated['cpu_seconds']:,.0f} cpu s)"
+    )
+    if path:
+        content = {"benchmark": "evaluation", "large": True, "quick": quick, "machine": machine()}
+        path.write_text(json.dumps({**content, "rows": rows, "extrapolated": extrapolated}, indent=1))
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Queries and gallery images from "1000x1000000"."""
+    queries, _, gallery = text.partition("x")
+    return int(queries), int(gallery)
+
+
 def main() -> None:
     """Run the comparisons, print them, and write them if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="0.4 times the size, single-shot only")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--large", action="store_true", help="large searches instead, without a baseline")
+    parser.add_argument("--sizes", type=size_of, nargs="+", help="queries x gallery images of --large")
     arguments = parser.parse_args()
+    if arguments.large:
+        usual = [(100, 2_000), (200, 4_000)] if arguments.quick else [(1_000, 1_000_000), (10_000, 100_000)]
+        large(arguments.sizes or usual, arguments.json, quick=arguments.quick)
+        return
 
     test, embeddings = make_test_set(0.4 if arguments.quick else 1.0, width=256 if arguments.quick else 2048)
     searches = {search.name: search for search in searches_for("sysu", test)}

@@ -185,7 +185,9 @@ def test_unusual_images_train(pclhd: Call, own: Path, tmp_path: Path) -> None:
     Image.fromarray(grey).save(own / "infrared" / "日本語 ü.Jpg", format="JPEG")
     (folder / "notes.txt").write_text("not an image, and not looked at")
     (folder / ".hidden.png").write_text("neither")
-    ran = pclhd("train", "tiny", "--data", own, "--out", tmp_path / "run", *QUICK, "clustering.eps=0.95")
+    ran = pclhd(
+        "train", "tiny", "--data", own, "--out", tmp_path / "run", *QUICK, "clustering.k1=4", "clustering.eps=0.6"
+    )
     assert ran.code == 0, ran
     assert "17 visible and 14 infrared images" in ran.out
 
@@ -327,7 +329,7 @@ def test_no_run(pclhd: Call, tmp_path: Path, verb: str) -> None:
 @pytest.mark.slow
 def test_evaluating_an_unfinished_run(pclhd: Call, sysu: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    ran = pclhd("train", "tiny", "--data", sysu, "--out", run, *QUICK, "clustering.eps=0.95")
+    ran = pclhd("train", "tiny", "--data", sysu, "--out", run, *QUICK, "clustering.k1=4", "clustering.eps=0.6")
     assert ran.code == 0, ran
     model = run / "model.safetensors"
     model.rename(run / "aside")
@@ -348,18 +350,19 @@ def test_recipes_with_labels_need_identities(refused: Callable[..., str], own: P
 
 
 @pytest.mark.slow
-def test_verifying_and_comparing_runs(pclhd: Call, own: Path, tmp_path: Path) -> None:
+def test_verifying_and_comparing_runs(pclhd: Call, tiny_sysu: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(tiny_sysu, tmp_path / "data")
     runs = [tmp_path / "one", tmp_path / "two"]
-    words = ("clustering.eps=0.95", "engine.log_every=1")
+    words = ("clustering.eps=0.6", "model.weights=starter")
     for seed, run in enumerate(runs):
-        ran = pclhd("train", "tiny", "--data", own, "--out", run, *QUICK, *words, f"seed={seed}")
+        ran = pclhd("train", "tiny", "--data", data, "--out", run, *QUICK, *words, f"seed={seed}")
         assert ran.code == 0, ran
     verified = pclhd("verify", runs[0])
     assert (verified.code, verified.err) == (0, "")
     assert verified.out.startswith("identical: ")
     # The data may have moved.
-    moved = own.rename(tmp_path / "moved")
-    assert "own" in complaint(pclhd("verify", runs[0]))
+    moved = data.rename(tmp_path / "moved")
+    assert str(data) in complaint(pclhd("verify", runs[0]))
     assert pclhd("verify", runs[0], "--data", moved).code == 0
     log = runs[0] / "metrics.jsonl"
     log.write_text(log.read_text().replace('"total": ', '"total": 1'))

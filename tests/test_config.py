@@ -10,7 +10,7 @@ from pclhd.config import Settings, load_preset, load_settings, preset_names
 from pclhd.errors import UserError
 from pclhd.recipes import PAPER, RECIPES, Recipe
 
-SHIPPED = ["llcm", "own", "regdb", "synthetic", "sysu", "tiny"]
+SHIPPED = ["llcm", "own", "regdb", "synthetic", "sysu", "tiny", "vit"]
 
 
 def fails(overrides: list[str], preset: str = "tiny") -> str:

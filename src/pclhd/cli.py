@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -44,7 +45,8 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        errors.print(f"pclhd: {escape(str(error))}", soft_wrap=True, highlight=False)
+        if not error.told:
+            errors.print(f"pclhd: {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
 
 
@@ -82,7 +84,8 @@ def train(
 ) -> None:
     """Train without labels; leaves a run folder.
 
-    Presets: synthetic, tiny, sysu, regdb, llcm, own. Example: pclhd train synthetic --data build/small recipe=paper
+    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own.
+    Example: pclhd train synthetic --data build/small recipe=paper
     """
     from pclhd.config import load_preset, load_settings
 
@@ -475,11 +478,31 @@ def starter(
     images: Annotated[int, typer.Option(help="Images of each.")] = 16,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the people and the training.")] = 1,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preset (or YAML file) whose network to train.", show_default="the shipped weights' network"),
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="0.002")] = None,
 ) -> None:
-    """Remake the shipped starter weights: trained with labels on other synthetic people, visible images only."""
+    """Remake the shipped starter weights: trained with labels on other synthetic people, visible images only.
+
+    With --preset, make such weights for another network. Example: pclhd starter vit.safetensors --preset vit
+    """
+    from pclhd.config import load_preset
+
+    settings = None if preset is None else load_preset(preset, [])
     from pclhd.supervised import make_starter
 
-    make_starter(out, people=people, images_per_person=images, steps=steps, seed=seed, on_step=_print_step)
+    make_starter(
+        out,
+        people=people,
+        images_per_person=images,
+        steps=steps,
+        seed=seed,
+        preset=settings,
+        learning_rate=learning_rate,
+        on_step=_print_step,
+    )
     typer.echo(f"wrote {out}")
 
 
@@ -512,8 +535,12 @@ def upper_bound(
 
 
 def _say(line: str) -> None:
-    """Print one line as it is: no colours for numbers, and no wrapping, which would break paths in a log."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    """Print one line as it is: no colours for numbers, and no wrapping, which would break paths in a log.
+
+    Of several processes that train together the first one speaks.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
 from pclhd.errors import UserError
 from pclhd.recipes import RECIPES, Recipe
@@ -22,6 +22,22 @@ def _distance_or_auto(value: object) -> float | Literal["auto"]:
     return float(value)
 
 
+def _folder_or_configuration(value: object) -> Path | dict[str, Any] | None:
+    if value is None or isinstance(value, Path):
+        return value
+    if isinstance(value, str) and value:
+        return Path(value)
+    if isinstance(value, dict):
+        return value
+    raise ValueError("expected a folder with config.json, or what would stand in it")
+
+
+def _none_or_folder(value: object) -> object:
+    return None if value == "none" else value
+
+
+CacheFolder = Annotated[Path | None, BeforeValidator(_none_or_folder)]
+Backbone = Annotated[Path | dict[str, Any] | None, PlainValidator(_folder_or_configuration)]
 Eps = Annotated[float | Literal["auto"], PlainValidator(_distance_or_auto)]
 
 
@@ -40,6 +56,9 @@ class DataSettings(_Section):
         width: Pixels.
         same_camera_rule: Own images only: leave out gallery images of the query's own person and camera.
         workers: Threads that decode images; 0 takes one per core. Never changes a result.
+        cache: A folder that keeps decoded training images for the next training and lets sets be larger than memory,
+            or ``none``. Never changes a result.
+        cache_gib: Largest size of all files in it; those not used for longest are removed.
     """
 
     layout: Literal["auto", "sysu", "regdb", "llcm", "own"] = "auto"
@@ -49,18 +68,23 @@ class DataSettings(_Section):
     width: int = Field(144, ge=8)
     same_camera_rule: bool = False
     workers: int = Field(0, ge=0)
+    cache: CacheFolder = None
+    cache_gib: float = Field(64, gt=0)
 
 
 class ModelSettings(_Section):
     """The network and where its first weights come from.
 
     Attributes:
-        architecture: ``resnet50`` (AGW) or ``narrow`` (the demo's).
+        architecture: ``resnet50`` (AGW), ``narrow`` (the demo's), or ``backbone``.
+        backbone: For ``backbone``: a local folder with a ``config.json`` of transformers, or what would stand in it
+            (needs the ``backbones`` extra).
         weights: ``starter`` (shipped, for ``narrow``), ``none``,
-            ``imagenet:FILE`` (torchvision's names), or a model file.
+            ``imagenet:FILE`` (torchvision's names), a model file, or ``backbone`` (those in the backbone's folder).
     """
 
-    architecture: Literal["resnet50", "narrow"] = "resnet50"
+    architecture: Literal["resnet50", "narrow", "backbone"] = "resnet50"
+    backbone: Backbone = None
     weights: str = "imagenet"
 
 
@@ -76,6 +100,8 @@ class ScheduleSettings(_Section):
         decay_every: Epochs after which the rate is multiplied by `decay_factor`, counted within the stage.
         decay_factor: See there.
         ema_decay: Share of the old value in the momentum network's average, per step.
+        restarts: How often a training whose loss is no longer finite goes back to the start of its epoch by itself.
+        restart_factor: The learning rate is multiplied by this at each restart, for the rest of the training.
     """
 
     stage1_epochs: int = Field(50, ge=0)
@@ -86,6 +112,8 @@ class ScheduleSettings(_Section):
     decay_every: int = Field(20, ge=1)
     decay_factor: float = Field(0.1, gt=0, le=1)
     ema_decay: float = Field(0.999, ge=0, lt=1)
+    restarts: int = Field(0, ge=0)
+    restart_factor: float = Field(0.5, gt=0, lt=1)
 
 
 class BatchSettings(_Section):
@@ -114,6 +142,7 @@ class ClusteringSettings(_Section):
             average linkage merges. ``auto`` chooses it without identities, every epoch anew.
         eps_infrared: The same for infrared; None takes `eps`.
         eps_joint: The same for both together; None takes `eps`.
+        loosen: Where a modality is all noise, its radius is raised in steps of 0.05, at most to this; 0 never does.
         min_samples: Neighbours that make a core (DBSCAN, HDBSCAN), and the smallest cluster (all but DBSCAN).
         resolution: Mean similarity above which two communities are joined (``method.clustering=community`` only).
         search: How neighbours are searched: ``exact``, ``approximate`` (needs the ``ann`` extra), or ``auto``, by size.
@@ -126,6 +155,7 @@ class ClusteringSettings(_Section):
     eps: Eps = 0.6
     eps_infrared: Eps | None = None
     eps_joint: Eps | None = None
+    loosen: float = Field(0.0, ge=0, lt=1)
     min_samples: int = Field(4, ge=1)
     resolution: float = Field(0.1, gt=0, lt=1)
     search: Literal["auto", "exact", "approximate"] = "auto"
@@ -297,9 +327,38 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         why = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{source}: setting '{key}' = {first['input']!r}: {why}") from error
+    settings = settings.model_copy(update={"model": _with_weights_of_backbone(settings.model)})
+    _refuse_loosening_without_radius(settings)
     _refuse_stage_without_loss(settings.method)
     _refuse_sub_prototypes_nobody_reads(settings.method)
     return settings
+
+
+def _with_weights_of_backbone(model: ModelSettings) -> ModelSettings:
+    """The settings with ``weights=backbone`` replaced by the file it means, so that a run says what it began with."""
+    if model.backbone is not None and model.architecture != "backbone":
+        raise UserError(
+            f"model.backbone does not go with model.architecture={model.architecture}; say backbone there, or "
+            "model.backbone=null"
+        )
+    if model.backbone is None and model.architecture == "backbone":
+        raise UserError("model.architecture=backbone needs model.backbone=DIR, a local folder with config.json")
+    if model.weights != "backbone":
+        return model
+    if not isinstance(model.backbone, Path):
+        raise UserError(
+            "model.weights=backbone means the weights in the folder model.backbone, but that is not a folder; say "
+            "none, or name a model file"
+        )
+    return model.model_copy(update={"weights": str(model.backbone / "model.safetensors")})
+
+
+def _refuse_loosening_without_radius(settings: Settings) -> None:
+    if settings.clustering.loosen and settings.method.clustering in {"hdbscan", "community"}:
+        raise UserError(
+            f"clustering.loosen={settings.clustering.loosen:g} raises a radius, but method.clustering="
+            f"{settings.method.clustering} has none; leave it at 0"
+        )
 
 
 def _refuse_stage_without_loss(method: Recipe) -> None:

@@ -59,6 +59,7 @@ class IdentityLabeller:
         settings: ClusteringSettings,
         recipe: Recipe,
         joint: bool,
+        previous: tuple[Labels, Labels] | None = None,
     ) -> EpochLabels:
         """See `pclhd.engine.labelling.label_epoch`, whose place this takes."""
         everybody = self._everybody
@@ -71,7 +72,13 @@ class IdentityLabeller:
             visible,
             infrared,
             Grouping(self._visible),
-            cluster_modality(infrared, "infrared", settings=settings, recipe=recipe),
+            cluster_modality(
+                infrared,
+                "infrared",
+                settings=settings,
+                recipe=recipe,
+                previous=None if previous is None else previous[1],
+            ),
             settings=settings,
             recipe=recipe,
             joint=joint,

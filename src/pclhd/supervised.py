@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pclhd.config import Settings
+from pclhd.config import ModelSettings, Settings
 from pclhd.data.augment import infrared_view, visible_views
 from pclhd.data.datasets import load_training_images
+from pclhd.data.image_cache import ImageCache
 from pclhd.data.records import Dataset, Modality
 from pclhd.data.samplers import cluster_batches
 from pclhd.data.synthetic import draw_population
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
-from pclhd.models.two_stream import ARCHITECTURES, NARROW, TwoStreamNetwork, to_channels_last
+from pclhd.models.backbones import build_network
+from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
 from pclhd.models.weights import initialise, save_model
 from pclhd.streams import Streams
 
@@ -170,13 +172,15 @@ def train_upper_bound(
     """
     if dataset.train_identities is None:
         raise UserError(f"{dataset.root}: the training images have no identities, so there is nothing to train with")
-    network = TwoStreamNetwork(
-        ARCHITECTURES[settings.model.architecture], generator=Streams(settings.seed).torch("network")
-    )
+    network = build_network(settings.model, generator=Streams(settings.seed).torch("network"))
     initialise(network, settings.model.weights)
     to_channels_last(network)
     images = load_training_images(
-        dataset.train, settings.data.height, settings.data.width, workers=settings.data.workers
+        dataset.train,
+        settings.data.height,
+        settings.data.width,
+        workers=settings.data.workers,
+        cache=ImageCache.of(settings.data.cache, settings.data.cache_gib),
     )
     classes = np.unique(np.array(dataset.train_identities), return_inverse=True)[1].astype(np.int64)
     visible_classes, infrared_classes = np.split(classes, [len(images.visible)])
@@ -210,9 +214,11 @@ def make_starter(
     images_per_person: int,
     steps: int,
     seed: int,
+    preset: Settings | None = None,
+    learning_rate: float | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> None:
-    """Train the narrow network on visible images of synthetic people who are in no benchmark, and save it.
+    """Train a network on visible images of synthetic people who are in no benchmark, and save it.
 
     It stands in for ImageNet weights where those cannot be had: it knows what people look like in colour, and nothing
     of infrared.
@@ -223,19 +229,31 @@ def make_starter(
         images_per_person: Of each.
         steps: Optimiser steps.
         seed: Of the people and of the training.
+        preset: Whose network, from a random start, and at what size; by default the narrow one for 96 × 48.
+        learning_rate: Peak of the schedule; None takes `SupervisedSchedule`'s.
         on_step: Called with the step, the number of steps and the loss.
 
     Raises:
-        UserError: There is no such folder to write to.
+        UserError: There is no such folder to write to, or the preset's network cannot be built.
     """
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder; make it first, the model file is written there")
-    pixels, identities = draw_population(
-        people, images_per_person, modality=Modality.VISIBLE, seed=seed, population="starter"
-    )
-    network = TwoStreamNetwork(NARROW, generator=Streams(seed).torch("network"))
+    model = ModelSettings(architecture="narrow") if preset is None else preset.model
+    network = build_network(model, generator=Streams(seed).torch("network"))
     to_channels_last(network)
+    height, width = (96, 48) if preset is None else (preset.data.height, preset.data.width)
+    pixels, identities = draw_population(
+        people,
+        images_per_person,
+        modality=Modality.VISIBLE,
+        seed=seed,
+        population="starter",
+        height=height,
+        width=width,
+    )
     schedule = SupervisedSchedule(steps=steps, clusters=32, instances=4)
+    if learning_rate is not None:
+        schedule = replace(schedule, learning_rate=learning_rate)
     train_with_labels(
         network,
         LabelledBatchSource(torch.from_numpy(pixels), identities),
@@ -244,5 +262,9 @@ def make_starter(
         Streams(seed),
         on_step=None if on_step is None else lambda step, loss: on_step(step, schedule.steps, loss),
     )
-    facts = {"people": people, "images_per_person": images_per_person, "steps": steps, "seed": seed}
+    facts: dict[str, object] = {"people": people, "images_per_person": images_per_person, "steps": steps, "seed": seed}
+    if preset is not None:
+        facts["preset"] = preset.preset
+    if learning_rate is not None:
+        facts["learning_rate"] = learning_rate
     save_model(path, network, {"weights": "starter", **{key: str(value) for key, value in facts.items()}})

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from pclhd.engine import checkpoint as module
 from pclhd.engine.checkpoint import (
     Checkpoint,
+    begin_epoch_anew,
     checkpoint_files,
     load_checkpoint,
     load_latest_checkpoint,
     optimiser_tensors,
+    remove_partial_files,
     restore_optimiser,
     save_checkpoint,
 )
@@ -113,6 +115,57 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert load_latest_checkpoint(tmp_path, refuse).state is not None
     save_checkpoint(tmp_path, make(12))
     assert load_latest_checkpoint(tmp_path, refuse).next_epoch == 12
+
+
+def within(epoch: int, step: int, *, restarts: int = 0) -> Checkpoint:
+    state = None if step == 0 else ({"x": torch.zeros(1)}, {"step": step})
+    return replace(make(epoch), state=state, restarts=restarts)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.stem.removeprefix("epoch-000") for path in checkpoint_files(folder)]
+
+
+def test_the_one_that_the_epoch_began_with_stays(tmp_path: Path) -> None:
+    for epoch, step in ((1, 0), (1, 4), (2, 0), (2, 3), (2, 6), (2, 9)):
+        save_checkpoint(tmp_path, within(epoch, step))
+    assert names(tmp_path) == ["2-step-00000", "2-step-00006", "2-step-00009"]
+    save_checkpoint(tmp_path, within(3, 0))
+    assert names(tmp_path) == ["2-step-00009", "3-step-00000"]
+
+
+def test_an_epoch_is_begun_anew(tmp_path: Path) -> None:
+    for epoch, step in ((1, 0), (2, 0), (2, 3), (2, 6)):
+        save_checkpoint(tmp_path, within(epoch, step, restarts=step))
+    found = begin_epoch_anew(tmp_path, refuse)
+    assert (found.next_epoch, found.state, found.restarts) == (2, None, 0)
+    assert names(tmp_path) == ["2-step-00000"]
+    assert load_latest_checkpoint(tmp_path, refuse).next_epoch == 2
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        begin_epoch_anew(tmp_path / "gone", refuse)
+
+
+def test_nothing_is_removed_before_the_beginning_has_been_read(tmp_path: Path) -> None:
+    for step in (0, 3):
+        save_checkpoint(tmp_path, within(2, step))
+    checkpoint_files(tmp_path)[0].write_bytes(b"damaged")
+    before = names(tmp_path)
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        begin_epoch_anew(tmp_path, refuse)
+    assert names(tmp_path) == before
+
+
+def test_restarts_are_remembered(tmp_path: Path) -> None:
+    assert load_checkpoint(save_checkpoint(tmp_path, within(2, 0, restarts=3))).restarts == 3
+
+
+def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, make())
+    (tmp_path / f".{path.name}.123.part").write_bytes(b"half")
+    (tmp_path / "mine.part").write_bytes(b"not ours")
+    remove_partial_files(tmp_path)
+    remove_partial_files(tmp_path / "gone")
+    assert {item.name for item in tmp_path.iterdir()} == {path.name, "mine.part"}
 
 
 def test_a_failure_while_writing_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pclhd.engine.labelling import (
     across_modalities,
     cluster_modality,
     label_epoch,
+    refuse_what_trains_nothing,
 )
 from pclhd.errors import UserError
 from pclhd.recipes import PAPER, Recipe
@@ -91,6 +92,109 @@ def test_all_noise_names_the_setting(scattered: str, settings_: ClusteringSettin
     strict = settings_.model_copy(update={"min_samples": 4, "k1": EACH, "k2": 1, "eps": 0.1})
     with pytest.raises(UserError, match=named):
         label(*parts, settings_=strict)
+
+
+STRICT = SETTINGS.model_copy(update={"min_samples": 4, "k1": EACH, "k2": 1, "eps": 0.1})
+
+
+@pytest.mark.parametrize("scattered", ["visible", "infrared"])
+def test_a_modality_of_noise_keeps_the_labels_of_the_epoch_before(scattered: str) -> None:
+    together, apart = features(1, noise=0), features(2, noise=9)
+    parts = (apart, together) if scattered == "visible" else (together, apart)
+    before = np.roll(IDENTITIES, 3), np.array([-1, *IDENTITIES[1:]])
+    recipe = PAPER.model_copy(update={"confidence": "weight"})
+    labels = label_epoch(*parts, (None, None), settings=STRICT, recipe=recipe, joint=True, previous=before)
+    number = ("visible", "infrared").index(scattered)
+    own = (labels.visible, labels.infrared)
+    assert np.array_equal(own[number], before[number])
+    assert same_partition(own[1 - number], IDENTITIES), "the other modality is clustered"
+    assert labels.kept() == [scattered]
+    grouping = labels.groupings[scattered]
+    assert grouping.eps is None
+    assert grouping.confidence is not None
+    assert np.array_equal(grouping.labels, before[number])
+    assert labels.mishaps() == [f"all 24 {scattered} images are noise; the labels of the epoch before are kept"]
+    with pytest.raises(ValueError, match="read-only"):
+        own[number][0] = 1
+    before[number][0] = 0  # what was handed in is neither frozen nor shared
+    # Where there were none before either, nothing helps.
+    noise = np.full(len(IDENTITIES), -1)
+    with pytest.raises(UserError, match=f"no {scattered} cluster"):
+        label_epoch(*parts, (None, None), settings=STRICT, recipe=PAPER, joint=True, previous=(noise, noise))
+
+
+def test_labels_that_are_found_are_not_kept() -> None:
+    parts = features(1), features(2)
+    usual = label(*parts)
+    before = np.roll(IDENTITIES, 3), np.roll(IDENTITIES, 3)
+    labels = label_epoch(*parts, (None, None), settings=SETTINGS, recipe=PAPER, joint=True, previous=before)
+    assert np.array_equal(labels.visible, usual.visible)
+    assert labels.kept() == labels.mishaps() == []
+
+
+def test_a_radius_is_raised_no_further_than_needed() -> None:
+    scattered = features(3, noise=1.2)
+    strict = SETTINGS.model_copy(update={"min_samples": 4})
+    found = {}
+    for eps in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8):
+        try:
+            own = strict.model_copy(update={"eps": eps})
+            found[eps] = cluster_modality(scattered, "visible", settings=own, recipe=PAPER).labels
+        except UserError:
+            continue
+    first = min(found)
+    assert 0.2 < first < 0.8, "the data have to be noise at small radii, and not at large ones"
+    loose = strict.model_copy(update={"eps": 0.1, "loosen": 0.8})
+    grouping = cluster_modality(scattered, "visible", settings=loose, recipe=PAPER)
+    assert grouping.eps == pytest.approx(first)
+    assert grouping.loosened
+    assert np.array_equal(grouping.labels, found[first])
+    # Not so far, and not in the wrong modality's place.
+    tight = strict.model_copy(update={"eps": 0.1, "loosen": round(first - 0.03, 6)})
+    with pytest.raises(UserError, match=rf"at eps {tight.loosen:g}; raise clustering.eps_infrared with clustering.loo"):
+        cluster_modality(scattered, "infrared", settings=tight, recipe=PAPER)
+    kept = cluster_modality(scattered, "visible", settings=tight, recipe=PAPER, previous=IDENTITIES)
+    assert (kept.kept, kept.loosened) == (True, False)
+    # The limit itself is tried, and a radius beyond the limit is left as it is.
+    exact = strict.model_copy(update={"eps": round(first - 0.02, 6), "loosen": first})
+    assert cluster_modality(scattered, "visible", settings=exact, recipe=PAPER).eps == first
+    beyond = strict.model_copy(update={"eps": 0.8, "loosen": 0.5})
+    assert cluster_modality(scattered, "visible", settings=beyond, recipe=PAPER).eps == 0.8
+
+
+def of_clusters(visible: int, infrared: int, joint: list[int] | None) -> EpochLabels:
+    own = [np.arange(count, dtype=np.int64).repeat(2) for count in (visible, infrared)]
+    both = None if joint is None else np.array(joint, dtype=np.int64)
+    nobody = np.zeros(0, dtype=np.int64)
+    return EpochLabels(own[0], own[1], both, Matching(nobody, nobody))
+
+
+def test_one_cluster_is_told_and_two_of_them_end_the_training() -> None:
+    several = of_clusters(2, 1, None)
+    refuse_what_trains_nothing(several, SETTINGS)
+    assert several.mishaps() == ["there is one infrared cluster; contrasts with infrared prototypes train nothing"]
+    assert of_clusters(2, 2, None).mishaps() == []
+    for joint in (None, [0, 0, 0, 0], [-1, -1, -1, -1], [0, 0, 1, 1]):
+        alone = of_clusters(1, 1, joint)
+        assert len(alone.mishaps()) == 2
+        with pytest.raises(UserError, match=r"nothing to contrast.*lower clustering\.eps \(0\.6\)"):
+            refuse_what_trains_nothing(alone, SETTINGS)
+    # Joint clusters may still be told apart.
+    refuse_what_trains_nothing(of_clusters(1, 1, [0, 1, 0, 1]), SETTINGS)
+
+
+def test_thousands_of_clusters_and_far_more_of_one_modality() -> None:
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(2000, 64))
+    rows = np.repeat(centres, 2, axis=0) + 0.02 * random.normal(size=(4000, 64))
+    visible: Features = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    pairs = SETTINGS.model_copy(update={"k1": 2, "k2": 1, "joint_k1": 4, "joint_k2": 1})
+    labels = label(visible, visible[:8].copy(), settings_=pairs)
+    assert same_partition(labels.visible[:400], np.repeat(np.arange(200), 2))
+    assert labels.visible.max() == 1999
+    assert same_partition(labels.infrared, np.repeat(np.arange(4), 2))
+    assert labels.matching.infrared_to_visible.tolist() == labels.visible[:8:2].tolist()
+    assert labels.joint_shared() is not None
 
 
 def test_radii_of_their_own() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,65 @@ def test_half_a_line_is_dropped(tmp_path: Path, rest: str) -> None:
     path.write_text('{"kind": "epoch", "epoch": 0}\n' + rest)
     MetricsLog(path, first_epoch=5)
     assert lines(path) == [{"kind": "epoch", "epoch": 0}]
+
+
+def test_a_restart_stands_before_the_steps_of_its_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    told: list[dict[str, Any]] = [
+        {"kind": "epoch", "epoch": 0},
+        {"kind": "restart", "epoch": 1, "restarts": 1},
+        {"kind": "restart", "epoch": 1, "restarts": 2},
+        {"kind": "step", "epoch": 1, "step": 0, "global_step": 3},
+    ]
+    for line in told:
+        log.write(line)
+    # A checkpoint of the epoch's start knows how often it was begun; later restarts will come again.
+    for restarts, kept in ((2, told[:3]), (1, told[:2]), (0, told[:1])):
+        MetricsLog(path, first_epoch=1, restarts=restarts)
+        assert lines(path) == kept
+    MetricsLog(path, first_epoch=1, restarts=5)
+    assert lines(path) == told[:1], "what is gone does not come back"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{rubbish", "[]", "7", "null", '"text"', "", '{"kind": "epoch"}', '{"epoch": 0}', '{"kind": "step", "epoch": 0}'],
+)
+def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "epoch", "epoch": 0}\n' + line + "\n")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="line 2: is no record of a training"):
+        MetricsLog(path, first_epoch=5)
+    assert path.read_bytes() == before
+
+
+def test_a_log_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        MetricsLog(path)
+
+
+def test_other_separators_do_not_end_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    record = {"kind": "epoch", "epoch": 0, "reason": "a\u2028b\u0085c"}
+    MetricsLog(path).write(record)
+    MetricsLog(path, first_epoch=1)
+    assert path.read_text("utf-8").count("\n") == 1
+    assert json.loads(path.read_text("utf-8")) == record
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
+        log.write({"kind": "epoch", "epoch": 0})
 
 
 def test_a_new_run_starts_empty(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from pclhd.engine.memories import Memories
 from pclhd.engine.state import EpochState
 from pclhd.engine.trainer import Silent
 from pclhd.losses import released_hybrid
+from pclhd.models import backbones as backbones_module
 from pclhd.models import embed as embed_module
 from pclhd.models.two_stream import Architecture, TwoStreamNetwork
 from tests.engine.runs import SmallData
@@ -141,7 +142,7 @@ class Diary(Silent):
     averages: list[dict[str, Tensor]] = field(default_factory=list)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(trainer_module, "ARCHITECTURES", {"narrow": TINY})
+        patch.setattr(backbones_module, "ARCHITECTURES", {"narrow": TINY})
         patch.setattr(trainer_module, "begin_epoch", self._begin_epoch)
         patch.setattr(trainer_module, "end_epoch", self._end_epoch)
         patch.setattr(trainer_module, "label_epoch", self._label_epoch)

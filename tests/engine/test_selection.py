@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,14 @@ def test_what_the_criteria_are() -> None:
     # Visible: the cluster of two overlaps by 2 of 3 with the old one of three, that of one by 1 of 3.
     assert found["stability"] == pytest.approx((0.75 * (2 / 3 * 2 / 3 + 1 / 3 * 1 / 3) + 1) / 2)
     assert found["cycle"] == pytest.approx((0.75 + 1) / 2)
+
+
+def test_labels_that_were_kept_count_as_noise() -> None:
+    now = labels([0, 0, 1, 1], [0, 0, 1, 1])
+    kept = replace(now, groupings={**now.groupings, "infrared": replace(now.groupings["infrared"], kept=True)})
+    before = now.visible, now.infrared
+    found = measure_criteria(FEATURES, FEATURES, kept, before)
+    assert found == pytest.approx({"silhouette": 0.5 / 2, "stability": 1 / 2, "cycle": 1 / 2})
 
 
 def test_at_the_start_nothing_can_be_stable() -> None:

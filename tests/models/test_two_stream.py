@@ -180,3 +180,15 @@ def test_channels_last_gives_the_same_output() -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         shuffled = images.contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(network(shuffled, shuffled).embedding, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_channels_last_stays_so_through_non_local_blocks() -> None:
+    # Once one part turns to channels-first, everything after it is computed the slow way.
+    block = NonLocalBlock(8, 1)
+    features = torch.randn(2, 8, 6, 3, generator=torch.Generator().manual_seed(0))
+    features = features.contiguous(memory_format=torch.channels_last).requires_grad_()
+    result = block(features)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    result.sum().backward()
+    assert features.grad is not None
+    assert features.grad.is_contiguous(memory_format=torch.channels_last)

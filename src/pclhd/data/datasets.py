@@ -1,4 +1,4 @@
-"""The training images in memory: bytes and cameras of each modality, and no place for an identity."""
+"""The training images, in memory or mapped into it: bytes and cameras by modality, and no place for an identity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pclhd.data.image_cache import ImageCache
 from pclhd.data.images import load_images
 from pclhd.data.records import ImageRecord, Modality, TrainingSet
 from pclhd.errors import UserError
@@ -19,7 +20,7 @@ class ModalityImages:
     """All training images of one modality.
 
     Attributes:
-        images: Bytes (N, 3, H, W).
+        images: Bytes (N, 3, H, W); read only where they come from a cache.
         cameras: (N,) camera numbers, or None if the data does not tell them all.
     """
 
@@ -38,7 +39,9 @@ class TrainingImages:
     infrared: ModalityImages
 
 
-def load_training_images(training_set: TrainingSet, height: int, width: int, *, workers: int = 0) -> TrainingImages:
+def load_training_images(
+    training_set: TrainingSet, height: int, width: int, *, workers: int = 0, cache: ImageCache | None = None
+) -> TrainingImages:
     """Decode a training set, resized with the bicubic filter (released code).
 
     Args:
@@ -46,12 +49,14 @@ def load_training_images(training_set: TrainingSet, height: int, width: int, *, 
         height: Pixels.
         width: Pixels.
         workers: Decoding threads; 0 takes one per core.
+        cache: Where decoded images are kept for the next training, and mapped into memory from; the numbers are the
+            same. None decodes all into memory.
 
     Returns:
         The images of both modalities.
 
     Raises:
-        UserError: A modality has no image, or an image cannot be read.
+        UserError: A modality has no image, an image cannot be read, or the cache cannot be used.
     """
     parts = {}
     for modality in Modality:
@@ -60,8 +65,13 @@ def load_training_images(training_set: TrainingSet, height: int, width: int, *, 
             raise UserError(
                 f"the training set has no {modality} image; both modalities are needed to train across them"
             )
-        pixels = load_images([record.path for record in records], height, width, resample="bicubic", workers=workers)
-        parts[modality] = ModalityImages(torch.from_numpy(pixels), _cameras(records))
+        paths = [record.path for record in records]
+        if cache is None:
+            pixels = torch.from_numpy(load_images(paths, height, width, resample="bicubic", workers=workers))
+        else:
+            checksum = f"{training_set.checksum} {modality}"
+            pixels = cache.load(paths, checksum, height, width, resample="bicubic", workers=workers)
+        parts[modality] = ModalityImages(pixels, _cameras(records))
     return TrainingImages(visible=parts[Modality.VISIBLE], infrared=parts[Modality.INFRARED])
 
 

@@ -41,6 +41,7 @@ class Checkpoint:
         selection: The best epoch so far.
         data_checksum: Of the training set; resuming with other images is refused.
         state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
+        restarts: How often the training went back by itself, which lowers its learning rate.
     """
 
     next_epoch: int
@@ -51,10 +52,13 @@ class Checkpoint:
     selection: Selection
     data_checksum: str
     state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+    restarts: int = 0
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint aside, flush it to disk, rename it into place, and drop all but the last two.
+    """Write a checkpoint aside, flush it to disk, rename it into place, and drop those no longer needed.
+
+    The last two stay, and the one that the epoch under way began with, which a restart goes back to.
 
     Args:
         folder: The run's ``checkpoints`` folder.
@@ -62,6 +66,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
     Returns:
         The file.
+
+    Raises:
+        UserError: It cannot be written; those that were there still are.
     """
     tensors = {f"online/{name}": tensor for name, tensor in checkpoint.online.items()}
     tensors |= {f"momentum/{name}": tensor for name, tensor in checkpoint.momentum.items()}
@@ -78,14 +85,59 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "has_optimiser": checkpoint.optimiser is not None,
         "selection": vars(checkpoint.selection),
         "state": None if checkpoint.state is None else checkpoint.state[1],
+        "restarts": checkpoint.restarts,
     }
     text = json.dumps(facts, sort_keys=True)
-    step = 0 if checkpoint.state is None else checkpoint.state[1]["step"]
-    path = folder / f"epoch-{checkpoint.next_epoch:04d}-step-{step:05d}.safetensors"
+    path = folder / _name(checkpoint)
     write_durably(path, save(tensors, {"format": FORMAT, "facts": text, "sha256": _digest(tensors, text)}))
-    for old in checkpoint_files(folder)[:-KEPT]:
-        old.unlink()
+    files = checkpoint_files(folder)
+    began = [file for file in files if _begins_epoch(file)][-1:]
+    for old in files[:-KEPT]:
+        if old not in began:
+            _remove(old)
     return path
+
+
+def begin_epoch_anew(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
+    """The checkpoint that the newest epoch began with; later ones are removed, once this one has been read.
+
+    Args:
+        folder: The run's ``checkpoints`` folder.
+        warn: As in `load_latest_checkpoint`.
+
+    Raises:
+        UserError: There is none that is whole.
+    """
+    files = checkpoint_files(folder)
+    began = [file for file in files if _begins_epoch(file)]
+    checkpoint = _load_newest(folder, began, warn)
+    # The newest goes first: what is newest at any moment is a checkpoint to go on from.
+    for later in reversed(files):
+        if later.name > _name(checkpoint):
+            _remove(later)
+    return checkpoint
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a killed process left of the files it was writing."""
+    for part in folder.glob(".*.part"):
+        _remove(part)
+
+
+def _begins_epoch(path: Path) -> bool:
+    return path.stem.endswith("-step-00000")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be removed ({error.strerror}); make its folder writable") from error
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    step = 0 if checkpoint.state is None else checkpoint.state[1]["step"]
+    return f"epoch-{checkpoint.next_epoch:04d}-step-{step:05d}.safetensors"
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -103,7 +155,10 @@ def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpo
     Raises:
         UserError: There is none, or all are damaged.
     """
-    files = checkpoint_files(folder)
+    return _load_newest(folder, checkpoint_files(folder), warn)
+
+
+def _load_newest(folder: Path, files: list[Path], warn: Callable[[str], None]) -> Checkpoint:
     if not files:
         raise UserError(f"{folder}: no checkpoint to resume from; start the training anew with another --out")
     for path, older in zip(reversed(files), [*reversed(files[:-1]), None], strict=True):
@@ -112,7 +167,8 @@ def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpo
         except UserError as error:
             if older is None:
                 raise
-            warn(f"{error}; going on from {older.name}")
+            fault = str(error).removesuffix("; start the training anew")
+            warn(f"{fault}; going on from {older.name}")
     raise AssertionError("the loop returns or raises")
 
 
@@ -147,6 +203,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         selection=Selection(**facts["selection"]),
         data_checksum=facts["data_checksum"],
         state=None if facts["state"] is None else (_below(tensors, "state/"), facts["state"]),
+        restarts=facts.get("restarts", 0),
     )
 
 

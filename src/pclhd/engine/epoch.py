@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,25 @@ from pclhd.data.augment import infrared_view, visible_views
 from pclhd.data.datasets import ModalityImages, TrainingImages
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
+from pclhd.engine.diagnosis import explain_loss, refuse_useless_embeddings
 from pclhd.engine.interruption import Interruption
-from pclhd.engine.labelling import Confidence, EpochLabels, Grouping, Labeller, Labels, label_epoch
+from pclhd.engine.labelling import (
+    Confidence,
+    EpochLabels,
+    Grouping,
+    Labeller,
+    Labels,
+    label_epoch,
+    refuse_what_trains_nothing,
+)
 from pclhd.engine.memories import as_tensor, build_memories
 from pclhd.engine.selection import OwnLabels, measure_criteria
 from pclhd.engine.state import EpochState
 from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
-from pclhd.errors import UserError
 from pclhd.models.embed import embed_images
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.processes import Processes
 from pclhd.recipes import Recipe
 from pclhd.streams import Streams
 
@@ -43,6 +52,7 @@ class Trainee:
         wrapped: The same network as Fabric runs it.
         optimiser: Of the current stage.
         momentum: The averaged network.
+        processes: Who trains together.
     """
 
     fabric: Fabric
@@ -50,6 +60,7 @@ class Trainee:
     wrapped: Any
     optimiser: Any
     momentum: MomentumNetwork[TwoStreamNetwork]
+    processes: Processes = field(default_factory=Processes)
 
 
 @dataclass(frozen=True)
@@ -99,14 +110,17 @@ def begin_epoch(
         What the steps need.
 
     Raises:
-        UserError: A modality has no cluster.
+        UserError: A modality has no cluster, or there is nothing to contrast.
     """
     recipe = settings.method
     started = time.perf_counter()
     joint = TermWeights.at(recipe, stage=moment.stage, progress=moment.progress).joint > 0
     (visible, infrared), labels, criteria = look(trainee, images, settings, labeller, previous, joint=joint)
+    refuse_what_trains_nothing(used_labels(labels, recipe), settings.clustering)
     momentum_features = (
-        embed_both(trainee.momentum.network, images, settings) if _uses_dynamic(settings, moment) else None
+        embed_both(trainee.momentum.network, images, settings, trainee.processes)
+        if _uses_dynamic(settings, moment)
+        else None
     )
     memories = build_memories(
         visible,
@@ -150,16 +164,27 @@ def look(
     Returns:
         Embeddings of the visible and the infrared images, their labels, and the criteria.
     """
-    visible, infrared = embed_both(trainee.online, images, settings)
-    labels = labeller(
-        visible.numpy(),
-        infrared.numpy(),
-        (images.visible.cameras, images.infrared.cameras),
-        settings=settings.clustering,
-        recipe=settings.method,
-        joint=joint,
-    )
-    return (visible, infrared), labels, measure_criteria(visible.numpy(), infrared.numpy(), labels, previous)
+    visible, infrared = embed_both(trainee.online, images, settings, trainee.processes)
+    for name, features in (("visible", visible), ("infrared", infrared)):
+        refuse_useless_embeddings(features, name)
+
+    def label() -> tuple[EpochLabels, dict[str, float]]:
+        labels = labeller(
+            visible.numpy(),
+            infrared.numpy(),
+            (images.visible.cameras, images.infrared.cameras),
+            settings=settings.clustering,
+            recipe=settings.method,
+            joint=joint,
+            previous=previous,
+        )
+        return labels, measure_criteria(visible.numpy(), infrared.numpy(), labels, previous)
+
+    # Numba's threads and torch's are the same to OpenMP; a resumed epoch, which clusters nothing, must have as many.
+    threads = torch.get_num_threads()
+    labels, criteria = trainee.processes.by_the_first(label)
+    torch.set_num_threads(threads)
+    return (visible, infrared), labels, criteria
 
 
 def used_labels(labels: EpochLabels, recipe: Recipe) -> EpochLabels:
@@ -190,7 +215,7 @@ def run_steps(
         interruption: Signals wait until a step is whole.
 
     Raises:
-        UserError: The loss is no longer finite.
+        NotFinite: The loss is no longer finite.
         Interrupted: A signal came; the state tells how to go on.
     """
     steps = _Steps(trainee, images, settings, streams, moment, state)
@@ -216,18 +241,28 @@ def end_epoch(trainee: Trainee, settings: Settings, moment: Moment, state: Epoch
         "lr": moment.learning_rate,
         "loss": {name: value / settings.schedule.iterations for name, value in state.sums.items()},
         "criteria": state.criteria,
+        **({"kept_labels": state.labels.kept()} if state.labels.kept() else {}),
         **describe_labels(state.labels),
     }
 
 
-def embed_both(network: TwoStreamNetwork, images: TrainingImages, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Clustering features of all training images, visible and infrared, (N, D) each on the CPU."""
+def embed_both(
+    network: TwoStreamNetwork, images: TrainingImages, settings: Settings, processes: Processes | None = None
+) -> tuple[Tensor, Tensor]:
+    """Clustering features of all training images, visible and infrared, (N, D) each on the CPU.
+
+    Each process embeds its share, and all get everything.
+    """
+    processes = processes or Processes()
     half = torch.bfloat16 if settings.engine.precision == "bf16-mixed" else None
-    visible, infrared = (
-        embed_images(network, part.images, modality, renormalise=settings.method.renormalise, autocast_dtype=half)
-        for part, modality in ((images.visible, Modality.VISIBLE), (images.infrared, Modality.INFRARED))
-    )
-    return visible, infrared
+    parts = []
+    for part, modality in ((images.visible, Modality.VISIBLE), (images.infrared, Modality.INFRARED)):
+        rows = part.images[processes.share(len(part))]
+        own = embed_images(network, rows, modality, renormalise=settings.method.renormalise, autocast_dtype=half)
+        # GPUs can only send what lies on them.
+        where = next(network.parameters()).device if processes.count > 1 else own.device
+        parts.append(processes.gather(own.to(where), len(part)).cpu())
+    return parts[0], parts[1]
 
 
 def momentum_waits(recipe: Recipe, stage: int) -> bool:
@@ -270,6 +305,7 @@ class _Steps:
         self.joint_labels = labels.joint_shared()
         self.joint_confidence = labels.joint_confidence()
         self.joint_batches = None if self.joint_labels is None else self._draw(self.joint_labels, streams, "joint")
+        self.embedded: list[Tensor] = []
 
     def run(self, number: int) -> dict[str, float]:
         """One iteration; returns the named losses."""
@@ -339,13 +375,13 @@ class _Steps:
         )
         self.state.images_seen += sum(map(len, views))
         targets = np.tile(labels[0][rows[0]], 2), labels[1][rows[1]]
-        sizes = [len(part) for part in targets]
-        features = torch.split(unit(self.trainee.wrapped(*views).embedding), sizes)
+        features = self._embed(self.trainee.wrapped, views)
+        self.embedded = [part.detach() for part in features]
         averaged: tuple[Tensor, ...] | tuple[None, None] = (None, None)
         if momentum and self._runs_momentum_network():
             network = self.trainee.momentum.network
             with torch.no_grad():
-                averaged = torch.split(unit(network.train()(*views).embedding), sizes)
+                averaged = self._embed(network.train(), views)
         # Two views of each visible image come from `visible_views`, so that rows repeat.
         trust = (
             None if confidence[0] is None else np.tile(confidence[0][rows[0]], 2),
@@ -362,19 +398,29 @@ class _Steps:
         )
         return visible, infrared
 
+    def _embed(self, network: Any, views: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Unit-length embeddings of the whole batch, visible and infrared; this process computes its share of them."""
+        processes = self.trainee.processes
+        shares = [part[processes.share(len(part))] for part in views]
+        embedded = torch.split(unit(network(*shares).embedding), [len(part) for part in shares])
+        return tuple(processes.gather(own, len(part)) for own, part in zip(embedded, views, strict=True))
+
     def _runs_momentum_network(self) -> bool:
         return self.moment.stage == 2 and self.recipe.momentum_buffers == "own"
 
     def _optimise(self, losses: Losses) -> None:
         total = losses.total
         if not math.isfinite(float(total.detach())):
-            raise UserError(
-                f"the loss is no longer finite in epoch {self.moment.epoch} ("
-                + ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses.terms.items())
-                + "); resume from the last checkpoint with a lower schedule.learning_rate"
+            raise explain_loss(
+                losses.terms,
+                self.embedded,
+                self.trainee.online,
+                where=f"epoch {self.moment.epoch + 1}, step {self.state.step + 1}",
+                learning_rate=self.moment.learning_rate,
             )
         self.trainee.optimiser.zero_grad(set_to_none=True)
         self.trainee.fabric.backward(total)
+        self.trainee.processes.add_gradients(self.trainee.online.parameters())
         self.trainee.optimiser.step()
         for update in losses.updates:
             update()
@@ -429,6 +475,8 @@ def _describe_grouping(grouping: Grouping) -> dict[str, Any]:
         described["eps"] = grouping.eps
     if grouping.recall is not None:
         described["recall"] = grouping.recall
+    if grouping.loosened:
+        described["loosened"] = True
     if grouping.confidence is not None and (grouping.labels >= 0).any():
         described["confidence"] = float(grouping.confidence[grouping.labels >= 0].mean())
     return described

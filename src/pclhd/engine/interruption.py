@@ -7,7 +7,7 @@ default actions of Python hold.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -35,8 +35,10 @@ class Interruption:
     """Raises `Interrupted` in the main thread when a handled signal comes, but not within `deferred`."""
 
     def __init__(self) -> None:
+        #: Given the own signal or 0, says on which signal all processes agree, 0 for none. All end after the same step.
+        self.agree: Callable[[int], int] = lambda number: number
         self._deferring = 0
-        self._pending: int | None = None
+        self._pending = 0
 
     @contextmanager
     def handling(self) -> Iterator[None]:
@@ -56,8 +58,10 @@ class Interruption:
             yield
         finally:
             self._deferring -= 1
-        if self._pending is not None and not self._deferring:
-            number, self._pending = self._pending, None
+        if self._deferring:
+            return
+        number, self._pending = self.agree(self._pending), 0
+        if number:
             raise Interrupted(number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NoReturn, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ Confidence = NDArray[np.float64]
 
 _RECALL_SAMPLES = 200
 
+#: By how much a radius is raised at a time, where ``clustering.loosen`` allows it.
+LOOSEN_STEP = 0.05
+
 
 @dataclass(frozen=True)
 class Grouping:
@@ -38,6 +42,8 @@ class Grouping:
         silhouette: Mean silhouette of the clustered images, measured without identities.
         recall: Share of the true neighbours that an approximate search found, on some of the images; None if it was
             exact.
+        kept: Everything was noise; these are the labels of the epoch before.
+        loosened: Everything was noise at the eps asked for; `eps` is a larger one.
     """
 
     labels: Labels
@@ -45,6 +51,8 @@ class Grouping:
     eps: float | None = None
     silhouette: float = 0.0
     recall: float | None = None
+    kept: bool = False
+    loosened: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,23 @@ class EpochLabels:
             self.groupings[name].confidence if name in self.groupings else None for name in ("visible", "infrared")
         ]
         return found[0], found[1]
+
+    def kept(self) -> list[str]:
+        """The modalities that have the labels of the epoch before, because everything was noise."""
+        return [name for name, grouping in self.groupings.items() if grouping.kept]
+
+    def mishaps(self) -> list[str]:
+        """What went wrong that training helps itself out of, a line each."""
+        told = []
+        for name, labels in (("visible", self.visible), ("infrared", self.infrared)):
+            grouping = self.groupings.get(name)
+            if grouping is not None and grouping.kept:
+                told.append(f"all {len(labels)} {name} images are noise; the labels of the epoch before are kept")
+            if grouping is not None and grouping.loosened:
+                told.append(f"all {len(labels)} {name} images were noise; eps is raised to {grouping.eps:g}")
+            if labels.max(initial=-1) == 0:
+                told.append(f"there is one {name} cluster; contrasts with {name} prototypes train nothing")
+        return told
 
     def joint_confidence(self) -> tuple[Confidence | None, Confidence | None]:
         """Confidence in the joint labels of the visible and of the infrared images, where it was asked for."""
@@ -119,6 +144,7 @@ class Labeller(Protocol):
         settings: ClusteringSettings,
         recipe: Recipe,
         joint: bool,
+        previous: tuple[Labels, Labels] | None = None,
     ) -> EpochLabels:
         """See `label_epoch`."""
 
@@ -131,6 +157,7 @@ def label_epoch(
     settings: ClusteringSettings,
     recipe: Recipe,
     joint: bool,
+    previous: tuple[Labels, Labels] | None = None,
 ) -> EpochLabels:
     """Cluster each modality by itself, match the clusters, and, if asked, cluster both modalities together.
 
@@ -141,19 +168,21 @@ def label_epoch(
         settings: Sizes and radii.
         recipe: Which variant of each part.
         joint: Whether to cluster both together as well.
+        previous: The labels of the epoch before, visible and infrared; a modality that is all noise keeps them.
 
     Returns:
         The labels.
 
     Raises:
-        UserError: A modality has no cluster at all.
+        UserError: A modality has no cluster at all, and had none before.
     """
     visible, infrared = centre_features(visible, infrared, cameras, recipe)
+    before = previous or (None, None)
     return across_modalities(
         visible,
         infrared,
-        cluster_modality(visible, "visible", settings=settings, recipe=recipe),
-        cluster_modality(infrared, "infrared", settings=settings, recipe=recipe),
+        cluster_modality(visible, "visible", settings=settings, recipe=recipe, previous=before[0]),
+        cluster_modality(infrared, "infrared", settings=settings, recipe=recipe, previous=before[1]),
         settings=settings,
         recipe=recipe,
         joint=joint,
@@ -161,26 +190,73 @@ def label_epoch(
 
 
 def cluster_modality(
-    features: Features, modality: Literal["visible", "infrared"], *, settings: ClusteringSettings, recipe: Recipe
+    features: Features,
+    modality: Literal["visible", "infrared"],
+    *,
+    settings: ClusteringSettings,
+    recipe: Recipe,
+    previous: Labels | None = None,
 ) -> Grouping:
     """Cluster one modality by itself.
+
+    If everything is noise, the radius is raised as far as ``clustering.loosen`` allows; if that does not help, the
+    labels of the epoch before stay (ours).
 
     Args:
         features: Embeddings (N, D).
         modality: Which it is; infrared may have a radius of its own.
         settings: Sizes and radii.
         recipe: Which variant of each part.
+        previous: (N,) labels of the epoch before, or None.
 
     Raises:
-        UserError: Everything is noise.
+        UserError: Everything is noise, and was before.
     """
     options = _options(settings, recipe, k1=settings.k1, k2=settings.k2)
     if modality == "infrared" and settings.eps_infrared is not None:
         options = replace(options, eps=settings.eps_infrared)
-    grouping = _group(features, options, recipe)
-    if grouping.labels.max(initial=-1) < 0:
-        _refuse_noise(modality, grouping, settings)
-    return grouping
+    clustering = cluster_features(features, options)
+    loosened = False
+    for eps in _looser(clustering, settings):
+        if _is_all_noise(clustering.labels):
+            clustering, loosened = cluster_features(features, replace(options, eps=eps)), True
+    if not _is_all_noise(clustering.labels):
+        return replace(_grouping(features, clustering, clustering.labels, recipe), loosened=loosened)
+    if previous is not None and not _is_all_noise(previous):
+        return replace(_grouping(features, clustering, previous.copy(), recipe), kept=True, eps=None)
+    raise _nothing_but_noise(modality, clustering, settings)
+
+
+def _is_all_noise(labels: Labels) -> bool:
+    return bool(labels.max(initial=-1) < 0)
+
+
+def _looser(clustering: Clustering, settings: ClusteringSettings) -> list[float]:
+    """Larger radii than that of a clustering, in steps, up to what the settings allow."""
+    eps = clustering.options.eps
+    if clustering.options.method not in CUTS_AT_EPS or eps == "auto" or settings.loosen <= eps:
+        return []
+    steps = math.ceil(round((settings.loosen - eps) / LOOSEN_STEP, 6))
+    return [min(round(eps + LOOSEN_STEP * (number + 1), 6), settings.loosen) for number in range(steps)]
+
+
+def refuse_what_trains_nothing(labels: EpochLabels, settings: ClusteringSettings) -> None:
+    """Stop where no loss has anything to contrast: one cluster in each modality, and at most one that holds both.
+
+    Args:
+        labels: Those that memories and batches are made of.
+        settings: Named in the message.
+
+    Raises:
+        UserError: It is so.
+    """
+    own = max(labels.visible.max(initial=-1), labels.infrared.max(initial=-1))
+    joint = -1 if labels.joint is None or labels.joint_shared() is None else labels.joint.max(initial=-1)
+    if max(own, joint) <= 0:
+        raise UserError(
+            "each modality is a single cluster, so there is nothing to contrast and nothing would be trained; lower "
+            f"clustering.eps ({settings.eps}) or clustering.k1 ({settings.k1}), or add images of other people"
+        )
 
 
 def across_modalities(
@@ -262,7 +338,18 @@ def _group(
     features: Features, options: ClusteringOptions, recipe: Recipe, *, modality: NDArray[np.int64] | None = None
 ) -> Grouping:
     clustering = cluster_features(features, options, modality=modality)
-    labels = clustering.labels
+    return _grouping(features, clustering, clustering.labels, recipe, modality=modality)
+
+
+def _grouping(
+    features: Features,
+    clustering: Clustering,
+    labels: Labels,
+    recipe: Recipe,
+    *,
+    modality: NDArray[np.int64] | None = None,
+) -> Grouping:
+    """What is told of labels on the graph of a clustering, which need not have made them."""
     labels.setflags(write=False)
     trust = None
     if recipe.confidence == "weight":
@@ -272,7 +359,7 @@ def _group(
     return Grouping(
         labels,
         trust,
-        eps if options.method in CUTS_AT_EPS and eps != "auto" else None,
+        eps if clustering.options.method in CUTS_AT_EPS and eps != "auto" else None,
         float(silhouettes(clustering.similarity, labels)[clustered].mean()) if clustered.any() else 0.0,
         _recall(features, clustering, modality),
     )
@@ -290,14 +377,15 @@ def _recall(features: Features, clustering: Clustering, modality: NDArray[np.int
     )
 
 
-def _refuse_noise(name: str, grouping: Grouping, settings: ClusteringSettings) -> NoReturn:
-    images = len(grouping.labels)
-    if grouping.eps is None:
-        raise UserError(f"no {name} cluster: all {images} images are noise; lower clustering.min_samples")
+def _nothing_but_noise(name: str, clustering: Clustering, settings: ClusteringSettings) -> UserError:
+    images, eps = len(clustering.labels), clustering.options.eps
+    if clustering.options.method not in CUTS_AT_EPS or eps == "auto":
+        return UserError(f"no {name} cluster: all {images} images are noise; lower clustering.min_samples")
     of_its_own = "_infrared" if name == "infrared" else ""
-    raise UserError(
-        f"no {name} cluster: all {images} images are noise at eps {grouping.eps:g}; raise clustering.eps{of_its_own} "
-        "or lower clustering.min_samples"
+    limit = " with clustering.loosen" if eps == settings.loosen else ""
+    return UserError(
+        f"no {name} cluster: all {images} images are noise at eps {eps:g}; raise clustering.eps{of_its_own}{limit} or "
+        "lower clustering.min_samples"
     )
 
 

@@ -33,6 +33,7 @@ LIBRARIES = (
     "faiss-cpu",
     "faiss-gpu",
     "scikit-network",
+    "transformers",
 )
 """Packages that can touch a number, by the names they are installed under; some are extras, and may be missing."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.confidence import stability
 from pclhd.clustering.cycle import cycle_consistency
+from pclhd.clustering.pseudo_labels import NOISE
 from pclhd.engine.labelling import EpochLabels, Labels
 
 Criterion = Literal["last", "silhouette", "stability", "cycle"]
@@ -42,7 +43,11 @@ def measure_criteria(
         the start;
         `cycle`: see `pclhd.clustering.cycle`.
     """
-    own: dict[str, Labels] = {"visible": labels.visible, "infrared": labels.infrared}
+    # Labels that were kept say nothing of this network, which found only noise.
+    own: dict[str, Labels] = {
+        name: np.full_like(part, NOISE) if name in labels.kept() else part
+        for name, part in (("visible", labels.visible), ("infrared", labels.infrared))
+    }
     clustered = {name: float((part >= 0).mean()) for name, part in own.items()}
     found = {
         "silhouette": _mean(
@@ -53,7 +58,7 @@ def measure_criteria(
     if previous is not None:
         pairs = zip(own.items(), previous, strict=True)
         found["stability"] = _mean(clustered[name] * stability(part, before) for (name, part), before in pairs)
-    found["cycle"] = cycle_consistency(visible, labels.visible, infrared, labels.infrared)
+    found["cycle"] = cycle_consistency(visible, own["visible"], infrared, own["infrared"])
     return found
 
 

@@ -78,6 +78,8 @@ def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, 
             "eps": grouping.eps,
             "silhouette": grouping.silhouette,
             "recall": grouping.recall,
+            "kept": grouping.kept,
+            "loosened": grouping.loosened,
         }
         if grouping.confidence is not None:
             arrays[f"confidence/{name}"] = grouping.confidence

@@ -7,24 +7,29 @@ them. Whoever has identities may measure the clusters in `Observer.epoch_ended`;
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
 
 from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages, load_training_images
+from pclhd.data.image_cache import ImageCache
 from pclhd.data.records import TrainingSet
 from pclhd.engine.checkpoint import (
     Checkpoint,
+    begin_epoch_anew,
     load_latest_checkpoint,
     optimiser_tensors,
+    remove_partial_files,
     restore_optimiser,
     save_checkpoint,
 )
+from pclhd.engine.diagnosis import NotFinite, explaining_memory, first_not_finite, refuse_broken_network
 from pclhd.engine.epoch import Moment, Trainee, begin_epoch, end_epoch, look, run_steps
 from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
@@ -35,9 +40,12 @@ from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
 from pclhd.hardware import cpu_computes_bfloat16
+from pclhd.models.backbones import build_network
 from pclhd.models.momentum import MomentumNetwork
-from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
+from pclhd.models.sync_norm import synchronise_batch_norm
+from pclhd.models.two_stream import to_channels_last
 from pclhd.models.weights import initialise, save_model
+from pclhd.processes import Processes, join_processes
 from pclhd.streams import Streams
 
 START_WEIGHTS = "start.safetensors"
@@ -121,16 +129,23 @@ def train(
     if settings.engine.tensorboard:
         require_tensorboard()
     settings = resolve_precision(settings)
-    trainee = _make_trainee(settings)
-    images = load_training_images(
-        training_set, settings.data.height, settings.data.width, workers=settings.data.workers
-    )
+    processes = join_processes(on_gpu=_on_gpu(settings))
+    _refuse_shares_without_images(settings, processes)
+    trainee = _make_trainee(settings, processes)
+    with explaining_memory("decoding the images", "lower data.height and data.width"):
+        images = load_training_images(
+            training_set,
+            settings.data.height,
+            settings.data.width,
+            workers=settings.data.workers,
+            cache=ImageCache.of(settings.data.cache, settings.data.cache_gib),
+        )
     training = _Training(settings, training_set, run, observer, trainee, images, labeller or label_epoch, interruption)
     if resume:
         training.resume()
     else:
         training.open()
-    observer.loaded(images, settings.epochs)
+    training.observer.loaded(images, settings.epochs)
     return training.run_all()
 
 
@@ -148,7 +163,9 @@ class _Training:
         labeller: Labeller,
         interruption: Interruption | None,
     ) -> None:
-        self.settings, self.training_set, self.observer = settings, training_set, observer
+        self.settings, self.training_set = settings, training_set
+        self.processes = trainee.processes
+        self.observer = observer if self.processes.is_first else Silent()
         self.trainee, self.images, self.labeller, self.interruption = trainee, images, labeller, interruption
         self.run, self.checkpoints = run, run / "checkpoints"
         self.streams = Streams(settings.seed)
@@ -156,47 +173,100 @@ class _Training:
         self.next_epoch = 0
         self.previous: OwnLabels | None = None
         self.state: EpochState | None = None
+        self.restarts = 0
         self.saved_at = time.monotonic()
+        self.log: MetricsLog | None = None
+        if interruption is not None:
+            interruption.agree = self.processes.largest
 
     def open(self) -> None:
         """Make the run folder, with the first checkpoint."""
+        self.processes.by_the_first(self._make_run)
+
+    def _make_run(self) -> None:
         make_new_folder(self.run)
-        write_durably(self.run / "config.yaml", self.settings.to_yaml())
-        device = self.trainee.fabric.device
-        write_durably(self.run / "provenance.json", provenance_json(self.settings, self.training_set, device))
-        self.checkpoints.mkdir(exist_ok=True)
-        save_model(self.checkpoints / START_WEIGHTS, self.trainee.online, {"weights": "start"})
-        self._save()
-        self._open_log()
+        try:
+            write_durably(self.run / "config.yaml", self.settings.to_yaml())
+            device = self.trainee.fabric.device
+            write_durably(self.run / "provenance.json", provenance_json(self.settings, self.training_set, device))
+            make_new_folder(self.checkpoints)
+            save_model(self.checkpoints / START_WEIGHTS, self.trainee.online, {"weights": "start"})
+            self._save()
+            self._open_log()
+        except UserError:
+            # The folder was empty. Half a run can neither be resumed nor be trained into.
+            shutil.rmtree(self.run, ignore_errors=True)
+            raise
 
     def resume(self) -> None:
         """Go on after the newest checkpoint that is whole."""
         saved = load_latest_checkpoint(self.checkpoints, warn=self.observer.warned)
         _refuse_other_images(saved, self.training_set)
+        self._restore(saved)
+        self.restarts = saved.restarts
+        self._open_log()
+        if self.processes.is_first:
+            for folder in (self.run, self.checkpoints):
+                remove_partial_files(folder)
+
+    def _restore(self, saved: Checkpoint) -> None:
         self.trainee.online.load_state_dict(saved.online)
         self.trainee.momentum.network.load_state_dict(saved.momentum)
         self.next_epoch, self.previous = saved.next_epoch, saved.previous
         self.selection = saved.selection
+        self.trainee.optimiser = None
         if saved.optimiser is not None:
             self._begin_stage()
             restore_optimiser(self.trainee.optimiser, saved.optimiser)
+        self.state = None
         if saved.state is not None:
             momentum = self.settings.memory.momentum
             self.state = assemble(*saved.state, momentum=momentum, device=self.trainee.fabric.device)
-        self._open_log()
 
     def run_all(self) -> Path:
         """Run the epochs that are left, and save the model."""
         while self.next_epoch < self.settings.epochs:
-            self._run_epoch(moment_of(self.settings, self.next_epoch))
+            moment = moment_of(self.settings, self.next_epoch, restarts=self.restarts)
+            try:
+                with explaining_memory(f"training epoch {moment.epoch + 1}", _how_to_save_memory(self.settings)):
+                    self._run_epoch(moment)
+            except NotFinite as error:
+                if self.restarts == self.settings.schedule.restarts:
+                    raise
+                self._restart(error)
         if self.settings.selection != "last" or self.settings.engine.keep_weights:
             self._judge_the_last_epoch()
+        # Everybody waits until the model is there.
+        return self.processes.by_the_first(self._finish)
+
+    def _finish(self) -> Path:
         model = self.run / MODEL
         if self.settings.selection == "last":
             self._save_weights(model)
         else:
             write_durably(model, (self.checkpoints / SELECTED_WEIGHTS).read_bytes())
         return model
+
+    def _restart(self, error: NotFinite) -> None:
+        """Begin the epoch anew with a lower learning rate.
+
+        Not from the newest checkpoint, which stands where the clock or a signal put it: then a run that was
+        interrupted would go another way than one that was not. A kill at any point of this leaves a run that comes to
+        the same error again, or goes on after it.
+        """
+        self._restore(
+            self.processes.by_the_first(lambda: begin_epoch_anew(self.checkpoints, warn=self.observer.warned))
+        )
+        self._open_log()
+        self.restarts += 1
+        rate = moment_of(self.settings, self.next_epoch, restarts=self.restarts).learning_rate
+        self.observer.warned(
+            f"{error.reason}; epoch {self.next_epoch + 1} begins anew with the learning rate {rate:g} (restart "
+            f"{self.restarts} of {self.settings.schedule.restarts})"
+        )
+        reached = {"epoch": self.next_epoch, "restarts": self.restarts, "lr": rate, "reason": error.reason}
+        self._write({"kind": "restart", **reached})
+        self._save()
 
     def _run_epoch(self, moment: Moment) -> None:
         schedule, epoch = self.settings.schedule, moment.epoch
@@ -216,13 +286,15 @@ class _Training:
                 previous=self.previous,
             )
             self._consider(epoch, self.state.criteria)
+            for mishap in self.state.labels.mishaps():
+                self.observer.warned(f"epoch {epoch + 1}: {mishap}")
         state = self.state
         where = {"epoch": epoch, "stage": moment.stage}
 
         def on_step(step: int, losses: dict[str, float]) -> None:
             if step % self.settings.engine.log_every == 0:
                 at = {"step": step, "global_step": epoch * schedule.iterations + step, "lr": moment.learning_rate}
-                self.log.write({"kind": "step", **where, **at, "loss": losses})
+                self._write({"kind": "step", **where, **at, "loss": losses})
             self.observer.stepped(moment, step, losses)
             if time.monotonic() - self.saved_at > 60 * self.settings.engine.checkpoint_minutes:
                 self._save()
@@ -232,13 +304,14 @@ class _Training:
         except Interrupted:
             self._save()
             raise
+        refuse_broken_network(self.trainee.online, where=f"epoch {epoch + 1}", learning_rate=moment.learning_rate)
         record = end_epoch(self.trainee, self.settings, moment, state)
         measured = self.observer.epoch_ended(moment, state.labels, record)
-        self.log.write({"kind": "epoch", **where, **record, **({"labels": measured} if measured else {})})
+        self._write({"kind": "epoch", **where, **record, **({"labels": measured} if measured else {})})
         self.next_epoch, self.previous = epoch + 1, (state.labels.visible, state.labels.infrared)
         self.state = None
         if self.next_epoch == schedule.stage1_epochs:
-            save_model(self.checkpoints / STAGE1_WEIGHTS, self.trainee.momentum.network, {"weights": "stage1"})
+            self._save_network(self.checkpoints / STAGE1_WEIGHTS, {"weights": "stage1"})
         if self.settings.engine.keep_weights:
             self._save_weights(self.checkpoints / KEPT_WEIGHTS.format(self.next_epoch))
         self._save()
@@ -247,7 +320,7 @@ class _Training:
         _, _, criteria = look(self.trainee, self.images, self.settings, self.labeller, self.previous, joint=False)
         self._consider(self.next_epoch, criteria)
         chosen = {"by": self.selection.by, "epoch": self.selection.epoch}
-        self.log.write({"kind": "selection", "epoch": self.next_epoch, "criteria": criteria, "selected": chosen})
+        self._write({"kind": "selection", "epoch": self.next_epoch, "criteria": criteria, "selected": chosen})
 
     def _consider(self, epochs: int, criteria: dict[str, float]) -> None:
         """Keep the weights as they are after so many epochs, if the selection prefers them to those before."""
@@ -260,7 +333,15 @@ class _Training:
 
     def _save_weights(self, path: Path, epochs: int | None = None) -> None:
         facts = {"weights": "final", "epoch": str(self.next_epoch if epochs is None else epochs)}
-        save_model(path, self.trainee.momentum.network, {**facts, "selection": self.settings.selection})
+        self._save_network(path, {**facts, "selection": self.settings.selection})
+
+    def _save_network(self, path: Path, facts: dict[str, str]) -> None:
+        if self.processes.is_first:
+            save_model(path, self.trainee.momentum.network, facts)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log.write(record)
 
     def _begin_stage(self) -> None:
         """A new optimiser for each stage (released code)."""
@@ -273,7 +354,11 @@ class _Training:
         self.trainee.optimiser = self.trainee.fabric.setup_optimizers(optimiser)
 
     def _save(self) -> None:
+        if not self.processes.is_first:
+            return
         within = self.state is not None
+        if within and first_not_finite(self.trainee.online) is not None:
+            return  # the checkpoint before stays the newest; the next loss, or the end of the epoch, tells
         begins_stage = self.next_epoch in (0, self.settings.schedule.stage1_epochs) and not within
         redraws = self.settings.method.dynamic_redraw == "step"
         save_checkpoint(
@@ -287,15 +372,19 @@ class _Training:
                 selection=self.selection,
                 data_checksum=self.training_set.checksum,
                 state=None if self.state is None else dismantle(self.state, redraws_each_step=redraws),
+                restarts=self.restarts,
             ),
         )
         self.saved_at = time.monotonic()
 
     def _open_log(self) -> None:
+        if not self.processes.is_first:
+            return
         self.log = MetricsLog(
             self.run / "metrics.jsonl",
             first_epoch=self.next_epoch,
             first_step=0 if self.state is None else self.state.step,
+            restarts=self.restarts,
             tensorboard=self.run / "tensorboard" if self.settings.engine.tensorboard else None,
         )
 
@@ -304,23 +393,50 @@ def resolve_precision(settings: Settings) -> Settings:
     """The settings with ``auto`` precision replaced by what this machine computes fast."""
     if settings.engine.precision != "auto":
         return settings
-    on_gpu = settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
-    fast = torch.cuda.is_bf16_supported() if on_gpu else cpu_computes_bfloat16()
+    fast = torch.cuda.is_bf16_supported() if _on_gpu(settings) else cpu_computes_bfloat16()
     engine = settings.engine.model_copy(update={"precision": "bf16-mixed" if fast else "32-true"})
     return settings.model_copy(update={"engine": engine})
 
 
-def moment_of(settings: Settings, epoch: int) -> Moment:
-    """Stage, progress and learning rate of an epoch; both restart with the stage."""
+def moment_of(settings: Settings, epoch: int, *, restarts: int = 0) -> Moment:
+    """Stage, progress and learning rate of an epoch; both restart with the stage.
+
+    Args:
+        settings: The run's.
+        epoch: Counted from 0 over both stages.
+        restarts: How often the training went back because of a loss that was not finite.
+    """
     schedule = settings.schedule
     stage = 1 if epoch < schedule.stage1_epochs else 2
     within = epoch if stage == 1 else epoch - schedule.stage1_epochs
     length = schedule.stage1_epochs if stage == 1 else schedule.stage2_epochs
     rate = schedule.learning_rate * schedule.decay_factor ** (within // schedule.decay_every)
+    rate *= schedule.restart_factor**restarts
     return Moment(epoch=epoch, stage=stage, progress=(within + 1) / length, learning_rate=rate, epoch_of_stage=within)
 
 
-def _make_trainee(settings: Settings) -> Trainee:
+def _how_to_save_memory(settings: Settings) -> str:
+    batch, data = settings.batch, settings.data
+    return (
+        f"halve batch.clusters ({batch.clusters}) or batch.instances ({batch.instances}), or lower data.height and "
+        f"data.width ({data.height} × {data.width}), in the run's config.yaml, and resume; the checkpoints are whole"
+    )
+
+
+def _on_gpu(settings: Settings) -> bool:
+    return settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
+
+
+def _refuse_shares_without_images(settings: Settings, processes: Processes) -> None:
+    batch = settings.batch.clusters * settings.batch.instances
+    if batch < processes.count:
+        raise UserError(
+            f"a batch of {batch} images per modality cannot be shared by {processes.count} processes; raise "
+            "batch.clusters or start fewer processes"
+        )
+
+
+def _make_trainee(settings: Settings, processes: Processes) -> Trainee:
     engine = settings.engine
     precision = engine.precision
     if precision == "auto":
@@ -328,7 +444,9 @@ def _make_trainee(settings: Settings) -> Trainee:
     # Fabric tells on every start which precision it uses; the run's config.yaml does.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        fabric = Fabric(accelerator=engine.accelerator, devices=1, precision=precision)
+        # Of several processes each has one device; what they tell one another is `pclhd.processes`.
+        devices = [processes.local_rank] if processes.count > 1 and _on_gpu(settings) else 1
+        fabric = Fabric(accelerator=engine.accelerator, devices=devices, precision=precision)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"engine.accelerator={engine.accelerator} with engine.precision={engine.precision} does not run on this "
@@ -336,12 +454,14 @@ def _make_trainee(settings: Settings) -> Trainee:
         ) from error
     fabric.launch()
     generator = Streams(settings.seed).torch("network")
-    network = TwoStreamNetwork(ARCHITECTURES[settings.model.architecture], generator=generator)
+    network = build_network(settings.model, generator=generator)
     initialise(network, settings.model.weights)
+    if processes.count > 1:
+        synchronise_batch_norm(network)
     to_channels_last(network, fabric.device)
     wrapped = fabric.setup_module(network)
     momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
-    return Trainee(fabric, network, wrapped, None, momentum)
+    return Trainee(fabric, network, wrapped, None, momentum, processes)
 
 
 def _refuse_other_images(saved: Checkpoint, training_set: TrainingSet) -> None:

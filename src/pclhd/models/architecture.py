@@ -102,6 +102,66 @@ class Architecture:
         return cls(**arguments)
 
 
+@dataclass(frozen=True)
+class BackboneArchitecture:
+    """A network of the `transformers` library with one stem per modality (ours).
+
+    Attributes:
+        config: Its configuration in full, as `pclhd.models.backbones` settles it; ``model_type`` names its family.
+        pooling: ``power``: the generalised mean with exponent 3, for features that are not negative. ``mean``: the mean
+            over positions, for all others.
+    """
+
+    config: dict[str, Any]
+    pooling: Literal["mean", "power"]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, dict) or not isinstance(self.config.get("model_type"), str):
+            raise ValueError(f"config must be an object with a model_type, not {str(self.config)[:40]!r}")
+        if self.pooling not in ("mean", "power"):
+            raise ValueError(f"pooling must be 'mean' or 'power', not {self.pooling!r}")
+
+    @property
+    def family(self) -> str:
+        """What transformers calls the kind of network, such as ``convnext``."""
+        return str(self.config["model_type"])
+
+
+AnyArchitecture = Architecture | BackboneArchitecture
+
+
+def read_architecture(values: object) -> AnyArchitecture:
+    """An architecture of either kind, from what JSON made of it.
+
+    Raises:
+        ValueError: As `Architecture.from_json`.
+    """
+    if isinstance(values, Mapping) and "config" in values:
+        if set(values) != {"config", "pooling"}:
+            raise ValueError(f"a backbone has the fields config and pooling, not {sorted(values)}")
+        return BackboneArchitecture(**values)
+    return Architecture.from_json(json.dumps(values))
+
+
+def first_difference(ours: AnyArchitecture, theirs: AnyArchitecture) -> tuple[str, object, object] | None:
+    """Where two architectures differ: the field's name, our value and theirs; None if they do not.
+
+    Settings of a backbone that only one of them knows are passed over: versions of transformers add some.
+    """
+    mine, other = _flat(ours), _flat(theirs)
+    for name, value in mine.items():
+        if name in other and other[name] != value:
+            return name, value, other[name]
+    return None
+
+
+def _flat(architecture: AnyArchitecture) -> dict[str, object]:
+    if isinstance(architecture, Architecture):
+        return {"kind": "ResNet", **asdict(architecture)}
+    family = {"kind": f"backbone {architecture.family}", "pooling": architecture.pooling}
+    return {**family, **{f"backbone.{name}": value for name, value in architecture.config.items()}}
+
+
 RESNET50_AGW = Architecture(
     block="bottleneck",
     depths=(3, 4, 6, 3),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pclhd.models.architecture import ARCHITECTURES, NARROW, RESNET50_AGW, Architecture
+from pclhd.models.architecture import ARCHITECTURES, NARROW, RESNET50_AGW, AnyArchitecture, Architecture
 
 __all__ = [
     "ARCHITECTURES",
@@ -50,7 +50,8 @@ class TwoStreamNetwork(nn.Module):
 
     def __init__(self, architecture: Architecture, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.architecture: AnyArchitecture = architecture
+        self.gem_power = architecture.gem_power
         self.embedding_size = architecture.embedding_size
         # Built without storage, so that torch draws no start weights of its own from the global generator.
         with torch.device("meta"):
@@ -83,7 +84,7 @@ class TwoStreamNetwork(nn.Module):
         if not maps:
             raise ValueError("the network needs visible images, infrared images or both, not None and None")
         features = self._run_stages(torch.cat(maps) if len(maps) > 1 else maps[0])
-        pooled = power_mean_pool(features, self.architecture.gem_power)
+        pooled = power_mean_pool(features, self.gem_power)
         return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
 
     def _run_stages(self, features: Tensor) -> Tensor:
@@ -216,14 +217,20 @@ class NonLocalBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, h, w) to the same shape."""
-        query = self.query(features).flatten(2)
-        key = self.key(features).flatten(2)
-        value = self.value(features).flatten(2)
+        # 1×1 convolutions, written as products of rows: torch takes a map of one channel for channels-first, and all
+        # that follows would be computed the slow way.
+        height, width = features.shape[2:]
+        rows = features.permute(0, 2, 3, 1).flatten(1, 2)
+        projections = (self.query, self.key, self.value)
+        weight = torch.cat([projection.weight.flatten(1) for projection in projections])
+        bias = torch.cat([cast(Tensor, projection.bias) for projection in projections])
+        query, key, value = functional.linear(rows, weight, bias).chunk(3, dim=2)
         # Without a softmax the product may be taken from the right: inner × inner numbers instead of one per pair of
         # positions.
-        summary = value @ key.transpose(1, 2) / key.shape[2]
-        attended = (summary @ query).unflatten(2, features.shape[2:])
-        return cast(Tensor, self.norm(self.output(attended)) + features)
+        summary = key.transpose(1, 2) @ value / key.shape[1]
+        attended = functional.linear(query @ summary, self.output.weight.flatten(1), self.output.bias)
+        attended = attended.view(len(features), height, width, -1).permute(0, 3, 1, 2)
+        return cast(Tensor, self.norm(attended) + features)
 
     def draw_start_weights(self, generator: torch.Generator) -> None:
         """Convolutions by the channels that enter (one channel leaves some of them), biases and the norm at zero."""

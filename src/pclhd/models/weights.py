@@ -16,9 +16,11 @@ from torch import Tensor
 
 from pclhd.errors import UserError
 from pclhd.files import replacing
+from pclhd.models.architecture import AnyArchitecture, first_difference, read_architecture
+from pclhd.models.backbones import BackboneNetwork, load_backbone, new_network
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
-from pclhd.models.two_stream import Architecture, TwoStreamNetwork
+from pclhd.models.two_stream import TwoStreamNetwork
 
 # One entry holds everything: safetensors writes several in an order that changes from run to run.
 _HEADER = "pclhd"
@@ -54,7 +56,7 @@ def load_model(path: Path) -> TwoStreamNetwork:
         UserError: There is no such file, or it is damaged, foreign or incomplete.
     """
     model = _read_model(path)
-    network = TwoStreamNetwork(model.architecture)
+    network = new_network(model.architecture, origin=str(path))
     _fill(network, model)
     return network.eval()
 
@@ -79,12 +81,16 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
     Args:
         network: The network to fill.
         weights: ``none`` (keep the random start), ``starter`` (those that come with the package), ``imagenet:PATH``
-            (torchvision's names), or the path of a model file of ours or of an ImageNet file.
+            (torchvision's names), or the path of a model file of ours or of an ImageNet file. A backbone takes
+            ``none``, a model file of ours, or transformers' ``model.safetensors`` for it.
 
     Raises:
         UserError: The file is missing, damaged, or of another architecture. The network is unchanged then.
     """
     if weights == "none":
+        return
+    if isinstance(network, BackboneNetwork):
+        _initialise_backbone(network, weights)
         return
     if weights == "starter":
         if not starter_path().is_file():
@@ -110,10 +116,23 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
         load_imagenet(network, path)
 
 
+def _initialise_backbone(network: BackboneNetwork, weights: str) -> None:
+    if weights in ("starter", "imagenet") or weights.startswith("imagenet:"):
+        raise UserError(
+            f"model.weights={weights} holds a ResNet, but model.architecture is backbone; expected backbone (the "
+            "weights in its folder), none, or the path of a model file"
+        )
+    path = Path(weights).expanduser()
+    if path.suffix == ".safetensors" and path.is_file() and _has_header(path):
+        _fill(network, _read_model(path))
+    else:
+        load_backbone(network, path)
+
+
 @dataclass(frozen=True)
 class _Model:
     path: Path
-    architecture: Architecture
+    architecture: AnyArchitecture
     tensors: dict[str, Tensor]
 
 
@@ -124,7 +143,7 @@ def _read_model(path: Path) -> _Model:
     return _Model(path, architecture, tensors)
 
 
-def _read_header(path: Path) -> tuple[Architecture, dict[str, str]]:
+def _read_header(path: Path) -> tuple[AnyArchitecture, dict[str, str]]:
     text = _header_text(path)
     if text is None:
         raise UserError(
@@ -137,7 +156,7 @@ def _read_header(path: Path) -> tuple[Architecture, dict[str, str]]:
             raise UserError(
                 f"{path}: a model file of format {header['format']}; expected {_FORMAT}; use the pclhd that wrote it"
             )
-        architecture = Architecture.from_json(json.dumps(header["architecture"]))
+        architecture = read_architecture(header["architecture"])
         return architecture, {str(name): str(value) for name, value in header["metadata"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: the header is damaged ({error}); fetch or train the model again") from error
@@ -160,13 +179,13 @@ def _header_text(path: Path) -> str | None:
 
 
 def _fill(network: TwoStreamNetwork, model: _Model) -> None:
-    ours, theirs = asdict(network.architecture), asdict(model.architecture)
-    for field, value in ours.items():
-        if theirs[field] != value:
-            raise UserError(
-                f"{model.path}: holds a network with {field} = {theirs[field]}; expected {field} = {value}; choose "
-                "weights of the same architecture, or the architecture of these weights"
-            )
+    difference = first_difference(network.architecture, model.architecture)
+    if difference is not None:
+        field, ours, theirs = difference
+        raise UserError(
+            f"{model.path}: holds a network with {field} = {theirs}; expected {field} = {ours}; choose "
+            "weights of the same architecture, or the architecture of these weights"
+        )
     unknown = sorted(model.tensors.keys() - network.state_dict().keys())
     if unknown:
         raise UserError(

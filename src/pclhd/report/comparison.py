@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from pclhd.errors import UserError
 from pclhd.report.reading import (
@@ -36,10 +36,23 @@ CONFIDENCE = 0.95
 """How often an interval made like those here holds the true difference, each interval by itself."""
 
 # What may differ within a group: the seed, and what changes no number.
-_MAY_VARY = frozenset({"seed", "data.root", "data.workers", "engine.log_every", "engine.tensorboard"})
+_MAY_VARY = frozenset(
+    {
+        "seed",
+        "data.root",
+        "data.workers",
+        "data.cache",
+        "data.cache_gib",
+        "engine.log_every",
+        "engine.checkpoint_minutes",
+        "engine.keep_weights",
+        "engine.tensorboard",
+    }
+)
 _NOTHING = "–"
 
 Value = str | int | float | bool | None
+Seed = TypeVar("Seed")
 
 
 @dataclass(frozen=True)
@@ -135,7 +148,7 @@ class SeedDifference:
         return None if self.low is None or self.high is None else not self.low <= 0 <= self.high
 
 
-def compare_seeds(first: Mapping[Value, float], other: Mapping[Value, float]) -> SeedDifference | None:
+def compare_seeds(first: Mapping[Seed, float], other: Mapping[Seed, float]) -> SeedDifference | None:
     """The paired difference of two groups with a 95 % confidence interval (Student's t on the differences; ours).
 
     Pairing takes out what a seed does to both groups alike. The interval supposes that the differences scatter

@@ -1,0 +1,383 @@
+"""How much faster is a training step than in a loop written as this field writes it?
+
+    python benchmarks/throughput.py [--quick] [--json FILE] [--recipes pclhd released] [--stages 1 2] [--steps 3]
+                                    [--clusters 4] [--instances 4] [--precision auto] [--threads N]
+    python benchmarks/throughput.py --profile [the same words]
+
+ResNet-50 AGW at 288 × 144, from random weights. Ours is a training (`engine.trainer.train`) with the preset `sysu` and
+pseudo labels handed in, its images in memory. The plain loop (`baselines/plain_step.py`) makes the same passes through
+the same network, with the same batches and start weights: in 32 bits, channels-first, opening the JPEG files in as
+many workers as threads. Its batches are read while it computes, and within its own time.
+
+The two take turns, step by step, in this one process, so that whatever else the machine does meets both. The first
+turn of each does not count; figures are medians. "cpu s" are seconds of all processors together, workers included: on
+a busy machine they say more than the time that passes, as long as there is one thread (`--threads 1`); more threads
+spend some of them in waiting for each other. Embedding is that of an epoch, mirror images included.
+
+A step of stage I passes 3 × clusters × instances images forward and backward, since a visible image enters in two
+views; one of stage II does so twice and passes the first of them through the momentum network. --quick measures the
+narrow network at 96 × 48: it shows that this file works. --profile tells instead where one of our steps spends its
+time: the operations that torch's profiler saw, each without those it calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.baselines.plain_step import (
+    Batch,
+    Loader,
+    PlainNetwork,
+    PlainNumbers,
+    PlainTraining,
+    embed_as_the_field_does,
+)
+from benchmarks.measuring import in_a_process, keep_to_threads, machine
+from benchmarks.showing import markdown_table, short, write_json
+
+from pclhd.clustering.matching import Matching
+from pclhd.config import Settings, load_preset
+from pclhd.data.images import load_images
+from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
+from pclhd.engine.epoch import Moment
+from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.trainer import Silent, resolve_precision, train
+from pclhd.models.embed import embed_images
+from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to measure.
+
+    Attributes:
+        architecture: The network.
+        height: Pixels.
+        width: Pixels.
+        clusters: Of a batch, for each modality.
+        instances: Images of each.
+        steps: Turns that count.
+        embedded: Images to embed.
+        precision: Ours.
+        workers: Processes that read the plain loop's images.
+    """
+
+    architecture: str
+    height: int
+    width: int
+    clusters: int
+    instances: int
+    steps: int
+    embedded: int
+    precision: str
+    workers: int
+
+
+def main() -> None:
+    """Measure, print the table, write the figures."""
+    arguments = parse()
+    keep_to_threads(arguments.threads)
+    quick = arguments.quick
+    task = Task(
+        *(("narrow", 96, 48) if quick else ("resnet50", 288, 144)),
+        clusters=arguments.clusters,
+        instances=arguments.instances,
+        steps=arguments.steps,
+        embedded=arguments.embedded,
+        precision=arguments.precision,
+        workers=arguments.threads or os.cpu_count() or 1,
+    )
+    if arguments.profile:
+        for recipe in arguments.recipes:
+            for stage in arguments.stages:
+                print(in_a_process(profile, task, recipe, stage), flush=True)
+        return
+    rows: list[dict[str, Any]] = []
+    for recipe in arguments.recipes:
+        for stage in arguments.stages:
+            rows.append(in_a_process(measure_steps, task, recipe, stage))
+            print(f"{rows[-1]['what']}: {rows[-1]['ratio']:.2f}", file=sys.stderr)
+    if task.embedded:
+        rows.append(in_a_process(measure_embedding, task))
+    print(as_markdown(rows))
+    if arguments.json:
+        content = {"benchmark": "throughput", "quick": quick, "machine": machine(), "task": vars(task), "rows": rows}
+        write_json(arguments.json, content)
+
+
+def parse() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the narrow network at 96 × 48, one step")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--profile", action="store_true", help="where one of our steps spends its time")
+    parser.add_argument("--recipes", nargs="+", choices=["pclhd", "released"], default=["pclhd", "released"])
+    parser.add_argument("--stages", nargs="+", type=int, choices=[1, 2], default=[1, 2])
+    parser.add_argument("--steps", type=int, help="turns that count (default 3)")
+    parser.add_argument("--clusters", type=int, default=4, help="of a batch, for each modality")
+    parser.add_argument("--instances", type=int, default=4, help="images of each cluster")
+    parser.add_argument("--embedded", type=int, help="images to embed (default 64; 0: none)")
+    parser.add_argument("--precision", choices=["auto", "bf16-mixed", "32-true"], default="auto", help="ours")
+    parser.add_argument("--threads", type=int, help="threads of either side (default: one per core)")
+    arguments = parser.parse_args()
+    if arguments.steps is None:
+        arguments.steps = 1 if arguments.quick else 3
+    if arguments.embedded is None:
+        arguments.embedded = 16 if arguments.quick else 64
+    return arguments
+
+
+def measure_steps(task: Task, recipe: str, stage: int) -> dict[str, Any]:
+    """Median seconds of our steps and of the plain loop's, which take turns."""
+    settings = settings_of(task, recipe, stage)
+    own, many = own_labels(task)
+    with TemporaryDirectory() as folder, workers_of(task) as pool:
+        images = draw_images(Path(folder), len(own))
+        loader = Loader(pool, task.workers, task.height, task.width)
+        plain = PlainTraining(
+            TwoStreamNetwork(ARCHITECTURES[task.architecture]), many, numbers_of(settings), stage, loader
+        )
+        batches = [batch_of(images, own, task)] * stage
+        turns = _Turns(lambda: plain.step(batches))
+        train(settings, images, Path(folder) / "run", turns, labeller=partial(label, own))
+    return row_of(
+        f"step, {recipe}, stage {'I' * stage}", turns.ours, turns.plain, images=3 * task.clusters * task.instances
+    ) | {"precision": settings.engine.precision}
+
+
+def own_labels(task: Task) -> tuple[Labels, int]:
+    """Labels of either modality's images, for twice as many clusters as a batch has, and that number."""
+    many = 2 * task.clusters
+    return np.arange(many).repeat(task.instances), many
+
+
+def label(own: Labels, *_: object, joint: bool, **__: object) -> EpochLabels:
+    """Each cluster has its partner."""
+    clusters = np.unique(own)
+    return EpochLabels(own, own, np.concatenate([own, own]) if joint else None, Matching(clusters, clusters))
+
+
+def profile(task: Task, recipe: str, stage: int, *, shown: int = 15) -> str:
+    """A table of the operations of one step after the first, those that take longest first."""
+    settings = settings_of(replace(task, steps=1), recipe, stage)
+    own, _ = own_labels(task)
+    observer = _Profile()
+    with TemporaryDirectory() as folder:
+        images = draw_images(Path(folder), len(own))
+        train(settings, images, Path(folder) / "run", observer, labeller=partial(label, own))
+    operations = sorted(observer.profiler.key_averages(), key=lambda entry: -entry.self_cpu_time_total)
+    whole = sum(entry.self_cpu_time_total for entry in operations)
+    rows = [
+        [f"`{entry.key}`", short(entry.count), f"{100 * entry.self_cpu_time_total / whole:.1f}"]
+        for entry in operations[:shown]
+    ]
+    images_passed = 3 * task.clusters * task.instances
+    title = f"{recipe}, stage {'I' * stage}, {settings.engine.precision}, {images_passed} images in a pass"
+    return f"\n{title}\n\n" + markdown_table(["operation", "calls", "% of the time"], rows)
+
+
+def measure_embedding(task: Task) -> dict[str, Any]:
+    """Median seconds of embedding some images, in turns."""
+    settings = settings_of(task, "pclhd", 1)
+    half = torch.bfloat16 if settings.engine.precision == "bf16-mixed" else None
+    network = TwoStreamNetwork(ARCHITECTURES[task.architecture])
+    plain = PlainNetwork(network)
+    to_channels_last(network)
+    clock, ours, theirs = Clock(), [], []
+    with TemporaryDirectory() as folder, workers_of(task) as pool:
+        records = draw_images(Path(folder), task.embedded).images[: task.embedded]
+        paths = [record.path for record in records]
+        pixels = load_images(paths, task.height, task.width, resample="bicubic")
+        loader = Loader(pool, task.workers, task.height, task.width)
+        for _ in range(task.steps + 1):
+            clock.lap()
+            embed_images(network, pixels, Modality.VISIBLE, renormalise=False, autocast_dtype=half)
+            ours.append(clock.lap())
+            embed_as_the_field_does(plain, paths, loader)
+            theirs.append(clock.lap())
+    return row_of("embedding", ours, theirs, images=task.embedded) | {"precision": settings.engine.precision}
+
+
+Lap = tuple[float, float]
+
+
+def row_of(what: str, ours: Sequence[Lap], plain: Sequence[Lap], *, images: int) -> dict[str, Any]:
+    """Medians of the laps after the first, and their ratios."""
+    wall, cpu = ([statistics.median(lap[kind] for lap in side[1:]) for side in (ours, plain)] for kind in (0, 1))
+    return {
+        "what": what,
+        "images": images,
+        "turns": len(ours) - 1,
+        "seconds": wall[0],
+        "plain_seconds": wall[1],
+        "ratio": wall[1] / wall[0],
+        "cpu_seconds": cpu[0],
+        "plain_cpu_seconds": cpu[1],
+        "cpu_ratio": cpu[1] / cpu[0],
+    }
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table with a line for each comparison."""
+    titles = [
+        "",
+        "our precision",
+        "images",
+        "plain s",
+        "ours s",
+        "ratio",
+        "plain cpu s",
+        "ours cpu s",
+        "ratio of cpu s",
+    ]
+    numbers = ("images", "plain_seconds", "seconds", "ratio", "plain_cpu_seconds", "cpu_seconds", "cpu_ratio")
+    cells = [[row["what"], row["precision"], *(short(row[name]) for name in numbers)] for row in rows]
+    return markdown_table(titles, cells, words=2)
+
+
+def settings_of(task: Task, recipe: str, stage: int) -> Settings:
+    """The preset `sysu` for one epoch of a stage; labels are handed in, not found."""
+    shape = (f"data.height={task.height}", f"data.width={task.width}", f"model.architecture={task.architecture}")
+    handed_in = ("method.labels=identities", "batch.sampler=blind", "model.weights=none")
+    settings = load_preset(
+        "sysu",
+        [
+            f"recipe={recipe}",
+            *shape,
+            *handed_in,
+            "engine.accelerator=cpu",
+            f"engine.precision={task.precision}",
+            f"batch.clusters={task.clusters}",
+            f"batch.instances={task.instances}",
+            f"schedule.iterations={task.steps + 1}",
+            f"schedule.stage1_epochs={int(stage == 1)}",
+            f"schedule.stage2_epochs={int(stage == 2)}",
+        ],
+    )
+    return resolve_precision(settings)
+
+
+def numbers_of(settings: Settings) -> PlainNumbers:
+    """What the plain loop has to know of the settings."""
+    return PlainNumbers(
+        learning_rate=settings.schedule.learning_rate,
+        weight_decay=settings.schedule.weight_decay,
+        ema_decay=settings.schedule.ema_decay,
+        momentum=settings.memory.momentum,
+        temperature=settings.memory.temperature,
+        cross=settings.method.cross,
+    )
+
+
+def draw_images(folder: Path, number: int) -> TrainingSet:
+    """So many JPEG files of each modality, smooth as photographs are, 256 × 100 as person crops may be."""
+    generator = np.random.default_rng(0)
+    records = []
+    for modality in Modality:
+        for place in range(number):
+            path = folder / f"{modality}-{place}.jpg"
+            coarse = Image.fromarray(generator.integers(0, 256, (32, 12, 3), dtype=np.uint8))
+            coarse.resize((100, 256), Image.Resampling.BICUBIC).save(path, quality=90)
+            records.append(ImageRecord(path, modality, 1))
+    return make_training_set(records)[0]
+
+
+def batch_of(images: TrainingSet, labels: Labels, task: Task) -> Batch:
+    """The first clusters of each modality."""
+    number = task.clusters * task.instances
+    paths = {
+        modality: [record.path for record in images.images if record.modality is modality][:number]
+        for modality in Modality
+    }
+    targets = torch.from_numpy(labels[:number])
+    return paths[Modality.VISIBLE], targets, paths[Modality.INFRARED], targets
+
+
+def workers_of(task: Task) -> ProcessPoolExecutor:
+    """Processes that read images."""
+    return ProcessPoolExecutor(task.workers, mp_context=get_context("spawn"))
+
+
+class Clock:
+    """Seconds that passed, and seconds of the processors, since it was asked last."""
+
+    def __init__(self) -> None:
+        self._last = self._now()
+
+    def lap(self) -> Lap:
+        """Both, and begin anew."""
+        now, last = self._now(), self._last
+        self._last = now
+        return now[0] - last[0], now[1] - last[1]
+
+    @staticmethod
+    def _now() -> Lap:
+        return time.perf_counter(), time.process_time() + seconds_of_children()
+
+
+def seconds_of_children() -> float:
+    """Processor seconds of the running child processes; 0 where the system does not tell."""
+    me, total = str(os.getpid()), 0.0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[1] == me:
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+class _Profile(Silent):
+    """Profiles the second step."""
+
+    def __init__(self) -> None:
+        self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+
+    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+        """A step was made."""
+        if step == 0:
+            self.profiler.start()
+        else:
+            self.profiler.stop()
+
+
+class _Turns(Silent):
+    """Makes a step of the plain loop after each of ours, and times both."""
+
+    def __init__(self, plain_step: Callable[[], float]) -> None:
+        self._plain_step = plain_step
+        self.ours: list[Lap] = []
+        self.plain: list[Lap] = []
+        self._clock = Clock()
+
+    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+        """Ours was made: note it, and let the other have its turn."""
+        self.ours.append(self._clock.lap())
+        self._plain_step()
+        self.plain.append(self._clock.lap())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What ends a training from within, told so that it can be mended: numbers that overflow, memory that runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from pclhd.errors import UserError
+
+_MEND = "lower schedule.learning_rate in the run's config.yaml and resume, or let schedule.restarts do so by itself"
+
+
+class NotFinite(UserError):
+    """The loss or the weights are no longer finite. Going back and taking smaller steps may help.
+
+    Args:
+        reason: What is known of it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; {_MEND}")
+        self.reason = reason
+
+
+def explain_loss(
+    terms: Mapping[str, Tensor], features: Sequence[Tensor], network: nn.Module, *, where: str, learning_rate: float
+) -> NotFinite:
+    """Say what is known of a loss that is not finite.
+
+    Args:
+        terms: The named losses.
+        features: Embeddings of the batch.
+        network: The network that is trained.
+        where: Epoch and step.
+        learning_rate: Of this epoch.
+    """
+    named = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
+    embedded = "finite" if all(bool(torch.isfinite(part).all()) for part in features) else "not finite"
+    weight = first_not_finite(network)
+    weights = "finite" if weight is None else f"not finite, first {weight}"
+    return NotFinite(
+        f"the loss is no longer finite in {where} ({named}; learning rate {learning_rate:g}; embeddings {embedded}; "
+        f"weights {weights})"
+    )
+
+
+def refuse_broken_network(network: nn.Module, *, where: str, learning_rate: float) -> None:
+    """Stop before weights that are not finite are saved: the checkpoint before them is the last good one.
+
+    Args:
+        network: The network that is trained.
+        where: Epoch and step.
+        learning_rate: Of this epoch.
+
+    Raises:
+        NotFinite: A weight or a running statistic is NaN or infinite.
+    """
+    name = first_not_finite(network)
+    if name is not None:
+        raise NotFinite(
+            f"the weights are no longer finite after {where} (first {name}; learning rate {learning_rate:g})"
+        )
+
+
+def refuse_useless_embeddings(features: Tensor, modality: str) -> None:
+    """Stop where clustering would answer with nonsense: embeddings that are not finite, or all the same.
+
+    Args:
+        features: Embeddings (N, D).
+        modality: Of the images.
+
+    Raises:
+        UserError: It is so.
+    """
+    broken = int((~torch.isfinite(features)).any(dim=1).sum())
+    if broken:
+        raise UserError(
+            f"the embeddings of {broken} of {len(features)} {modality} images are not finite; check model.weights, or "
+            "train anew with a lower schedule.learning_rate or engine.precision=32-true"
+        )
+    if len(features) > 1 and bool((features == features[0]).all()):
+        raise UserError(
+            f"all {len(features)} {modality} images have the same embedding, so there is nothing to cluster; if the "
+            "images do differ, the network has collapsed: check model.weights, or train anew with a lower "
+            "schedule.learning_rate"
+        )
+
+
+def first_not_finite(network: nn.Module) -> str | None:
+    """The first weight or running statistic that holds a NaN or an infinity; None if all are finite."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return name
+    return None
+
+
+@contextmanager
+def explaining_memory(doing: str, mend: str) -> Iterator[None]:
+    """A block whose lack of memory, on the device or in the machine, is told as a `UserError`.
+
+    Args:
+        doing: What the block does.
+        mend: Which settings to change.
+
+    Raises:
+        UserError: Memory ran out.
+    """
+    try:
+        yield
+    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            which = "the GPU"
+        elif isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+            which = "this machine"
+        else:
+            raise
+        wanted = str(error).partition(". GPU")[0].partition("\n")[0].removeprefix("CUDA out of memory. ")
+        raise UserError(f"{which} ran out of memory while {doing} ({wanted or 'no details'}); {mend}") from error

@@ -1,0 +1,252 @@
+"""Trainings that are killed: a process that has loaded everything forks one for each life of a run.
+
+`python -m tests.engine.killing FOLDER` prints what came of it as JSON; `tests/engine/test_kill.py` looks at that. A
+place is a function of the program and a phase of its call; a life ends by SIGKILL when its place is reached for the
+n-th time, or after some seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from pclhd import files
+from pclhd.engine import checkpoint, epoch, labelling, trainer
+from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
+from pclhd.engine.log import MetricsLog
+from pclhd.errors import UserError
+from pclhd.models.momentum import MomentumNetwork
+from tests.engine.runs import SmallData, digest, draw_people, records, write_start
+
+#: A checkpoint after every step; what a recipe can ask of a checkpoint is all in it.
+OVERRIDES = (
+    "recipe=paper",
+    "method.dynamic_redraw=step",
+    "method.confidence=weight",
+    "selection=cycle",
+    "engine.checkpoint_minutes=0",
+    "schedule.stage1_epochs=1",
+    "schedule.stage2_epochs=2",
+    "schedule.iterations=2",
+    "data.height=32",
+    "data.width=16",
+    "batch.clusters=2",
+    "batch.instances=3",
+)
+
+CHOSEN, AT_RANDOM = 36, 14
+
+
+@dataclass(frozen=True)
+class Life:
+    """How one process of a run ends.
+
+    Attributes:
+        place: Where, by the names of `PLACES`; None for wherever the clock finds it.
+        visit: At which visit of the place, counted from 1.
+        seconds: After how long, without a place.
+    """
+
+    place: str | None = None
+    visit: int = 1
+    seconds: float = 0.0
+
+
+class _Deadly:
+    """Counts visits of a place, and kills this process at the chosen one."""
+
+    def __init__(self, visit: int) -> None:
+        self.left = visit
+
+    def visited(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("a process outlived SIGKILL")
+
+
+Install = Callable[[_Deadly], None]
+
+
+def _within(owner: Any, name: str, strike: Callable[..., None]) -> Install:
+    """Call `strike` with the function's own arguments in its place, at the chosen visit."""
+
+    def install(deadly: _Deadly) -> None:
+        real = getattr(owner, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            if deadly.visited():
+                strike(*arguments, **options)
+                die()
+            return real(*arguments, **options)
+
+        setattr(owner, name, watched)
+
+    return install
+
+
+def _before(owner: Any, name: str) -> Install:
+    return _within(owner, name, lambda *_, **__: None)
+
+
+def _after(owner: Any, name: str) -> Install:
+    return _within(owner, name, getattr(owner, name))
+
+
+def _half_a_file(path: Path, content: bytes) -> None:
+    with files.replacing(path) as file:
+        file.write(content[: len(content) // 2])
+        file.flush()
+        die()
+
+
+def _half_a_line(log: MetricsLog, record: dict[str, Any]) -> None:
+    line = json.dumps(record)
+    with log._path.open("a", encoding="utf-8") as file:
+        file.write(line[: len(line) // 2])
+
+
+#: Where a training can be killed, and how. `os.fsync` and `Path.replace` are those of every file that is written.
+PLACES: dict[str, Install] = {
+    "half of a checkpoint's temporary file is written": _within(checkpoint, "write_durably", _half_a_file),
+    "a temporary file is written, but not flushed": _before(os, "fsync"),
+    "a temporary file is flushed, but not renamed": _before(Path, "replace"),
+    "a file is renamed": _after(Path, "replace"),
+    "a checkpoint is in place, the old ones are still there": _after(checkpoint, "write_durably"),
+    "an old checkpoint is removed": _after(checkpoint, "_remove"),
+    "before embedding": _before(epoch, "embed_images"),
+    "after embedding": _after(epoch, "embed_images"),
+    "before clustering": _before(labelling, "cluster_features"),
+    "after clustering": _after(labelling, "cluster_features"),
+    "after matching": _after(labelling, "_match"),
+    "after building memories": _after(epoch, "build_memories"),
+    "before the optimiser moves": _before(torch.optim.Adam, "step"),
+    "after the optimiser moved": _after(torch.optim.Adam, "step"),
+    "after the momentum network moved": _after(MomentumNetwork, "update"),
+    "before a line of the log": _before(MetricsLog, "write"),
+    "half of a line of the log is written": _within(MetricsLog, "write", _half_a_line),
+    "after a line of the log": _after(MetricsLog, "write"),
+    "the log is read on resuming": _before(trainer, "MetricsLog"),
+    "before a model file": _before(trainer, "save_model"),
+    "after a model file": _after(trainer, "save_model"),
+}
+
+#: Places that are also visited before there is a checkpoint to go on from: not in the first life.
+NOT_AT_FIRST = frozenset(
+    {
+        "half of a checkpoint's temporary file is written",
+        "a temporary file is written, but not flushed",
+        "a temporary file is flushed, but not renamed",
+        "a file is renamed",
+        "before a model file",
+        "after a model file",
+    }
+)
+
+
+def plan_lives(generator: random.Random, whole_seconds: float) -> list[Life]:
+    """Every place at least once, in a drawn order at drawn visits, mixed with lives of drawn length."""
+    places = list(PLACES) + generator.choices(list(PLACES), k=CHOSEN - len(PLACES))
+    lives = [Life(place, generator.choice([1, 1, 2, 3])) for place in places]
+    lives += [Life(seconds=generator.uniform(0.05, 0.6) * whole_seconds) for _ in range(AT_RANDOM)]
+    generator.shuffle(lives)
+    return lives
+
+
+def main(folder: Path) -> dict[str, Any]:
+    """Train once without a kill; then kill, resume and finish runs until all lives are spent."""
+    data = SmallData(draw_people(folder / "people"), write_start(folder / "start.safetensors"))
+    whole = folder / "whole"
+    _live(data, whole, None)  # compiles what is not compiled yet
+    started = time.monotonic()
+    _live(data, folder / "timed", None)
+    seconds = time.monotonic() - started
+    lives = plan_lives(random.Random(0), seconds)
+    told: dict[str, Any] = {"seconds": seconds, "kills": [], "spared": 0, "runs": 0, "different": [], "unreadable": []}
+    while lives:
+        run = folder / f"run{told['runs']}"
+        told["runs"] += 1
+        _one_run(data, run, lives, told)
+        if _outcome(run) != _outcome(whole):
+            told["different"].append(run.name)
+        leftovers = [path.name for path in run.rglob("*.part")]
+        if leftovers:
+            told["unreadable"].append(f"{run.name}: {leftovers}")
+    return told
+
+
+def _one_run(data: SmallData, run: Path, lives: list[Life], told: dict[str, Any]) -> None:
+    """Spend lives on a run until one of them gets through."""
+    while True:
+        begun = bool(checkpoint_files(run / "checkpoints"))
+        life = next((life for life in lives if begun or (life.place is not None and _may_begin(life))), None)
+        if life is not None:
+            lives.remove(life)
+        elif lives:  # those that are left need a run that has begun
+            life = Life("after a line of the log")
+        survived = _live(data, run, life)
+        if life is not None and survived:
+            told["spared"] += 1  # the place was not reached as often as that
+            lives.append(Life(life.place, 1, life.seconds / 2))
+        if survived:
+            return
+        assert life is not None
+        told["kills"].append(life.place or "by the clock")
+        for path in checkpoint_files(run / "checkpoints"):
+            try:
+                load_checkpoint(path)
+            except UserError as error:
+                told["unreadable"].append(str(error))
+
+
+def _may_begin(life: Life) -> bool:
+    return life.place not in NOT_AT_FIRST
+
+
+def _live(data: SmallData, run: Path, life: Life | None) -> bool:
+    """One process of a run, from its start or from its newest checkpoint; whether it got to the end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            if life is not None and life.place is not None:
+                PLACES[life.place](_Deadly(life.visit))
+            data.train(run, *OVERRIDES, resume=run.exists())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    if life is not None and life.place is None:
+        time.sleep(life.seconds)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return False
+    if os.WEXITSTATUS(status) != 0:
+        raise RuntimeError(f"{life} ended with an error of its own")
+    return True
+
+
+def _outcome(run: Path) -> tuple[Any, ...]:
+    names = ("model.safetensors", "checkpoints/stage1.safetensors", "checkpoints/selected.safetensors")
+    kinds = ("epoch", "step", "selection")
+    return *(digest(run / name) for name in names), *(records(run, kind) for kind in kinds)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    json.dump(main(Path(sys.argv[1])), sys.stdout)

@@ -1,0 +1,45 @@
+"""A training that is killed again and again ends where one that never was does, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engine.killing import AT_RANDOM, CHOSEN, PLACES, plan_lives
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_every_place_is_planned() -> None:
+    lives = plan_lives(random.Random(0), 1.0)
+    assert len(lives) == CHOSEN + AT_RANDOM >= 50
+    assert {life.place for life in lives} == {*PLACES, None}
+
+
+@pytest.mark.slow
+def test_fifty_kills_change_nothing(tmp_path: Path) -> None:
+    # One thread: a process that has none besides its own may be forked at any time.
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.engine.killing", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=alone,
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["different"] == [], "runs whose weights or log differ from those of the uninterrupted one"
+    assert told["unreadable"] == [], "checkpoints that cannot be read, or files left behind"
+    kills = told["kills"]
+    assert len(kills) >= 50
+    assert set(kills) == {*PLACES, "by the clock"}, "each place was hit"
+    assert sum("checkpoint" in place or "file" in place for place in kills) >= 8, "while files are written"
+    assert told["runs"] >= 2

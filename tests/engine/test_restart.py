@@ -1,0 +1,189 @@
+"""A loss that is not finite: the training goes back by itself, and an interrupted one goes the same way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pclhd.engine import epoch as epoch_module
+from pclhd.engine import trainer
+from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
+from pclhd.engine.diagnosis import NotFinite
+from pclhd.engine.epoch import Moment
+from pclhd.engine.interruption import Interrupted, Interruption
+from pclhd.engine.trainer import moment_of, train
+from tests.engine.runs import SmallData, Watcher, digest, records
+
+OVERRIDES = ("recipe=baseline", "schedule.iterations=2", "schedule.stage1_epochs=1", "schedule.stage2_epochs=2")
+RATE = 0.001
+
+
+class Warned(Watcher):
+    def __init__(self, **watch: Any) -> None:
+        super().__init__(**watch)
+        self.warnings: list[str] = []
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def bound(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The loss of step 1 of epoch 1 is NaN where the rate is above a bound: what a rate that is too high would do."""
+    bounds = [0.0006]
+    real = epoch_module._Steps._optimise
+
+    def optimise(self: Any, losses: Any) -> None:
+        place = self.moment.epoch, self.state.step
+        if place == (1, 1) and self.moment.learning_rate > bounds[0]:
+            losses.terms = {name: value * float("nan") for name, value in losses.terms.items()}
+        real(self, losses)
+
+    monkeypatch.setattr(epoch_module._Steps, "_optimise", optimise)
+    return bounds
+
+
+def test_rates_after_restarts(small: SmallData) -> None:
+    settings = small.settings("schedule.restart_factor=0.1", "schedule.decay_every=1", "schedule.decay_factor=0.5")
+    assert moment_of(settings, 2, restarts=2).learning_rate == pytest.approx(RATE * 0.5 * 0.01)
+    assert moment_of(settings, 2, restarts=0) == moment_of(settings, 2)
+
+
+def test_without_restarts_the_last_checkpoint_stays(small: SmallData, bound: list[float], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(NotFinite, match=r"in epoch 2, step 2 \(.*learning rate 0\.001; embeddings finite; weights fin"):
+        small.train(run, *OVERRIDES, "engine.checkpoint_minutes=0")
+    newest = load_checkpoint(checkpoint_files(run / "checkpoints")[-1])
+    assert newest.state is not None
+    assert (newest.next_epoch, newest.state[1]["step"]) == (1, 1)
+    assert records(run, "restart") == []
+
+
+def test_a_restart_lowers_the_rate_for_good(small: SmallData, bound: list[float], tmp_path: Path) -> None:
+    run, watcher = tmp_path / "run", Warned()
+    small.train(run, *OVERRIDES, "schedule.restarts=1", "engine.checkpoint_minutes=0", observer=watcher)
+    assert [line["lr"] for line in records(run)] == pytest.approx([RATE, RATE / 2, RATE / 2])
+    (restart,) = records(run, "restart")
+    assert {key: restart[key] for key in ("epoch", "restarts", "lr")} == {"epoch": 1, "restarts": 1, "lr": RATE / 2}
+    assert restart["reason"].startswith("the loss is no longer finite in epoch 2, step 2")
+    assert len(watcher.warnings) == 1
+    assert "restart 1 of 1" in watcher.warnings[0]
+    assert [line["global_step"] for line in records(run, "step")] == list(range(6))
+
+
+def test_restarts_run_out(small: SmallData, bound: list[float], tmp_path: Path) -> None:
+    bound[0] = 0.0
+    with pytest.raises(NotFinite):
+        small.train(tmp_path / "run", *OVERRIDES, "schedule.restarts=2")
+    assert [line["restarts"] for line in records(tmp_path / "run", "restart")] == [1, 2]
+    assert [line["lr"] for line in records(tmp_path / "run", "restart")] == pytest.approx([RATE / 2, RATE / 4])
+
+
+def test_a_restart_in_the_first_epoch_begins_with_a_fresh_optimiser(
+    small: SmallData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """At the rate of the restart, an epoch that was begun anew is the epoch that a training would begin with."""
+    short = ("recipe=baseline", "schedule.stage2_epochs=0", "schedule.iterations=2")
+    expected = small.train(tmp_path / "low", *short, "schedule.learning_rate=0.0005")
+    real, calls = epoch_module._Steps._optimise, []
+
+    def optimise(self: Any, losses: Any) -> None:
+        calls.append(self.moment.learning_rate)
+        if len(calls) == 2:
+            losses.terms = {name: value * float("nan") for name, value in losses.terms.items()}
+        real(self, losses)
+
+    monkeypatch.setattr(epoch_module._Steps, "_optimise", optimise)
+    found = small.train(tmp_path / "run", *short, "schedule.restarts=1", "engine.checkpoint_minutes=0")
+    assert calls == pytest.approx([RATE, RATE, RATE / 2, RATE / 2])
+    assert found == expected
+
+
+def test_broken_weights_are_not_saved(small: SmallData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real, calls = torch.optim.Adam.step, []
+
+    def step(self: torch.optim.Adam, *rest: Any, **more: Any) -> Any:
+        result = real(self, *rest, **more)
+        calls.append(0)
+        if len(calls) == 4:  # the last step of the second epoch: no loss sees its weights
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(float("inf"))
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    run = tmp_path / "run"
+    with pytest.raises(NotFinite, match=r"weights are no longer finite after epoch 2 \(first "):
+        small.train(run, *OVERRIDES, "engine.checkpoint_minutes=0")
+    newest = load_checkpoint(checkpoint_files(run / "checkpoints")[-1])
+    assert newest.state is not None
+    assert (newest.next_epoch, newest.state[1]["step"]) == (1, 1)
+    assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in newest.online.values())
+    assert len(records(run)) == 1, "the broken epoch is not logged as one that was made"
+
+
+WITH_RESTART = (*OVERRIDES, "schedule.restarts=1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", [0, 10])
+def test_interrupted_at_each_step_and_resumed(
+    small: SmallData, bound: list[float], tmp_path: Path, minutes: int
+) -> None:
+    overrides = (*WITH_RESTART, f"engine.checkpoint_minutes={minutes}")
+    expected = small.train(tmp_path / "whole", *overrides)
+    parts = tmp_path / "parts"
+
+    def stop(moment: Moment, step: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for number in range(7):
+        interruption = Interruption()
+        with pytest.raises(Interrupted), interruption.handling():
+            train(
+                small.settings(*overrides),
+                small.training_set,
+                parts,
+                Watcher(step=stop),
+                resume=number > 0,
+                interruption=interruption,
+            )
+    path = train(small.settings(*overrides), small.training_set, parts, Watcher(), resume=True)
+    assert digest(path) == expected
+    for kind in ("epoch", "step", "restart"):
+        assert records(parts, kind) == records(tmp_path / "whole", kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["_restore", "_open_log", "_write", "_save"])
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_within_the_restart(
+    small: SmallData, bound: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, before: bool
+) -> None:
+    overrides = (*WITH_RESTART, "engine.checkpoint_minutes=0")
+    expected = small.train(tmp_path / "whole", *overrides)
+    restart = trainer._Training._restart
+    real: Callable[..., Any] = getattr(trainer._Training, place)
+
+    def dies(self: Any, *arguments: Any) -> None:
+        if not before:
+            real(self, *arguments)
+        raise KeyboardInterrupt
+
+    def watched(self: Any, error: NotFinite) -> None:
+        monkeypatch.setattr(trainer._Training, place, dies)
+        restart(self, error)
+
+    monkeypatch.setattr(trainer._Training, "_restart", watched)
+    with pytest.raises(KeyboardInterrupt):
+        small.train(tmp_path / "parts", *overrides)
+    monkeypatch.setattr(trainer._Training, place, real)
+    monkeypatch.setattr(trainer._Training, "_restart", restart)
+    assert small.train(tmp_path / "parts", *overrides, resume=True) == expected
+    for kind in ("epoch", "step", "restart"):
+        assert records(tmp_path / "parts", kind) == records(tmp_path / "whole", kind)

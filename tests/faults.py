@@ -543,13 +543,11 @@ def _only_noise_below(eps: float) -> Inject:
     """Everything is noise at a smaller radius."""
 
     def inject(bench: Bench) -> Observed:
-        real = labelling.cluster_features
-
-        def watched(features: Any, options: Any, **more: Any) -> Any:
+        def clustered(real: Callable[..., Any], features: Any, options: Any, **more: Any) -> Any:
             found = real(features, options, **more)
             return replace(found, labels=np.full_like(found.labels, -1)) if options.eps < eps else found
 
-        bench.patch.setattr(labelling, "cluster_features", watched)
+        _later(bench.patch, labelling, "cluster_features", 1, clustered)
         return bench.train("clustering.eps=0.3", "clustering.loosen=0.6", "schedule.stage2_epochs=0")
 
     return inject

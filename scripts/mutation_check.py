@@ -298,7 +298,7 @@ MUTANTS = (
         (
             Edit(
                 "engine/step.py",
-                '(("infrared_joint", infrared), ("visible_joint", visible))',
+                '_in_order(recipe, ("visible_joint", visible), ("infrared_joint", infrared))',
                 '(("visible_joint", visible), ("infrared_joint", infrared))',
             ),
         ),
@@ -309,8 +309,8 @@ MUTANTS = (
         (
             Edit(
                 "engine/memories.py",
-                "balanced_cluster_means(features, pseudo, modality, int",
-                "cluster_means(features, pseudo, int",
+                "balanced_cluster_means(features, pseudo, modality, count)",
+                "cluster_means(features, pseudo, count)",
             ),
         ),
         STEPS,
@@ -335,8 +335,8 @@ MUTANTS = (
         (
             Edit(
                 "engine/trainer.py",
-                "if epoch in (0, first_epoch, settings.schedule.stage1_epochs):",
-                "if epoch in (0, first_epoch):",
+                "if self.trainee.optimiser is None or (epoch == schedule.stage1_epochs and self.state is None):",
+                "if self.trainee.optimiser is None:",
             ),
         ),
         STEPS,

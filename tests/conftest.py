@@ -3,10 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from pclhd.data.synthetic import write_synthetic
 from tests.commands import Call, caller
 from tests.engine.runs import SmallData, draw_people, write_start
+
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def _as_many_threads_as_at_the_start() -> None:
+    # Numba's parallel calls set the number of torch's threads, too; sums would depend on the tests before.
+    if torch.get_num_threads() != THREADS:
+        torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

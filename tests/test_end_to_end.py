@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,7 +178,10 @@ SMALL_NETWORK = (
 
 
 @pytest.mark.slow
-def test_interrupted_and_resumed(pclhd: Call, tiny_sysu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_and_resumed(
+    pclhd: Call, tiny_sysu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
     from pclhd.console import ConsoleObserver
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -186,13 +190,13 @@ def test_interrupted_and_resumed(pclhd: Call, tiny_sysu: Path, tmp_path: Path, m
 
     def interrupted(self: ConsoleObserver, moment: Any, step: int, losses: Any) -> None:
         if moment.epoch == 1:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
         real(self, moment, step, losses)
 
     with monkeypatch.context() as patch:
         patch.setattr(ConsoleObserver, "stepped", interrupted)
         stopped = pclhd("train", "tiny", "--data", tiny_sysu, "--out", parts, *QUICK)
-    assert stopped.code == 130
+    assert stopped.code == code
     assert stopped.err.strip() == f"interrupted; go on with: pclhd train --resume {parts}"
     assert "not finished" in complaint(pclhd("evaluate", parts))
     resumed = pclhd("train", "--resume", parts)
@@ -206,7 +210,7 @@ def test_interrupted_before_anything_was_written(
     from pclhd.engine import trainer
 
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(trainer, "load_training_images", interrupted)
     stopped = pclhd("train", "tiny", "--data", tiny_sysu, "--out", tmp_path / "run", *QUICK)

@@ -36,8 +36,8 @@ class Recipe(BaseModel):
         dynamic_redraw: Dynamic prototypes are drawn anew every epoch (released code) or every step.
         batch_passes: A pass over the clusters that ends within a batch is continued by the next one (``go_on``), or its
             incomplete batch is left out (``drop``, released code).
-        loss_order: Which modality's losses come first in a step. It matters where memories are written in the backward
-            pass, which visits them last to first.
+        loss_order: Which modality's own and joint losses come first in a step. It matters where memories are written in
+            the backward pass, which visits them last to first.
         memory_update: Memories are refreshed after the optimiser's step, or in the middle of the backward pass
             (released code).
         cross: Weight of the cross-modality term in stage II: features of one modality against the other's memory.

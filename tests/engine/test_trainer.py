@@ -23,6 +23,7 @@ from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainer import moment_of, train
 from pclhd.errors import UserError
 from pclhd.models.embed import embed_images
+from pclhd.models.two_stream import Stem
 from pclhd.models.weights import load_model
 from pclhd.recipes import RECIPES, Recipe
 from tests.engine.runs import HEIGHT, WIDTH, SmallData, Watcher, digest, draw_people, records
@@ -449,6 +450,20 @@ def test_half_precision_trains(small: SmallData, tmp_path: Path) -> None:
     start = load_file(small.start)
     moved = [name for name, tensor in weights.items() if not torch.equal(tensor, start[name])]
     assert len(moved) > len(weights) / 2
+
+
+def test_both_networks_run_in_half_precision(small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, forward = set(), Stem.forward
+
+    def watched(self: Stem, images: torch.Tensor) -> torch.Tensor:
+        features = forward(self, images)
+        seen.add((self.training, torch.is_grad_enabled(), features.dtype))
+        return features
+
+    monkeypatch.setattr(Stem, "forward", watched)
+    small.train(tmp_path / "run", "engine.precision=bf16-mixed", "schedule.stage1_epochs=0")
+    steps, momentum, embedding = (True, True), (True, False), (False, False)
+    assert seen == {(*passes, torch.bfloat16) for passes in (steps, momentum, embedding)}
 
 
 def test_tensorboard_events(small: SmallData, tmp_path: Path) -> None:

@@ -380,7 +380,7 @@ class _Steps:
         averaged: tuple[Tensor, ...] | tuple[None, None] = (None, None)
         if momentum and self._runs_momentum_network():
             network = self.trainee.momentum.network
-            with torch.no_grad():
+            with torch.no_grad(), self.trainee.fabric.autocast():
                 averaged = self._embed(network.train(), views)
         # Two views of each visible image come from `visible_views`, so that rows repeat.
         trust = (

@@ -60,7 +60,8 @@ from pclhd.data.images import load_images
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.trainer import Silent, resolve_precision, train
+from pclhd.engine.trainee import autocast_type, resolve_precision
+from pclhd.engine.trainer import Silent, train
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
 
@@ -200,7 +201,7 @@ def profile(task: Task, recipe: str, stage: int, *, shown: int = 15) -> str:
 def measure_embedding(task: Task) -> dict[str, Any]:
     """Median seconds of embedding some images, in turns."""
     settings = settings_of(task, "pclhd", 1)
-    half = torch.bfloat16 if settings.engine.precision == "bf16-mixed" else None
+    half = autocast_type(settings)
     network = TwoStreamNetwork(ARCHITECTURES[task.architecture])
     plain = PlainNetwork(network)
     to_channels_last(network)

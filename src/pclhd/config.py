@@ -179,7 +179,9 @@ class EngineSettings(_Section):
     Attributes:
         accelerator: As Lightning Fabric names them.
         precision: As Lightning Fabric names them. Losses are always computed in 32 bits. ``auto`` takes bfloat16 where
-            the processor computes with it, else 32 bits; the run's ``config.yaml`` says which it was.
+            the processor computes with it, else 32 bits; the run's ``config.yaml`` says which it was. ``16-mixed`` is
+            for GPUs without bfloat16; it scales losses so that small gradients do not vanish.
+        compile: Compile the networks with ``torch.compile``, which needs a C++ compiler on the machine.
         log_every: Steps between two lines of ``metrics.jsonl``.
         checkpoint_minutes: Minutes after which a checkpoint is written within an epoch, too. There is always one
             between epochs.
@@ -188,7 +190,8 @@ class EngineSettings(_Section):
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False
     log_every: int = Field(10, ge=1)
     checkpoint_minutes: float = Field(10, ge=0)
     keep_weights: bool = False

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.clustering.matching import NO_PARTNER, Matching
+from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
 from pclhd.config import ClusteringSettings
 from pclhd.data.records import Dataset, Modality
 from pclhd.engine.labelling import (
@@ -60,6 +61,7 @@ class IdentityLabeller:
         recipe: Recipe,
         joint: bool,
         previous: tuple[Labels, Labels] | None = None,
+        nearest: NearestSearch = nearest_neighbours,
     ) -> EpochLabels:
         """See `pclhd.engine.labelling.label_epoch`, whose place this takes."""
         everybody = self._everybody
@@ -78,10 +80,12 @@ class IdentityLabeller:
                 settings=settings,
                 recipe=recipe,
                 previous=None if previous is None else previous[1],
+                nearest=nearest,
             ),
             settings=settings,
             recipe=recipe,
             joint=joint,
+            nearest=nearest,
         )
         # Of identities there is nothing to tell: no radius, no silhouette, no confidence.
         clustered = {name: grouping for name, grouping in labels.groupings.items() if name != "visible"}

@@ -82,24 +82,53 @@ class Processes:
         """Let the first process act, and give everybody what it found.
 
         Args:
-            action: Called in the first process only.
+            action: Called in the first process only. Meanwhile the others wait for what it may ask `together`.
 
         Raises:
             UserError: The action raised it; then it is raised in all processes.
         """
         if self.count == 1:
             return action()
-        told: list[Any] = [None, None]
-        if self.is_first:
-            try:
-                told[0] = action()
-            except UserError as error:
-                told[1] = str(error)
-        # Own objects between own processes; nothing that a stranger wrote is unpickled here.
-        distributed.broadcast_object_list(told, src=0)
-        if told[1] is not None:
-            raise (UserError if self.is_first else ToldByTheFirst)(told[1])
-        return cast(Result, told[0])
+        if not self.is_first:
+            return cast(Result, self._serve())
+        try:
+            found = action()
+        except UserError as error:
+            self._tell("refused", str(error))
+            raise
+        self._tell("found", found)
+        return found
+
+    def together(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Let everybody do a piece of work: called by the first process while it acts (`by_the_first`).
+
+        Args:
+            work: A function of a module, called in every process with its `Processes` and the arguments.
+            arguments: Sent to all.
+
+        Returns:
+            What it returned in the first process.
+        """
+        if self.count > 1:
+            self._tell("together", (work, arguments))
+        return work(self, *arguments)
+
+    def _tell(self, what: str, content: Any) -> None:
+        distributed.broadcast_object_list([what, content], src=0)
+
+    def _serve(self) -> Any:
+        """Do what the first process asks for, until it tells what it found."""
+        while True:
+            told: list[Any] = [None, None]
+            # Own objects between own processes; nothing that a stranger wrote is unpickled here.
+            distributed.broadcast_object_list(told, src=0)
+            what, content = told
+            if what == "found":
+                return content
+            if what == "refused":
+                raise ToldByTheFirst(content)
+            work, arguments = content
+            work(self, *arguments)
 
     def largest(self, number: int) -> int:
         """The largest of everybody's numbers."""

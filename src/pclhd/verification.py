@@ -43,7 +43,8 @@ class Tolerance:
 EXACT = Tolerance(0.0, 0.0, 0.0)
 """Where nothing that rounds has changed."""
 
-ELSEWHERE = {"32-true": Tolerance(1e-4, 0.1, 0.02), "bf16-mixed": Tolerance(0.01, 0.5, 0.05)}
+_HALF = Tolerance(0.01, 0.5, 0.05)
+ELSEWHERE = {"32-true": Tolerance(1e-4, 0.1, 0.02), "bf16-mixed": _HALF, "16-mixed": _HALF}
 """Where another machine, library or version of the code computed it, by precision.
 
 A training is chaotic: Adam makes a full step of the tiniest gradient, whatever its sign, so differences grow from step

@@ -169,6 +169,17 @@ def test_extreme_lengths(scale: float) -> None:
     np.testing.assert_array_equal(nearest_neighbours(features * scale, 5).index, expected)
 
 
+@given(st.integers(0, 30), st.integers(0, 30), st.booleans(), st.integers(1, 8))
+@settings(deadline=None)
+def test_some_rows_are_rows_of_the_whole_table(start: int, stop: int, within: bool, block_size: int) -> None:
+    features = np.random.default_rng(0).integers(0, 3, (25, 4)).astype(np.float32)
+    base = None if within else features[5:]
+    whole = nearest_neighbours(features, 6, base=base)
+    part = nearest_neighbours(features, 6, base=base, rows=slice(start, stop), block_size=block_size)
+    np.testing.assert_array_equal(part.index, whole.index[start:stop])
+    np.testing.assert_array_equal(part.squared_distance, whole.squared_distance[start:stop])
+
+
 def test_block_size_threads_and_reduced_precision_do_not_matter() -> None:
     features = np.random.default_rng(2).standard_normal((150, 33)).astype(np.float32)
     expected = nearest_neighbours(features, 12)
@@ -208,6 +219,8 @@ def test_wrong_arguments_are_refused() -> None:
         nearest_neighbours(features, 0)
     with pytest.raises(ValueError, match="got 0"):
         nearest_neighbours(features, 2, block_size=0)
+    with pytest.raises(ValueError, match="rows must be consecutive"):
+        nearest_neighbours(features, 2, rows=slice(0, 4, 2))
     with pytest.raises(ValueError, match="base has width 2, features have 3"):
         nearest_neighbours(features, 2, base=np.zeros((5, 2)))
     with pytest.raises(ValueError, match=r"got shape \(15,\)"):

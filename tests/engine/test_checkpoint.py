@@ -159,6 +159,12 @@ def test_restarts_are_remembered(tmp_path: Path) -> None:
     assert load_checkpoint(save_checkpoint(tmp_path, within(2, 0, restarts=3))).restarts == 3
 
 
+def test_the_scale_of_losses_is_remembered(tmp_path: Path) -> None:
+    scale = {"scale": 2.0**14, "growth_factor": 2.0, "_growth_tracker": 13}
+    assert load_checkpoint(save_checkpoint(tmp_path, replace(make(), loss_scale=scale))).loss_scale == scale
+    assert load_checkpoint(save_checkpoint(tmp_path, make())).loss_scale == {}
+
+
 def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, make())
     (tmp_path / f".{path.name}.123.part").write_bytes(b"half")

@@ -15,7 +15,6 @@ from pclhd.data.datasets import TrainingImages, load_training_images
 from pclhd.engine import epoch as module
 from pclhd.engine.epoch import (
     Moment,
-    Trainee,
     begin_epoch,
     describe_labels,
     embed_both,
@@ -25,6 +24,7 @@ from pclhd.engine.epoch import (
 )
 from pclhd.engine.labelling import EpochLabels, Grouping
 from pclhd.engine.memories import Memories, build_memories
+from pclhd.engine.trainee import Trainee
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import initialise

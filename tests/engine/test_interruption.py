@@ -85,8 +85,8 @@ EVERYTHING = ("recipe=paper", "method.dynamic_redraw=step", "method.confidence=w
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "choices",
-    [(), EVERYTHING, ("recipe=released",), ("recipe=mmm",)],
-    ids=["default", "everything", "released", "mmm"],
+    [(), EVERYTHING, ("recipe=released",), ("recipe=mmm",), ("engine.precision=16-mixed",)],
+    ids=["default", "everything", "released", "mmm", "16-mixed"],
 )
 def test_stopped_at_each_step_and_resumed(small: SmallData, tmp_path: Path, choices: tuple[str, ...]) -> None:
     overrides = (*OVERRIDES, *choices)

@@ -28,10 +28,11 @@ from pclhd.engine import epoch as epoch_module
 from pclhd.engine import memories as memories_module
 from pclhd.engine import step as step_module
 from pclhd.engine import trainer as trainer_module
-from pclhd.engine.epoch import Moment, Trainee, begin_epoch, end_epoch
+from pclhd.engine.epoch import Moment, begin_epoch, end_epoch
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.memories import Memories
 from pclhd.engine.state import EpochState
+from pclhd.engine.trainee import Trainee
 from pclhd.engine.trainer import Silent
 from pclhd.losses import released_hybrid
 from pclhd.models import backbones as backbones_module

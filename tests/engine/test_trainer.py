@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 
 from pclhd.clustering import pipeline
 from pclhd.clustering.matching import Matching
@@ -18,6 +19,7 @@ from pclhd.clustering.search import find_neighbours
 from pclhd.config import Settings
 from pclhd.data.records import Modality
 from pclhd.engine import labelling, trainer
+from pclhd.engine.checkpoint import load_latest_checkpoint
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainer import moment_of, train
@@ -452,7 +454,10 @@ def test_half_precision_trains(small: SmallData, tmp_path: Path) -> None:
     assert len(moved) > len(weights) / 2
 
 
-def test_both_networks_run_in_half_precision(small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "kind"), [("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)])
+def test_both_networks_run_in_half_precision(
+    small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, kind: torch.dtype
+) -> None:
     seen, forward = set(), Stem.forward
 
     def watched(self: Stem, images: torch.Tensor) -> torch.Tensor:
@@ -461,9 +466,53 @@ def test_both_networks_run_in_half_precision(small: SmallData, tmp_path: Path, m
         return features
 
     monkeypatch.setattr(Stem, "forward", watched)
-    small.train(tmp_path / "run", "engine.precision=bf16-mixed", "schedule.stage1_epochs=0")
+    small.train(tmp_path / "run", f"engine.precision={precision}", "schedule.stage1_epochs=0")
     steps, momentum, embedding = (True, True), (True, False), (False, False)
-    assert seen == {(*passes, torch.bfloat16) for passes in (steps, momentum, embedding)}
+    assert seen == {(*passes, kind) for passes in (steps, momentum, embedding)}
+
+
+def test_sixteen_bits_without_a_wide_exponent_scale_the_loss(small: SmallData, tmp_path: Path) -> None:
+    half, full = tmp_path / "half", tmp_path / "full"
+    shorter = ("schedule.stage2_epochs=0", "schedule.iterations=6")
+    small.train(half, "engine.precision=16-mixed", *shorter)
+    small.train(full, *shorter)
+    first = [records(run, "step")[0]["loss"]["total"] for run in (half, full)]
+    assert first[0] == pytest.approx(first[1], abs=0.01)
+    assert first[0] != first[1]
+    # It begins at 2¹⁶; where gradients do not fit, the step is left out and the scale halved.
+    scale = load_latest_checkpoint(half / "checkpoints", pytest.fail).loss_scale
+    assert scale["scale"] < 2**16
+    assert 0 < scale["_growth_tracker"] < 6
+    assert load_latest_checkpoint(full / "checkpoints", pytest.fail).loss_scale == {}
+
+
+@pytest.mark.slow
+def test_compiled_networks_train_alike(small: SmallData, tmp_path: Path) -> None:
+    compiled, plain = tmp_path / "compiled", tmp_path / "plain"
+    torch.compiler.reset()
+    counters.clear()
+    small.train(compiled, "engine.compile=true", "engine.precision=32-true")
+    # Both networks, in training and while embedding, with one modality and with both.
+    assert counters["stats"]["unique_graphs"] >= 4
+    small.train(plain, "engine.precision=32-true")
+    first = [records(run, "step")[0]["loss"]["total"] for run in (compiled, plain)]
+    assert first[0] == pytest.approx(first[1], abs=1e-3)
+    weights = [load_file(run / "model.safetensors") for run in (compiled, plain)]
+    assert {name: tensor.shape for name, tensor in weights[0].items()} == {
+        name: tensor.shape for name, tensor in weights[1].items()
+    }
+
+
+@pytest.mark.slow
+def test_without_a_compiler_nothing_is_written(
+    small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/g++"))
+    with pytest.raises(UserError, match=r"engine\.compile=true does not work .* install a C\+\+ compiler"):
+        small.train(tmp_path / "run", "engine.compile=true")
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_events(small: SmallData, tmp_path: Path) -> None:

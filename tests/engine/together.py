@@ -19,8 +19,9 @@ from torch import Tensor
 from pclhd.config import Settings
 from pclhd.data import augment, normalise
 from pclhd.engine import trainer
-from pclhd.engine.epoch import Moment, Trainee, end_epoch
+from pclhd.engine.epoch import Moment, end_epoch
 from pclhd.engine.state import EpochState, dismantle
+from pclhd.engine.trainee import Trainee
 from pclhd.errors import UserError
 from pclhd.models import embed
 from tests.engine.runs import SmallData, draw_people

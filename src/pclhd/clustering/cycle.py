@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.clustering.neighbours import nearest_neighbours
+from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
 from pclhd.clustering.pseudo_labels import NOISE
 
 
@@ -14,6 +14,8 @@ def cycle_consistency(
     visible_labels: NDArray[np.int64],
     infrared: NDArray[np.float32],
     infrared_labels: NDArray[np.int64],
+    *,
+    nearest: NearestSearch = nearest_neighbours,
 ) -> float:
     """Share of images from which the nearest of the other modality leads back into the own cluster (ours).
 
@@ -25,6 +27,7 @@ def cycle_consistency(
         visible_labels: (Nv,) clusters, −1 for noise.
         infrared: (Nr, D) embeddings, Nr ≥ 1.
         infrared_labels: (Nr,) clusters, −1 for noise.
+        nearest: Makes the search.
 
     Returns:
         0 to 1: the mean of the visible and of the infrared share, so that the larger modality does not outweigh the
@@ -39,8 +42,8 @@ def cycle_consistency(
     ):
         if len(features) == 0 or labels.shape != (len(features),):
             raise ValueError(f"{len(features)} {name} embeddings and labels of shape {labels.shape}, expected one each")
-    across = nearest_neighbours(visible, 1, base=infrared).index[:, 0]
-    back = nearest_neighbours(infrared, 1, base=visible).index[:, 0]
+    across = nearest(visible, 1, base=infrared).index[:, 0]
+    back = nearest(infrared, 1, base=visible).index[:, 0]
     shares = [
         float(np.mean((labels != NOISE) & (labels[there_and_back] == labels)))
         for labels, there_and_back in ((visible_labels, back[across]), (infrared_labels, across[back]))

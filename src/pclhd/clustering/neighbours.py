@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -49,6 +49,13 @@ class Neighbours:
         return len(self.index)
 
 
+class NearestSearch(Protocol):
+    """Whatever finds what `nearest_neighbours` finds: on a device, or shared out between processes."""
+
+    def __call__(self, features: NDArray[np.float32], k: int, *, base: NDArray[np.float32] | None = None) -> Neighbours:
+        """See `nearest_neighbours`."""
+
+
 def as_features(features: NDArray[np.floating] | torch.Tensor) -> NDArray[np.float32]:
     """Features as a contiguous (N, D) float32 array, checked to be finite.
 
@@ -73,6 +80,7 @@ def nearest_neighbours(
     k: int,
     *,
     base: NDArray[np.floating] | torch.Tensor | None = None,
+    rows: slice | None = None,
     block_size: int | None = None,
     device: torch.device | str = "cpu",
     products: Products = "auto",
@@ -84,6 +92,7 @@ def nearest_neighbours(
         k: Number of neighbours. At most as many columns are returned as there are samples to find.
         base: (M, D) samples to search among. None searches among `features`: then the sample itself is its first
             neighbour and counts as one of the k. With a `base`, no row is anybody's own.
+        rows: Search for these consecutive rows of the features alone; what is found is those rows of the whole table.
         block_size: Rows whose distances are held at a time; by default what fits into 128 MiB.
         device: Where the matrix products run. The result is the same everywhere.
         products: Precision of the matrix products that single out candidates: "bfloat16", "float32", or "auto", which
@@ -91,36 +100,41 @@ def nearest_neighbours(
             The result is the same with each.
 
     Raises:
-        ValueError: k < 1, block_size < 1, features that are not finite or not two-dimensional, or a base of another
-            width.
+        ValueError: k < 1, block_size < 1, rows with steps, features that are not finite or not two-dimensional, or a
+            base of another width.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
+    if rows is not None and rows.step not in (None, 1):
+        raise ValueError(f"rows must be consecutive, got {rows}")
     samples = as_features(features)
     others = samples if base is None else as_features(base)
     if others.shape[1] != samples.shape[1]:
         raise ValueError(f"base has width {others.shape[1]}, features have {samples.shape[1]}")
     columns = min(k, len(others))
-    index = np.empty((len(samples), columns), dtype=np.int32)
-    squared_distance = np.empty((len(samples), columns), dtype=np.float64)
-    if index.size == 0:
-        return Neighbours(index, squared_distance)
+    first, stop, _ = (rows or slice(None)).indices(len(samples))
+    wanted = max(0, stop - first)
+    found = Neighbours(np.empty((wanted, columns), dtype=np.int32), np.empty((wanted, columns), dtype=np.float64))
+    if found.index.size == 0:
+        return found
 
     mean, scale = centre_and_scale(others, samples)
     search = _Products(others, mean, scale, device, _first_choice(products, device))
-    rows = block_size or max(1, _PRODUCTS_PER_BLOCK // len(others))
-    start = 0
-    while start < len(samples):
-        block = slice(start, min(start + rows, len(samples)))
+    together = block_size or max(1, _PRODUCTS_PER_BLOCK // len(others))
+    start = first
+    while start < stop:
+        block = slice(start, min(start + together, stop))
         bounded = search.bounds_within(block) if base is None else search.bounds(samples[block])
         own = start if base is None else _NOBODY
-        checked = _rank(bounded, own, samples[block], others, Neighbours(index[block], squared_distance[block]))
+        place = slice(block.start - first, block.stop - first)
+        part = Neighbours(found.index[place], found.squared_distance[place])
+        checked = _rank(bounded, own, samples[block], others, part)
         if products == "auto" and search.reduced and checked > len(others) * len(bounded.products) / _WORTH_IT:
             search = _Products(others, mean, scale, device, torch.float32)
         start = block.stop
-    return Neighbours(index, squared_distance)
+    return found
 
 
 def _first_choice(products: Products, device: torch.device | str) -> torch.dtype:

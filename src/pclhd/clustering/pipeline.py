@@ -6,6 +6,7 @@ The same call serves the training loop, the command line and people who train el
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,7 +20,7 @@ from pclhd.clustering.density import check_eps, dbscan_labels, hdbscan_labels
 from pclhd.clustering.eps import CANDIDATES, choose_eps
 from pclhd.clustering.jaccard import Neighbourhood, jaccard_similarity, table_size
 from pclhd.clustering.linkage import agglomerative_labels
-from pclhd.clustering.neighbours import Neighbours, as_features
+from pclhd.clustering.neighbours import NearestSearch, Neighbours, as_features, nearest_neighbours
 from pclhd.clustering.search import SearchMethod, find_neighbours
 
 ClusteringMethod = Literal["dbscan", "hdbscan", "agglomerative", "community"]
@@ -100,6 +101,7 @@ def cluster_features(
     options: ClusteringOptions | None = None,
     *,
     modality: NDArray[np.integer] | None = None,
+    nearest: NearestSearch | None = None,
 ) -> Clustering:
     """Cluster features by their Jaccard similarity.
 
@@ -107,6 +109,7 @@ def cluster_features(
         features: (N, D); the field's are of unit length or nearly so.
         options: How; the defaults are those of `ClusteringOptions`.
         modality: (N,) integer codes, for a clustering of both modalities together.
+        nearest: Makes an exact search; by default `nearest_neighbours` on the options' device.
 
     Returns:
         The labels, and what they were made from.
@@ -117,7 +120,7 @@ def cluster_features(
     """
     chosen = options or ClusteringOptions()
     samples = as_features(features)
-    neighbours = _neighbours(samples, chosen, modality)
+    neighbours = _neighbours(samples, chosen, modality, nearest or partial(nearest_neighbours, device=chosen.device))
     similarity = jaccard_similarity(
         samples,
         chosen.k1,
@@ -149,11 +152,14 @@ def graph_labels(similarity: csr_matrix, options: ClusteringOptions) -> NDArray[
 
 
 def _neighbours(
-    samples: NDArray[np.float32], options: ClusteringOptions, modality: NDArray[np.integer] | None
+    samples: NDArray[np.float32],
+    options: ClusteringOptions,
+    modality: NDArray[np.integer] | None,
+    nearest: NearestSearch,
 ) -> Neighbours:
     balance = modality if options.balanced_neighbours else None
     size = table_size(options.k1, options.k2, options.neighbourhood)
-    return find_neighbours(samples, size, method=options.search, modality=balance, device=options.device)
+    return find_neighbours(samples, size, method=options.search, modality=balance, nearest=nearest)
 
 
 def _reach(options: ClusteringOptions) -> float:

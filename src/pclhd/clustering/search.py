@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pclhd.clustering.approximate import approximate_neighbours
-from pclhd.clustering.neighbours import Neighbours, as_features, nearest_neighbours
+from pclhd.clustering.neighbours import NearestSearch, Neighbours, as_features, nearest_neighbours
 
 SearchMethod = Literal["auto", "exact", "approximate"]
 
@@ -27,7 +27,7 @@ def find_neighbours(
     *,
     method: SearchMethod = "auto",
     modality: NDArray[np.integer] | None = None,
-    device: torch.device | str = "cpu",
+    nearest: NearestSearch = nearest_neighbours,
 ) -> Neighbours:
     """The k nearest samples of each sample, itself included and first (ours).
 
@@ -43,7 +43,7 @@ def find_neighbours(
         method: "exact", "approximate" (needs faiss), or "auto": exact for up to 200,000 samples, and also for more if
             faiss is not installed, with a warning.
         modality: (N,) integer codes; balances the table.
-        device: Where the exact search multiplies. The approximate one runs on the CPU.
+        nearest: Makes the exact search.
 
     Raises:
         UserError: "approximate" without faiss.
@@ -65,7 +65,7 @@ def find_neighbours(
     def search(rows: NDArray[np.float32], wanted: int, base: NDArray[np.float32] | None) -> Neighbours:
         if approximate:
             return approximate_neighbours(rows, wanted, base=base)
-        return nearest_neighbours(rows, wanted, base=base, device=device)
+        return nearest(rows, wanted, base=base)
 
     code = _codes(modality, len(samples))
     if not code.any():

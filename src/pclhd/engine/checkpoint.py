@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Checkpoint:
         data_checksum: Of the training set; resuming with other images is refused.
         state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
         restarts: How often the training went back by itself, which lowers its learning rate.
+        loss_scale: See `pclhd.engine.trainee.Trainee`.
     """
 
     next_epoch: int
@@ -53,6 +54,7 @@ class Checkpoint:
     data_checksum: str
     state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
     restarts: int = 0
+    loss_scale: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -86,6 +88,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "selection": vars(checkpoint.selection),
         "state": None if checkpoint.state is None else checkpoint.state[1],
         "restarts": checkpoint.restarts,
+        "loss_scale": checkpoint.loss_scale,
     }
     text = json.dumps(facts, sort_keys=True)
     path = folder / _name(checkpoint)
@@ -204,6 +207,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         data_checksum=facts["data_checksum"],
         state=None if facts["state"] is None else (_below(tensors, "state/"), facts["state"]),
         restarts=facts.get("restarts", 0),
+        loss_scale=facts.get("loss_scale", {}),
     )
 
 

@@ -119,3 +119,22 @@ def explaining_memory(doing: str, mend: str) -> Iterator[None]:
             raise
         wanted = str(error).partition(". GPU")[0].partition("\n")[0].removeprefix("CUDA out of memory. ")
         raise UserError(f"{which} ran out of memory while {doing} ({wanted or 'no details'}); {mend}") from error
+
+
+@contextmanager
+def explain_compiler() -> Iterator[None]:
+    """A block in which `torch.compile` may find nothing to compile with, told as a `UserError`.
+
+    Raises:
+        UserError: There is no compiler that works.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, OSError) or type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
+            raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(
+            f"engine.compile=true does not work on this machine ({reason}); install a C++ compiler such as g++, or set "
+            "engine.compile=false"
+        ) from error

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pclhd.config import Settings
+from pclhd.data.ahead import Ahead
 from pclhd.data.augment import infrared_view, visible_views
-from pclhd.data.datasets import ModalityImages, TrainingImages
+from pclhd.data.datasets import TrainingImages
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
 from pclhd.engine.diagnosis import explain_loss, refuse_useless_embeddings
@@ -32,35 +33,15 @@ from pclhd.engine.labelling import (
 )
 from pclhd.engine.memories import as_tensor, build_memories
 from pclhd.engine.selection import OwnLabels, measure_criteria
+from pclhd.engine.shared_search import shared_search
 from pclhd.engine.state import EpochState
 from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
+from pclhd.engine.trainee import Trainee, autocast_type
 from pclhd.models.embed import embed_images
-from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.processes import Processes
 from pclhd.recipes import Recipe
 from pclhd.streams import Streams
-
-
-@dataclass
-class Trainee:
-    """What training changes.
-
-    Attributes:
-        fabric: Devices and precision.
-        online: The network the optimiser trains.
-        wrapped: The same network as Fabric runs it.
-        optimiser: Of the current stage.
-        momentum: The averaged network.
-        processes: Who trains together.
-    """
-
-    fabric: Fabric
-    online: TwoStreamNetwork
-    wrapped: Any
-    optimiser: Any
-    momentum: MomentumNetwork[TwoStreamNetwork]
-    processes: Processes = field(default_factory=Processes)
 
 
 @dataclass(frozen=True)
@@ -168,6 +149,8 @@ def look(
     for name, features in (("visible", visible), ("infrared", infrared)):
         refuse_useless_embeddings(features, name)
 
+    nearest = shared_search(trainee.processes, trainee.fabric.device)
+
     def label() -> tuple[EpochLabels, dict[str, float]]:
         labels = labeller(
             visible.numpy(),
@@ -177,8 +160,9 @@ def look(
             recipe=settings.method,
             joint=joint,
             previous=previous,
+            nearest=nearest,
         )
-        return labels, measure_criteria(visible.numpy(), infrared.numpy(), labels, previous)
+        return labels, measure_criteria(visible.numpy(), infrared.numpy(), labels, previous, nearest=nearest)
 
     # Numba's threads and torch's are the same to OpenMP; a resumed epoch, which clusters nothing, must have as many.
     threads = torch.get_num_threads()
@@ -218,16 +202,16 @@ def run_steps(
         NotFinite: The loss is no longer finite.
         Interrupted: A signal came; the state tells how to go on.
     """
-    steps = _Steps(trainee, images, settings, streams, moment, state)
-    for number in range(state.step, settings.schedule.iterations):
-        with (interruption or Interruption()).deferred():
-            started = time.perf_counter()
-            values = steps.run(number)
-            for name, value in values.items():
-                state.sums[name] = state.sums.get(name, 0.0) + value
-            state.step = number + 1
-            state.seconds_steps += time.perf_counter() - started
-            on_step(number, values)
+    with closing(_Steps(trainee, images, settings, streams, moment, state)) as steps:
+        for number in range(state.step, settings.schedule.iterations):
+            with (interruption or Interruption()).deferred():
+                started = time.perf_counter()
+                values = steps.run(number)
+                for name, value in values.items():
+                    state.sums[name] = state.sums.get(name, 0.0) + value
+                state.step = number + 1
+                state.seconds_steps += time.perf_counter() - started
+                on_step(number, values)
 
 
 def end_epoch(trainee: Trainee, settings: Settings, moment: Moment, state: EpochState) -> dict[str, Any]:
@@ -254,7 +238,7 @@ def embed_both(
     Each process embeds its share, and all get everything.
     """
     processes = processes or Processes()
-    half = torch.bfloat16 if settings.engine.precision == "bf16-mixed" else None
+    half = autocast_type(settings)
     parts = []
     for part, modality in ((images.visible, Modality.VISIBLE), (images.infrared, Modality.INFRARED)):
         rows = part.images[processes.share(len(part))]
@@ -301,11 +285,21 @@ class _Steps:
         )
         self.own_labels = (labels.visible, labels.infrared)
         self.own_confidence = labels.confidence()
-        self.own_batches = self._draw(self.own_labels, streams, "own")
+        self.own_batches = _Batches(self._draw(self.own_labels, streams, "own"), images, self.device)
         self.joint_labels = labels.joint_shared()
         self.joint_confidence = labels.joint_confidence()
-        self.joint_batches = None if self.joint_labels is None else self._draw(self.joint_labels, streams, "joint")
+        self.joint_batches = (
+            None
+            if self.joint_labels is None
+            else _Batches(self._draw(self.joint_labels, streams, "joint"), images, self.device)
+        )
         self.embedded: list[Tensor] = []
+
+    def close(self) -> None:
+        """No more steps."""
+        for batches in (self.own_batches, self.joint_batches):
+            if batches is not None:
+                batches.pixels.close()
 
     def run(self, number: int) -> dict[str, float]:
         """One iteration; returns the named losses."""
@@ -360,15 +354,15 @@ class _Steps:
 
     def _forward(
         self,
-        batches: tuple[NDArray[np.int64], NDArray[np.int64]],
+        batches: _Batches,
         labels: tuple[Labels, Labels],
         confidence: tuple[Confidence | None, Confidence | None],
         number: int,
         *,
         momentum: bool = False,
     ) -> tuple[Queries, Queries]:
-        rows = batches[0][number], batches[1][number]
-        pixels = [part.images[index].to(self.device) for part, index in zip(self._parts(), rows, strict=True)]
+        rows = batches.rows[0][number], batches.rows[1][number]
+        pixels = [part.to(self.device, non_blocking=True) for part in batches.pixels[number]]
         views = (
             visible_views(pixels[0], self.state.augmentation),
             infrared_view(pixels[1], self.state.augmentation),
@@ -425,13 +419,10 @@ class _Steps:
         for update in losses.updates:
             update()
 
-    def _parts(self) -> tuple[ModalityImages, ModalityImages]:
-        return self.images.visible, self.images.infrared
-
     def _draw(
         self, labels: tuple[Labels, Labels], streams: Streams, purpose: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        batch = self.settings.batch
+        batch, parts = self.settings.batch, (self.images.visible, self.images.infrared)
         drawn = [
             cluster_batches(
                 pseudo,
@@ -442,9 +433,26 @@ class _Steps:
                 generator=streams.numpy("batches", purpose, modality, self.moment.epoch),
                 drop_incomplete=self.recipe.batch_passes == "drop",
             )
-            for part, pseudo, modality in zip(self._parts(), labels, Modality, strict=True)
+            for part, pseudo, modality in zip(parts, labels, Modality, strict=True)
         ]
         return drawn[0], drawn[1]
+
+
+class _Batches:
+    """The batches of an epoch: which rows of either modality, and their pixels, fetched ahead."""
+
+    def __init__(
+        self, rows: tuple[NDArray[np.int64], NDArray[np.int64]], images: TrainingImages, device: torch.device
+    ) -> None:
+        self.rows = rows
+        parts = tuple(zip(rows, (images.visible.images, images.infrared.images), strict=True))
+
+        def fetch(number: int) -> list[Tensor]:
+            fetched = [pixels[drawn[number]] for drawn, pixels in parts]
+            # A GPU takes pinned memory while it computes.
+            return [part.pin_memory() for part in fetched] if device.type == "cuda" else fetched
+
+        self.pixels = Ahead(fetch, min(map(len, rows)))
 
 
 def _numbers(losses: Losses) -> dict[str, float]:

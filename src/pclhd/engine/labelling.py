@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
 from pclhd.clustering.multi_memory import match_by_memories
+from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
 from pclhd.clustering.pipeline import CUTS_AT_EPS, Clustering, ClusteringOptions, cluster_features
 from pclhd.clustering.pseudo_labels import cluster_centres, compact_labels
 from pclhd.clustering.search import is_approximate, neighbour_recall
@@ -145,6 +146,7 @@ class Labeller(Protocol):
         recipe: Recipe,
         joint: bool,
         previous: tuple[Labels, Labels] | None = None,
+        nearest: NearestSearch = nearest_neighbours,
     ) -> EpochLabels:
         """See `label_epoch`."""
 
@@ -158,6 +160,7 @@ def label_epoch(
     recipe: Recipe,
     joint: bool,
     previous: tuple[Labels, Labels] | None = None,
+    nearest: NearestSearch = nearest_neighbours,
 ) -> EpochLabels:
     """Cluster each modality by itself, match the clusters, and, if asked, cluster both modalities together.
 
@@ -169,6 +172,7 @@ def label_epoch(
         recipe: Which variant of each part.
         joint: Whether to cluster both together as well.
         previous: The labels of the epoch before, visible and infrared; a modality that is all noise keeps them.
+        nearest: Makes an exact search for neighbours.
 
     Returns:
         The labels.
@@ -181,11 +185,12 @@ def label_epoch(
     return across_modalities(
         visible,
         infrared,
-        cluster_modality(visible, "visible", settings=settings, recipe=recipe, previous=before[0]),
-        cluster_modality(infrared, "infrared", settings=settings, recipe=recipe, previous=before[1]),
+        cluster_modality(visible, "visible", settings=settings, recipe=recipe, previous=before[0], nearest=nearest),
+        cluster_modality(infrared, "infrared", settings=settings, recipe=recipe, previous=before[1], nearest=nearest),
         settings=settings,
         recipe=recipe,
         joint=joint,
+        nearest=nearest,
     )
 
 
@@ -196,6 +201,7 @@ def cluster_modality(
     settings: ClusteringSettings,
     recipe: Recipe,
     previous: Labels | None = None,
+    nearest: NearestSearch = nearest_neighbours,
 ) -> Grouping:
     """Cluster one modality by itself.
 
@@ -208,6 +214,7 @@ def cluster_modality(
         settings: Sizes and radii.
         recipe: Which variant of each part.
         previous: (N,) labels of the epoch before, or None.
+        nearest: Makes an exact search for neighbours.
 
     Raises:
         UserError: Everything is noise, and was before.
@@ -215,11 +222,11 @@ def cluster_modality(
     options = _options(settings, recipe, k1=settings.k1, k2=settings.k2)
     if modality == "infrared" and settings.eps_infrared is not None:
         options = replace(options, eps=settings.eps_infrared)
-    clustering = cluster_features(features, options)
+    clustering = cluster_features(features, options, nearest=nearest)
     loosened = False
     for eps in _looser(clustering, settings):
         if _is_all_noise(clustering.labels):
-            clustering, loosened = cluster_features(features, replace(options, eps=eps)), True
+            clustering, loosened = cluster_features(features, replace(options, eps=eps), nearest=nearest), True
     if not _is_all_noise(clustering.labels):
         return replace(_grouping(features, clustering, clustering.labels, recipe), loosened=loosened)
     if previous is not None and not _is_all_noise(previous):
@@ -268,6 +275,7 @@ def across_modalities(
     settings: ClusteringSettings,
     recipe: Recipe,
     joint: bool,
+    nearest: NearestSearch = nearest_neighbours,
 ) -> EpochLabels:
     """Match the clusters of both modalities, and, if asked, find clusters that hold both.
 
@@ -279,6 +287,7 @@ def across_modalities(
         settings: Sizes and radii.
         recipe: Which variant of each part.
         joint: Whether joint clusters are wanted.
+        nearest: Makes an exact search for neighbours.
     """
     groupings = {"visible": visible_groups, "infrared": infrared_groups}
     matching = _match(visible, infrared, visible_groups.labels, infrared_groups.labels, recipe)
@@ -290,7 +299,9 @@ def across_modalities(
         if settings.eps_joint is not None:
             options = replace(options, eps=settings.eps_joint)
         modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(visible), len(infrared)])
-        groupings["joint"] = _group(np.concatenate([visible, infrared]), options, recipe, modality=modality)
+        both = np.concatenate([visible, infrared])
+        clustering = cluster_features(both, options, modality=modality, nearest=nearest)
+        groupings["joint"] = _grouping(both, clustering, clustering.labels, recipe, modality=modality)
         joint_labels = groupings["joint"].labels
     return EpochLabels(visible_groups.labels, infrared_groups.labels, joint_labels, matching, groupings)
 
@@ -332,13 +343,6 @@ def _options(settings: ClusteringSettings, recipe: Recipe, *, k1: int, k2: int) 
         balanced_expansion=recipe.modality_balance,
         outliers=recipe.outliers,
     )
-
-
-def _group(
-    features: Features, options: ClusteringOptions, recipe: Recipe, *, modality: NDArray[np.int64] | None = None
-) -> Grouping:
-    clustering = cluster_features(features, options, modality=modality)
-    return _grouping(features, clustering, clustering.labels, recipe, modality=modality)
 
 
 def _grouping(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.confidence import stability
 from pclhd.clustering.cycle import cycle_consistency
+from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
 from pclhd.clustering.pseudo_labels import NOISE
 from pclhd.engine.labelling import EpochLabels, Labels
 
@@ -26,7 +27,12 @@ OwnLabels = tuple[Labels, Labels]
 
 
 def measure_criteria(
-    visible: NDArray[np.float32], infrared: NDArray[np.float32], labels: EpochLabels, previous: OwnLabels | None
+    visible: NDArray[np.float32],
+    infrared: NDArray[np.float32],
+    labels: EpochLabels,
+    previous: OwnLabels | None,
+    *,
+    nearest: NearestSearch = nearest_neighbours,
 ) -> dict[str, float]:
     """What the criteria say of the network whose embeddings were clustered (ours).
 
@@ -35,6 +41,7 @@ def measure_criteria(
         infrared: Embeddings (Nr, D).
         labels: Their clusters.
         previous: The labels one epoch earlier, or None at the start.
+        nearest: Searches for neighbours.
 
     Returns:
         Each from 0 to 1 (silhouettes from −1), the higher the better, means over the two modalities:
@@ -58,7 +65,7 @@ def measure_criteria(
     if previous is not None:
         pairs = zip(own.items(), previous, strict=True)
         found["stability"] = _mean(clustered[name] * stability(part, before) for (name, part), before in pairs)
-    found["cycle"] = cycle_consistency(visible, own["visible"], infrared, own["infrared"])
+    found["cycle"] = cycle_consistency(visible, own["visible"], infrared, own["infrared"], nearest=nearest)
     return found
 
 

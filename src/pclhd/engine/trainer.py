@@ -6,15 +6,11 @@ them. Whoever has identities may measure the clusters in `Observer.epoch_ended`;
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
-
-import torch
-from lightning_fabric import Fabric
 
 from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages, load_training_images
@@ -30,21 +26,17 @@ from pclhd.engine.checkpoint import (
     save_checkpoint,
 )
 from pclhd.engine.diagnosis import NotFinite, explaining_memory, first_not_finite, refuse_broken_network
-from pclhd.engine.epoch import Moment, Trainee, begin_epoch, end_epoch, look, run_steps
+from pclhd.engine.epoch import Moment, begin_epoch, end_epoch, look, run_steps
 from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
 from pclhd.engine.log import MetricsLog, require_tensorboard
 from pclhd.engine.provenance import provenance_json
 from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.engine.state import EpochState, assemble, dismantle
+from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
-from pclhd.hardware import cpu_computes_bfloat16
-from pclhd.models.backbones import build_network
-from pclhd.models.momentum import MomentumNetwork
-from pclhd.models.sync_norm import synchronise_batch_norm
-from pclhd.models.two_stream import to_channels_last
-from pclhd.models.weights import initialise, save_model
+from pclhd.models.weights import save_model
 from pclhd.processes import Processes, join_processes
 from pclhd.streams import Streams
 
@@ -129,9 +121,9 @@ def train(
     if settings.engine.tensorboard:
         require_tensorboard()
     settings = resolve_precision(settings)
-    processes = join_processes(on_gpu=_on_gpu(settings))
+    processes = join_processes(on_gpu=runs_on_gpu(settings))
     _refuse_shares_without_images(settings, processes)
-    trainee = _make_trainee(settings, processes)
+    trainee = make_trainee(settings, processes)
     with explaining_memory("decoding the images", "lower data.height and data.width"):
         images = load_training_images(
             training_set,
@@ -216,8 +208,9 @@ class _Training:
         self.selection = saved.selection
         self.trainee.optimiser = None
         if saved.optimiser is not None:
-            self._begin_stage()
+            self.trainee.begin_stage(self.settings)
             restore_optimiser(self.trainee.optimiser, saved.optimiser)
+        self.trainee.loss_scale = saved.loss_scale
         self.state = None
         if saved.state is not None:
             momentum = self.settings.memory.momentum
@@ -271,7 +264,7 @@ class _Training:
     def _run_epoch(self, moment: Moment) -> None:
         schedule, epoch = self.settings.schedule, moment.epoch
         if self.trainee.optimiser is None or (epoch == schedule.stage1_epochs and self.state is None):
-            self._begin_stage()
+            self.trainee.begin_stage(self.settings)
         for group in self.trainee.optimiser.param_groups:
             group["lr"] = moment.learning_rate
         self.observer.epoch_started(moment, schedule.iterations)
@@ -343,16 +336,6 @@ class _Training:
         if self.log is not None:
             self.log.write(record)
 
-    def _begin_stage(self) -> None:
-        """A new optimiser for each stage (released code)."""
-        self.trainee.wrapped.train()
-        optimiser = torch.optim.Adam(
-            [parameter for parameter in self.trainee.online.parameters() if parameter.requires_grad],
-            lr=self.settings.schedule.learning_rate,
-            weight_decay=self.settings.schedule.weight_decay,
-        )
-        self.trainee.optimiser = self.trainee.fabric.setup_optimizers(optimiser)
-
     def _save(self) -> None:
         if not self.processes.is_first:
             return
@@ -373,6 +356,7 @@ class _Training:
                 data_checksum=self.training_set.checksum,
                 state=None if self.state is None else dismantle(self.state, redraws_each_step=redraws),
                 restarts=self.restarts,
+                loss_scale=self.trainee.loss_scale,
             ),
         )
         self.saved_at = time.monotonic()
@@ -387,15 +371,6 @@ class _Training:
             restarts=self.restarts,
             tensorboard=self.run / "tensorboard" if self.settings.engine.tensorboard else None,
         )
-
-
-def resolve_precision(settings: Settings) -> Settings:
-    """The settings with ``auto`` precision replaced by what this machine computes fast."""
-    if settings.engine.precision != "auto":
-        return settings
-    fast = torch.cuda.is_bf16_supported() if _on_gpu(settings) else cpu_computes_bfloat16()
-    engine = settings.engine.model_copy(update={"precision": "bf16-mixed" if fast else "32-true"})
-    return settings.model_copy(update={"engine": engine})
 
 
 def moment_of(settings: Settings, epoch: int, *, restarts: int = 0) -> Moment:
@@ -423,10 +398,6 @@ def _how_to_save_memory(settings: Settings) -> str:
     )
 
 
-def _on_gpu(settings: Settings) -> bool:
-    return settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
-
-
 def _refuse_shares_without_images(settings: Settings, processes: Processes) -> None:
     batch = settings.batch.clusters * settings.batch.instances
     if batch < processes.count:
@@ -434,34 +405,6 @@ def _refuse_shares_without_images(settings: Settings, processes: Processes) -> N
             f"a batch of {batch} images per modality cannot be shared by {processes.count} processes; raise "
             "batch.clusters or start fewer processes"
         )
-
-
-def _make_trainee(settings: Settings, processes: Processes) -> Trainee:
-    engine = settings.engine
-    precision = engine.precision
-    if precision == "auto":
-        raise ValueError("precision is still 'auto'; resolve_precision comes first")
-    # Fabric tells on every start which precision it uses; the run's config.yaml does.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    try:
-        # Of several processes each has one device; what they tell one another is `pclhd.processes`.
-        devices = [processes.local_rank] if processes.count > 1 and _on_gpu(settings) else 1
-        fabric = Fabric(accelerator=engine.accelerator, devices=devices, precision=precision)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"engine.accelerator={engine.accelerator} with engine.precision={engine.precision} does not run on this "
-            f"machine ({error}); try engine.accelerator=auto"
-        ) from error
-    fabric.launch()
-    generator = Streams(settings.seed).torch("network")
-    network = build_network(settings.model, generator=generator)
-    initialise(network, settings.model.weights)
-    if processes.count > 1:
-        synchronise_batch_norm(network)
-    to_channels_last(network, fabric.device)
-    wrapped = fabric.setup_module(network)
-    momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
-    return Trainee(fabric, network, wrapped, None, momentum, processes)
 
 
 def _refuse_other_images(saved: Checkpoint, training_set: TrainingSet) -> None:

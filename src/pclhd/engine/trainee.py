@@ -1,0 +1,146 @@
+"""What a training changes and what it runs on: networks, optimiser, device, precision, compiler, processes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+
+from pclhd.config import Settings
+from pclhd.engine.diagnosis import explain_compiler
+from pclhd.errors import UserError
+from pclhd.hardware import cpu_computes_bfloat16
+from pclhd.models.backbones import build_network
+from pclhd.models.momentum import MomentumNetwork
+from pclhd.models.sync_norm import synchronise_batch_norm
+from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
+from pclhd.models.weights import initialise
+from pclhd.processes import Processes
+from pclhd.streams import Streams
+
+_AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass
+class Trainee:
+    """What training changes.
+
+    Attributes:
+        fabric: Devices and precision.
+        online: The network the optimiser trains.
+        wrapped: The same network as Fabric runs it.
+        optimiser: Of the current stage.
+        momentum: The averaged network.
+        processes: Who trains together.
+    """
+
+    fabric: Fabric
+    online: TwoStreamNetwork
+    wrapped: Any
+    optimiser: Any
+    momentum: MomentumNetwork[TwoStreamNetwork]
+    processes: Processes = field(default_factory=Processes)
+
+    @property
+    def loss_scale(self) -> dict[str, float]:
+        """By how much losses are multiplied before they go backward, and what changes it; empty but in 16-mixed."""
+        return self.fabric.strategy.precision.state_dict()
+
+    @loss_scale.setter
+    def loss_scale(self, state: dict[str, float]) -> None:
+        if state:
+            self.fabric.strategy.precision.load_state_dict(state)
+
+    def begin_stage(self, settings: Settings) -> None:
+        """Take a new optimiser, as each stage does (released code)."""
+        self.wrapped.train()
+        optimiser = torch.optim.Adam(
+            [parameter for parameter in self.online.parameters() if parameter.requires_grad],
+            lr=settings.schedule.learning_rate,
+            weight_decay=settings.schedule.weight_decay,
+            # One kernel on a GPU. On the processor it is not faster.
+            fused=True if self.fabric.device.type == "cuda" else None,
+        )
+        self.optimiser = self.fabric.setup_optimizers(optimiser)
+
+
+def resolve_precision(settings: Settings) -> Settings:
+    """The settings with ``auto`` precision replaced by what this machine computes fast."""
+    if settings.engine.precision != "auto":
+        return settings
+    fast = torch.cuda.is_bf16_supported() if runs_on_gpu(settings) else cpu_computes_bfloat16()
+    engine = settings.engine.model_copy(update={"precision": "bf16-mixed" if fast else "32-true"})
+    return settings.model_copy(update={"engine": engine})
+
+
+def autocast_type(settings: Settings) -> torch.dtype | None:
+    """What convolutions compute in while embedding; None for 32 bits."""
+    return _AUTOCAST[_resolved(settings)]
+
+
+def runs_on_gpu(settings: Settings) -> bool:
+    """Whether the settings, on this machine, mean a GPU."""
+    return settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
+
+
+def make_trainee(settings: Settings, processes: Processes) -> Trainee:
+    """Networks with their start weights on their device; the optimiser comes with the stage.
+
+    Args:
+        settings: With a precision that is no longer ``auto``.
+        processes: Who trains together.
+
+    Raises:
+        UserError: This machine has no such accelerator, does not compute in that precision, or cannot compile.
+    """
+    engine = settings.engine
+    # Fabric tells on every start which precision it uses; the run's config.yaml does.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    try:
+        # Of several processes each has one device; what they tell one another is `pclhd.processes`.
+        devices = [processes.local_rank] if processes.count > 1 and runs_on_gpu(settings) else 1
+        fabric = Fabric(accelerator=engine.accelerator, devices=devices, **_precision_for(settings))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"engine.accelerator={engine.accelerator} with engine.precision={engine.precision} does not run on this "
+            f"machine ({error}); try engine.accelerator=auto"
+        ) from error
+    fabric.launch()
+    generator = Streams(settings.seed).torch("network")
+    network = build_network(settings.model, generator=generator)
+    initialise(network, settings.model.weights)
+    if processes.count > 1:
+        synchronise_batch_norm(network)
+    to_channels_last(network, fabric.device)
+    momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
+    if engine.compile:
+        _compile(network, momentum.network)
+    return Trainee(fabric, network, fabric.setup_module(network), None, momentum, processes)
+
+
+def _precision_for(settings: Settings) -> dict[str, Any]:
+    precision = _resolved(settings)
+    if precision == "16-mixed" and not runs_on_gpu(settings) and settings.engine.accelerator != "mps":
+        # On a processor Fabric would quietly take bfloat16 instead.
+        return {"plugins": MixedPrecision("16-mixed", "cpu")}
+    return {"precision": precision}
+
+
+def _compile(*networks: TwoStreamNetwork) -> None:
+    """Compile in place: names and types of weights stay as they are."""
+    with explain_compiler():
+        # A missing compiler shows now, not after all images have been decoded and embedded.
+        torch.compile(torch.sin)(torch.zeros(2))
+    for network in networks:
+        network.compile()
+
+
+def _resolved(settings: Settings) -> Any:
+    precision = settings.engine.precision
+    if precision == "auto":
+        raise ValueError("precision is still 'auto'; resolve_precision comes first")
+    return precision

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pclhd.errors import UserError
-from pclhd.files import replacing
+from pclhd.files import UNFINISHED, making_folder, replacing
 
 
 def test_replaces_the_whole_file(tmp_path: Path) -> None:
@@ -36,3 +36,43 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / "no" / "file"):
         pass
+
+
+def fill(folder: Path, *, fail: bool = False) -> None:
+    with making_folder(folder):
+        (folder / "below").mkdir()
+        (folder / "below" / "file").write_text("new")
+        (folder / "file").write_text("new")
+        if fail:
+            raise KeyboardInterrupt
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path, existed: bool) -> None:
+    folder = tmp_path / "run"
+    if existed:
+        folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        fill(folder, fail=True)
+    assert list(tmp_path.rglob("*")) == ([folder] if existed else [])
+    fill(folder)
+    assert contents(folder) == ["below/file", "file"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    for name in (UNFINISHED, "old", "below/old"):
+        (tmp_path / name).write_text("old")
+    fill(tmp_path)
+    assert contents(tmp_path) == ["below/file", "file"]
+
+
+def test_a_folder_with_files_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    with pytest.raises(UserError, match="already holds files"):
+        fill(tmp_path)
+    assert contents(tmp_path) == ["old"]

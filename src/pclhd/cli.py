@@ -82,7 +82,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder to make; default runs/PRESET-RECIPE-SEED.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")] = None,
 ) -> None:
-    """Train without labels; leaves a run folder.
+    """Train without labels; leaves a run folder. Only recipe=supervised and semi-supervised use labels.
 
     Presets: synthetic, tiny, vit, sysu, regdb, llcm, own.
     Example: pclhd train synthetic --data build/small recipe=paper
@@ -171,7 +171,13 @@ def combine(
         if tree is None:
             raise UserError(f"{run / 'results.json'}: is missing; make it with: pclhd evaluate {run}")
         trees.append(tree.model_dump(by_alias=True, exclude={"ranked_examples"}))
-    combined = {**trees[0], "rows": average([tree["rows"] for tree in trees]), "runs": [str(run) for run in runs]}
+    names = dict.fromkeys(tree["dataset"]["name"] for tree in trees)
+    combined = {
+        **trees[0],
+        "dataset": {**trees[0]["dataset"], "name": ", ".join(names)},
+        "rows": average([tree["rows"] for tree in trees]),
+        "runs": [str(run) for run in runs],
+    }
     if as_json:
         typer.echo(json.dumps(combined, indent=2, ensure_ascii=False))
     else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from pclhd.errors import UserError
+
+UNFINISHED = ".unfinished"
 
 
 @contextmanager
@@ -62,3 +65,40 @@ def make_new_folder(path: Path) -> None:
         raise UserError(
             f"{path}: already holds files; choose another --out, or go on with a run: pclhd train --resume {path}"
         )
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[None]:
+    """Make a folder and fill it in the block; if that fails, nothing stays of it.
+
+    A process that is killed meanwhile leaves a mark in the folder: then nothing in it is of worth, and whoever makes it
+    anew clears it first.
+
+    Args:
+        path: The folder. One that exists must be empty, or have the mark.
+
+    Raises:
+        UserError: It holds files, or cannot be created.
+    """
+    mark, existed = path / UNFINISHED, path.exists()
+    if mark.exists():
+        _clear(path)
+    make_new_folder(path)
+    try:
+        mark.touch()
+        yield
+    except BaseException:
+        _clear(path)
+        if not existed:
+            path.rmdir()
+        raise
+    mark.unlink()
+
+
+def _clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != UNFINISHED:
+            entry.unlink()
+    (folder / UNFINISHED).unlink(missing_ok=True)

@@ -9,7 +9,8 @@ gradients and the sums of batch norms are added up. One process is the group of 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -129,6 +130,20 @@ class Processes:
                 raise ToldByTheFirst(content)
             work, arguments = content
             work(self, *arguments)
+
+    @contextmanager
+    def told_once(self) -> Iterator[None]:
+        """A block in which all processes come to the same user's mistake: the first one tells of it.
+
+        Raises:
+            UserError: The block raised it.
+        """
+        try:
+            yield
+        except UserError as error:
+            if self.is_first:
+                raise
+            raise ToldByTheFirst(str(error)) from error
 
     def largest(self, number: int) -> int:
         """The largest of everybody's numbers."""

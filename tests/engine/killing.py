@@ -145,18 +145,6 @@ PLACES: dict[str, Install] = {
     "after a model file": _after(trainer, "save_model"),
 }
 
-#: Places that are also visited before there is a checkpoint to go on from: not in the first life.
-NOT_AT_FIRST = frozenset(
-    {
-        "half of a checkpoint's temporary file is written",
-        "a temporary file is written, but not flushed",
-        "a temporary file is flushed, but not renamed",
-        "a file is renamed",
-        "before a model file",
-        "after a model file",
-    }
-)
-
 
 def plan_lives(generator: random.Random, whole_seconds: float) -> list[Life]:
     """Every place at least once, in a drawn order at drawn visits, mixed with lives of drawn length."""
@@ -192,12 +180,7 @@ def main(folder: Path) -> dict[str, Any]:
 def _one_run(data: SmallData, run: Path, lives: list[Life], told: dict[str, Any]) -> None:
     """Spend lives on a run until one of them gets through."""
     while True:
-        begun = bool(checkpoint_files(run / "checkpoints"))
-        life = next((life for life in lives if begun or (life.place is not None and _may_begin(life))), None)
-        if life is not None:
-            lives.remove(life)
-        elif lives:  # those that are left need a run that has begun
-            life = Life("after a line of the log")
+        life = lives.pop(0) if lives else None
         survived = _live(data, run, life)
         if life is not None and survived:
             told["spared"] += 1  # the place was not reached as often as that
@@ -213,18 +196,14 @@ def _one_run(data: SmallData, run: Path, lives: list[Life], told: dict[str, Any]
                 told["unreadable"].append(str(error))
 
 
-def _may_begin(life: Life) -> bool:
-    return life.place not in NOT_AT_FIRST
-
-
 def _live(data: SmallData, run: Path, life: Life | None) -> bool:
-    """One process of a run, from its start or from its newest checkpoint; whether it got to the end."""
+    """One process of a run, from its newest checkpoint or, if it has none yet, from its start; whether it survived."""
     child = os.fork()
     if child == 0:
         try:
             if life is not None and life.place is not None:
                 PLACES[life.place](_Deadly(life.visit))
-            data.train(run, *OVERRIDES, resume=run.exists())
+            data.train(run, *OVERRIDES, resume=bool(checkpoint_files(run / "checkpoints")))
             os._exit(0)
         except BaseException:
             traceback.print_exc()

@@ -106,8 +106,14 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_more_processes_than_images(tmp_path: Path) -> None:
     told = run(tmp_path, "run", 3, "batch.clusters=1", "batch.instances=2", expect=2)
-    assert "cannot be shared by 3 processes" in told
+    assert told.count("cannot be shared by 3 processes") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_is_told_once(tmp_path: Path) -> None:
+    told = run(tmp_path, "run", 2, *OVERRIDES, "schedule.learning_rate=1e300", expect=2)
+    assert told.count("no longer finite") == 1
 
 
 def test_sixty_four_bits_are_for_the_tests_alone() -> None:

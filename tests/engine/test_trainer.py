@@ -536,3 +536,12 @@ def test_provenance_tells_seed_and_images(small: SmallData, tmp_path: Path) -> N
         "training_checksum": small.training_set.checksum,
         "training_images": {"visible": 36, "infrared": 36},
     }
+
+
+def test_images_too_small_for_a_backbone(small: SmallData, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    patches = "model_type: vit, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32"
+    choice = f"model.backbone={{{patches}, image_size: 32, patch_size: 32}}"
+    with pytest.raises(UserError, match=r"images of 48 × 24 do not go through .* raise data\.height and data\.width"):
+        small.train(tmp_path / "run", "model.architecture=backbone", "model.weights=none", choice)
+    assert not (tmp_path / "run").exists()

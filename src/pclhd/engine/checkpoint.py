@@ -163,7 +163,7 @@ def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpo
 
 def _load_newest(folder: Path, files: list[Path], warn: Callable[[str], None]) -> Checkpoint:
     if not files:
-        raise UserError(f"{folder}: no checkpoint to resume from; start the training anew with another --out")
+        raise UserError(f"{folder}: no checkpoint to resume from; start the training anew")
     for path, older in zip(reversed(files), [*reversed(files[:-1]), None], strict=True):
         try:
             return load_checkpoint(path)

@@ -146,8 +146,9 @@ def look(
         Embeddings of the visible and the infrared images, their labels, and the criteria.
     """
     visible, infrared = embed_both(trainee.online, images, settings, trainee.processes)
-    for name, features in (("visible", visible), ("infrared", infrared)):
-        refuse_useless_embeddings(features, name)
+    with trainee.processes.told_once():
+        for name, features in (("visible", visible), ("infrared", infrared)):
+            refuse_useless_embeddings(features, name)
 
     nearest = shared_search(trainee.processes, trainee.fabric.device)
 

@@ -11,10 +11,12 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
 from pclhd.config import Settings
+from pclhd.data.records import Modality
 from pclhd.engine.diagnosis import explain_compiler
 from pclhd.errors import UserError
 from pclhd.hardware import cpu_computes_bfloat16
 from pclhd.models.backbones import build_network
+from pclhd.models.embed import embed_images
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.sync_norm import synchronise_batch_norm
 from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
@@ -116,10 +118,23 @@ def make_trainee(settings: Settings, processes: Processes) -> Trainee:
     if processes.count > 1:
         synchronise_batch_norm(network)
     to_channels_last(network, fabric.device)
+    _refuse_images_that_do_not_fit(network, settings)
     momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
     if engine.compile:
         _compile(network, momentum.network)
     return Trainee(fabric, network, fabric.setup_module(network), None, momentum, processes)
+
+
+def _refuse_images_that_do_not_fit(network: TwoStreamNetwork, settings: Settings) -> None:
+    """A network may need images of some size; its library tells only when it gets others."""
+    height, width = settings.data.height, settings.data.width
+    try:
+        embed_images(network, torch.zeros(1, 3, height, width, dtype=torch.uint8), Modality.VISIBLE, flip=False)
+    except RuntimeError as error:
+        raise UserError(
+            f"images of {height} × {width} do not go through the network ({error}); raise data.height and data.width, "
+            "or choose another model.backbone"
+        ) from error
 
 
 def _precision_for(settings: Settings) -> dict[str, Any]:

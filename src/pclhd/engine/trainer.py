@@ -6,7 +6,6 @@ them. Whoever has identities may measure the clusters in `Observer.epoch_ended`;
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +34,7 @@ from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
 from pclhd.errors import UserError
-from pclhd.files import make_new_folder, write_durably
+from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
 from pclhd.models.weights import save_model
 from pclhd.processes import Processes, join_processes
 from pclhd.streams import Streams
@@ -122,7 +121,8 @@ def train(
         require_tensorboard()
     settings = resolve_precision(settings)
     processes = join_processes(on_gpu=runs_on_gpu(settings))
-    _refuse_shares_without_images(settings, processes)
+    with processes.told_once():
+        _refuse_shares_without_images(settings, processes)
     trainee = make_trainee(settings, processes)
     with explaining_memory("decoding the images", "lower data.height and data.width"):
         images = load_training_images(
@@ -176,8 +176,8 @@ class _Training:
         self.processes.by_the_first(self._make_run)
 
     def _make_run(self) -> None:
-        make_new_folder(self.run)
-        try:
+        # Half a run could neither be resumed nor be trained into.
+        with making_folder(self.run):
             write_durably(self.run / "config.yaml", self.settings.to_yaml())
             device = self.trainee.fabric.device
             write_durably(self.run / "provenance.json", provenance_json(self.settings, self.training_set, device))
@@ -185,10 +185,6 @@ class _Training:
             save_model(self.checkpoints / START_WEIGHTS, self.trainee.online, {"weights": "start"})
             self._save()
             self._open_log()
-        except UserError:
-            # The folder was empty. Half a run can neither be resumed nor be trained into.
-            shutil.rmtree(self.run, ignore_errors=True)
-            raise
 
     def resume(self) -> None:
         """Go on after the newest checkpoint that is whole."""
@@ -198,6 +194,7 @@ class _Training:
         self.restarts = saved.restarts
         self._open_log()
         if self.processes.is_first:
+            (self.run / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
             for folder in (self.run, self.checkpoints):
                 remove_partial_files(folder)
 
@@ -225,7 +222,8 @@ class _Training:
                     self._run_epoch(moment)
             except NotFinite as error:
                 if self.restarts == self.settings.schedule.restarts:
-                    raise
+                    with self.processes.told_once():
+                        raise
                 self._restart(error)
         if self.settings.selection != "last" or self.settings.engine.keep_weights:
             self._judge_the_last_epoch()

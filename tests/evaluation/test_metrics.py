@@ -104,12 +104,24 @@ cases = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(case=cases, rule=st.sampled_from(RULES), cmc_over=st.sampled_from(KINDS), max_rank=st.sampled_from([1, 3, 20]))
+@settings(max_examples=200, deadline=None)
+@given(
+    case=cases,
+    rule=st.sampled_from(RULES),
+    cmc_over=st.sampled_from(KINDS),
+    max_rank=st.sampled_from([1, 3, 20]),
+    few_ties=st.sampled_from([0, 1, 3, 16]),
+)
 def test_measure_ranking__equals_the_loop_over_queries(
-    case: Case, rule: ExclusionRule, cmc_over: CmcOver, max_rank: int
+    case: Case, rule: ExclusionRule, cmc_over: CmcOver, max_rank: int, few_ties: int
 ) -> None:
     slow = measure_slowly(case, rule, cmc_over, max_rank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_FEW_TIES", few_ties)
+        compare(case, rule, cmc_over, max_rank, slow)
+
+
+def compare(case: Case, rule: ExclusionRule, cmc_over: CmcOver, max_rank: int, slow: Metrics | None) -> None:
     if slow is None:
         with pytest.raises(UserError, match="none of the"):
             measure(case, rule, cmc_over, max_rank)

@@ -41,6 +41,8 @@ CmcOver = Literal["identities", "images"]
 _BLOCK_ELEMENTS = 1 << 18
 _BLOCK_QUERIES = 512
 _MOST_BLOCK_ELEMENTS = 1 << 23
+# Correct images of a query that share their distance with others: for so many, each is looked for by itself.
+_FEW_TIES = 16
 
 
 class ExclusionRule(StrEnum):
@@ -410,9 +412,26 @@ def _positions(distance: Floats, index: Integers, image: Integers, query: Intege
     tied = (before + 1 < len(index)) & (ranked[query, following] == own)
     if tied.any():
         # Only now does it matter which images they are.
-        columns, place = np.unique(query[tied], return_inverse=True)
-        before[tied] = _stable_positions(distance[:, columns], index, image[tied], place) - 1
+        often = np.bincount(query[tied], minlength=distance.shape[1])[query] > _FEW_TIES
+        few, many = tied & ~often, tied & often
+        before[few] += _equal_and_earlier(distance, index, image[few], query[few])
+        if many.any():
+            columns, place = np.unique(query[many], return_inverse=True)
+            before[many] = _stable_positions(distance[:, columns], index, image[many], place) - 1
     return before + 1
+
+
+def _equal_and_earlier(distance: Floats, index: Integers, image: Integers, query: Integers) -> Integers:
+    """(P,) number of images that are as near as the given one and have a smaller gallery index.
+
+    In a gallery of a million, some correct image of nearly every query shares its distance with another image. Looking
+    for that one takes far less than sorting a million images.
+    """
+    earlier = np.empty(len(image), dtype=np.int64)
+    for pair, (row, column) in enumerate(zip(image, query, strict=True)):
+        equal = np.flatnonzero(distance[:, column] == distance[row, column])
+        earlier[pair] = np.count_nonzero(index[equal] < index[row])
+    return earlier
 
 
 def _count_smaller(ranked: Floats, row: Integers, value: Floats) -> Integers:

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pclhd.hardware import keep_freed_memory
+
+PROGRAM = """
+import resource, torch
+from pclhd.hardware import keep_freed_memory
+
+def work():
+    tensors = [torch.ones(2**22 * size) for size in (1, 3, 2)]
+
+{begin}
+for repetition in range(2):
+    work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for repetition in range(5):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(begin: str) -> int:
+    """Of a process of its own that takes and frees 96 MiB five times."""
+    program = [sys.executable, "-c", PROGRAM.format(begin=begin)]
+    return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux")
+def test_freed_memory_is_not_cleared_again() -> None:
+    assert page_faults("assert keep_freed_memory()") < page_faults("") / 4
+
+
+def test_other_systems_and_libraries_go_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.platform", "darwin")
+        assert not keep_freed_memory()
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert not keep_freed_memory()

@@ -9,10 +9,11 @@ pseudo labels handed in, its images in memory. The plain loop (`baselines/plain_
 the same network, with the same batches and start weights: in 32 bits, channels-first, opening the JPEG files in as
 many workers as threads. Its batches are read while it computes, and within its own time.
 
-The two take turns, step by step, in this one process, so that whatever else the machine does meets both. The first
-turn of each does not count; figures are medians. "cpu s" are seconds of all processors together, workers included: on
-a busy machine they say more than the time that passes, as long as there is one thread (`--threads 1`); more threads
-spend some of them in waiting for each other. Embedding is that of an epoch, mirror images included.
+The two are processes of their own, each with its memory as it would have it alone, and take turns, step by step, so
+that whatever else the machine does meets both. The first turn of each does not count; figures are medians. "cpu s" are
+seconds of all processors together, workers included: on a busy machine they say more than the time that passes, as long
+as there is one thread (`--threads 1`); more threads spend some of them in waiting for each other. Embedding is that of
+an epoch, mirror images included.
 
 A step of stage I passes 3 × clusters × instances images forward and backward, since a visible image enters in two
 views; one of stage II does so twice and passes the first of them through the momentum network. --quick measures the
@@ -32,9 +33,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -62,6 +64,7 @@ from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainee import autocast_type, resolve_precision
 from pclhd.engine.trainer import Silent, train
+from pclhd.hardware import keep_freed_memory
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
 
@@ -152,19 +155,26 @@ def parse() -> argparse.Namespace:
 def measure_steps(task: Task, recipe: str, stage: int) -> dict[str, Any]:
     """Median seconds of our steps and of the plain loop's, which take turns."""
     settings = settings_of(task, recipe, stage)
-    own, many = own_labels(task)
-    with TemporaryDirectory() as folder, workers_of(task) as pool:
+    own, _ = own_labels(task)
+    keep_freed_memory()  # as `pclhd train` does
+    with TemporaryDirectory() as folder:
         images = draw_images(Path(folder), len(own))
-        loader = Loader(pool, task.workers, task.height, task.width)
-        plain = PlainTraining(
-            TwoStreamNetwork(ARCHITECTURES[task.architecture]), many, numbers_of(settings), stage, loader
-        )
-        batches = [batch_of(images, own, task)] * stage
-        turns = _Turns(lambda: plain.step(batches))
-        train(settings, images, Path(folder) / "run", turns, labeller=partial(label, own))
+        with _Opponent(partial(plain_steps, task, settings, stage, images), task.workers) as opponent:
+            turns = _Turns(opponent)
+            train(settings, images, Path(folder) / "run", turns, labeller=partial(label, own))
     return row_of(
         f"step, {recipe}, stage {'I' * stage}", turns.ours, turns.plain, images=3 * task.clusters * task.instances
     ) | {"precision": settings.engine.precision}
+
+
+def plain_steps(
+    task: Task, settings: Settings, stage: int, images: TrainingSet, pool: ProcessPoolExecutor
+) -> Callable[[], object]:
+    """What makes a step of the plain loop."""
+    own, many = own_labels(task)
+    loader = Loader(pool, task.workers, task.height, task.width)
+    plain = PlainTraining(TwoStreamNetwork(ARCHITECTURES[task.architecture]), many, numbers_of(settings), stage, loader)
+    return partial(plain.step, [batch_of(images, own, task)] * stage)
 
 
 def own_labels(task: Task) -> tuple[Labels, int]:
@@ -180,10 +190,14 @@ def label(own: Labels, *_: object, joint: bool, **__: object) -> EpochLabels:
 
 
 def profile(task: Task, recipe: str, stage: int, *, shown: int = 15) -> str:
-    """A table of the operations of one step after the first, those that take longest first."""
-    settings = settings_of(replace(task, steps=1), recipe, stage)
+    """A table of the operations of the fourth step, those that take longest first.
+
+    Until then the process has taken the memory it needs.
+    """
+    settings = settings_of(replace(task, steps=3), recipe, stage)
     own, _ = own_labels(task)
     observer = _Profile()
+    keep_freed_memory()
     with TemporaryDirectory() as folder:
         images = draw_images(Path(folder), len(own))
         train(settings, images, Path(folder) / "run", observer, labeller=partial(label, own))
@@ -203,21 +217,26 @@ def measure_embedding(task: Task) -> dict[str, Any]:
     settings = settings_of(task, "pclhd", 1)
     half = autocast_type(settings)
     network = TwoStreamNetwork(ARCHITECTURES[task.architecture])
-    plain = PlainNetwork(network)
     to_channels_last(network)
+    keep_freed_memory()
     clock, ours, theirs = Clock(), [], []
-    with TemporaryDirectory() as folder, workers_of(task) as pool:
+    with TemporaryDirectory() as folder:
         records = draw_images(Path(folder), task.embedded).images[: task.embedded]
         paths = [record.path for record in records]
         pixels = load_images(paths, task.height, task.width, resample="bicubic")
-        loader = Loader(pool, task.workers, task.height, task.width)
-        for _ in range(task.steps + 1):
-            clock.lap()
-            embed_images(network, pixels, Modality.VISIBLE, renormalise=False, autocast_dtype=half)
-            ours.append(clock.lap())
-            embed_as_the_field_does(plain, paths, loader)
-            theirs.append(clock.lap())
+        with _Opponent(partial(plain_embedding, task, paths), task.workers) as opponent:
+            for _ in range(task.steps + 1):
+                clock.lap()
+                embed_images(network, pixels, Modality.VISIBLE, renormalise=False, autocast_dtype=half)
+                ours.append(clock.lap())
+                theirs.append(opponent.turn())
     return row_of("embedding", ours, theirs, images=task.embedded) | {"precision": settings.engine.precision}
+
+
+def plain_embedding(task: Task, paths: Sequence[Path], pool: ProcessPoolExecutor) -> Callable[[], object]:
+    """What embeds the images as the plain loop does."""
+    plain = PlainNetwork(TwoStreamNetwork(ARCHITECTURES[task.architecture]))
+    return partial(embed_as_the_field_does, plain, paths, Loader(pool, task.workers, task.height, task.width))
 
 
 Lap = tuple[float, float]
@@ -315,11 +334,6 @@ def batch_of(images: TrainingSet, labels: Labels, task: Task) -> Batch:
     return paths[Modality.VISIBLE], targets, paths[Modality.INFRARED], targets
 
 
-def workers_of(task: Task) -> ProcessPoolExecutor:
-    """Processes that read images."""
-    return ProcessPoolExecutor(task.workers, mp_context=get_context("spawn"))
-
-
 class Clock:
     """Seconds that passed, and seconds of the processors, since it was asked last."""
 
@@ -351,24 +365,67 @@ def seconds_of_children() -> float:
 
 
 class _Profile(Silent):
-    """Profiles the second step."""
+    """Profiles the fourth step."""
 
     def __init__(self) -> None:
         self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
 
     def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
         """A step was made."""
-        if step == 0:
+        if step == 2:
             self.profiler.start()
-        else:
+        elif step == 3:
             self.profiler.stop()
 
 
-class _Turns(Silent):
-    """Makes a step of the plain loop after each of ours, and times both."""
+Make = Callable[[ProcessPoolExecutor], Callable[[], object]]
 
-    def __init__(self, plain_step: Callable[[], float]) -> None:
-        self._plain_step = plain_step
+
+class _Opponent:
+    """The plain loop in a process of its own, with workers of its own; it does something when it is its turn.
+
+    Args:
+        make: Called in that process, with the workers; gives what is done in a turn.
+        workers: Processes that read images.
+    """
+
+    def __init__(self, make: Make, workers: int) -> None:
+        context = get_context("spawn")
+        self._mine, self._other = context.Pipe()
+        self._process = context.Process(target=_play, args=(self._other, make, workers))
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        self._other.close()  # so that waiting for a process that died ends
+        self._mine.recv()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._mine.send(False)
+        self._process.join()
+
+    def turn(self) -> Lap:
+        """Let it do its part, and wait; how long it took."""
+        self._mine.send(True)
+        return cast(Lap, self._mine.recv())
+
+
+def _play(connection: Connection, make: Make, workers: int) -> None:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        act = make(pool)
+        connection.send("ready")
+        clock = Clock()
+        while connection.recv():
+            clock.lap()
+            act()
+            connection.send(clock.lap())
+
+
+class _Turns(Silent):
+    """Lets the plain loop make a step after each of ours, and notes what both take."""
+
+    def __init__(self, opponent: _Opponent) -> None:
+        self._opponent = opponent
         self.ours: list[Lap] = []
         self.plain: list[Lap] = []
         self._clock = Clock()
@@ -376,8 +433,8 @@ class _Turns(Silent):
     def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
         """Ours was made: note it, and let the other have its turn."""
         self.ours.append(self._clock.lap())
-        self._plain_step()
-        self.plain.append(self._clock.lap())
+        self.plain.append(self._opponent.turn())
+        self._clock.lap()
 
 
 if __name__ == "__main__":

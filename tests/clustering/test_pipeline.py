@@ -13,6 +13,7 @@ from pclhd.clustering.density import dbscan_labels
 from pclhd.clustering.eps import choose_eps
 from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.linkage import agglomerative_labels
+from pclhd.clustering.neighbours import Neighbours, nearest_neighbours
 from pclhd.clustering.pipeline import ClusteringOptions, cluster_features, graph_labels
 from pclhd.clustering.search import find_neighbours
 from tests.clustering.test_jaccard import people
@@ -108,7 +109,23 @@ def test_the_search_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pipeline, "find_neighbours", watched)
     cluster_features(people(60, 6, 0), ClusteringOptions(k1=9, k2=12, search="approximate"))
-    assert seen == {"k": 12, "method": "approximate", "modality": None, "device": "cpu"}
+    nearest = seen.pop("nearest")
+    assert seen == {"k": 12, "method": "approximate", "modality": None}
+    assert (nearest.func, nearest.keywords) == (nearest_neighbours, {"device": "cpu"})
+
+
+def test_an_exact_search_may_be_handed_in() -> None:
+    asked: list[int] = []
+
+    def nearest(features: Any, k: int, **options: Any) -> Neighbours:
+        asked.append(k)
+        return nearest_neighbours(features, k, **options)
+
+    features, modality = people(60, 6, 0), np.arange(60) % 2
+    options = ClusteringOptions(k1=9, k2=12, balanced_neighbours=True)
+    found = cluster_features(features, options, modality=modality, nearest=nearest)
+    np.testing.assert_array_equal(found.labels, cluster_features(features, options, modality=modality).labels)
+    assert asked == [6, 6, 6, 6]  # of each modality, in each modality
 
 
 @pytest.mark.parametrize("method", ["dbscan", "agglomerative"])

@@ -128,8 +128,9 @@ def make_trainee(settings: Settings, processes: Processes) -> Trainee:
 def _refuse_images_that_do_not_fit(network: TwoStreamNetwork, settings: Settings) -> None:
     """A network may need images of some size; its library tells only when it gets others."""
     height, width = settings.data.height, settings.data.width
+    blank = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     try:
-        embed_images(network, torch.zeros(1, 3, height, width, dtype=torch.uint8), Modality.VISIBLE, flip=False)
+        embed_images(network, blank, Modality.VISIBLE, flip=False, autocast_dtype=autocast_type(settings))
     except RuntimeError as error:
         raise UserError(
             f"images of {height} × {width} do not go through the network ({error}); raise data.height and data.width, "

@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import markdown_table, write_json
-from benchmarks.training_runs import TrainingRun, complete, pclhd, result_rows
+from benchmarks.training_runs import TrainingRun, complete, pclhd, refuse_other_settings, result_rows
 
 from pclhd.config import load_preset
 from pclhd.report.comparison import compare_seeds
@@ -95,6 +95,7 @@ def main() -> None:
     ]
     if arguments.read:
         runs = [run for run in runs if run.finished]
+        refuse_other_settings(runs)
     else:
         for name in arguments.differences:
             load_preset(preset, list(training_words(name, preset)[2:]))  # a refused setting is refused at once

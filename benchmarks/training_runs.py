@@ -6,10 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from pclhd.config import Settings, load_preset
+
+
+#: Settings that say where images lie and how they are read.
+_WHERE = {"data.root", "data.workers", "data.cache", "data.cache_gib"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,26 @@ def complete(runs: list[TrainingRun], data: Path, jobs: int) -> None:
 
     With one thread each, the figures do not depend on the number of cores.
     """
+    refuse_other_settings(runs)
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda run: _train_and_evaluate(run, data), runs))
+
+
+def refuse_other_settings(runs: Iterable[TrainingRun]) -> None:
+    """End the program with one line if a run that is there was trained with other settings than the wanted ones.
+
+    Recipes and presets change; figures of an earlier one must not pass for today's. A setting that there was not when
+    the run was made is not held against it.
+    """
+    for run in runs:
+        saved = run.folder / "config.yaml"
+        if run.words[:1] != ("train",) or not saved.exists():
+            continue
+        reached = _flat(yaml.safe_load(saved.read_text("utf-8")))  # as it stands: nothing filled in by today's recipe
+        wanted = load_preset(run.words[1], [*run.words[2:], f"seed={run.seed}"])
+        for name, value in _choices(wanted).items():
+            if reached.get(name, value) != value:
+                sys.exit(f"{saved}: {name} is {reached[name]} where {value} is wanted; move the run elsewhere")
 
 
 def result_rows(run: TrainingRun, weights: str) -> dict[str, dict[str, Any]]:
@@ -67,6 +94,24 @@ def log_rows(run: TrainingRun, kind: str) -> list[dict[str, Any]]:
     """The lines of a kind in a run's ``metrics.jsonl``, in order."""
     lines = (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+def _choices(settings: Settings) -> dict[str, Any]:
+    """What a training's result depends on besides its images: all settings but where these lie and what it runs on.
+
+    And but for the communities' resolution, where there are none.
+    """
+    unread = _WHERE if settings.method.clustering == "community" else _WHERE | {"clustering.resolution"}
+    found = _flat(settings.model_dump(mode="json", exclude={"preset", "recipe", "engine"}))
+    return {name: value for name, value in found.items() if name not in unread}
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """``{"a": 1, "b": {"c": 2}}`` as ``{"a": 1, "b.c": 2}``."""
+    flat = {}
+    for name, value in tree.items():
+        flat |= {f"{name}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _train_and_evaluate(run: TrainingRun, data: Path) -> None:

@@ -24,7 +24,7 @@ from benchmarks.jaccard import EPS, largest_differences
 from benchmarks.made_up import Crowd, crowd_of, even_crowd, made_up_features
 from benchmarks.measuring import Steps, as_singletons, in_a_process
 from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, spread_out, write_json
-from benchmarks.training_runs import TrainingRun
+from benchmarks.training_runs import TrainingRun, refuse_other_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -34,6 +34,7 @@ from scipy.sparse import csr_matrix
 from pclhd.clustering.eps import CANDIDATES
 from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.neighbours import nearest_neighbours
+from pclhd.config import load_preset
 
 ROOT = Path(__file__).parent.parent
 
@@ -277,6 +278,55 @@ def finished_run(root: Path, name: str, seed: int, rank1: float, precision: Sequ
     ]
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
+
+
+def run_with_settings(root: Path, *changed: str, without: str = "") -> TrainingRun:
+    run = TrainingRun("pclhd", 3, root / "pclhd-3", ("train", "tiny", "recipe=pclhd"))
+    run.folder.mkdir()
+    text = load_preset("tiny", ["recipe=pclhd", "seed=3", *changed], root=root).to_yaml()
+    kept = [line for line in text.splitlines() if not without or without not in line]
+    (run.folder / "config.yaml").write_text("\n".join(kept))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("method.joint_prototypes=shared", "method.joint_prototypes is shared where all is wanted"),
+        ("schedule.iterations=999", "schedule.iterations is 999 where"),
+        ("seed=4", "seed is 4 where 3 is wanted"),
+        ("model.weights=random", "model.weights is random where"),
+    ],
+)
+def test_a_run_with_other_settings_does_not_pass_for_the_wanted_one(tmp_path: Path, change: str, name: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        refuse_other_settings([run_with_settings(tmp_path, change)])
+    assert str(tmp_path / "pclhd-3" / "config.yaml") in str(ended.value)
+    assert name in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    "change", ["engine.keep_weights=true", "engine.accelerator=cpu", "data.workers=2", "clustering.resolution=0.7"]
+)
+def test_a_run_may_have_been_made_in_another_place(tmp_path: Path, change: str) -> None:
+    refuse_other_settings([run_with_settings(tmp_path, change)])
+
+
+def test_the_resolution_counts_where_there_are_communities(tmp_path: Path) -> None:
+    run = run_with_settings(tmp_path, "method.clustering=community", "clustering.resolution=0.7")
+    wanted = TrainingRun(run.name, run.seed, run.folder, (*run.words, "method.clustering=community"))
+    with pytest.raises(SystemExit, match=r"clustering\.resolution is 0\.7"):
+        refuse_other_settings([wanted])
+
+
+def test_a_setting_that_came_later_is_not_held_against_a_run(tmp_path: Path) -> None:
+    refuse_other_settings([run_with_settings(tmp_path, without="joint_prototypes")])
+
+
+def test_runs_that_are_not_there_or_are_no_trainings_are_not_looked_at(tmp_path: Path) -> None:
+    refuse_other_settings([TrainingRun("pclhd", 0, tmp_path / "none", ("train", "tiny"))])
+    run = run_with_settings(tmp_path, "seed=9")
+    refuse_other_settings([TrainingRun("classifier", run.seed, run.folder, ("upper-bound", "tiny"))])
 
 
 def test_yields_are_compared_seed_by_seed(tmp_path: Path) -> None:

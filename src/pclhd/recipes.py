@@ -160,11 +160,9 @@ PGM = DCL.model_copy(update={"cross": 0.25})
 MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory"})
 
 #: With labels, for the two other parts of the field's tables: `PCLHD` given the identities of all training images, or
-#: of the visible ones alone. The latter's joint clusters are the matched pairs; what has no partner has no joint memory.
-SUPERVISED = PCLHD.model_copy(update={"labels": "identities"})
-SEMI_SUPERVISED = PCLHD.model_copy(
-    update={"labels": "visible_identities", "joint_labels": "matching", "joint_prototypes": "shared"}
-)
+#: of the visible ones alone. Joint clusters are people, or matched pairs; who has no partner has no joint memory.
+SUPERVISED = PCLHD.model_copy(update={"labels": "identities", "joint_prototypes": "shared"})
+SEMI_SUPERVISED = SUPERVISED.model_copy(update={"labels": "visible_identities", "joint_labels": "matching"})
 
 RECIPES: dict[str, Recipe] = {
     "baseline": BASELINE,

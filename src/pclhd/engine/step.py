@@ -1,8 +1,8 @@
 """One training step: forward, named losses, backward, optimiser, then the memories.
 
 The order is the point. Memories are read while losses are computed and written only after the optimiser has moved, so
-every loss of a step sees the same prototypes. The recipe `released` is the exception: its memories are written inside
-the backward pass (`pclhd.released_memory`), because that is what it is there to show.
+every loss of a step sees the same prototypes. With ``memory_update=in_backward`` memories are written inside the
+backward pass (`pclhd.released_memory`): the released code's way, which the default recipe took over.
 """
 
 from __future__ import annotations

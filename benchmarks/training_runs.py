@@ -16,7 +16,6 @@ import yaml
 
 from pclhd.config import Settings, load_preset
 
-
 #: Settings that say where images lie and how they are read.
 _WHERE = {"data.root", "data.workers", "data.cache", "data.cache_gib"}
 
@@ -108,7 +107,7 @@ def _choices(settings: Settings) -> dict[str, Any]:
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     """``{"a": 1, "b": {"c": 2}}`` as ``{"a": 1, "b.c": 2}``."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
         flat |= {f"{name}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {name: value}
     return flat

@@ -15,7 +15,7 @@ def work():
     tensors = [torch.ones(2**22 * size) for size in (1, 3, 2)]
 
 {begin}
-for repetition in range(2):
+for repetition in range(16):  # small things lie between the large ones: kept memory grows for some repetitions
     work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for repetition in range(5):
@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def page_faults(begin: str) -> int:
-    """Of a process of its own that takes and frees 96 MiB five times."""
+    """Of a process of its own that takes and frees 96 MiB five times, once its memory has settled."""
     program = [sys.executable, "-c", PROGRAM.format(begin=begin)]
     return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
 

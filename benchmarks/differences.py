@@ -4,7 +4,7 @@ Usage: python benchmarks/differences.py [--data DIR] [--out DIR] [--differences 
     [--quick] [--read] [--json FILE]
 
 Each row is one recipe with one choice changed (DIFFERENCES says by which setting), held against the recipe itself with
-the same seed. Trainings are shorter than the preset's, 2 + 4 epochs instead of 4 + 10, so that 125 of them can be made.
+the same seed. Trainings are shorter than the preset's, 2 + 4 epochs instead of 4 + 10, so that 150 of them can be made.
 The interval is that of the mean of the differences, 95 %, by Student's t; where it holds zero, the effect is not told
 from chance. With so many rows, about one interval in twenty leaves out zero by chance.
 
@@ -16,7 +16,6 @@ seeds: it shows that the settings reach the training and says nothing about them
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import markdown_table, write_json
-from benchmarks.training_runs import TrainingRun, complete, pclhd, refuse_other_settings, result_rows
+from benchmarks.training_runs import (
+    TrainingRun,
+    benchmark_of,
+    complete,
+    refuse_other_settings,
+    result_rows,
+    training_parser,
+)
 
 from pclhd.config import load_preset
 from pclhd.report.comparison import compare_seeds
@@ -52,6 +58,8 @@ class Difference:
 DIFFERENCES: dict[str, Difference] = {
     "pclhd": Difference("pclhd", "", "the recipe itself"),
     "stage1-centroid": Difference("pclhd", "method.stage1=centroid", "no hard prototypes in stage I"),
+    "stage2-centroid": Difference("pclhd", "method.stage2=centroid", "no hard prototypes in stage II"),
+    "stage2-hard-dynamic": Difference("pclhd", "method.stage2=hard+dynamic", "the paper's loss in stage II"),
     "hard-start-furthest": Difference("pclhd", "method.hard_start=furthest", "hard prototypes start as the furthest"),
     "update-after-step": Difference("pclhd", "method.memory_update=after_step", "memories updated after the step"),
     "buffers-average": Difference("pclhd", "method.momentum_buffers=average", "averaged batch statistics"),
@@ -60,12 +68,15 @@ DIFFERENCES: dict[str, Difference] = {
     "neighbourhood-paper": Difference("pclhd", "method.neighbourhood=paper", "one neighbour more in k1"),
     "plain-expansion": Difference("pclhd", "method.modality_balance=false", "plain joint query expansion"),
     "plain-joint-means": Difference("pclhd", "method.joint_means=plain", "joint means not balanced"),
+    "matching-released": Difference("pclhd", "method.matching=released_sysu", "the released code's matching"),
     "joint-shared": Difference("pclhd", "method.joint_prototypes=shared", "only shared joint clusters"),
     "joint-step-shared": Difference("pclhd", "method.joint_step=shared", "joint loss in the same step"),
     "drop-batches": Difference("pclhd", "method.batch_passes=drop", "incomplete batches dropped"),
     "visible-first": Difference("pclhd", "method.loss_order=visible_first", "visible losses first"),
     "cross-both": Difference("pclhd", "method.cross_direction=both", "cross term in both directions"),
     "paper": Difference("paper", "", "the recipe itself"),
+    "centroid": Difference("paper", "method.stage2=centroid", "neither hard nor dynamic: `baseline`"),
+    "hybrid": Difference("paper", "method.stage2=hybrid", "the released code's loss in stage II"),
     "dynamic-detached": Difference("paper", "method.dynamic_gradient=false", "no gradient from the dynamic loss"),
     "dynamic-mean": Difference("paper", "method.dynamic_similarity=mean", "mean instead of hardest of K"),
     "dynamic-K4": Difference("paper", "method.dynamic_samples=4", "K = 4 instead of 16"),
@@ -84,25 +95,23 @@ SCHEDULE = ("schedule.stage1_epochs=2", "schedule.stage2_epochs=4")
 def main() -> None:
     """Train what is missing, then print the table."""
     arguments = parse()
-    preset = "tiny" if arguments.quick else "synthetic"
-    out: Path = arguments.out or Path("build/benchmarks/differences" if arguments.quick else "runs/differences")
-    data: Path = arguments.data or (out / "data" if arguments.quick else Path("build/demo/data"))
-    seeds = arguments.seeds or ([0, 1] if arguments.quick else [0, 1, 2, 3, 4])
+    benchmark = benchmark_of(arguments, "differences", seeds=5, quick_seeds=2)
     runs = [
-        TrainingRun(name, seed, out / f"{name}-{seed}", training_words(name, preset))
+        TrainingRun(name, seed, benchmark.out / f"{name}-{seed}", training_words(name, benchmark.preset))
         for name in arguments.differences
-        for seed in seeds
+        for seed in benchmark.seeds
     ]
     if arguments.read:
         runs = [run for run in runs if run.finished]
         refuse_other_settings(runs)
     else:
         for name in arguments.differences:
-            load_preset(preset, list(training_words(name, preset)[2:]))  # a refused setting is refused at once
-        pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
-        complete(runs, data, arguments.jobs)
+            # a refused setting is refused at once
+            load_preset(benchmark.preset, list(training_words(name, benchmark.preset)[2:]))
+        benchmark.draw()
+        complete(runs, benchmark.data, arguments.jobs)
     if not runs:
-        sys.exit(f"{out}: no run is finished")
+        sys.exit(f"{benchmark.out}: no run is finished")
     table = collect(runs)
     print(as_markdown(table))
     if arguments.json:
@@ -111,15 +120,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
-    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser = training_parser(__doc__)
     parser.add_argument("--differences", nargs="+", choices=DIFFERENCES, default=list(DIFFERENCES))
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--read", action="store_true", help="train nothing, show the finished runs")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     return parser.parse_args()
 
 

@@ -16,7 +16,6 @@ says nothing about them.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,15 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import colour_of, markdown_table, name_the_ends, write_json, write_png
-from benchmarks.training_runs import TrainingRun, complete, epoch_rows, pclhd, refuse_other_settings, result_rows
+from benchmarks.training_runs import (
+    TrainingRun,
+    benchmark_of,
+    complete,
+    epoch_rows,
+    refuse_other_settings,
+    result_rows,
+    training_parser,
+)
 
 from pclhd.config import load_preset
 from pclhd.report.figures import DASHES, GREY, INK, style
@@ -65,13 +72,10 @@ LABELS = {
 def main() -> None:
     """Train what is missing, print the table, draw the curves."""
     arguments = parse()
-    preset = "tiny" if arguments.quick else "synthetic"
-    out: Path = arguments.out or Path("build/benchmarks/yields" if arguments.quick else "runs/yields")
-    data: Path = arguments.data or (out / "data" if arguments.quick else Path("build/demo/data"))
-    seeds = arguments.seeds or ([0] if arguments.quick else [0, 1, 2])
+    benchmark = benchmark_of(arguments, "yields", seeds=3, quick_seeds=1)
     runs = [
-        TrainingRun(name, seed, out / f"{name}-{seed}", ("train", preset, *RECIPE, *VARIANTS[name]))
-        for seed in seeds
+        TrainingRun(name, seed, benchmark.out / f"{name}-{seed}", ("train", benchmark.preset, *RECIPE, *VARIANTS[name]))
+        for seed in benchmark.seeds
         for name in arguments.variants
     ]
     if arguments.read:
@@ -79,11 +83,11 @@ def main() -> None:
         refuse_other_settings(runs)
     else:
         for name in arguments.variants:
-            load_preset(preset, [*RECIPE, *VARIANTS[name]])  # a setting that is refused is refused at once
-        pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
-        complete(runs, data, arguments.jobs)
+            load_preset(benchmark.preset, [*RECIPE, *VARIANTS[name]])  # a setting that is refused is refused at once
+        benchmark.draw()
+        complete(runs, benchmark.data, arguments.jobs)
     if not runs:
-        sys.exit(f"{out}: no run is finished")
+        sys.exit(f"{benchmark.out}: no run is finished")
     table = collect(runs)
     print(as_markdown(table))
     if arguments.json:
@@ -94,15 +98,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
-    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser = training_parser(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--read", action="store_true", help="train nothing, show the finished runs")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--png", type=Path, help="draw the curves to this file")
     return parser.parse_args()
 

@@ -5,15 +5,13 @@ Usage: python benchmarks/recipes.py [--data DIR] [--data-seed N] [--out DIR] [--
 
 Trains and evaluates every recipe with every seed, each in a process of its own with one thread, so that the figures do
 not depend on the number of cores; runs that are finished already are only read. `--quick` draws tiny data and runs the
-`tiny` preset: it shows that the benchmark works and says nothing about the recipes. `classifier` is what
+`tiny` preset with one seed: it shows that the benchmark works and says nothing about the recipes. `classifier` is what
 `pclhd upper-bound` trains; the recipes `supervised` and `semi-supervised` train with identities, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.training_runs import TrainingRun, complete, pclhd, result_rows
+from benchmarks.showing import write_json
+from benchmarks.training_runs import TrainingRun, benchmark_of, complete, result_rows, training_parser
 
 from pclhd.recipes import RECIPES
 
@@ -34,34 +33,25 @@ METHODS = (*RECIPES, "classifier")
 def main() -> None:
     """Run what is missing, then print the table."""
     arguments = parse()
-    data: Path = arguments.data
-    preset = "tiny" if arguments.quick else "synthetic"
-    if arguments.quick:
-        data = arguments.out / "data"
-    pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small", "--seed", arguments.data_seed)
+    benchmark = benchmark_of(arguments, "recipes", seeds=3, quick_seeds=1)
+    benchmark.draw(arguments.data_seed)
     runs = [
-        TrainingRun(method, seed, arguments.out / f"{method}-{seed}", training_words(method, preset))
-        for seed in arguments.seeds
+        TrainingRun(method, seed, benchmark.out / f"{method}-{seed}", training_words(method, benchmark.preset))
+        for seed in benchmark.seeds
         for method in arguments.methods
     ]
-    complete(runs, data, arguments.jobs)
+    complete(runs, benchmark.data, arguments.jobs)
     table = collect(runs)
-    print(as_markdown(table, len(arguments.seeds)))
+    print(as_markdown(table, len(benchmark.seeds)))
     if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+        write_json(arguments.json, {"benchmark": "recipes", "quick": arguments.quick, "methods": table})
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("build/demo/data"))
-    parser.add_argument("--data-seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
+    parser = training_parser(__doc__)
+    parser.add_argument("--data-seed", type=int, default=0, help="which drawing of the people")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

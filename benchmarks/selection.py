@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import markdown_table, write_json
-from benchmarks.training_runs import TrainingRun, complete, epoch_rows, log_rows, pclhd
+from benchmarks.training_runs import TrainingRun, benchmark_of, complete, epoch_rows, log_rows, training_parser
 
 from pclhd.config import load_settings
 from pclhd.data.open import open_dataset
@@ -47,22 +46,22 @@ SEARCH = "all/single-shot"
 def main() -> None:
     """Train and measure what is missing, print the table."""
     arguments = parse()
-    preset = "tiny" if arguments.quick else "synthetic"
-    out: Path = arguments.out or Path("build/benchmarks/selection" if arguments.quick else "runs/recipes")
-    data: Path = arguments.data or (out / "data" if arguments.quick else Path("build/demo/data"))
-    seeds = arguments.seeds or ([0] if arguments.quick else [0, 1, 2])
+    benchmark = benchmark_of(arguments, "selection", seeds=3, quick_seeds=1, folder="recipes")
     runs = [
         TrainingRun(
-            recipe, seed, out / f"{recipe}-{seed}", ("train", preset, f"recipe={recipe}", "engine.keep_weights=true")
+            recipe,
+            seed,
+            benchmark.out / f"{recipe}-{seed}",
+            ("train", benchmark.preset, f"recipe={recipe}", "engine.keep_weights=true"),
         )
         for recipe in arguments.recipes
-        for seed in seeds
+        for seed in benchmark.seeds
     ]
-    pclhd("synth", data, "--scale", "tiny" if arguments.quick else "small")
-    complete(runs, data, arguments.jobs)
-    dataset = open_dataset("sysu", data)
+    benchmark.draw()
+    complete(runs, benchmark.data, arguments.jobs)
+    dataset = open_dataset("sysu", benchmark.data)
     if dataset.test is None:
-        sys.exit(f"{data}: has no test images")
+        sys.exit(f"{benchmark.data}: has no test images")
     table = [judge(run, dataset.test) for run in runs]
     print(as_markdown(table))
     if arguments.json:
@@ -71,14 +70,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
-    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser = training_parser(__doc__)
     parser.add_argument("--recipes", nargs="+", default=["pclhd", "adca", "pgm"])
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     return parser.parse_args()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -40,6 +41,60 @@ class TrainingRun:
     def finished(self) -> bool:
         """Whether it was trained and evaluated."""
         return (self.folder / "results.json").exists()
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Where a benchmark trains, and on what.
+
+    Attributes:
+        preset: What is trained with.
+        scale: Size of the synthetic data.
+        data: Its folder.
+        out: Folder of the runs.
+        seeds: Of the trainings.
+    """
+
+    preset: str
+    scale: str
+    data: Path
+    out: Path
+    seeds: list[int]
+
+    def draw(self, seed: int = 0) -> None:
+        """Draw the synthetic data if they are not there."""
+        pclhd("synth", self.data, "--scale", self.scale, "--seed", seed)
+
+
+def training_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark with trainings has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
+    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser
+
+
+def benchmark_of(
+    arguments: argparse.Namespace, name: str, *, seeds: int, quick_seeds: int, folder: str | None = None
+) -> Benchmark:
+    """What the options of `training_parser` ask for.
+
+    Args:
+        arguments: As parsed.
+        name: Of the benchmark; its quick form lies in a folder of this name.
+        seeds: How many, where none are named.
+        quick_seeds: How many in the quick form.
+        folder: Under ``runs``, where it is not `name`.
+    """
+    if arguments.quick:
+        out = arguments.out or Path("build/benchmarks", name)
+        return Benchmark("tiny", "tiny", arguments.data or out / "data", out, arguments.seeds or [*range(quick_seeds)])
+    out, data = arguments.out or Path("runs", folder or name), arguments.data or Path("build/demo/data")
+    return Benchmark("synthetic", "small", data, out, arguments.seeds or [*range(seeds)])
 
 
 def pclhd(*words: object) -> None:

@@ -13,6 +13,8 @@ from scripts.mutation_check import (
     MutationError,
     catch,
     check,
+    check_copy,
+    copy_tree,
     failed_tests,
     imported_from,
     main,
@@ -23,13 +25,33 @@ from scripts.mutation_check import (
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_mutant_fits_the_sources_of_today(mutant: Mutant) -> None:
-    """So that whoever rewrites such a line hears of it at once; whether tests catch it takes minutes to find out."""
+    """So that whoever rewrites such a line hears of it at once; whether tests catch it takes minutes (below)."""
     for path, content in mutated_files(ROOT / "src" / "pclhd", mutant).items():
         assert ast.dump(ast.parse(content)) != ast.dump(ast.parse(path.read_text("utf-8")))
     for test in mutant.tests:
         file, _, function = test.partition("::")
         named = {node.name for node in ast.parse((ROOT / file).read_text("utf-8")).body if hasattr(node, "name")}
         assert not function or function in named
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree whose tests import its own package."""
+    path = tmp_path_factory.mktemp("copy").resolve()
+    copy_tree(ROOT, path)
+    assert imported_from(path).is_relative_to(path)
+    return path
+
+
+@pytest.mark.slow
+def test_without_a_mutant_nothing_fails(copy: Path) -> None:
+    check_copy(copy, MUTANTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_misreading_makes_a_test_fail(mutant: Mutant, copy: Path) -> None:
+    assert catch(copy, mutant)
 
 
 def test_ten_and_distinct() -> None:

@@ -199,9 +199,10 @@ def compare(
     confidence interval.
     """
     from pclhd.report.comparison import compare_runs
+    from pclhd.report.comparison_text import comparison_text
 
     compared = compare_runs(runs)
-    typer.echo(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else compared.text())
+    typer.echo(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else comparison_text(compared))
 
 
 @app.command()

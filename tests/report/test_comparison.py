@@ -6,17 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import save_model
-from pclhd.report.comparison import compare_runs, compare_seeds
+from pclhd.report.comparison import compare_runs
+from pclhd.report.comparison_text import comparison_text
 from tests.report.fixtures import make_metrics, make_results, write_run
 
 MakeRun = Callable[..., Path]
@@ -71,7 +69,7 @@ def test_settings_that_differ_are_told_by_dotted_key(make_run: MakeRun) -> None:
     two = make_run("two", config={"recipe": "paper", "method": {"hard_samples": 4, "labels": "clusters"}})
     compared = compare_runs([one, two])
     assert compared.settings() == {"recipe": ["pclhd", "paper"], "method.hard_samples": [1, 4]}
-    assert line_with(compared.text(), "method.hard_samples").split() == ["method.hard_samples", "1", "4"]
+    assert line_with(comparison_text(compared), "method.hard_samples").split() == ["method.hard_samples", "1", "4"]
     assert not compared.warnings
 
 
@@ -84,7 +82,7 @@ def test_kinds_of_values_are_told_apart_and_null_is_as_good_as_absent(make_run: 
 def test_a_setting_that_only_one_run_has(make_run: MakeRun) -> None:
     compared = compare_runs([make_run("one"), make_run("two", config={"new": {"key": 5}})])
     assert compared.settings() == {"new.key": [None, 5]}
-    assert line_with(compared.text(), "new.key").split() == ["new.key", "–", "5"]
+    assert line_with(comparison_text(compared), "new.key").split() == ["new.key", "–", "5"]
 
 
 def test_provenance_that_differs(make_run: MakeRun) -> None:
@@ -95,14 +93,14 @@ def test_provenance_that_differs(make_run: MakeRun) -> None:
         "libraries.torch": ["2.13.0", "2.12.0"],
         "machine.model": ["this one", "that one"],
     }
-    assert line_with(compared.text(), "libraries.torch").split() == ["libraries.torch", "2.13.0", "2.12.0"]
+    assert line_with(comparison_text(compared), "libraries.torch").split() == ["libraries.torch", "2.13.0", "2.12.0"]
 
 
 def test_equal_runs_differ_in_nothing(make_run: MakeRun) -> None:
     compared = compare_runs([make_run("one"), make_run("two")])
     assert (compared.settings(), compared.facts(), compared.warnings, compared.notes) == ({}, {}, (), ())
-    assert "Settings that differ: none" in compared.text()
-    assert "Provenance that differs: none" in compared.text()
+    assert "Settings that differ: none" in comparison_text(compared)
+    assert "Provenance that differs: none" in comparison_text(compared)
 
 
 # Results.
@@ -123,23 +121,29 @@ def test_results_stand_side_by_side_with_differences_to_the_first(make_run: Make
         "runs": [0.5, 0.625],
         "differences": [0.0, 0.125],
     }
-    assert line_with(compared.text(), "final", "Rank-1").split() == ["final", "Rank-1", "50.0", "62.5", "(+12.5)"]
+    assert line_with(comparison_text(compared), "final", "Rank-1").split() == [
+        "final",
+        "Rank-1",
+        "50.0",
+        "62.5",
+        "(+12.5)",
+    ]
 
 
 def test_a_run_that_was_not_evaluated_gets_dashes_and_a_note(make_run: MakeRun) -> None:
     runs = [make_run("one", level=0.5), make_run("two", config={"recipe": "paper"})]
     (runs[1] / "results.json").unlink()
     compared = compare_runs(runs)
-    assert line_with(compared.text(), "final", "Rank-1").split() == ["final", "Rank-1", "50.0", "–"]
+    assert line_with(comparison_text(compared), "final", "Rank-1").split() == ["final", "Rank-1", "50.0", "–"]
     assert list(compared.notes) == [f"two has no results.json; make it with: pclhd evaluate {runs[1]}"]
     (runs[0] / "results.json").unlink()
-    assert "Rank-1" not in compare_runs(runs).text()
+    assert "Rank-1" not in comparison_text(compare_runs(runs))
 
 
 def test_weights_that_one_run_lacks(make_run: MakeRun) -> None:
     without = make_results(searches=("all/single-shot",))
     without["rows"] = [row for row in without["rows"] if row["weights"] != "stage1"]
-    text = compare_runs([make_run("one"), make_run("two", results=without, config={"recipe": "x"})]).text()
+    text = comparison_text(compare_runs([make_run("one"), make_run("two", results=without, config={"recipe": "x"})]))
     assert line_with(text, "stage I", "mINP").split()[-1] == "–"
 
 
@@ -154,8 +158,8 @@ def test_the_last_epoch_tells_of_clusters(make_run: MakeRun) -> None:
     assert clusters["epochs"] == [12, 5, None]
     assert clusters["visible clusters"] == [270, 270, None]
     assert clusters["ari_visible"] == [pytest.approx(0.93), None, None]
-    assert line_with(compared.text(), "visible clusters").split()[-3:] == ["270", "270", "–"]
-    assert line_with(compared.text(), "match_precision").split() == ["match_precision", "55.0", "55.0", "–"]
+    assert line_with(comparison_text(compared), "visible clusters").split()[-3:] == ["270", "270", "–"]
+    assert line_with(comparison_text(compared), "match_precision").split() == ["match_precision", "55.0", "55.0", "–"]
     json.dumps(compared.to_dict(), allow_nan=False)
 
 
@@ -181,7 +185,7 @@ def test_other_test_data_is_warned_of(make_run: MakeRun, dataset: dict[str, Any]
     (warning,) = compared.warnings
     assert warning.startswith("not comparable: two was ")
     assert told in warning
-    assert compared.text().startswith(f"warning: {warning}\n")
+    assert comparison_text(compared).startswith(f"warning: {warning}\n")
 
 
 def test_other_training_images_are_warned_of(make_run: MakeRun) -> None:
@@ -280,7 +284,7 @@ def test_seeds_of_a_setting_make_a_group(make_run: MakeRun) -> None:
     difference = b["difference"]
     assert (difference["low"], difference["high"]) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
     assert (difference["mean"], difference["seeds"], difference["distinguishable"]) == (pytest.approx(0.1), 3, True)
-    text = compared.text()
+    text = comparison_text(compared)
     assert line_with(text, "a-0, a-1, a-2").split()[:4] == ["a", "0,", "1,", "2"]
     shown = " ".join(line_with(text, "final", "Rank-1").split())
     assert shown == "final Rank-1 50.0 ± 2.0 60.0 ± 3.0 +10.0 [+7.5, +12.5]"
@@ -302,11 +306,13 @@ def test_pairs_are_made_by_seed_and_not_by_place(make_run: MakeRun) -> None:
 def test_one_common_seed_has_no_interval_and_none_no_difference(make_run: MakeRun) -> None:
     runs = [make_run(f"a-{seed}", seed=seed, level=0.5) for seed in (0, 1)]
     runs += [make_run("b", seed=1, level=0.6, config={"recipe": "b"})]
-    assert line_with(compare_runs(runs).text(), "final", "Rank-1").endswith("+10.0 (one seed in common: no interval)")
+    assert line_with(comparison_text(compare_runs(runs)), "final", "Rank-1").endswith(
+        "+10.0 (one seed in common: no interval)"
+    )
     runs[-1] = make_run("c", seed=7, level=0.6, config={"recipe": "b"})
-    assert line_with(compare_runs(runs).text(), "final", "Rank-1").endswith("60.0  – (no seed in common)")
+    assert line_with(comparison_text(compare_runs(runs)), "final", "Rank-1").endswith("60.0  – (no seed in common)")
     (runs[-1] / "results.json").unlink()
-    assert line_with(compare_runs(runs).text(), "final", "Rank-1").split()[-2:] == ["–", "–"]
+    assert line_with(comparison_text(compare_runs(runs)), "final", "Rank-1").split()[-2:] == ["–", "–"]
 
 
 def test_where_data_lie_and_what_is_logged_does_not_part_a_group(make_run: MakeRun) -> None:
@@ -316,8 +322,8 @@ def test_where_data_lie_and_what_is_logged_does_not_part_a_group(make_run: MakeR
     ]
     compared = compare_runs(runs)
     assert [len(group.runs) for group in compared.groups] == [2]
-    assert line_with(compared.text(), "data.root").split() == ["data.root", "here,", "there"]
-    assert "against" not in compared.text().split("interval by itself")[1]
+    assert line_with(comparison_text(compared), "data.root").split() == ["data.root", "here,", "there"]
+    assert "against" not in comparison_text(compared).split("interval by itself")[1]
 
 
 def test_the_same_seed_twice_makes_two_groups(make_run: MakeRun) -> None:
@@ -331,7 +337,7 @@ def test_the_same_seed_twice_makes_two_groups(make_run: MakeRun) -> None:
         ("old", ["old-0", "old-1"]),
         ("new", ["new-0", "new-1"]),
     ]
-    assert line_with(compared.text(), "commit").split() == ["commit", "old", "new"]
+    assert line_with(comparison_text(compared), "commit").split() == ["commit", "old", "new"]
 
 
 def test_other_data_part_a_group(make_run: MakeRun) -> None:
@@ -356,47 +362,6 @@ def test_groups_of_one_name_are_numbered(make_run: MakeRun) -> None:
     assert [group.name for group in compare_runs(runs).groups] == ["run (1)", "run (2)"]
     runs = [make_run("x", seed=0), make_run("y", seed=1)]
     assert [group.name for group in compare_runs(runs).groups] == ["x …"]
-
-
-values = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6)
-
-
-@settings(max_examples=40, deadline=None)
-@given(values)
-def test_the_interval_is_that_of_a_paired_t_test(pairs: list[tuple[float, float]]) -> None:
-    first, other = (np.array(column) for column in zip(*pairs, strict=True))
-    found = compare_seeds(dict(enumerate(first.tolist())), dict(enumerate(other.tolist())))
-    assert found is not None
-    assert found.low is not None
-    assert found.high is not None
-    difference = other - first
-    error = difference.std(ddof=1) / math.sqrt(len(difference))
-    reach = stats.t.ppf(0.975, len(difference) - 1) * error
-    assert found.mean == pytest.approx(difference.mean(), abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((difference.mean() - reach, difference.mean() + reach), abs=1e-9)
-    assert found.distinguishable == (found.low > 0 or found.high < 0)
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    random = np.random.default_rng(0)
-    held = 0
-    for _ in range(1000):
-        seeds = random.normal(0, 3, 4)  # what a seed does to both alike
-        first, other = seeds + random.normal(0, 1, 4), 0.5 + seeds + random.normal(0, 1, 4)
-        found = compare_seeds(dict(enumerate(first.tolist())), dict(enumerate(other.tolist())))
-        assert found is not None
-        assert found.low is not None
-        assert found.high is not None
-        held += found.low <= 0.5 <= found.high
-    assert 930 <= held <= 970
-
-
-def test_no_seed_in_common() -> None:
-    assert compare_seeds({}, {}) is None
-    assert compare_seeds({0: 0.1}, {1: 0.2}) is None
-    alone = compare_seeds({0: 0.25, 1: 0.3}, {0: 0.5})
-    assert alone is not None
-    assert (alone.mean, alone.low, alone.distinguishable) == (0.25, None, None)
 
 
 # Names and mistakes.
@@ -435,5 +400,5 @@ def test_folders_are_only_read(make_run: MakeRun) -> None:
         return {path: path.read_bytes() for run in runs for path in sorted(run.rglob("*")) if path.is_file()}
 
     before = contents()
-    compare_runs(runs).text()
+    comparison_text(compare_runs(runs))
     assert contents() == before

@@ -1,7 +1,7 @@
 """Compare runs by what their folders say: settings, provenance, results; several seeds of one setting as a group.
 
 Nothing is computed from images or models. Where two numbers must not be compared, a warning says so, and they are
-shown all the same.
+there all the same. `pclhd.report.comparison_text` prints what is found here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, TypeVar
+from typing import Any
 
 from pclhd.errors import UserError
 from pclhd.report.reading import (
@@ -27,13 +27,11 @@ from pclhd.report.reading import (
     read_results,
     read_settings,
 )
-from pclhd.report.tables import Column, Table, order_weights, percent, percent_gain, weights_name
+from pclhd.report.seed_differences import compare_seeds
+from pclhd.report.tables import order_weights
 
 MEASURES = {"rank1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}
 """The measures that are compared, and how tables call them."""
-
-CONFIDENCE = 0.95
-"""How often an interval made like those here holds the true difference, each interval by itself."""
 
 # What may differ within a group: the seed, and what changes no number.
 _MAY_VARY = frozenset(
@@ -49,10 +47,11 @@ _MAY_VARY = frozenset(
         "engine.tensorboard",
     }
 )
-_NOTHING = "–"
 
 Value = str | int | float | bool | None
-Seed = TypeVar("Seed")
+
+ResultKey = tuple[str, str, str]
+"""Search, weights and measure of a result."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class ComparedRun:
         """Whether its weights come from somewhere else."""
         return any(key.startswith("imported.") for key in self.facts)
 
-    def measured(self) -> dict[tuple[str, str, str], float]:
+    def measured(self) -> dict[ResultKey, float]:
         """Means over the trials, by search, weights and measure."""
         rows = () if self.results is None else self.results.rows
         return {(row.search, row.weights, measure): getattr(row, measure).mean for row in rows for measure in MEASURES}
@@ -125,53 +124,9 @@ class Group:
     name: str
     runs: tuple[ComparedRun, ...]
 
-
-@dataclass(frozen=True)
-class SeedDifference:
-    """How far a group is from the first one, seed by seed.
-
-    Attributes:
-        mean: Mean of the differences over the seeds that both have.
-        low: Lower end of the 95 % confidence interval; None with a single seed.
-        high: Upper end.
-        seeds: How many seeds both have.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    seeds: int
-
-    @property
-    def distinguishable(self) -> bool | None:
-        """Whether the interval leaves out 0; None without an interval."""
-        return None if self.low is None or self.high is None else not self.low <= 0 <= self.high
-
-
-def compare_seeds(first: Mapping[Seed, float], other: Mapping[Seed, float]) -> SeedDifference | None:
-    """The paired difference of two groups with a 95 % confidence interval (Student's t on the differences; ours).
-
-    Pairing takes out what a seed does to both groups alike. The interval supposes that the differences scatter
-    normally, which a few seeds can neither show nor refute.
-
-    Args:
-        first: A number per seed.
-        other: The same of the other group.
-
-    Returns:
-        Other minus first, over the seeds that both have; None if there is none.
-    """
-    differences = [other[seed] - first[seed] for seed in first if seed in other]
-    if not differences:
-        return None
-    mean, count = fmean(differences), len(differences)
-    if count == 1:
-        return SeedDifference(mean, None, None, 1)
-    # SciPy is slow to load, and a single run per setting needs none of it.
-    from scipy.special import stdtrit
-
-    reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * stdev(differences) / math.sqrt(count)
-    return SeedDifference(mean, mean - reach, mean + reach, count)
+    def by_seed(self, key: ResultKey) -> dict[Value, float]:
+        """A measure of its runs, by their seed; those that were not evaluated are left out."""
+        return {run.seed: value for run in self.runs if (value := run.measured().get(key)) is not None}
 
 
 @dataclass(frozen=True)
@@ -194,6 +149,20 @@ class Comparison:
     def grouped(self) -> bool:
         """Whether any group has more than one run."""
         return len(self.groups) < len(self.runs)
+
+    def result_keys(self) -> list[ResultKey]:
+        """What was measured: searches as first met, weights in the order of training, measures as listed."""
+        pairs = [(row.search, row.weights) for run in self.runs if run.results is not None for row in run.results.rows]
+        return [
+            (search, weights, measure)
+            for search in dict.fromkeys(search for search, _ in pairs)
+            for weights in order_weights([name for of, name in pairs if of == search])
+            for measure in MEASURES
+        ]
+
+    def cluster_names(self) -> list[str]:
+        """What is known of the last epoch's pseudo labels, in any run."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.clusters()))
 
     def settings(self) -> dict[str, list[Value]]:
         """Settings that differ: a value per run, None where it is null or was not recorded."""
@@ -243,31 +212,12 @@ class Comparison:
             "provenance": self.facts(),
             "results": [
                 {"search": search, "weights": weights, "measure": measure, **self._numbers((search, weights, measure))}
-                for search, weights, measure in _result_keys(self.runs)
+                for search, weights, measure in self.result_keys()
             ],
-            "clusters": {name: [run.clusters().get(name) for run in self.runs] for name in _cluster_names(self.runs)},
+            "clusters": {name: [run.clusters().get(name) for run in self.runs] for name in self.cluster_names()},
         }
 
-    def text(self) -> str:
-        """All of it for a terminal: tables as `pclhd evaluate` prints them."""
-        parts = [f"warning: {warning}\n" for warning in self.warnings]
-        parts += [f"note: {note}\n" for note in self.notes]
-        blocks = ["".join(parts)] if parts else []
-        if self.grouped:
-            blocks.append(_titled("Groups of runs that differ only in the seed", self._group_table()))
-        for title, rows in (("Settings that differ", self.settings()), ("Provenance that differs", self.facts())):
-            if rows:
-                blocks.append(_titled(title, self._differing_table(title, rows)))
-            else:
-                blocks.append(f"{title}: none\n")
-        if any(run.results is not None for run in self.runs):
-            blocks.append(_titled(self._results_caption(), self._results_table()))
-        names = _cluster_names(self.runs)
-        if names:
-            blocks.append(_titled("Clusters of the last epoch; shares in percent", self._cluster_table(names)))
-        return "\n".join(blocks)
-
-    def _numbers(self, key: tuple[str, str, str]) -> dict[str, Any]:
+    def _numbers(self, key: ResultKey) -> dict[str, Any]:
         values = [run.measured().get(key) for run in self.runs]
         first = values[0]
         numbers: dict[str, Any] = {
@@ -278,9 +228,9 @@ class Comparison:
             numbers["groups"] = [self._group_numbers(group, key) for group in self.groups]
         return numbers
 
-    def _group_numbers(self, group: Group, key: tuple[str, str, str]) -> dict[str, Any]:
-        values = _by_seed(group, key)
-        difference = None if group is self.groups[0] else compare_seeds(_by_seed(self.groups[0], key), values)
+    def _group_numbers(self, group: Group, key: ResultKey) -> dict[str, Any]:
+        values = group.by_seed(key)
+        difference = None if group is self.groups[0] else compare_seeds(self.groups[0].by_seed(key), values)
         return {
             "mean": fmean(values.values()) if values else None,
             "std": stdev(values.values()) if len(values) > 1 else None,
@@ -295,77 +245,6 @@ class Comparison:
                 "distinguishable": difference.distinguishable,
             },
         }
-
-    def _group_table(self) -> Table:
-        rows = tuple(
-            (group.name, ", ".join(str(run.seed) for run in group.runs), ", ".join(run.name for run in group.runs))
-            for group in self.groups
-        )
-        return Table("Groups", (Column("Group"), Column("Seeds"), Column("Runs")), rows)
-
-    def _differing_table(self, title: str, rows: Mapping[str, Sequence[Value]]) -> Table:
-        """A column per group; where its runs differ, all their values."""
-        place = {run.folder: number for number, run in enumerate(self.runs)}
-        columns = (Column("Key"), *(Column(group.name) for group in self.groups))
-        cells = []
-        for key, values in rows.items():
-            of_groups = (
-                dict.fromkeys(_shown(values[place[run.folder]]) for run in group.runs) for group in self.groups
-            )
-            cells.append((key, *(", ".join(shown) for shown in of_groups)))
-        return Table(title, columns, tuple(cells))
-
-    def _results_caption(self) -> str:
-        first = self.groups[0].name
-        if not self.grouped:
-            return f"Results in percent; in brackets, percentage points against {first}"
-        return (
-            "Results in percent: mean ± standard deviation (n − 1) over the seeds, and the difference to "
-            f"{first} over the seeds\nthat both have, with its 95 % confidence interval, each interval by itself"
-        )
-
-    def _results_table(self) -> Table:
-        columns = [Column("Search"), Column("Weights"), Column("Measure")]
-        for group in self.groups:
-            columns.append(Column(group.name, "right"))
-            if self.grouped and group is not self.groups[0]:
-                columns.append(Column(f"against {self.groups[0].name}"))
-        rows = []
-        for key in _result_keys(self.runs):
-            search, weights, measure = key
-            cells = [search, weights_name(weights), MEASURES[measure]]
-            for group in self.groups:
-                cells += self._group_cells(group, key) if self.grouped else [self._run_cell(group.runs[0], key)]
-            rows.append(tuple(cells))
-        return Table(self._results_caption(), tuple(columns), tuple(rows), headers=2)
-
-    def _run_cell(self, run: ComparedRun, key: tuple[str, str, str]) -> str:
-        value = run.measured().get(key)
-        if value is None or run is self.runs[0]:
-            return percent(value)
-        return f"{percent(value)} ({percent_gain(value, self.runs[0].measured().get(key))})"
-
-    def _group_cells(self, group: Group, key: tuple[str, str, str]) -> list[str]:
-        values = _by_seed(group, key)
-        cell = percent(fmean(values.values()) if values else None)
-        if len(values) > 1:
-            cell += f" ± {percent(stdev(values.values()))}"
-        if group is self.groups[0]:
-            return [cell]
-        if not values:
-            return [cell, _NOTHING]
-        return [cell, _difference_text(compare_seeds(_by_seed(self.groups[0], key), values))]
-
-    def _cluster_table(self, names: Sequence[str]) -> Table:
-        rows = []
-        for name in names:
-            cells = [name]
-            for group in self.groups:
-                values = [value for run in group.runs if (value := run.clusters().get(name)) is not None]
-                cells.append(_cluster_cell(name, values))
-            rows.append(tuple(cells))
-        columns = (Column("Figure"), *(Column(group.name, "right") for group in self.groups))
-        return Table("Clusters", columns, tuple(rows))
 
 
 def compare_runs(folders: Sequence[Path]) -> Comparison:
@@ -472,25 +351,6 @@ def _group_name(names: Sequence[str]) -> str:
     return common.rstrip("-_. /") or f"{names[0]} …"
 
 
-def _by_seed(group: Group, key: tuple[str, str, str]) -> dict[Value, float]:
-    return {run.seed: value for run in group.runs if (value := run.measured().get(key)) is not None}
-
-
-def _result_keys(runs: Sequence[ComparedRun]) -> list[tuple[str, str, str]]:
-    """Searches as first met, weights in the order of training, measures as listed."""
-    pairs = [(row.search, row.weights) for run in runs if run.results is not None for row in run.results.rows]
-    return [
-        (search, weights, measure)
-        for search in dict.fromkeys(search for search, _ in pairs)
-        for weights in order_weights([name for of, name in pairs if of == search])
-        for measure in MEASURES
-    ]
-
-
-def _cluster_names(runs: Sequence[ComparedRun]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in run.clusters()))
-
-
 def _tested_on(run: ComparedRun) -> str | None:
     """The checksum of the data that a run was tested on; of its training, if it was not tested yet."""
     tested = None if run.results is None else run.results.dataset.checksum
@@ -560,33 +420,5 @@ def _notes(runs: Sequence[ComparedRun]) -> Iterable[str]:
             yield f"{run.name} logged {run.epochs} of {total} epochs; go on with: pclhd train --resume {run.folder}"
 
 
-def _difference_text(difference: SeedDifference | None) -> str:
-    if difference is None:
-        return f"{_NOTHING} (no seed in common)"
-    text = percent_gain(difference.mean, 0.0)
-    if difference.low is None or difference.high is None:
-        return f"{text} (one seed in common: no interval)"
-    text += f" [{percent_gain(difference.low, 0.0)}, {percent_gain(difference.high, 0.0)}]"
-    return text if difference.distinguishable else f"{text} not distinguishable"
-
-
-def _cluster_cell(name: str, values: Sequence[float]) -> str:
-    if not values:
-        return _NOTHING
-    share = not (name == "epochs" or name.endswith(" clusters"))
-    if len(values) > 1 and len(set(values)) > 1:
-        mean, spread = fmean(values), stdev(values)
-        return f"{percent(mean)} ± {percent(spread)}" if share else f"{mean:.1f} ± {spread:.1f}"
-    return percent(values[0]) if share else f"{values[0]:.0f}"
-
-
 def _short(checksum: str | None) -> str | None:
     return None if checksum is None else checksum[:12]
-
-
-def _shown(value: Value) -> str:
-    return _NOTHING if value is None else str(value)
-
-
-def _titled(title: str, table: Table) -> str:
-    return f"{title}\n\n{table.to_text()}"

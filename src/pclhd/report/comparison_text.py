@@ -1,0 +1,146 @@
+"""A comparison of runs for a terminal: tables as `pclhd evaluate` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+
+from pclhd.report.comparison import MEASURES, ComparedRun, Comparison, Group, ResultKey, Value
+from pclhd.report.seed_differences import SeedDifference, compare_seeds
+from pclhd.report.tables import Column, Table, percent, percent_gain, weights_name
+
+_NOTHING = "–"
+
+
+def comparison_text(compared: Comparison) -> str:
+    """All that a comparison found, warnings first."""
+    told = [f"warning: {warning}\n" for warning in compared.warnings] + [f"note: {note}\n" for note in compared.notes]
+    blocks = ["".join(told)] if told else []
+    if compared.grouped:
+        blocks.append(_titled("Groups of runs that differ only in the seed", _group_table(compared.groups)))
+    differing: dict[str, Mapping[str, Sequence[Value]]] = {
+        "Settings that differ": compared.settings(),
+        "Provenance that differs": compared.facts(),
+    }
+    for title, rows in differing.items():
+        blocks.append(_titled(title, _differing_table(title, compared, rows)) if rows else f"{title}: none\n")
+    if any(run.results is not None for run in compared.runs):
+        blocks.append(_titled(_results_caption(compared), _results_table(compared)))
+    if compared.cluster_names():
+        blocks.append(_titled("Clusters of the last epoch; shares in percent", _cluster_table(compared)))
+    return "\n".join(blocks)
+
+
+def _group_table(groups: Sequence[Group]) -> Table:
+    rows = tuple(
+        (group.name, ", ".join(str(run.seed) for run in group.runs), ", ".join(run.name for run in group.runs))
+        for group in groups
+    )
+    return Table("Groups", (Column("Group"), Column("Seeds"), Column("Runs")), rows)
+
+
+def _differing_table(title: str, compared: Comparison, rows: Mapping[str, Sequence[Value]]) -> Table:
+    """A column per group; where its runs differ, all their values."""
+    place = {run.folder: number for number, run in enumerate(compared.runs)}
+    columns = (Column("Key"), *(Column(group.name) for group in compared.groups))
+    cells = []
+    for key, values in rows.items():
+        of_groups = (
+            dict.fromkeys(_shown(values[place[run.folder]]) for run in group.runs) for group in compared.groups
+        )
+        cells.append((key, *(", ".join(shown) for shown in of_groups)))
+    return Table(title, columns, tuple(cells))
+
+
+def _results_caption(compared: Comparison) -> str:
+    first = compared.groups[0].name
+    if not compared.grouped:
+        return f"Results in percent; in brackets, percentage points against {first}"
+    return (
+        "Results in percent: mean ± standard deviation (n − 1) over the seeds, and the difference to "
+        f"{first} over the seeds\nthat both have, with its 95 % confidence interval, each interval by itself"
+    )
+
+
+def _results_table(compared: Comparison) -> Table:
+    """A column per run; with groups, a second one for the difference to the first group."""
+    first, *others = compared.groups
+    columns = [Column("Search"), Column("Weights"), Column("Measure"), Column(first.name, "right")]
+    for group in others:
+        columns.append(Column(group.name, "right"))
+        if compared.grouped:
+            columns.append(Column(f"against {first.name}"))
+    rows = []
+    for key in compared.result_keys():
+        search, weights, measure = key
+        cells = [search, weights_name(weights), MEASURES[measure]]
+        for group in compared.groups:
+            cells += _group_cells(group, first, key) if compared.grouped else [_run_cell(group, first, key)]
+        rows.append(tuple(cells))
+    return Table(_results_caption(compared), tuple(columns), tuple(rows), headers=2)
+
+
+def _run_cell(group: Group, first: Group, key: ResultKey) -> str:
+    """Of groups that are one run each."""
+    value, base = (_only_run(one).measured().get(key) for one in (group, first))
+    if value is None or group is first:
+        return percent(value)
+    return f"{percent(value)} ({percent_gain(value, base)})"
+
+
+def _only_run(group: Group) -> ComparedRun:
+    (run,) = group.runs
+    return run
+
+
+def _group_cells(group: Group, first: Group, key: ResultKey) -> list[str]:
+    """Mean and deviation; for all but the first group the difference to it."""
+    values = group.by_seed(key)
+    cell = percent(fmean(values.values()) if values else None)
+    if len(values) > 1:
+        cell += f" ± {percent(stdev(values.values()))}"
+    if group is first:
+        return [cell]
+    if not values:
+        return [cell, _NOTHING]
+    return [cell, _difference_text(compare_seeds(first.by_seed(key), values))]
+
+
+def _difference_text(difference: SeedDifference | None) -> str:
+    if difference is None:
+        return f"{_NOTHING} (no seed in common)"
+    text = percent_gain(difference.mean, 0.0)
+    if difference.low is None or difference.high is None:
+        return f"{text} (one seed in common: no interval)"
+    text += f" [{percent_gain(difference.low, 0.0)}, {percent_gain(difference.high, 0.0)}]"
+    return text if difference.distinguishable else f"{text} not distinguishable"
+
+
+def _cluster_table(compared: Comparison) -> Table:
+    rows = []
+    for name in compared.cluster_names():
+        cells = [name]
+        for group in compared.groups:
+            values = [value for run in group.runs if (value := run.clusters().get(name)) is not None]
+            cells.append(_cluster_cell(name, values))
+        rows.append(tuple(cells))
+    columns = (Column("Figure"), *(Column(group.name, "right") for group in compared.groups))
+    return Table("Clusters", columns, tuple(rows))
+
+
+def _cluster_cell(name: str, values: Sequence[float]) -> str:
+    if not values:
+        return _NOTHING
+    share = not (name == "epochs" or name.endswith(" clusters"))
+    if len(values) > 1 and len(set(values)) > 1:
+        mean, spread = fmean(values), stdev(values)
+        return f"{percent(mean)} ± {percent(spread)}" if share else f"{mean:.1f} ± {spread:.1f}"
+    return percent(values[0]) if share else f"{values[0]:.0f}"
+
+
+def _shown(value: Value) -> str:
+    return _NOTHING if value is None else str(value)
+
+
+def _titled(title: str, table: Table) -> str:
+    return f"{title}\n\n{table.to_text()}"

@@ -162,7 +162,7 @@ STARTS_FROM = {
     "pgm": "dcl",
     "mmm": "baseline",
     "supervised": "pclhd",
-    "semi-supervised": "supervised",
+    "semi-supervised": "pclhd",
 }
 
 

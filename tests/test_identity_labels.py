@@ -124,7 +124,7 @@ def test_labels_cannot_be_written(visible_only: bool) -> None:
 SEMI = RECIPES["semi-supervised"].model_copy(update={"neighbourhood": "paper"})
 
 
-def test_infrared_labels_come_from_clustering() -> None:
+def test_infrared_and_joint_labels_come_from_clustering() -> None:
     # Visible people who are not those of the features, so that either can be told from the other.
     people = np.arange(len(IDENTITIES)) % 3
     labeller = IdentityLabeller(dataset(people, np.zeros_like(IDENTITIES)), visible_only=True)
@@ -134,8 +134,12 @@ def test_infrared_labels_come_from_clustering() -> None:
     clustered = label_epoch(*parts, (None, None), settings=SETTINGS, recipe=SEMI, joint=True)
     assert np.array_equal(labels.infrared, clustered.infrared)
     assert same_partition(labels.infrared, IDENTITIES)
-    assert set(labels.groupings) == {"infrared"}
-    assert labels.groupings["infrared"].silhouette == clustered.groupings["infrared"].silhouette
+    assert labels.joint is not None
+    assert clustered.joint is not None
+    assert np.array_equal(labels.joint, clustered.joint)
+    assert set(labels.groupings) == {"infrared", "joint"}
+    for name, grouping in labels.groupings.items():
+        assert grouping.silhouette == clustered.groupings[name].silhouette
 
 
 def test_visible_people_are_matched_with_infrared_clusters() -> None:
@@ -143,23 +147,21 @@ def test_visible_people_are_matched_with_infrared_clusters() -> None:
     labels = label(labeller, features(1), features(2), recipe=SEMI)
     person_of = dict(zip(labels.infrared.tolist(), IDENTITIES.tolist(), strict=True))
     assert [person_of[cluster] for cluster in labels.matching.visible_to_infrared.tolist()] == [0, 1, 2, 3]
-    assert labels.joint is not None
-    assert same_partition(labels.joint, np.tile(IDENTITIES, 2))
-    # The joint clustering may be another one, too.
-    clustering = SEMI.model_copy(update={"joint_labels": "clustering"})
-    joint = label(labeller, features(1), features(2), recipe=clustering)
-    assert joint.joint is not None
-    assert same_partition(joint.joint, np.tile(IDENTITIES, 2))
-    assert set(joint.groupings) == {"infrared", "joint"}
+    # What matches may make the joint clusters, too.
+    merged = label(labeller, features(1), features(2), recipe=SEMI.model_copy(update={"joint_labels": "matching"}))
+    assert merged.joint is not None
+    assert same_partition(merged.joint, np.tile(IDENTITIES, 2))
+    assert set(merged.groupings) == {"infrared"}
 
 
 def test_confidence_weighs_what_was_clustered_only() -> None:
     labeller = IdentityLabeller(dataset(IDENTITIES, IDENTITIES), visible_only=True)
     labels = label(labeller, features(1), features(2), recipe=SEMI.model_copy(update={"confidence": "weight"}))
-    for visible, infrared in (labels.confidence(), labels.joint_confidence()):
-        assert visible is None
-        assert infrared is not None
-        assert infrared.shape == IDENTITIES.shape
+    visible, *clustered = labels.confidence() + labels.joint_confidence()
+    assert visible is None, "identities are not doubted"
+    for confidence in clustered:
+        assert confidence is not None
+        assert confidence.shape == IDENTITIES.shape
 
 
 def test_an_infrared_modality_of_noise_is_refused() -> None:

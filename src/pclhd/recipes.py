@@ -160,9 +160,10 @@ PGM = DCL.model_copy(update={"cross": 0.25})
 MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory"})
 
 #: With labels, for the two other parts of the field's tables: `PCLHD` given the identities of all training images, or
-#: of the visible ones alone. Joint clusters are people, or matched pairs; who has no partner has no joint memory.
-SUPERVISED = PCLHD.model_copy(update={"labels": "identities", "joint_prototypes": "shared"})
-SEMI_SUPERVISED = SUPERVISED.model_copy(update={"labels": "visible_identities", "joint_labels": "matching"})
+#: of the visible ones alone. With all identities, joint clusters are people; with the visible ones, they come from
+#: clustering both modalities together, as without any.
+SUPERVISED = PCLHD.model_copy(update={"labels": "identities"})
+SEMI_SUPERVISED = PCLHD.model_copy(update={"labels": "visible_identities"})
 
 RECIPES: dict[str, Recipe] = {
     "baseline": BASELINE,

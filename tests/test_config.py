@@ -270,3 +270,9 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_recipes_take_part_as_a_section() -> None:
     assert Settings.model_fields["method"].annotation is Recipe
+
+
+@pytest.mark.parametrize("selection", ["silhouette", "stability", "cycle"])
+def test_no_epoch_is_chosen_by_clusters_that_are_identities(selection: str) -> None:
+    assert f"selection={selection} judges clusters" in fails(["recipe=supervised", f"selection={selection}"])
+    assert load_preset("tiny", ["recipe=semi-supervised", f"selection={selection}"]).selection == selection

@@ -33,6 +33,27 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_that_is_too_long(tmp_path: Path, length: int) -> None:
+    """With 250 letters the name itself would do; that of the file beside it would not."""
+    with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / ("n" * length)):
+        pass
+
+
+def test_what_cannot_be_written_is_told_where_nothing_can_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder that is mounted for reading only."""
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(UserError, match=r"file: cannot be written \(Read-only"), replacing(tmp_path / "file"):
+        pass
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / "no" / "file"):
         pass

@@ -118,6 +118,14 @@ def test_a_failure_while_writing_leaves_nothing(
         import_checkpoint(checkpoint, "own", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
 
+    def said_of_the_file(path: Path, *_: object) -> None:
+        raise UserError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(importing, "save_model", said_of_the_file)
+    with pytest.raises(UserError, match=rf"^--out {tmp_path / 'run'}/model\.safetensors: cannot be written"):
+        import_checkpoint(checkpoint, "own", tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+
 
 def test_the_report_is_short_and_tells_what_was_left(small_family: TwoStreamNetwork, tmp_path: Path) -> None:
     state = {f"model.{name}": tensor for name, tensor in released_state(small_family).items()}

@@ -118,6 +118,12 @@ def test_the_upper_bound_can_be_evaluated_and_reported(pclhd: Call, tiny_sysu: P
     assert pclhd("evaluate", run).code == 0
     results = json.loads((run / "results.json").read_text("utf-8"))
     assert {row["weights"] for row in results["rows"]} == {"start", "final"}
+    dataset = open_dataset("sysu", tiny_sysu)
+    assert dataset.test is not None
+    assert results["dataset"]["test_checksum"] == dataset.test.checksum()
+    facts = json.loads((run / "provenance.json").read_text("utf-8"))
+    assert facts["data"]["training_checksum"] == dataset.train.checksum
+    assert (facts["seed"], facts["precision"], facts["start_weights"]) == (0, "bf16-mixed", None)
     reported = pclhd("report", run)
     assert reported.code == 0, reported
     assert pclhd("upper-bound", "tiny", "--data", tiny_sysu, "--out", run, *quick).code == 2

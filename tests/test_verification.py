@@ -307,6 +307,17 @@ def test_a_run_that_recorded_less_need_not_be_identical(again: Again, run: Path)
     assert (found.verdict, found.environment) == ("close", ())
 
 
+def test_another_machine_within_the_first_epoch_is_told(again: Again, run: Path) -> None:
+    change_loss(run, 1e-6)
+    later: list[dict[str, object]] = [{"epoch": 0}, {"epoch": 1, "threads": 77}]
+    change_facts(run, resumed=later)
+    assert again(run).verdict == "differs"
+    change_facts(run, resumed=[*later, {"epoch": 0, "threads": 78, "libraries": {"torch": "9"}, "dirty": False}])
+    found = again(run)
+    assert found.verdict == "close"
+    assert found.environment == tuple(f"{what} after the first epoch was resumed" for what in ("threads 78", "torch 9"))
+
+
 def test_changes_without_a_commit_are_noted(again: Again, run: Path) -> None:
     change_facts(run, dirty=True)
     assert again(run).notes == ("the code had changes that no commit tells of",)

@@ -48,6 +48,14 @@ def main() -> None:
         if not error.told:
             errors.print(f"pclhd: {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
+    except OSError as error:
+        # Most paths are looked at where they are used. This is for what any look can meet: a folder that may not be
+        # entered, a name that is too long, a disk that is gone.
+        if debug or error.filename is None:
+            raise
+        told = f"pclhd: {error.filename}: {error.strerror}; check the path and its permissions"
+        errors.print(escape(told), soft_wrap=True, highlight=False)
+        sys.exit(2)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -538,11 +546,21 @@ def upper_bound(
     from pclhd.config import load_preset
 
     settings = load_preset(arguments[0], arguments[1:], root=data)
+    _refuse_unread(arguments[1:])
     dataset = _open(settings, data)
     from pclhd.supervised import train_upper_bound
 
     train_upper_bound(_with_root(settings, dataset), dataset, out, on_step=_print_step)
     typer.echo(f"done: {out}; next: pclhd evaluate {out}")
+
+
+def _refuse_unread(words: list[str]) -> None:
+    for word in words:
+        if word.partition("=")[0].partition(".")[0] in ("recipe", "method", "selection", "clustering", "memory"):
+            raise UserError(
+                f"'{word}' reaches nothing here: upper-bound has no clusters and no prototypes, and keeps the last "
+                "step's weights; leave it out"
+            )
 
 
 def _say(line: str) -> None:

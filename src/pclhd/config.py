@@ -334,7 +334,15 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
     _refuse_loosening_without_radius(settings)
     _refuse_stage_without_loss(settings.method)
     _refuse_sub_prototypes_nobody_reads(settings.method)
+    _refuse_choosing_by_identities(settings)
     return settings
+
+
+def _refuse_choosing_by_identities(settings: Settings) -> None:
+    if settings.method.labels == "identities" and settings.selection != "last":
+        raise UserError(
+            f"selection={settings.selection} judges clusters, and method.labels=identities makes none; leave it at last"
+        )
 
 
 def _with_weights_of_backbone(model: ModelSettings) -> ModelSettings:

@@ -22,9 +22,10 @@ from pclhd.errors import UserError
 from pclhd.feature_files import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
 from pclhd.files import replacing
 from pclhd.importing import load_final
-from pclhd.models.embed import embed_images
+from pclhd.models.embed import embed_images, require_finite
 from pclhd.models.two_stream import TwoStreamNetwork
 
+_MODEL = "model.safetensors"
 _BATCH = 256
 # Images in memory at a time; whole batches, so that each batch holds what it would hold if all were in memory.
 _CHUNK = 4 * _BATCH
@@ -95,9 +96,10 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
     device = _device(request.device)
     rows = _find_images(request, settings.data)
     embeddings = embed_records(network.to(device), [row.record for row in rows], settings.data, on_progress=on_progress)
+    require_finite(embeddings, request.run / _MODEL)
     facts = {
         "pclhd": __version__,
-        "model_sha256": digest_file(request.run / "model.safetensors"),
+        "model_sha256": digest_file(request.run / _MODEL),
         "height": settings.data.height,
         "width": settings.data.width,
     }

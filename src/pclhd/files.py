@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,7 +41,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             f"{path}: cannot be written ({error.strerror or error}); choose a writable folder with free space"
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        # What keeps it from being made may keep it from being removed, and is what the user has to hear of.
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, content: bytes | str) -> None:

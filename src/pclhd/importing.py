@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -179,10 +180,18 @@ def export_released(run: Path, out: Path) -> int:
             # Safetensors stores no memory twice under two names; each gets its own.
             file.write(safetensors_bytes({name: tensor.clone() for name, tensor in state.items()}))
         elif suffix == ".pth":
-            torch.save(state, file)
+            file.write(_torch_bytes(state))
         else:
-            torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 0}, file)
+            prefixed = {f"module.{name}": tensor for name, tensor in state.items()}
+            file.write(_torch_bytes({"state_dict": prefixed, "epoch": 0}))
     return len(state)
+
+
+def _torch_bytes(content: object) -> bytes:
+    """What `torch.save` writes. Writing to a full disk itself, it fails with an error that does not say so."""
+    memory = io.BytesIO()
+    torch.save(content, memory)
+    return memory.getvalue()
 
 
 def load_final(run: Path) -> TwoStreamNetwork:
@@ -242,5 +251,8 @@ def _whole_folder(path: Path) -> Iterator[Path]:
         aside.replace(final)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be made ({error.strerror or error}); choose another --out") from error
+    except UserError as error:
+        # The folder beside it is nothing that a user knows of.
+        raise UserError(str(error).replace(str(aside), f"--out {path}")) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -24,6 +24,7 @@ from pclhd.data.image_cache import ImageCache
 from pclhd.data.records import Dataset, Modality
 from pclhd.data.samplers import cluster_batches
 from pclhd.data.synthetic import draw_population
+from pclhd.engine.provenance import provenance_json
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
 from pclhd.models.backbones import build_network
@@ -194,6 +195,9 @@ def train_upper_bound(
     make_new_folder(run)
     (run / "checkpoints").mkdir()
     write_durably(run / "config.yaml", settings.to_yaml())
+    precise = settings.engine.model_copy(update={"precision": "bf16-mixed" if schedule.half else "32-true"})
+    session = settings.model_copy(update={"engine": precise})
+    write_durably(run / "provenance.json", provenance_json(session, dataset.train, torch.device("cpu")))
     save_model(run / "checkpoints" / "start.safetensors", network, {"weights": "start"})
     train_with_labels(
         network,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,9 @@ _ENVIRONMENT = (
     "precision",
 )
 """The facts of `provenance.json` on which the last bits of a number depend; a name that ends in a dot is a section."""
+
+# Where `read_facts` puts the epoch in which a session resumed.
+_SESSION = re.compile(r"resumed\.\d+\.epoch")
 
 # Of an epoch's record: what depends on the clock, on identities, or says where it stands.
 _NOT_REPEATED = frozenset({"seconds", "seconds_clustering", "images_per_second", "labels", "epoch", "stage", "kind"})
@@ -264,7 +268,8 @@ def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Ver
         notes.append(f"to use as many threads as then: {words} pclhd verify {logged.run}")
     if logged.facts.get("dirty") == "True" or facts.get("dirty") == "True":
         notes.append("the code had changes that no commit tells of")
-    same = _must_be_identical(logged.facts, facts)
+    meanwhile = _changed_meanwhile(logged.facts)
+    same = _must_be_identical(logged.facts, facts) and not meanwhile
     tolerance = EXACT if same else ELSEWHERE[facts["precision"]]
     differences, compared = _compare(logged, repeated, tolerance)
     if start is not None:
@@ -276,7 +281,7 @@ def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Ver
         compared,
         len(logged.steps),
         tolerance,
-        _environment_differences(logged.facts, facts),
+        (*_environment_differences(logged.facts, facts), *meanwhile),
         tuple(notes),
     )
 
@@ -378,8 +383,24 @@ def _size(logged: float, repeated: float | None) -> float:
 
 def _must_be_identical(logged: Mapping[str, str], now: Mapping[str, str]) -> bool:
     """Whether nothing that rounds has changed. A graphics card may add numbers in another order each time."""
-    certain = all(facts.get("dirty") != "True" and "machine.model" in facts for facts in (logged, now))
+    certain = all(
+        facts.get("dirty") != "True" and facts.get("machine.model", "none") != "none" for facts in (logged, now)
+    )
     return certain and logged.get("device") == "cpu" and _environment(logged) == _environment(now)
+
+
+def _changed_meanwhile(facts: Mapping[str, str]) -> list[str]:
+    """What was not as at first in a session that resumed within the first epoch."""
+    found = []
+    for session in (
+        key.removesuffix("epoch") for key, epoch in facts.items() if _SESSION.fullmatch(key) and epoch == "0"
+    ):
+        for key in (key for key in facts if key.startswith(session)):
+            name = key.removeprefix(session)
+            if _among(name, _ENVIRONMENT):
+                short = name.removeprefix("libraries.").removeprefix("machine.")
+                found.append(f"{short} {facts[key]} after the first epoch was resumed")
+    return sorted(found)
 
 
 def _known_change(logged: Mapping[str, str], now: Mapping[str, str], key: str) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,27 @@ def test_checksum_follows_camera_modality_and_content(tmp_path: Path) -> None:
         for camera in (1, 2, None)
     }
     assert len(checksums) == 12
+
+
+def test_checksum_of_labelled_images_follows_all_that_an_evaluation_reads(tmp_path: Path) -> None:
+    paths = _files(tmp_path, [b"a", b"b"])
+    one, other = (ImageRecord(path, Modality.VISIBLE, 1) for path in paths)
+    base = LabelledImages((one, other), (1, 2))
+    changed = [
+        base,
+        LabelledImages((other, one), (1, 2)),
+        LabelledImages((one, other), (2, 1)),
+        LabelledImages((one, replace(other, camera=2)), (1, 2)),
+        LabelledImages((one, replace(other, modality=Modality.INFRARED)), (1, 2)),
+        LabelledImages((one, other), (1, 2), roles=("query", "gallery")),
+    ]
+    checksums = [images.checksum() for images in changed]
+    assert len(set(checksums)) == len(changed)
+    # Neither the files' names nor saying what holds anyway changes it.
+    moved = ImageRecord(paths[0].rename(tmp_path / "moved"), Modality.VISIBLE, 1)
+    assert LabelledImages((moved, other), (1, 2), roles=("test", "test")).checksum() == checksums[0]
+    paths[1].write_bytes(b"c")
+    assert LabelledImages((moved, other), (1, 2)).checksum() != checksums[0]
 
 
 def test_empty_training_set() -> None:

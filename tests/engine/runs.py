@@ -137,6 +137,10 @@ class Watcher(Silent):
         epoch: Callable[[Moment, EpochLabels], dict[str, float]] | None = None,
     ) -> None:
         self._step, self._epoch = step, epoch
+        self.warnings: list[str] = []
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
 
     def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
         if self._step is not None:

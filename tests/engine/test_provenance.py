@@ -16,7 +16,7 @@ import pclhd
 from pclhd.config import load_preset
 from pclhd.data.records import ImageRecord, Modality, digest_file, make_training_set
 from pclhd.engine import provenance
-from pclhd.engine.provenance import checkout_state, processor_model, provenance_json
+from pclhd.engine.provenance import checkout_state, processor_model, provenance_json, provenance_resumed
 from pclhd.models.weights import starter_path
 from tests.data.fake_layouts import write_image
 
@@ -53,6 +53,28 @@ def test_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert machine["cores"] == os.cpu_count()
     assert len(machine["gpus"]) == torch.cuda.device_count()
     assert {"system", "platform", "processor", "model", "instructions", "memory_bytes"} < machine.keys()
+
+
+def test_sessions_that_resume_say_what_is_not_as_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "checkout_state", lambda package: {"commit": "one", "dirty": False})
+    first = facts(tmp_path)
+    assert first["resumed"] == []
+    settings, cpu = load_preset("tiny", ["seed=3"]), torch.device("cpu")
+    once = provenance_resumed(json.dumps(first), settings, cpu, epoch=2)
+    assert json.loads(once) == {**first, "resumed": [{"epoch": 2}]}
+    monkeypatch.setattr(provenance, "checkout_state", lambda package: {"commit": None, "dirty": None})
+    monkeypatch.setattr(provenance, "_library_versions", lambda: {"torch": "9", "new": "1"})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    twice = json.loads(provenance_resumed(once, settings, cpu, epoch=5))
+    gone = dict.fromkeys(first["libraries"])
+    changed = {"commit": None, "dirty": None, "libraries": {**gone, "torch": "9", "new": "1"}, "threads": 99}
+    assert twice == {**first, "resumed": [{"epoch": 2}, {"epoch": 5, **changed}]}
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{", '{"resumed": 3}'])
+def test_what_is_no_provenance_is_not_gone_on_with(damaged: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        provenance_resumed(damaged, load_preset("tiny", []), torch.device("cpu"), epoch=0)
 
 
 def test_processes_that_train_together_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

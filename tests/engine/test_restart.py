@@ -24,15 +24,6 @@ OVERRIDES = ("recipe=baseline", "schedule.iterations=2", "schedule.stage1_epochs
 RATE = 0.001
 
 
-class Warned(Watcher):
-    def __init__(self, **watch: Any) -> None:
-        super().__init__(**watch)
-        self.warnings: list[str] = []
-
-    def warned(self, message: str) -> None:
-        self.warnings.append(message)
-
-
 @pytest.fixture
 def bound(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The loss of step 1 of epoch 1 is NaN where the rate is above a bound: what a rate that is too high would do."""
@@ -66,7 +57,7 @@ def test_without_restarts_the_last_checkpoint_stays(small: SmallData, bound: lis
 
 
 def test_a_restart_lowers_the_rate_for_good(small: SmallData, bound: list[float], tmp_path: Path) -> None:
-    run, watcher = tmp_path / "run", Warned()
+    run, watcher = tmp_path / "run", Watcher()
     small.train(run, *OVERRIDES, "schedule.restarts=1", "engine.checkpoint_minutes=0", observer=watcher)
     assert [line["lr"] for line in records(run)] == pytest.approx([RATE, RATE / 2, RATE / 2])
     (restart,) = records(run, "restart")

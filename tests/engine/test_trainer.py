@@ -161,6 +161,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert small.train(parts, *overrides, resume=True) == expected
     assert records(parts) == records(whole)
     assert records(parts, "step") == records(whole, "step")
+    noted = [json.loads((run / "provenance.json").read_text("utf-8"))["resumed"] for run in (whole, parts)]
+    assert noted == [[], [{"epoch": 2}]]
+
+
+@pytest.mark.slow
+def test_a_damaged_provenance_does_not_keep_a_run_from_going_on(small: SmallData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    expected = small.train(run, "recipe=baseline")
+    (run / "provenance.json").write_text("{")
+    watcher = Watcher()
+    assert small.train(run, "recipe=baseline", resume=True, observer=watcher) == expected
+    (warning,) = watcher.warnings
+    assert warning.startswith(f"{run / 'provenance.json'}: cannot be gone on with")
+    assert (run / "provenance.json").read_text() == "{"
 
 
 @pytest.mark.slow

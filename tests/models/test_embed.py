@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch import Tensor
 
 from pclhd.data.normalise import normalise
 from pclhd.data.records import Modality
-from pclhd.models.embed import embed_images
+from pclhd.errors import UserError
+from pclhd.models.embed import embed_images, require_finite
 from pclhd.models.two_stream import TwoStreamNetwork
 from tests.models.small import SMALL, stirred
 
@@ -117,3 +120,12 @@ def test_refuses_other_shapes(shape: tuple[int, ...]) -> None:
 def test_refuses_an_empty_batch() -> None:
     with pytest.raises(ValueError, match="batch_size"):
         embed_images(stirred(SMALL["basic"]), bytes_of(1), Modality.VISIBLE, batch_size=0)
+
+
+def test_embeddings_that_are_no_numbers_are_refused() -> None:
+    embeddings = np.ones((5, 3), dtype=np.float32)
+    require_finite(embeddings, Path("model.safetensors"))
+    require_finite(embeddings[:0], Path("model.safetensors"))
+    embeddings[1, 2], embeddings[3] = np.nan, np.inf
+    with pytest.raises(UserError, match=r"^model\.safetensors: 2 of 5 images get NaN"):
+        require_finite(embeddings, Path("model.safetensors"))

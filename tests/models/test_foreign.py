@@ -5,6 +5,7 @@ import collections
 import os
 import pickle
 import tarfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,22 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     assert "a list without a single tensor" in said(path)
     torch.save({"epoch": 3}, path)
     assert "without a single tensor" in said(path)
+
+
+def test_a_program_of_torchscript(tmp_path: Path) -> None:
+    path = tmp_path / "program.pth"
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    assert said(path).startswith("is a TorchScript program, not weights by name; where it was made")
+
+
+def test_entries_that_hold_themselves(tmp_path: Path) -> None:
+    entries: dict[str, object] = {"weight": torch.zeros(2)}
+    entries["again"] = entries
+    torch.save(entries, tmp_path / "circle.pth")
+    assert said(tmp_path / "circle.pth").startswith("its entries are nested without end")
+
+
+def test_a_suffix_in_capitals(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(2)}, tmp_path / "WEIGHTS.SAFETENSORS")
+    assert read_foreign_checkpoint(tmp_path / "WEIGHTS.SAFETENSORS").tensors["weight"].tolist() == [1, 1]

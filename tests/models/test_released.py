@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -175,3 +176,24 @@ def test_there_and_back_is_the_same_to_the_last_bit(kind: str) -> None:
     assert all(torch.equal(tensor, expected[name]) for name, tensor in target.state_dict().items())
     assert report.unknown == ()
     assert "visible_module.visible.layer4.0.conv1.weight" in report.unused
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("bottleneck.weight", lambda tensor: tensor.double() * 1e300, "more than float32 can hold"),
+        ("bottleneck.running_var", lambda tensor: -tensor - 1, "a negative variance"),
+        ("bottleneck.weight", lambda tensor: tensor.to_sparse(), "is no plain tensor"),
+        ("bottleneck.weight", lambda tensor: tensor.to("meta"), "is no plain tensor"),
+    ],
+)
+def test_weights_that_would_make_no_embedding(name: str, change: Callable[[Tensor], Tensor], why: str) -> None:
+    state = released_state(stirred(SMALL["basic"], 1))
+    state[name] = change(state[name])
+    with pytest.raises(UserError, match=f"'{name}'.*{why}"):
+        load_released_state(stirred(SMALL["basic"], 2), state)
+
+
+def test_a_model_file_of_ours_needs_no_import() -> None:
+    with pytest.raises(UserError, match=r"^mine: is a model file of pclhd already"):
+        find_network(stirred(SMALL["basic"], 1).state_dict(), origin="mine")

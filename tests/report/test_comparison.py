@@ -89,11 +89,24 @@ def test_provenance_that_differs(make_run: MakeRun) -> None:
     other = {"libraries": {"torch": "2.12.0", "numba": "0.6"}, "commit": None, "machine": {"model": "that one"}}
     compared = compare_runs([make_run("one"), make_run("two", facts=other)])
     assert compared.facts() == {
-        "commit": ["aaaa", None],
+        "commit": ["aaaa", "none"],
+        "libraries.numba": ["none", "0.6"],
         "libraries.torch": ["2.13.0", "2.12.0"],
         "machine.model": ["this one", "that one"],
     }
     assert line_with(comparison_text(compared), "libraries.torch").split() == ["libraries.torch", "2.13.0", "2.12.0"]
+
+
+def test_a_section_that_was_not_recorded_is_no_difference(make_run: MakeRun) -> None:
+    cameras = {"cameras": {"visible": {"1": 5}}, "resumed": []}
+    one, two = make_run("one"), make_run("two", facts=cameras)
+    assert compare_runs([one, two]).facts() == {}
+    three = make_run("three", facts={**cameras, "resumed": [{"epoch": 3, "threads": 1}]})
+    assert compare_runs([two, three]).facts() == {
+        "resumed": ["[]", "none"],
+        "resumed.0.epoch": ["none", "3"],
+        "resumed.0.threads": ["none", "1"],
+    }
 
 
 def test_equal_runs_differ_in_nothing(make_run: MakeRun) -> None:
@@ -251,6 +264,17 @@ def test_imported_runs_are_warned_of_and_never_grouped(make_run: MakeRun) -> Non
     assert [warning.split(" was ")[0] for warning in compared.warnings] == ["one", "two"]
 
 
+def test_an_import_has_no_seed_to_be_paired_by(make_run: MakeRun) -> None:
+    known = {"imported": {"file": "best.pth"}, "data": {"training_checksum": "6a" * 32}}
+    runs = [make_run("a-0", level=0.5), make_run("a-1", seed=1, level=0.6), make_run("theirs", level=0.3, facts=known)]
+    compared = compare_runs(runs)
+    assert [run["seed"] for run in compared.to_dict()["runs"]] == [0, 1, None]
+    assert line_with(comparison_text(compared), "final", "Rank-1").endswith("30.0  – (no seed in common)")
+    # That nobody knows what it was trained on is said; its data's checksum would say otherwise.
+    (warning,) = compared.warnings
+    assert "was imported" in warning
+
+
 def test_an_interrupted_run_is_noted(make_run: MakeRun) -> None:
     schedule = {"schedule": {"stage1_epochs": 4, "stage2_epochs": 10}}
     runs = [make_run("one", config=schedule), make_run("two", config=schedule)]
@@ -343,6 +367,33 @@ def test_the_same_seed_twice_makes_two_groups(make_run: MakeRun) -> None:
 def test_other_data_part_a_group(make_run: MakeRun) -> None:
     runs = [make_run("a-0"), make_run("a-1", seed=1, results=results_with(checksum="ab" * 32))]
     assert not compare_runs(runs).grouped
+
+
+@pytest.mark.parametrize("facts", [{"data": {"training_checksum": "6a" * 32}}, {"start_weights": {"sha256": "ab"}}])
+def test_other_training_images_or_start_weights_part_a_group(make_run: MakeRun, facts: dict[str, Any]) -> None:
+    first, same, other = make_run("a-0"), make_run("a-1", seed=1), make_run("b-1", seed=1, facts=facts)
+    assert compare_runs([first, same]).grouped
+    assert not compare_runs([first, other]).grouped
+
+
+def test_other_test_images_part_a_group_and_are_warned_of(make_run: MakeRun) -> None:
+    results = [results_with(test_checksum=letter * 64) for letter in "aab"]
+    same, other = (
+        compare_runs([make_run(f"{name}-{seed}", seed=seed, results=results[seed]) for seed in seeds])
+        for name, seeds in (("a", (0, 1)), ("b", (0, 2)))
+    )
+    assert same.grouped
+    assert same.warnings == ()
+    assert not other.grouped
+    tested = "not comparable: b-2 was tested on test images with checksum {}, b-0 on test images with checksum {}"
+    assert other.warnings == (tested.format("b" * 12, "a" * 12),)
+
+
+def test_the_same_test_images_beside_other_training_images_are_comparable(make_run: MakeRun) -> None:
+    results = [results_with(checksum=letter * 64, test_checksum="c" * 64) for letter in "ab"]
+    facts = [{"data": {"training_checksum": letter * 64}} for letter in "ab"]
+    compared = compare_runs([make_run(str(n), results=results[n], facts=facts[n]) for n in range(2)])
+    assert compared.warnings == (f"1 was trained on other images (checksum {'b' * 12}) than 0 ({'a' * 12})",)
 
 
 def test_a_seed_that_is_not_evaluated_yet_stays_in_its_group(make_run: MakeRun) -> None:

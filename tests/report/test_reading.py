@@ -142,7 +142,11 @@ def test_provenance_is_flattened(tmp_path: Path) -> None:
     path = tmp_path / "provenance.json"
     assert read_facts(path) == {}
     _save(path, '{"pclhd": "1", "commit": null, "libraries": {"torch": "2", "deep": {"cores": 2}}}')
-    assert read_facts(path) == {"pclhd": "1", "libraries.torch": "2", "libraries.deep.cores": "2"}
+    told = {"pclhd": "1", "commit": "none", "libraries.torch": "2", "libraries.deep.cores": "2"}
+    assert read_facts(path) == told
+    _save(path, '{"gpus": ["a", "b"], "resumed": [{"epoch": 0, "libraries": {"torch": "3"}}, {"epoch": 2}]}')
+    sessions = {"resumed.0.epoch": "0", "resumed.0.libraries.torch": "3", "resumed.1.epoch": "2"}
+    assert read_facts(path) == {"gpus": "['a', 'b']", **sessions}
     with pytest.raises(UserError, match="expected a JSON object"):
         read_facts(_save(path, "[]"))
 

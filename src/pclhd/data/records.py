@@ -61,6 +61,19 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def checksum(self) -> str:
+        """SHA-256 over all that an evaluation's figures depend on: files, cameras, identities, roles, and the order.
+
+        Raises:
+            UserError: A file cannot be read.
+        """
+        total = hashlib.sha256()
+        digests = digest_files([image.path for image in self.images])
+        roles = self.roles or ("test",) * len(self.images)
+        for image, digest, identity, role in zip(self.images, digests, self.identities, roles, strict=True):
+            total.update(f"{image.modality} {image.camera} {identity} {role} {digest}\n".encode())
+        return total.hexdigest()
+
 
 @dataclass(frozen=True)
 class TrainingSet:

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,39 @@ def provenance_json(settings: Settings, training_set: TrainingSet, device: torch
     """
     counts = {str(modality): sum(image.modality is modality for image in training_set.images) for modality in Modality}
     facts = {
+        **_describe_session(settings, device),
+        "seed": settings.seed,
+        "start_weights": _describe_start(settings.model.weights),
+        "data": {"training_checksum": training_set.checksum, "training_images": counts},
+        "cameras": _count_cameras(training_set),
+        "resumed": [],
+    }
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def provenance_resumed(saved: str, settings: Settings, device: torch.device, *, epoch: int) -> str:
+    """What `provenance_json` wrote, with one more session under ``resumed``: the epoch, and what is not as at first.
+
+    Args:
+        saved: The text of the file.
+        settings: The run's, with its precision resolved.
+        device: Where it goes on.
+        epoch: The epoch that the session begins in, from 0.
+
+    Raises:
+        ValueError: The text is no provenance.
+    """
+    facts = json.loads(saved)
+    if not isinstance(facts, dict) or not isinstance(facts.setdefault("resumed", []), list):
+        raise ValueError("is no provenance that training wrote")
+    now = _describe_session(settings, device)
+    facts["resumed"].append({"epoch": epoch, **_changed(facts, now)})
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def _describe_session(settings: Settings, device: torch.device) -> dict[str, Any]:
+    """What may be another when a run is resumed."""
+    return {
         "pclhd": __version__,
         **checkout_state(Path(__file__).resolve().parents[1]),
         "python": platform.python_version(),
@@ -64,12 +98,21 @@ def provenance_json(settings: Settings, training_set: TrainingSet, device: torch
         "numba_threads": numba.config.NUMBA_NUM_THREADS,  # type: ignore[attr-defined]
         "processes": distributed.get_world_size() if _is_one_of_several() else 1,
         "precision": settings.engine.precision,
-        "seed": settings.seed,
-        "start_weights": _describe_start(settings.model.weights),
-        "data": {"training_checksum": training_set.checksum, "training_images": counts},
-        "cameras": _count_cameras(training_set),
     }
-    return json.dumps(facts, indent=2) + "\n"
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What is new or another now, section by section; what is gone is None."""
+    changed: dict[str, Any] = {}
+    for key in now:
+        old, new = before.get(key), now[key]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            gone = dict.fromkeys(old.keys() - new.keys())
+            inner = _changed(old, {**new, **gone})
+            changed |= {key: inner} if inner else {}
+        elif old != new:
+            changed[key] = new
+    return changed
 
 
 def checkout_state(package: Path) -> dict[str, Any]:

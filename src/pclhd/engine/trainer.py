@@ -29,7 +29,7 @@ from pclhd.engine.epoch import Moment, begin_epoch, end_epoch, look, run_steps
 from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
 from pclhd.engine.log import MetricsLog, require_tensorboard
-from pclhd.engine.provenance import provenance_json
+from pclhd.engine.provenance import provenance_json, provenance_resumed
 from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
@@ -44,6 +44,7 @@ STAGE1_WEIGHTS = "stage1.safetensors"
 SELECTED_WEIGHTS = "selected.safetensors"
 KEPT_WEIGHTS = "weights-{:04d}.safetensors"
 MODEL = "model.safetensors"
+PROVENANCE = "provenance.json"
 
 
 class Observer(Protocol):
@@ -180,7 +181,7 @@ class _Training:
         with making_folder(self.run):
             write_durably(self.run / "config.yaml", self.settings.to_yaml())
             device = self.trainee.fabric.device
-            write_durably(self.run / "provenance.json", provenance_json(self.settings, self.training_set, device))
+            write_durably(self.run / PROVENANCE, provenance_json(self.settings, self.training_set, device))
             make_new_folder(self.checkpoints)
             save_model(self.checkpoints / START_WEIGHTS, self.trainee.online, {"weights": "start"})
             self._save()
@@ -197,6 +198,19 @@ class _Training:
             (self.run / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
             for folder in (self.run, self.checkpoints):
                 remove_partial_files(folder)
+            self._note_session()
+
+    def _note_session(self) -> None:
+        """Say in the provenance where the run goes on. Nothing is computed from it, so a damaged one stops nobody."""
+        path = self.run / PROVENANCE
+        try:
+            saved = path.read_text("utf-8")
+            device = self.trainee.fabric.device
+            noted = provenance_resumed(saved, self.settings, device, epoch=self.next_epoch)
+        except (OSError, ValueError) as error:
+            self.observer.warned(f"{path}: cannot be gone on with ({error}); this session is not noted in it")
+        else:
+            write_durably(path, noted)
 
     def _restore(self, saved: Checkpoint) -> None:
         self.trainee.online.load_state_dict(saved.online)

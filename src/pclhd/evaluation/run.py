@@ -18,7 +18,7 @@ from pclhd.errors import UserError
 from pclhd.evaluation.evaluate import evaluate_embeddings, ranked_examples
 from pclhd.evaluation.protocols import searches_for
 from pclhd.files import write_durably
-from pclhd.models.embed import embed_images
+from pclhd.models.embed import embed_images, require_finite
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.models.weights import load_model, model_metadata
 
@@ -66,23 +66,27 @@ def evaluate_run(run: Path, settings: Settings, dataset: Dataset) -> dict[str, A
         if not (run / path).exists():
             continue
         embeddings = embed_test(load_model(run / path), test, pixels)
+        require_finite(embeddings, run / path)
         results = evaluate_embeddings(embeddings, test, searches)
         rows.extend({"weights": name, **result.to_dict()} for result in results)
         if name != "stage1":
             examples[name] = ranked_examples(embeddings, test, searches[0], folder)
+    training = _training(final, settings)
     results_tree = {
         "schema": 1,
         "dataset": {
             "name": dataset.name,
             "checksum": dataset.train.checksum,
+            "test_checksum": test.checksum(),
             "train_images": len(dataset.train),
             "test_images": len(test),
             # Drawn people come in the layouts of real data sets; nothing else tells them apart later.
             "synthetic": (folder / FACTS_NAME).is_file(),
         },
-        "training": _training(final, settings),
-        "recipe": settings.recipe,
-        "seed": settings.seed,
+        "training": training,
+        # An import has settings, but nobody knows what it was trained with.
+        "recipe": None if training == "imported" else settings.recipe,
+        "seed": None if training == "imported" else settings.seed,
         "rows": rows,
         "ranked_examples": {"search": searches[0].name, "weights": examples},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from pclhd.data.normalise import normalise
 from pclhd.data.records import Modality
+from pclhd.errors import UserError
 from pclhd.models.two_stream import TwoStreamNetwork
 
 
@@ -67,6 +69,24 @@ def embed_images(
                 unit = functional.normalize(unit)
             embeddings[start : start + batch_size] = unit.cpu()
     return embeddings
+
+
+def require_finite(embeddings: NDArray[np.float32] | Tensor, model: Path) -> None:
+    """Refuse embeddings that are no numbers: weights can be finite and still overflow on the way through the network.
+
+    Args:
+        embeddings: (N, D).
+        model: The file of the weights, for the message.
+
+    Raises:
+        UserError: One of them is NaN or infinite.
+    """
+    finite = torch.as_tensor(embeddings).isfinite().all(dim=1)
+    if not finite.all():
+        raise UserError(
+            f"{model}: {int((~finite).sum()):,} of {len(finite):,} images get NaN for an embedding, so these weights "
+            "are of no use; train again, or import another checkpoint"
+        )
 
 
 @contextmanager

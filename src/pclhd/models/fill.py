@@ -59,7 +59,10 @@ def fill_network(
                 "weights of the same architecture"
             )
         if tensor.is_floating_point() != target.is_floating_point():
-            raise UserError(f"{origin}: the entry {source.key!r} holds {tensor.dtype}; expected {target.dtype}")
+            raise UserError(
+                f"{origin}: the entry {source.key!r} holds {tensor.dtype}; expected {target.dtype}; choose weights of "
+                "the same architecture"
+            )
         copies.append((target, tensor))
     for target, tensor in copies:
         target.copy_(tensor)

@@ -45,18 +45,21 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
         what = "a folder" if path.is_dir() else "no such file"
         raise UserError(f"{path}: {what}; expected a checkpoint (.pth, .pth.tar or .safetensors)")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load(path)
+        content = load_file(path) if _is_safetensors(path) else _load(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file's permissions") from error
     except Exception as error:  # a stranger's bytes make the readers fail in any way they can, IndexError included
         raise UserError(f"{path}: {_reason(path, error)}") from error
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
-    for name, value in _leaves(content, ""):
-        if isinstance(value, Tensor):
-            tensors[name] = value.detach()
-        else:
-            others.append(name)
+    try:
+        for name, value in _leaves(content, ""):
+            if isinstance(value, Tensor):
+                tensors[name] = value.detach()
+            else:
+                others.append(name)
+    except RecursionError as error:
+        raise UserError(f"{path}: its entries are nested without end; {_RESAVE}") from error
     if not tensors:
         raise UserError(f"{path}: holds {_what(content)} without a single tensor; expected weights by name")
     return ForeignCheckpoint(tensors, tuple(sorted(others)))
@@ -91,14 +94,20 @@ def _reason(path: Path, error: Exception) -> str:
         return "is empty; fetch the checkpoint again"
     if not _begins_like_a_checkpoint(path):
         return "is not a checkpoint inside; expected a file of torch.save (.pth, .pth.tar) or a .safetensors file"
+    if "TorchScript" in str(error):
+        return f"is a TorchScript program, not weights by name; {_RESAVE}"
     if "Unsupported operand" in str(error):
         return f"is damaged, or was saved in a way that cannot be read without running its code; {_RESAVE}"
     return f"is damaged or cut short ({type(error).__name__}); fetch it again"
 
 
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix.lower() == ".safetensors"
+
+
 def _begins_like_a_checkpoint(path: Path) -> bool:
     """New files of `torch.save` are zip archives, old ones a pickle of protocol 2."""
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         return True
     with path.open("rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02")

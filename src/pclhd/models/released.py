@@ -94,6 +94,8 @@ def find_network(tensors: Mapping[str, Tensor], wanted: str | None = None, *, or
     """
     found = sorted({match[1] or "" for match in map(_NETWORK.match, tensors) if match})
     if not found:
+        if "visible_stem.conv.weight" in tensors:
+            raise UserError(f"{origin}: is a model file of pclhd already; evaluate or embed with its run folder")
         raise UserError(
             f"{origin}: no network of the released family (visible_module, thermal_module, base_resnet); its "
             f"{len(tensors)} tensors have names like {min(tensors)!r}; for ImageNet weights say "
@@ -138,7 +140,7 @@ def load_released_state(
         for name, key in own.items()
     }
     used = set(own.values()) & set(state)
-    _require_finite(state, sorted(used), origin)
+    _require_numbers(state, sorted(used), origin)
     fill_network(network, sources, state, origin=origin)
     if not non_local:
         _silence_non_local_blocks(network)
@@ -173,11 +175,20 @@ def _below(state: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _require_finite(state: Mapping[str, Tensor], names: list[str], origin: str) -> None:
-    for name in names:
+def _require_numbers(state: Mapping[str, Tensor], names: list[str], origin: str) -> None:
+    """Refuse what would make an embedding NaN: in 32 bits, in which the network keeps its weights."""
+    for name in (name for name in names if isinstance(state[name], Tensor)):
         tensor = state[name]
-        if isinstance(tensor, Tensor) and not torch.isfinite(tensor).all():
-            raise UserError(f"{origin}: the entry {name!r} holds NaN or infinity; take a checkpoint of before that")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise UserError(f"{origin}: the entry {name!r} is no plain tensor; save the weights dense, as float32")
+        numbers = tensor.float()
+        if not torch.isfinite(numbers).all():
+            raise UserError(
+                f"{origin}: the entry {name!r} holds NaN or infinity, or more than float32 can hold; take a "
+                "checkpoint of before that"
+            )
+        if name.endswith("running_var") and (numbers < 0).any():
+            raise UserError(f"{origin}: the entry {name!r} holds a negative variance; fetch the checkpoint again")
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ A model file is a safetensors file that carries its architecture, so the file al
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -169,6 +170,8 @@ def _has_header(path: Path) -> bool:
 def _header_text(path: Path) -> str | None:
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a model file (.safetensors)")
+    if not os.access(path, os.R_OK):  # of which safetensors would say that there is no such file
+        raise UserError(f"{path}: may not be read; check the file's permissions")
     try:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get(_HEADER)

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -80,8 +80,13 @@ class ComparedRun:
 
     @property
     def seed(self) -> Value:
-        """The seed it was trained with."""
-        return self.settings.get("seed")
+        """The seed it was trained with; None where that is not known."""
+        return None if self.imported else self.settings.get("seed")
+
+    def recorded(self, key: str) -> str | None:
+        """A fact; ``none`` where its section was recorded and it was not in it, None where the section was not."""
+        sections = {name.partition(".")[0] for name in self.facts}
+        return self.facts.get(key, "none" if key.partition(".")[0] in sections else None)
 
     @property
     def imported(self) -> bool:
@@ -174,12 +179,8 @@ class Comparison:
         """Provenance that differs between runs that recorded it: a text per run."""
         found: dict[str, list[str | None]] = {}
         for key in dict.fromkeys(key for run in self.runs for key in run.facts if key != "seed"):
-            texts = [run.facts.get(key) for run in self.runs]
-            told = [text for text, run in zip(texts, self.runs, strict=True) if key in run.facts]
-            # An installed package has no commit, which is not the same as not having recorded one.
-            if key == "commit":
-                told += ["none" for run in self.runs if run.facts and key not in run.facts]
-            if len(set(told)) > 1:
+            texts = [run.recorded(key) for run in self.runs]
+            if len(set(texts) - {None}) > 1:
                 found[key] = texts
         return found
 
@@ -320,25 +321,41 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _group(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
     """Runs that are the same but for the seed; a seed that is there twice opens another group."""
-    groups: dict[tuple[Any, ...], list[ComparedRun]] = {}
-    for run in runs:
-        same = (
-            tuple(sorted((k, repr(v)) for k, v in run.settings.items() if v is not None and k not in _MAY_VARY)),
-            _tested_on(run),
-            run.labels,
-            # What an import was trained with, nobody knows.
-            run.name if run.imported else None,
-        )
+    trained = [_trained_with(run) for run in runs]
+    tested: dict[Hashable, Hashable] = {}
+    for run, same in zip(runs, trained, strict=True):
+        if run.results is not None:
+            tested.setdefault(same, _tested_on(run.results))
+    groups: dict[Hashable, list[ComparedRun]] = {}
+    for run, same in zip(runs, trained, strict=True):
+        # A run that is not evaluated yet goes with those that are.
+        on = tested.get(same) if run.results is None else _tested_on(run.results)
         times = 0
-        while any(run.seed == other.seed for other in groups.get((same, times), [])):
+        while any(run.seed == other.seed for other in groups.get((same, on, times), [])):
             times += 1
-        groups.setdefault((same, times), []).append(run)
+        groups.setdefault((same, on, times), []).append(run)
     names = [_group_name([run.name for run in members]) for members in groups.values()]
     repeated = Counter(names)
     return tuple(
         Group(name if repeated[name] == 1 else f"{name} ({number})", tuple(members))
         for number, (name, members) in enumerate(zip(names, groups.values(), strict=True), start=1)
     )
+
+
+def _trained_with(run: ComparedRun) -> Hashable:
+    """What runs of a group have in common, apart from what they were tested on."""
+    return (
+        tuple(sorted((k, repr(v)) for k, v in run.settings.items() if v is not None and k not in _MAY_VARY)),
+        run.facts.get("data.training_checksum"),
+        run.facts.get("start_weights.sha256"),
+        run.labels,
+        # What an import was trained with, nobody knows.
+        run.name if run.imported else None,
+    )
+
+
+def _tested_on(results: Results) -> Hashable:
+    return results.dataset.checksum, results.dataset.test_checksum
 
 
 def _group_name(names: Sequence[str]) -> str:
@@ -349,12 +366,6 @@ def _group_name(names: Sequence[str]) -> str:
     while not all(name.startswith(common) for name in names):
         common = common[:-1]
     return common.rstrip("-_. /") or f"{names[0]} …"
-
-
-def _tested_on(run: ComparedRun) -> str | None:
-    """The checksum of the data that a run was tested on; of its training, if it was not tested yet."""
-    tested = None if run.results is None else run.results.dataset.checksum
-    return tested or run.facts.get("data.training_checksum")
 
 
 def _warnings(runs: Sequence[ComparedRun]) -> Iterable[str]:
@@ -376,14 +387,19 @@ def _data_warnings(first: ComparedRun, run: ComparedRun) -> Iterable[str]:
         if ours.name != theirs.name:
             yield f"not comparable: {run.name} was tested on {theirs.name}, {first.name} on {ours.name}"
             return
+        # Files from before test images had a checksum tell data sets apart by their training images.
+        known = None not in (ours.test_checksum, theirs.test_checksum)
         for what, before, now in (
-            ("data with checksum {}", _short(ours.checksum), _short(theirs.checksum)),
+            ("test images with checksum {}", _short(ours.test_checksum), _short(theirs.test_checksum)),
+            ("data with checksum {}", None if known else _short(ours.checksum), _short(theirs.checksum)),
             ("{} images", ours.test_images, theirs.test_images),
         ):
             if None not in (before, now) and before != now:
                 tested = what.format(now), what.format(before)
                 yield f"not comparable: {run.name} was tested on {tested[0]}, {first.name} on {tested[1]}"
                 return
+    if first.imported or run.imported:
+        return
     before, now = (_short(one.facts.get("data.training_checksum")) for one in (first, run))
     if None not in (before, now) and before != now:
         yield f"{run.name} was trained on other images (checksum {now}) than {first.name} ({before})"

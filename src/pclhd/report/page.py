@@ -430,6 +430,8 @@ def _provenance_section(run: Run) -> str:
             facts.append((name, str(value)))
     if run.results is not None and run.results.dataset.checksum:
         facts.append(("checksum of the training images", run.results.dataset.checksum))
+    if run.results is not None and run.results.dataset.test_checksum:
+        facts.append(("checksum of the test images", run.results.dataset.test_checksum))
     facts += [(f"training: {key}", value) for key, value in run.provenance.items() if key != "seed"]
     for name in _FILES:
         digest = _digest(run.folder / name)

@@ -102,10 +102,14 @@ class RankedExamples(_Saved):
 
 
 class EvaluatedData(_Saved):
-    """The data that was evaluated on; whether `pclhd synth` drew it is None in files from before that was recorded."""
+    """The data that was evaluated on, with checksums of its training and test images.
+
+    That of the test images, and whether `pclhd synth` drew them, is None in files from before that was recorded.
+    """
 
     name: str
     checksum: str | None = None
+    test_checksum: str | None = None
     train_images: Count | None = None
     test_images: Count | None = None
     synthetic: bool | None = None
@@ -231,6 +235,8 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]] | None:
 def read_facts(path: Path) -> dict[str, str]:
     """Read `provenance.json` as text by dotted key, such as `libraries.torch`; empty if there is no such file.
 
+    What was looked for and is not there is ``none``; sessions that resumed are numbered from 0 (`resumed.0.epoch`).
+
     Raises:
         UserError: The file is unreadable or not a JSON object.
     """
@@ -261,10 +267,12 @@ def _read_text(path: Path) -> str:
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in tree.items():
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            value = {str(number): one for number, one in enumerate(value)}
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
-        elif value is not None:
-            flat[prefix + key] = str(value)
+        else:
+            flat[prefix + key] = "none" if value is None else str(value)
     return flat
 
 

@@ -23,7 +23,7 @@ from pclhd.engine.trainer import START_WEIGHTS, Silent, train
 from pclhd.errors import UserError
 from pclhd.identity_labels import IdentityLabeller
 from pclhd.models.weights import model_metadata
-from pclhd.report.reading import read_epochs, read_facts
+from pclhd.report.reading import read_epochs, read_facts, recorded_fact
 
 
 @dataclass(frozen=True)
@@ -398,8 +398,7 @@ def _changed_meanwhile(facts: Mapping[str, str]) -> list[str]:
         for key in (key for key in facts if key.startswith(session)):
             name = key.removeprefix(session)
             if _among(name, _ENVIRONMENT):
-                short = name.removeprefix("libraries.").removeprefix("machine.")
-                found.append(f"{short} {facts[key]} after the first epoch was resumed")
+                found.append(f"{_short_name(name)} {facts[key]} after the first epoch was resumed")
     return sorted(found)
 
 
@@ -413,15 +412,16 @@ def _environment(facts: Mapping[str, str]) -> dict[str, str]:
 
 def _environment_differences(logged: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """What differs of what was recorded; an older version recorded less."""
-    before, after = _environment(logged), _environment(now)
     found = []
-    for key in before.keys() | after.keys():
-        # A package without a commit is an installed one; a library without a version is not installed.
-        known = key in before or key == "commit" or (key.startswith("libraries.") and "machine.model" in logged)
-        if known and before.get(key) != after.get(key):
-            name = key.removeprefix("libraries.").removeprefix("machine.")
-            found.append(f"{name} {before.get(key, 'none')} (now {after.get(key, 'none')})")
+    for key in _environment(logged).keys() | _environment(now).keys():
+        before, after = recorded_fact(logged, key), recorded_fact(now, key)
+        if before is not None and before != after:
+            found.append(f"{_short_name(key)} {before} (now {after})")
     return tuple(sorted(found))
+
+
+def _short_name(key: str) -> str:
+    return key.removeprefix("libraries.").removeprefix("machine.")
 
 
 def _among(key: str, names: tuple[str, ...]) -> bool:

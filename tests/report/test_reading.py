@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pclhd.errors import UserError
-from pclhd.report.reading import find_setting, read_epochs, read_facts, read_results, read_settings
+from pclhd.report.reading import find_setting, read_epochs, read_facts, read_results, read_settings, recorded_fact
 from tests.report.fixtures import make_metrics, make_results
 
 
@@ -149,6 +149,14 @@ def test_provenance_is_flattened(tmp_path: Path) -> None:
     assert read_facts(path) == {"gpus": "['a', 'b']", **sessions}
     with pytest.raises(UserError, match="expected a JSON object"):
         read_facts(_save(path, "[]"))
+
+
+def test_what_was_not_recorded_is_not_taken_for_missing() -> None:
+    facts = {"commit": "none", "libraries.torch": "2", "machine.cores": "2"}
+    for key in ("libraries.numba", "machine.model", "threads"):
+        assert recorded_fact(facts, key) is None
+    assert (recorded_fact(facts, "commit"), recorded_fact(facts, "libraries.torch")) == ("none", "2")
+    assert recorded_fact({**facts, "machine.model": "X"}, "libraries.numba") == "none"
 
 
 def test_settings(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from pclhd.report.reading import (
     read_facts,
     read_results,
     read_settings,
+    recorded_fact,
 )
 from pclhd.report.seed_differences import compare_seeds
 from pclhd.report.tables import order_weights
@@ -82,11 +83,6 @@ class ComparedRun:
     def seed(self) -> Value:
         """The seed it was trained with; None where that is not known."""
         return None if self.imported else self.settings.get("seed")
-
-    def recorded(self, key: str) -> str | None:
-        """A fact; ``none`` where its section was recorded and it was not in it, None where the section was not."""
-        sections = {name.partition(".")[0] for name in self.facts}
-        return self.facts.get(key, "none" if key.partition(".")[0] in sections else None)
 
     @property
     def imported(self) -> bool:
@@ -179,7 +175,7 @@ class Comparison:
         """Provenance that differs between runs that recorded it: a text per run."""
         found: dict[str, list[str | None]] = {}
         for key in dict.fromkeys(key for run in self.runs for key in run.facts if key != "seed"):
-            texts = [run.recorded(key) for run in self.runs]
+            texts = [recorded_fact(run.facts, key) for run in self.runs]
             if len(set(texts) - {None}) > 1:
                 found[key] = texts
         return found

@@ -245,6 +245,18 @@ def read_facts(path: Path) -> dict[str, str]:
     return _flatten(_parse_json(_read_text(path), f"{path}", "restore the file that training wrote"))
 
 
+def recorded_fact(facts: Mapping[str, str], key: str) -> str | None:
+    """One of `read_facts`: ``none`` where it was looked for and was not there, None where nobody looked.
+
+    Before a run's machine was recorded with its model, libraries and machine were told in part.
+    """
+    section = key.partition(".")[0]
+    looked = any(name.partition(".")[0] == section for name in facts)
+    if section in ("libraries", "machine"):
+        looked = looked and "machine.model" in facts
+    return facts.get(key, "none" if looked else None)
+
+
 def find_setting(settings: Mapping[str, Any], key: str) -> object | None:
     """The value at a dotted key such as `data.root`; None if it is not there."""
     value: object = settings

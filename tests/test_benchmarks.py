@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import clusterings, loop_yields, scale
+from benchmarks import clusterings, differences, loop_yields, scale
 from benchmarks.baselines.dense_jaccard import (
     distance_by_definition,
     jaccard_as_the_field_does,
@@ -280,6 +280,36 @@ def finished_run(root: Path, name: str, seed: int, rank1: float, precision: Sequ
     return run
 
 
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    reached = {"pclhd": (0.5, 0.6, 0.7), "joint-shared": (0.4, 0.52, 0.58), "visible-first": (0.6, 0.5, 0.7)}
+    runs = [
+        finished_run(tmp_path, name, seed, value, ())
+        for name, values in reached.items()
+        for seed, value in enumerate(values)
+    ]
+    table = {entry["name"]: entry for entry in differences.collect(runs)}
+    assert table["pclhd"]["rank1"]["difference"] is None
+    told = table["joint-shared"]["rank1"]["difference"]
+    # -0.1, -0.08 and -0.12: a mean of -0.1, and 4.303 (t, two degrees) times 0.02 / sqrt(3).
+    assert (told["mean"], told["half_width"]) == (pytest.approx(-0.1), pytest.approx(0.0497, abs=1e-4))
+    assert told["distinguishable"]
+    assert told["pairs"] == 3
+    assert not table["visible-first"]["rank1"]["difference"]["distinguishable"]
+    text = differences.as_markdown(list(table.values()))
+    assert "| `method.joint_prototypes=shared` | only shared joint clusters | 50.0 ± 7.5 |" in text
+    assert "| **-10.0 ± 5.0** |" in text
+    assert "| +0.0 ± 24.8 |" in text
+
+
+@pytest.mark.parametrize("name", differences.DIFFERENCES)
+def test_a_difference_changes_one_setting_of_its_recipe(name: str) -> None:
+    wanted = differences.DIFFERENCES[name]
+    preset, *overrides = differences.training_words(name, "synthetic")[1:]
+    changed, recipe = (load_preset(preset, words).method for words in (overrides, [f"recipe={wanted.recipe}"]))
+    differing = {key for key, value in recipe.model_dump().items() if getattr(changed, key) != value}
+    assert len(differing) == bool(wanted.change)
+
+
 def run_with_settings(root: Path, *changed: str, without: str = "") -> TrainingRun:
     run = TrainingRun("pclhd", 3, root / "pclhd-3", ("train", "tiny", "recipe=pclhd"))
     run.folder.mkdir()
@@ -412,6 +442,18 @@ def test_loop_yields_in_their_quick_form(tmp_path: Path) -> None:
     read = quick("loop_yields", tmp_path, *out, "--read", "--png", tmp_path / "curves.png")
     assert read == trained
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_differences_in_their_quick_form(tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "runs", "--differences", "pclhd", "visible-first", "--seeds", "1", "2")
+    trained = quick("differences", tmp_path, *out)
+    assert [(entry["name"], entry["seeds"]) for entry in trained["differences"]] == [
+        ("pclhd", [1, 2]),
+        ("visible-first", [1, 2]),
+    ]
+    assert trained["differences"][1]["rank1"]["difference"]["pairs"] == 2
+    assert quick("differences", tmp_path, *out, "--read") == trained
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ def test_what_the_paper_says() -> None:
     assert (PAPER.hard_start, PAPER.hard_samples) == ("furthest", 1)
     assert PAPER.dynamic_gradient
     assert PAPER.cross_direction == "alternate"
+    assert (PAPER.dynamic_samples, PAPER.dynamic_redraw) == (16, "epoch")
+    assert (PAPER.memory_update, PAPER.joint_step) == ("after_step", "own")
 
 
 def test_the_quirks_of_the_released_code() -> None:

@@ -1,4 +1,4 @@
-"""The released code's memory, which is written while gradients are computed: for the recipe `released` only.
+"""The released code's memory, which is written while gradients are computed (``method.memory_update=in_backward``).
 
 There the memory is read in the forward pass and written in the backward pass, after the gradient of its own queries.
 Two consequences, kept here on purpose so that anyone can measure what they are worth:
@@ -80,8 +80,8 @@ def coupled_similarities(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Similarities whose backward pass updates the memory with these queries (released code).
 
-    Do not call `memory.update` as well, and do not run `backward` twice on one graph: each run is an update. With
-    several processes each would update its own copy: the recipe `released` runs in one.
+    Do not call `memory.update` as well, and do not run `backward` twice on one graph: each run is an update. It updates
+    the memory of this process with the queries it is given: of several processes each hands in those of all.
 
     Args:
         memory: Read in the forward pass, written in the backward pass. Both its centroids and its hard prototypes are

@@ -270,6 +270,10 @@ def test_an_import_has_no_seed_to_be_paired_by(make_run: MakeRun) -> None:
     compared = compare_runs(runs)
     assert [run["seed"] for run in compared.to_dict()["runs"]] == [0, 1, None]
     assert line_with(comparison_text(compared), "final", "Rank-1").endswith("30.0  – (no seed in common)")
+    # Nor are two imports a pair.
+    other = make_run("others", level=0.4, facts=known)
+    text = comparison_text(compare_runs([runs[2], other, *runs[:2]]))
+    assert "one seed in common" not in text
     # That nobody knows what it was trained on is said; its data's checksum would say otherwise.
     (warning,) = compared.warnings
     assert "was imported" in warning

@@ -198,7 +198,7 @@ class _Training:
             (self.run / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
             for folder in (self.run, self.checkpoints):
                 remove_partial_files(folder)
-            self._note_session()
+        self.processes.by_the_first(self._note_session)
 
     def _note_session(self) -> None:
         """Say in the provenance where the run goes on. Nothing is computed from it, so a damaged one stops nobody."""

@@ -126,8 +126,12 @@ class Group:
     runs: tuple[ComparedRun, ...]
 
     def by_seed(self, key: ResultKey) -> dict[Value, float]:
-        """A measure of its runs, by their seed; those that were not evaluated are left out."""
-        return {run.seed: value for run in self.runs if (value := run.measured().get(key)) is not None}
+        """A measure of its runs, by their seed; those that were not evaluated are left out.
+
+        Of a run whose seed is not known, the name stands for it, which no other run has.
+        """
+        found = {run.name if run.seed is None else run.seed: run.measured().get(key) for run in self.runs}
+        return {seed: value for seed, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)

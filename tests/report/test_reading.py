@@ -147,6 +147,7 @@ def test_provenance_is_flattened(tmp_path: Path) -> None:
     _save(path, '{"gpus": ["a", "b"], "resumed": [{"epoch": 0, "libraries": {"torch": "3"}}, {"epoch": 2}]}')
     sessions = {"resumed.0.epoch": "0", "resumed.0.libraries.torch": "3", "resumed.1.epoch": "2"}
     assert read_facts(path) == {"gpus": "['a', 'b']", **sessions}
+    assert read_facts(_save(path, '{"gpus": [], "resumed": []}')) == {"gpus": "none", "resumed": "none"}
     with pytest.raises(UserError, match="expected a JSON object"):
         read_facts(_save(path, "[]"))
 

@@ -279,8 +279,8 @@ def _read_text(path: Path) -> str:
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in tree.items():
-        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
-            value = {str(number): one for number, one in enumerate(value)}
+        if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
+            value = {str(number): one for number, one in enumerate(value)} or None
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:

@@ -340,6 +340,26 @@ def test_a_run_is_called_by_the_labels_that_it_had(tmp_path: Path, training: str
     assert ("No identity label of this data" in page) == (training is None)
 
 
+def test_an_imported_run_claims_no_recipe_no_seed_and_no_start(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", results={**make_results(), "training": "imported"})
+    trained = write_report(run).read_text(encoding="utf-8")
+    (run / "provenance.json").write_text(json.dumps({"pclhd": "0.1.0", "imported": {"file": "best.pth"}}))
+    page = write_report(run).read_text(encoding="utf-8")
+    for claim in (
+        "Unsupervised visible-infrared person",
+        "recipe <code>pclhd",
+        "“Start” is",
+        "<td>seed</td>",
+        ">seed<",
+    ):
+        assert claim not in page
+    assert (
+        sum(claim in trained for claim in ("Unsupervised visible-infrared person", "recipe <code>pclhd", ">seed<")) == 3
+    )
+    assert "Visible-infrared person re-identification with the" in page
+    assert "how they were trained and chosen is not known here" in page
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [("", "“final” is the last epoch"), ("selection: last\n", "is the last epoch"), ("selection: cycle\n", "cycle")],

@@ -83,6 +83,11 @@ class Run:
         """The setting at a dotted key, or None."""
         return None if self.settings is None else find_setting(self.settings[1], key)
 
+    @property
+    def imported(self) -> bool:
+        """Whether its weights come from somewhere else; then its settings do not tell how they were trained."""
+        return any(key.startswith("imported.") for key in self.provenance)
+
 
 def write_report(run: Path, *, data_root: Path | None = None) -> Path:
     """Write `report/index.html` in a run folder: one page that needs no other file.
@@ -161,11 +166,12 @@ def page_html(run: Run) -> str:
 
 
 def _headline(run: Run) -> str:
-    what = "Unsupervised visible-infrared person re-identification"
+    what = "Visible-infrared" if run.imported else "Unsupervised visible-infrared"
+    what += " person re-identification"
     architecture, recipe = run.setting("model.architecture"), run.setting("recipe")
     if architecture is not None:
         what += f" with the <code>{escape(str(architecture))}</code> two-stream network"
-    if recipe is not None:
+    if recipe is not None and not run.imported:
         what += f", recipe <code>{escape(str(recipe))}</code>"
     if _data_name(run) is not None:
         what += f", on <code>{escape(str(_data_name(run)))}</code>"
@@ -174,11 +180,8 @@ def _headline(run: Run) -> str:
         what += f" ({images:,} training images)"
     if run.epochs:
         what += f"; {_counted(len(run.epochs), 'epoch')} logged"
-    return (
-        f'<p class="lead">{what}.</p>\n'
-        f"<p>{_labels_used(run)} “Start” is the network before training{_beginning(run)}.</p>\n"
-        f"{_facts(run)}"
-    )
+    start = "" if run.imported else f" “Start” is the network before training{_beginning(run)}."
+    return f'<p class="lead">{what}.</p>\n<p>{_labels_used(run)}{start}</p>\n{_facts(run)}'
 
 
 def _labels_used(run: Run) -> str:
@@ -424,8 +427,8 @@ def _settings_section(run: Run) -> str:
 
 def _provenance_section(run: Run) -> str:
     facts = [("this page made by", f"pclhd {__version__}")]
-    for name, key in (("preset", "preset"), ("recipe", "recipe"), ("seed", "seed")):
-        value = run.setting(key)
+    for name in ("preset",) if run.imported else ("preset", "recipe", "seed"):
+        value = run.setting(name)
         if value is not None:
             facts.append((name, str(value)))
     if run.results is not None and run.results.dataset.checksum:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pclhd.data.synthetic import write_synthetic
+from pclhd.synthetic import write_synthetic
 from tests.commands import Call, caller
 from tests.engine.runs import SmallData, draw_people, write_start
 

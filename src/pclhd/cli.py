@@ -473,7 +473,7 @@ def synth(
     """Draw the synthetic benchmark: invented people in a real layout, for everyone without the gated data sets."""
     from rich.progress import Progress
 
-    from pclhd.data.synthetic import write_synthetic
+    from pclhd.synthetic import write_synthetic
 
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("drawing people", total=None)

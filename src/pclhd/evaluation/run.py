@@ -13,7 +13,6 @@ from pclhd.config import Settings
 from pclhd.data.images import load_images
 from pclhd.data.open import resolve_layout
 from pclhd.data.records import Dataset, LabelledImages, Modality
-from pclhd.data.synthetic.write import FACTS_NAME
 from pclhd.errors import UserError
 from pclhd.evaluation.evaluate import evaluate_embeddings, ranked_examples
 from pclhd.evaluation.protocols import searches_for
@@ -21,6 +20,7 @@ from pclhd.files import write_durably
 from pclhd.models.embed import embed_images, require_finite
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.models.weights import load_model, model_metadata
+from pclhd.synthetic.write import FACTS_NAME
 
 #: The weights a run may hold, in the order of training.
 WEIGHTS = {

@@ -12,8 +12,8 @@ from enum import StrEnum
 import numpy as np
 
 from pclhd.data.records import Modality
-from pclhd.data.synthetic.render import INFRARED_CAMERAS, VISIBLE_CAMERAS, Shot
-from pclhd.data.synthetic.seeds import Population, Stream, generator
+from pclhd.synthetic.render import INFRARED_CAMERAS, VISIBLE_CAMERAS, Shot
+from pclhd.synthetic.seeds import Population, Stream, generator
 
 
 class Scale(StrEnum):

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pclhd.data.records import Modality
-from pclhd.data.synthetic import GENERATOR_VERSION, write_synthetic
-from pclhd.data.synthetic.layouts import Layout, Plan, Scale, Split, make_plan
-from pclhd.data.synthetic.seeds import Population
 from pclhd.errors import UserError
+from pclhd.synthetic import GENERATOR_VERSION, write_synthetic
+from pclhd.synthetic.layouts import Layout, Plan, Scale, Split, make_plan
+from pclhd.synthetic.seeds import Population
 
 
 def plan_of(

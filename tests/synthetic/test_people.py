@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pclhd.data.records import Modality
-from pclhd.data.synthetic.draw import Figure, Placement, Pose, View
-from pclhd.data.synthetic.palette import infrared_brightness, luminance, make_palette
-from pclhd.data.synthetic.patterns import Pattern, PatternKind, draw_pattern, draw_print, pattern_mask
-from pclhd.data.synthetic.person import (
+from pclhd.synthetic.draw import Figure, Placement, Pose, View
+from pclhd.synthetic.palette import infrared_brightness, luminance, make_palette
+from pclhd.synthetic.patterns import Pattern, PatternKind, draw_pattern, draw_print, pattern_mask
+from pclhd.synthetic.person import (
     LIES_UPON,
     Bag,
     BottomCut,
@@ -27,8 +27,8 @@ from pclhd.data.synthetic.person import (
     TopCut,
     draw_person,
 )
-from pclhd.data.synthetic.render import Shot, World, draw_population, encode, render
-from pclhd.data.synthetic.seeds import Population, Stream, generator
+from pclhd.synthetic.render import Shot, World, draw_population, encode, render
+from pclhd.synthetic.seeds import Population, Stream, generator
 
 
 def person_of(identity: int, *, seed: int = 0, population: Population = Population.BENCHMARK) -> Person:

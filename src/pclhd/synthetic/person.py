@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from pclhd.data.synthetic.patterns import Pattern, PatternKind, Print, draw_pattern, draw_print
-from pclhd.data.synthetic.seeds import Population, Stream, generator
+from pclhd.synthetic.patterns import Pattern, PatternKind, Print, draw_pattern, draw_print
+from pclhd.synthetic.seeds import Population, Stream, generator
 
 Rgb = tuple[float, float, float]
 Choice = TypeVar("Choice", bound=StrEnum)

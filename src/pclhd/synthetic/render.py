@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pclhd.data.records import Modality
-from pclhd.data.synthetic.cameras import choose_placement, choose_pose, cut_background, expose, make_camera, occlude
-from pclhd.data.synthetic.draw import Figure
-from pclhd.data.synthetic.palette import DEFAULT_GAP, Palette, make_palette
-from pclhd.data.synthetic.person import Person, draw_person
-from pclhd.data.synthetic.seeds import Population, Stream, generator, modality_code
+from pclhd.synthetic.cameras import choose_placement, choose_pose, cut_background, expose, make_camera, occlude
+from pclhd.synthetic.draw import Figure
+from pclhd.synthetic.palette import DEFAULT_GAP, Palette, make_palette
+from pclhd.synthetic.person import Person, draw_person
+from pclhd.synthetic.seeds import Population, Stream, generator, modality_code
 
 JPEG_QUALITY = 88
 VISIBLE_CAMERAS = (1, 2, 4, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pclhd.data.records import Modality
-from pclhd.data.synthetic.person import LIES_UPON, Material, Part, Person, Rgb
+from pclhd.synthetic.person import LIES_UPON, Material, Part, Person, Rgb
 
 DEFAULT_GAP = 0.55
 """Chosen with the starter weights and the label-trained upper bound alone, before any method was tried, then frozen."""

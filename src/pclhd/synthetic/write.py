@@ -15,12 +15,12 @@ from typing import Literal
 import numpy as np
 import PIL
 
-from pclhd.data.synthetic.card import contact_sheet, count_images, describe
-from pclhd.data.synthetic.layouts import Layout, Plan, Scale, make_plan
-from pclhd.data.synthetic.palette import DEFAULT_GAP
-from pclhd.data.synthetic.render import Shot, World, choose_workers, encode, render, worker_pool
-from pclhd.data.synthetic.seeds import GENERATOR_VERSION, Population
 from pclhd.errors import UserError
+from pclhd.synthetic.card import contact_sheet, count_images, describe
+from pclhd.synthetic.layouts import Layout, Plan, Scale, make_plan
+from pclhd.synthetic.palette import DEFAULT_GAP
+from pclhd.synthetic.render import Shot, World, choose_workers, encode, render, worker_pool
+from pclhd.synthetic.seeds import GENERATOR_VERSION, Population
 
 FACTS_NAME = "synthetic.json"
 CARD_NAME = "DATA_CARD.md"
@@ -267,4 +267,4 @@ def _command(parameters: dict[str, object]) -> str:
             f"--seed {parameters['seed']} --gap {parameters['gap']}"
         )
     arguments = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
-    return f'pclhd.data.synthetic.write_synthetic(Path("DIR"), {arguments})'
+    return f'pclhd.synthetic.write_synthetic(Path("DIR"), {arguments})'

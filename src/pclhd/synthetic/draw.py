@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pclhd.data.synthetic.palette import Palette
-from pclhd.data.synthetic.patterns import Pattern, PatternKind, Print, pattern_mask
-from pclhd.data.synthetic.person import Bag, BottomCut, Collar, Hair, Hat, Part, Person, Shoes, Sleeve, TopCut
+from pclhd.synthetic.palette import Palette
+from pclhd.synthetic.patterns import Pattern, PatternKind, Print, pattern_mask
+from pclhd.synthetic.person import Bag, BottomCut, Collar, Hair, Hat, Part, Person, Shoes, Sleeve, TopCut
 
 Point = tuple[float, float]
 Fill = tuple[int, ...]

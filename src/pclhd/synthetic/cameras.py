@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from pclhd.data.records import Modality
-from pclhd.data.synthetic.draw import Placement, Pose, View
-from pclhd.data.synthetic.seeds import Population, Stream, generator, modality_code
+from pclhd.synthetic.draw import Placement, Pose, View
+from pclhd.synthetic.seeds import Population, Stream, generator, modality_code
 
 Fill = tuple[int, ...]
 

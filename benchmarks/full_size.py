@@ -48,10 +48,10 @@ from benchmarks.showing import markdown_table, short, write_json
 from pclhd.clustering.matching import Matching
 from pclhd.config import Settings, load_preset
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
+from pclhd.devices import cpu_computes_bfloat16
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels, label_epoch
 from pclhd.engine.trainer import Silent, train
-from pclhd.hardware import cpu_computes_bfloat16
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
 

@@ -60,11 +60,11 @@ from pclhd.clustering.matching import Matching
 from pclhd.config import Settings, load_preset
 from pclhd.data.images import load_images
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
+from pclhd.devices import keep_freed_memory
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainee import autocast_type, resolve_precision
 from pclhd.engine.trainer import Silent, train
-from pclhd.hardware import keep_freed_memory
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
 

@@ -110,10 +110,10 @@ def train(
     dataset = _open(settings, data)
     # The slow imports come last, so that a mistake in the settings or in the data is answered at once.
     from pclhd.console import ConsoleObserver
+    from pclhd.devices import keep_freed_memory
     from pclhd.engine.interruption import Interrupted, Interruption
     from pclhd.engine.trainee import runs_on_gpu
     from pclhd.engine.trainer import train as run_training
-    from pclhd.hardware import keep_freed_memory
 
     if not runs_on_gpu(settings):
         keep_freed_memory()

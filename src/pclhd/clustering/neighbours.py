@@ -20,7 +20,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from pclhd.clustering.compile import compiled
-from pclhd.hardware import cpu_computes_bfloat16
+from pclhd.devices import cpu_computes_bfloat16
 
 _PRODUCTS_PER_BLOCK = 2**25  # 128 MiB of float32
 _RANKED_TOGETHER = 2**22  # products: 16 MiB of float32

@@ -20,6 +20,8 @@ from pclhd.data.augment import infrared_view, visible_views
 from pclhd.data.datasets import TrainingImages
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
+from pclhd.distributed.processes import Processes
+from pclhd.distributed.search import shared_search
 from pclhd.engine.diagnosis import explain_loss, refuse_useless_embeddings
 from pclhd.engine.interruption import Interruption
 from pclhd.engine.labelling import (
@@ -33,13 +35,11 @@ from pclhd.engine.labelling import (
 )
 from pclhd.engine.memories import as_tensor, build_memories
 from pclhd.engine.selection import OwnLabels, measure_criteria
-from pclhd.engine.shared_search import shared_search
 from pclhd.engine.state import EpochState
 from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
 from pclhd.engine.trainee import Trainee, autocast_type
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import TwoStreamNetwork
-from pclhd.processes import Processes
 from pclhd.recipes import Recipe
 from pclhd.streams import Streams
 

@@ -12,16 +12,16 @@ from lightning_fabric.plugins import MixedPrecision
 
 from pclhd.config import Settings
 from pclhd.data.records import Modality
+from pclhd.devices import cpu_computes_bfloat16
+from pclhd.distributed.batch_norm import synchronise_batch_norm
+from pclhd.distributed.processes import Processes
 from pclhd.engine.diagnosis import explain_compiler
 from pclhd.errors import UserError
-from pclhd.hardware import cpu_computes_bfloat16
 from pclhd.models.backbones import build_network
 from pclhd.models.embed import embed_images
 from pclhd.models.momentum import MomentumNetwork
-from pclhd.models.sync_norm import synchronise_batch_norm
 from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
 from pclhd.models.weights import initialise
-from pclhd.processes import Processes
 from pclhd.streams import Streams
 
 _AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -103,7 +103,7 @@ def make_trainee(settings: Settings, processes: Processes) -> Trainee:
     # Fabric tells on every start which precision it uses; the run's config.yaml does.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        # Of several processes each has one device; what they tell one another is `pclhd.processes`.
+        # Of several processes each has one device; what they tell one another is `pclhd.distributed.processes`.
         devices = [processes.local_rank] if processes.count > 1 and runs_on_gpu(settings) else 1
         fabric = Fabric(accelerator=engine.accelerator, devices=devices, **_precision_for(settings))
     except (RuntimeError, ValueError) as error:

@@ -15,6 +15,7 @@ from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages, load_training_images
 from pclhd.data.image_cache import ImageCache
 from pclhd.data.records import TrainingSet
+from pclhd.distributed.processes import Processes, join_processes
 from pclhd.engine.checkpoint import (
     Checkpoint,
     begin_epoch_anew,
@@ -36,7 +37,6 @@ from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
 from pclhd.models.weights import save_model
-from pclhd.processes import Processes, join_processes
 from pclhd.streams import Streams
 
 START_WEIGHTS = "start.safetensors"

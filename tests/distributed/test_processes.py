@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pclhd.distributed.processes import Processes, ToldByTheFirst, join_processes
 from pclhd.errors import UserError
-from pclhd.processes import Processes, ToldByTheFirst, join_processes
 
 
 @given(st.integers(0, 200), st.integers(1, 9))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pclhd.clustering.neighbours import NearestSearch, Neighbours, nearest_neighbours
-from pclhd.processes import Processes
+from pclhd.distributed.processes import Processes
 
 
 def shared_search(processes: Processes, device: torch.device) -> NearestSearch:

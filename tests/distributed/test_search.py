@@ -12,10 +12,10 @@ from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
 from pclhd.clustering.neighbours import Neighbours, nearest_neighbours
-from pclhd.engine import shared_search as module
-from pclhd.engine.shared_search import shared_search
+from pclhd.distributed import search as module
+from pclhd.distributed.processes import Processes, ToldByTheFirst
+from pclhd.distributed.search import shared_search
 from pclhd.errors import UserError
-from pclhd.processes import Processes, ToldByTheFirst
 
 CPU = torch.device("cpu")
 

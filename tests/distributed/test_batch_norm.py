@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 
-from pclhd.models.sync_norm import SyncedBatchNorm, synchronise_batch_norm
-from pclhd.processes import Processes
+from pclhd.distributed.batch_norm import SyncedBatchNorm, synchronise_batch_norm
+from pclhd.distributed.processes import Processes
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from pclhd.hardware import keep_freed_memory
+from pclhd.devices import keep_freed_memory
 
 PROGRAM = """
 import resource, torch
-from pclhd.hardware import keep_freed_memory
+from pclhd.devices import keep_freed_memory
 
 def work():
     tensors = [torch.ones(2**22 * size) for size in (1, 3, 2)]

@@ -56,8 +56,8 @@ def test_training_reaches_nothing_that_handles_labels() -> None:
     assert "pclhd.clustering.matching" in reached  # the walk does walk
     assert not _within(reached, "pclhd.evaluation", "pclhd.supervised", "pclhd.report", "pclhd.console", "pclhd.cli")
     # Nor the labeller that knows identities: it is handed in, for the recipes that say so.
-    assert "pclhd.identity_labels" in _modules()
-    assert "pclhd.identity_labels" not in reached
+    assert "pclhd.supervised.labeller" in _modules()
+    assert "pclhd.supervised.labeller" not in reached
     assert "pclhd.clustering.pipeline" in reached
     assert "pclhd.clustering.quality" not in reached
     # Nor the readers, which know identities: it is handed a TrainingSet.

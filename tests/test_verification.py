@@ -173,7 +173,7 @@ def test_another_seed_is_noticed(small: SmallData, run: Path) -> None:
 
 def test_a_run_with_identities_repeats(small: SmallData, tmp_path: Path) -> None:
     from pclhd.engine.trainer import train
-    from pclhd.identity_labels import IdentityLabeller
+    from pclhd.supervised.labeller import IdentityLabeller
 
     run = tmp_path / "run"
     # Files are named after the person.

@@ -119,7 +119,7 @@ def train(
         keep_freed_memory()
     labeller = None
     if settings.method.labels != "clusters":
-        from pclhd.identity_labels import IdentityLabeller
+        from pclhd.supervised.labeller import IdentityLabeller
 
         labeller = IdentityLabeller(dataset, visible_only=settings.method.labels == "visible_identities")
     measure = None
@@ -510,7 +510,7 @@ def starter(
     from pclhd.config import load_preset
 
     settings = None if preset is None else load_preset(preset, [])
-    from pclhd.supervised import make_starter
+    from pclhd.supervised.starter import make_starter
 
     make_starter(
         out,
@@ -548,7 +548,7 @@ def upper_bound(
     settings = load_preset(arguments[0], arguments[1:], root=data)
     _refuse_unread(arguments[1:])
     dataset = _open(settings, data)
-    from pclhd.supervised import train_upper_bound
+    from pclhd.supervised.starter import train_upper_bound
 
     train_upper_bound(_with_root(settings, dataset), dataset, out, on_step=_print_step)
     typer.echo(f"done: {out}; next: pclhd evaluate {out}")

@@ -58,7 +58,7 @@ class Recipe(BaseModel):
         confidence: Whether a query's losses count by how far neighbours and prototypes agree on its label (``weight``).
         labels: Pseudo labels come from ``clusters``; or, for the supervised and semi-supervised bounds, labels are the
             ``identities`` of all images or the ``visible_identities`` alone. Only those who have identities can hand
-            them in; see `pclhd.identity_labels`.
+            them in; see `pclhd.supervised.labeller`.
         matching: How clusters find partners across the modalities: by their centres, by the ``votes`` of images, or by
             all of their `sub_prototypes` (``multi_memory``).
         centre_features: Subtract from each image's features the mean of its ``modality`` or ``camera`` before

@@ -17,10 +17,10 @@ from pclhd.data.records import Dataset, ImageRecord, Modality, TrainingSet, make
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainer import Silent, train
-from pclhd.identity_labels import IdentityLabeller
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import save_model
 from pclhd.streams import Streams
+from pclhd.supervised.labeller import IdentityLabeller
 
 HEIGHT, WIDTH = 48, 24
 CAMERAS = {Modality.VISIBLE: (1, 2), Modality.INFRARED: (3, 6)}

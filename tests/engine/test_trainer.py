@@ -307,7 +307,7 @@ ON_BLURRED_DATA = {
     "outliers",
     "confidence",
 }
-WITH_IDENTITIES = {"labels"}  # tests/test_identity_labels.py
+WITH_IDENTITIES = {"labels"}  # tests/supervised/test_labeller.py
 
 
 def test_no_choice_of_a_recipe_is_forgotten_here() -> None:

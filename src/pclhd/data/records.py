@@ -112,7 +112,7 @@ class Dataset:
         root: The folder (or CSV file) it was read from; given to the same reader again, it yields the same data.
         train: The unlabelled training images.
         train_identities: One identity per training image, or None where unknown. They measure clusters, and train
-            nothing but the bounds that say so (`pclhd.supervised`, `pclhd.identity_labels`).
+            nothing but the bounds that say so (`pclhd.supervised`).
         test: Labelled test images of both modalities, or None where there are none.
     """
 

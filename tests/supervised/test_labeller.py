@@ -14,8 +14,8 @@ from pclhd.data.records import Dataset, ImageRecord, Modality, TrainingSet
 from pclhd.engine.labelling import EpochLabels, label_epoch
 from pclhd.engine.trainer import Silent, train
 from pclhd.errors import UserError
-from pclhd.identity_labels import IdentityLabeller
 from pclhd.recipes import RECIPES, Recipe
+from pclhd.supervised.labeller import IdentityLabeller
 from tests.engine.runs import SmallData, Watcher, records
 from tests.engine.test_labelling import IDENTITIES, SETTINGS, features, same_partition
 

@@ -16,7 +16,7 @@ from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, model_metadata
 from pclhd.streams import Streams
-from pclhd.supervised import (
+from pclhd.supervised.starter import (
     LabelledBatchSource,
     SupervisedSchedule,
     make_starter,

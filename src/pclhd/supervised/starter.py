@@ -1,7 +1,7 @@
 """Training a classifier with identities: for the shipped starter weights, and for a bound to hold results against.
 
 The unsupervised engine neither imports this module nor shares its loop. The recipes `supervised` and `semi-supervised`
-are something else: the engine's own loop, given identities by `pclhd.identity_labels`.
+are something else: the engine's own loop, given identities by `pclhd.supervised.labeller`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pclhd.data.images import load_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Modality
 from pclhd.evaluation.run import embed_test, load_test_images
-from pclhd.feature_files import read_features, read_identities, read_modality
+from pclhd.features.read import read_features, read_identities, read_modality
 from pclhd.models.embed import embed_images
 from pclhd.models.released import released_state
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork

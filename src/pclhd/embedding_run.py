@@ -19,7 +19,7 @@ from pclhd.data.images import load_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Dataset, ImageRecord, Modality, digest_file
 from pclhd.errors import UserError
-from pclhd.feature_files import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
+from pclhd.features.read import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
 from pclhd.files import replacing
 from pclhd.importing import load_final
 from pclhd.models.embed import embed_images, require_finite

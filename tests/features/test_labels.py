@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pclhd.errors import UserError
-from pclhd.label_files import check_labels_path, write_labels
+from pclhd.features.labels import check_labels_path, write_labels
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

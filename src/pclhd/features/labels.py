@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import UserError
-from pclhd.feature_files import listed, load_pyarrow
+from pclhd.features.read import listed, load_pyarrow
 from pclhd.files import replacing
 
 LABEL_SUFFIXES = (".parquet", ".csv", ".npy")

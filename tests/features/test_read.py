@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from pclhd.errors import UserError
-from pclhd.feature_files import FeatureTable, read_features, read_identities, read_modality
+from pclhd.features.read import FeatureTable, read_features, read_identities, read_modality
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -63,7 +63,7 @@ def test_npy(tmp_path: Path, kind: str, order: str) -> None:
 
 
 def test_many_blocks_give_one_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pclhd.feature_files._VALUES_PER_BLOCK", 2 * WIDTH)
+    monkeypatch.setattr("pclhd.features.read._VALUES_PER_BLOCK", 2 * WIDTH)
     np.testing.assert_array_equal(read_features(write_npy(tmp_path / "f.npy", FEATURES)).features, FEATURES)
     bad = FEATURES.copy()
     bad[5, 1] = np.nan

@@ -35,8 +35,8 @@ from pclhd.engine.selection import Criterion, Selection
 from pclhd.engine.trainer import KEPT_WEIGHTS
 from pclhd.evaluation.evaluate import evaluate_embeddings
 from pclhd.evaluation.protocols import searches_for
-from pclhd.evaluation.run import embed_test, load_test_images
 from pclhd.models.weights import load_model
+from pclhd.workflows.evaluate import embed_test, load_test_images
 
 CRITERIA: tuple[Criterion, ...] = ("silhouette", "stability", "cycle")
 CHOICES = ("last", *CRITERIA, "oracle")

@@ -22,7 +22,7 @@ from pclhd.clustering.matching import match_clusters
 from pclhd.clustering.pipeline import ClusteringOptions, cluster_features
 from pclhd.clustering.pseudo_labels import cluster_centres
 from pclhd.clustering.quality import clustering_quality, matching_precision
-from pclhd.clustering_run import ClusterRequest, clustering_options, unit_length
+from pclhd.workflows.cluster import ClusterRequest, clustering_options, unit_length
 from tests.commands import Call, complaint
 
 pa = pytest.importorskip("pyarrow")

@@ -14,17 +14,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pclhd import importing
 from pclhd.config import load_preset, load_settings
 from pclhd.data.images import load_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Modality
-from pclhd.evaluation.run import embed_test, load_test_images
 from pclhd.features.read import read_features, read_identities, read_modality
 from pclhd.models.embed import embed_images
 from pclhd.models.released import released_state
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
+from pclhd.workflows import exchange
+from pclhd.workflows.evaluate import embed_test, load_test_images
 from tests.commands import Call, complaint
 from tests.data.fake_layouts import write_image
 from tests.models.small import SMALL_BOTTLENECK, stirred
@@ -35,7 +35,7 @@ State = dict[str, Tensor]
 @pytest.fixture
 def state(monkeypatch: pytest.MonkeyPatch) -> State:
     """A state of a family whose network is small."""
-    monkeypatch.setattr(importing, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
+    monkeypatch.setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
     return released_state(stirred(SMALL_BOTTLENECK, 1))
 
 
@@ -313,20 +313,20 @@ def test_no_data_and_no_test_part(pclhd: Call, run: Path, tmp_path: Path) -> Non
 def test_a_header_that_nobody_could_read(
     pclhd: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pclhd.embedding_run._LONGEST_HEADER", 10)
+    monkeypatch.setattr("pclhd.workflows.embed._LONGEST_HEADER", 10)
     assert "write .parquet instead" in complaint(pclhd("embed", run, "--out", tmp_path / "x.safetensors"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_chunks_do_not_show(run: Path, tiny_sysu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pclhd import embedding_run
+    from pclhd.workflows import embed
 
     records = open_dataset("sysu", tiny_sysu).train.images[::7]
     network, data = load_model(run / "model.safetensors"), load_settings(run / "config.yaml").data
-    whole = embedding_run.embed_records(network, records, data)
+    whole = embed.embed_records(network, records, data)
     told: list[tuple[int, int]] = []
-    monkeypatch.setattr(embedding_run, "_CHUNK", 3)
-    parts = embedding_run.embed_records(network, records, data, on_progress=lambda *count: told.append(count))
+    monkeypatch.setattr(embed, "_CHUNK", 3)
+    parts = embed.embed_records(network, records, data, on_progress=lambda *count: told.append(count))
     np.testing.assert_allclose(parts, whole, atol=1e-5)
     assert told[-1] == (len(records), len(records))
     assert len(told) > 2

@@ -156,8 +156,8 @@ def evaluate(
 ) -> None:
     """Measure a run's weights (start, stage I, final) by the protocol of its data; writes results.json."""
     from pclhd.config import load_settings
-    from pclhd.evaluation.run import evaluate_run
     from pclhd.report.tables import results_text
+    from pclhd.workflows.evaluate import evaluate_run
 
     settings = load_settings(run / "config.yaml")
     results = evaluate_run(run, settings, _open(settings, data))
@@ -220,7 +220,7 @@ def verify(
 ) -> None:
     """Train a run's first epoch again, elsewhere, and compare with what it logged; exit code 1 if it differs."""
     from pclhd.config import load_settings
-    from pclhd.verification import read_logged_epoch, verify_run
+    from pclhd.workflows.verify import read_logged_epoch, verify_run
 
     settings = load_settings(run / "config.yaml")
     logged = read_logged_epoch(run)
@@ -320,8 +320,8 @@ def cluster(
 
     Example: pclhd cluster features.npy --modality modality.txt --out labels.parquet
     """
-    from pclhd.clustering_run import ClusterRequest, run_clustering
-    from pclhd.clustering_summary import summary_text
+    from pclhd.workflows.cluster import ClusterRequest, run_clustering
+    from pclhd.workflows.cluster_summary import summary_text
 
     request = ClusterRequest(
         features=features,
@@ -372,7 +372,7 @@ def import_weights(
 
     Example: pclhd import model_best.pth.tar --layout sysu --data DIR --out runs/theirs
     """
-    from pclhd.importing import import_checkpoint
+    from pclhd.workflows.exchange import import_checkpoint
 
     report = import_checkpoint(checkpoint, layout, out, data=data, trial=trial, network=network)
     typer.echo(report.text())
@@ -389,7 +389,7 @@ def export(
 
     Example: pclhd export RUN --out model_best.pth.tar
     """
-    from pclhd.importing import export_released
+    from pclhd.workflows.exchange import export_released
 
     typer.echo(f"wrote {out}: {export_released(run, out)} entries in the {form} code's names")
 
@@ -419,7 +419,7 @@ def embed(
     from rich.progress import Progress
 
     from pclhd.data.records import Modality
-    from pclhd.embedding_run import EmbeddingRequest, run_embedding
+    from pclhd.workflows.embed import EmbeddingRequest, run_embedding
 
     request = EmbeddingRequest(
         run=run,

@@ -23,7 +23,6 @@ from pclhd.config import load_preset
 from pclhd.data.records import Modality
 from pclhd.engine.epoch import Moment
 from pclhd.errors import UserError
-from pclhd.importing import export_released, import_checkpoint
 from pclhd.models.architecture import NARROW, BackboneArchitecture, first_difference, read_architecture
 from pclhd.models.backbones import (
     FAMILIES,
@@ -38,6 +37,7 @@ from pclhd.models.embed import embed_images
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import TwoStreamNetwork, power_mean_pool, to_channels_last
 from pclhd.models.weights import initialise, load_model, save_model
+from pclhd.workflows.exchange import export_released, import_checkpoint
 from tests.commands import Call, complaint
 from tests.engine.runs import SmallData, Watcher, digest, records
 from tests.models.small import pictures

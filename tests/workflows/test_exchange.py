@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from pclhd import importing
 from pclhd.config import load_settings
 from pclhd.data.open import open_dataset
 from pclhd.data.records import digest_file
 from pclhd.errors import UserError
-from pclhd.importing import export_released, import_checkpoint, load_final
 from pclhd.models.released import RELEASED_ARCHITECTURE, released_state
 from pclhd.models.two_stream import NARROW, RESNET50_AGW, TwoStreamNetwork
 from pclhd.models.weights import load_model, model_metadata, save_model
+from pclhd.workflows import exchange
+from pclhd.workflows.exchange import export_released, import_checkpoint, load_final
 from tests.models.small import SMALL, SMALL_BOTTLENECK, stirred
 
 
 @pytest.fixture
 def small_family(monkeypatch: pytest.MonkeyPatch) -> TwoStreamNetwork:
     """A family whose network is small; one of its networks."""
-    monkeypatch.setattr(importing, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
+    monkeypatch.setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
     return stirred(SMALL_BOTTLENECK, 1)
 
 
@@ -113,7 +113,7 @@ def test_a_failure_while_writing_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(importing, "save_model", full)
+    monkeypatch.setattr(exchange, "save_model", full)
     with pytest.raises(UserError, match="No space left"):
         import_checkpoint(checkpoint, "own", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
@@ -121,7 +121,7 @@ def test_a_failure_while_writing_leaves_nothing(
     def said_of_the_file(path: Path, *_: object) -> None:
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
-    monkeypatch.setattr(importing, "save_model", said_of_the_file)
+    monkeypatch.setattr(exchange, "save_model", said_of_the_file)
     with pytest.raises(UserError, match=rf"^--out {tmp_path / 'run'}/model\.safetensors: cannot be written"):
         import_checkpoint(checkpoint, "own", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 
-from pclhd import verification
 from pclhd.config import Settings, load_settings
 from pclhd.data.records import Dataset, TrainingSet
 from pclhd.engine import provenance
@@ -22,7 +21,8 @@ from pclhd.engine.trainer import START_WEIGHTS, Observer
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
-from pclhd.verification import ELSEWHERE, EXACT, Verification, read_logged_epoch, verify_run
+from pclhd.workflows import verify as module
+from pclhd.workflows.verify import ELSEWHERE, EXACT, Verification, read_logged_epoch, verify_run
 from tests.engine.runs import SmallData, Watcher, digest, draw_people
 from tests.models.small import SMALL_BASIC, stirred
 
@@ -89,7 +89,7 @@ def again(trained: Path, small: SmallData, monkeypatch: pytest.MonkeyPatch) -> A
         start = other_start
         return verify(run, small.training_set)
 
-    monkeypatch.setattr(verification, "train", replay)
+    monkeypatch.setattr(module, "train", replay)
     return call
 
 
@@ -424,7 +424,7 @@ def test_start_weights_that_are_damaged_or_gone(again: Again, run: Path) -> None
 def test_other_images_differ_before_anything_is_trained(
     small: SmallData, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "train", None)
+    monkeypatch.setattr(module, "train", None)
     others = draw_people(tmp_path / "others", people=2, seed=9)
     found = verify(run, others)
     assert not found.agrees

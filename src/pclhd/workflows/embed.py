@@ -21,9 +21,9 @@ from pclhd.data.records import Dataset, ImageRecord, Modality, digest_file
 from pclhd.errors import UserError
 from pclhd.features.read import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
 from pclhd.files import replacing
-from pclhd.importing import load_final
 from pclhd.models.embed import embed_images, require_finite
 from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.workflows.exchange import load_final
 
 _MODEL = "model.safetensors"
 _BATCH = 256

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd import __version__
-from pclhd.clustering_summary import ClusterSummary, GroupSummary, MatchSummary, Stability
 from pclhd.errors import UserError
 from pclhd.features.labels import check_labels_path, write_labels
 from pclhd.features.read import INFRARED, VISIBLE, FeatureTable, read_features, read_identities, read_modality
+from pclhd.workflows.cluster_summary import ClusterSummary, GroupSummary, MatchSummary, Stability
 
 # The imports that take seconds stand in the functions that compute, so that a mistake in the options or in a file is
 # answered at once.

@@ -13,12 +13,12 @@ from pclhd.data.images import load_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Dataset, Modality
 from pclhd.errors import UserError
-from pclhd.evaluation import run as module
-from pclhd.evaluation.run import embed_test, evaluate_run
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import save_model
 from pclhd.streams import Streams
+from pclhd.workflows import evaluate as module
+from pclhd.workflows.evaluate import embed_test, evaluate_run
 
 
 def settings(*overrides: str) -> Settings:

@@ -37,7 +37,7 @@ from benchmarks.training_runs import (
 )
 
 from pclhd.config import load_preset
-from pclhd.report.seed_differences import compare_seeds
+from pclhd.report.compare.seeds import compare_seeds
 
 
 @dataclass(frozen=True)

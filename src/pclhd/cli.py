@@ -206,8 +206,8 @@ def compare(
     Runs that differ only in their seed make a group: mean, standard deviation, and paired differences with a 95 %
     confidence interval.
     """
-    from pclhd.report.comparison import compare_runs
-    from pclhd.report.comparison_text import comparison_text
+    from pclhd.report.compare.runs import compare_runs
+    from pclhd.report.compare.text import comparison_text
 
     compared = compare_runs(runs)
     typer.echo(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else comparison_text(compared))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from pclhd.report.comparison import MEASURES, ComparedRun, Comparison, Group, ResultKey, Value
-from pclhd.report.seed_differences import SeedDifference, compare_seeds
+from pclhd.report.compare.runs import MEASURES, ComparedRun, Comparison, Group, ResultKey, Value
+from pclhd.report.compare.seeds import SeedDifference, compare_seeds
 from pclhd.report.tables import Column, Table, percent, percent_gain, weights_name
 
 _NOTHING = "–"

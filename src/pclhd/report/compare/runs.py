@@ -1,7 +1,7 @@
 """Compare runs by what their folders say: settings, provenance, results; several seeds of one setting as a group.
 
 Nothing is computed from images or models. Where two numbers must not be compared, a warning says so, and they are
-there all the same. `pclhd.report.comparison_text` prints what is found here.
+there all the same. `pclhd.report.compare.text` prints what is found here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from pclhd.errors import UserError
+from pclhd.report.compare.seeds import compare_seeds
 from pclhd.report.reading import (
     ClusterSummary,
     Epoch,
@@ -28,7 +29,6 @@ from pclhd.report.reading import (
     read_settings,
     recorded_fact,
 )
-from pclhd.report.seed_differences import compare_seeds
 from pclhd.report.tables import order_weights
 
 MEASURES = {"rank1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}

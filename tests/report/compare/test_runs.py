@@ -13,8 +13,8 @@ from scipy import stats
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import save_model
-from pclhd.report.comparison import compare_runs
-from pclhd.report.comparison_text import comparison_text
+from pclhd.report.compare.runs import compare_runs
+from pclhd.report.compare.text import comparison_text
 from tests.report.fixtures import make_metrics, make_results, write_run
 
 MakeRun = Callable[..., Path]

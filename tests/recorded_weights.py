@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file
 
 from pclhd.cli import main as run_command_line
-from pclhd.engine.provenance import processor_model
 from pclhd.recipes import RECIPES
+from pclhd.runs.provenance import processor_model
 from pclhd.synthetic import write_synthetic
 
 RECORD = Path(__file__).with_suffix(".json")

@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 # Folders that tools make; everything else belongs to the project.
-MADE = {".git", ".venv", "build", "dist", "runs", "__pycache__"}
+MADE = {".git", ".venv", "__pycache__"}
+MADE_AT_THE_TOP = {"build", "dist", "runs"}
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".json", ""}
 
 
@@ -25,6 +26,7 @@ def _project_files() -> list[Path]:
         if path.is_file()
         and path.suffix in TEXT
         and not any(part in MADE or part.endswith((".egg-info", "_cache")) for part in path.relative_to(ROOT).parts)
+        and path.relative_to(ROOT).parts[0] not in MADE_AT_THE_TOP
         and ".hypothesis" not in path.parts
     ]
 

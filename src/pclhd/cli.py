@@ -174,8 +174,8 @@ def combine(
 ) -> None:
     """Average the results of several runs: RegDB's ten trials are ten trainings, and seeds are worth averaging too."""
     from pclhd.evaluation.evaluate import combine as average
-    from pclhd.report.reading import read_results
     from pclhd.report.tables import results_text
+    from pclhd.runs.records import read_results
 
     trees = []
     for run in runs:

@@ -24,9 +24,9 @@ import torch
 from pclhd import files
 from pclhd.engine import checkpoint, epoch, labelling, trainer
 from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
-from pclhd.engine.log import MetricsLog
 from pclhd.errors import UserError
 from pclhd.models.momentum import MomentumNetwork
+from pclhd.runs.metrics_log import MetricsLog
 from tests.engine.runs import SmallData, digest, draw_people, records, write_start
 
 #: A checkpoint after every step; what a recipe can ask of a checkpoint is all in it.

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from pclhd.data.records import Modality
 from pclhd.report import figures
 from pclhd.report.inline_svg import inline_svg
-from pclhd.report.reading import Epoch, read_epochs
+from pclhd.runs.records import Epoch, read_epochs
 from tests.report.fixtures import make_metrics, make_results
 
 

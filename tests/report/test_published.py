@@ -22,7 +22,7 @@ from pclhd.report.published import (
     published_table,
     read_published,
 )
-from pclhd.report.reading import Results, parse_results
+from pclhd.runs.records import Results, parse_results
 from tests.report.fixtures import make_results
 
 FILE = Path(published.__file__).with_name("published.csv")

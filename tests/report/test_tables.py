@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pclhd.report.reading import Spread
 from pclhd.report.tables import (
     Column,
     Table,
@@ -14,6 +13,7 @@ from pclhd.report.tables import (
     results_table,
     results_text,
 )
+from pclhd.runs.records import Spread
 from tests.report.fixtures import make_results
 
 TEXT = """\

@@ -15,12 +15,12 @@ import torch
 
 from pclhd.config import Settings, load_settings
 from pclhd.data.records import Dataset, TrainingSet
-from pclhd.engine import provenance
 from pclhd.engine.epoch import Moment
 from pclhd.engine.trainer import START_WEIGHTS, Observer
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
+from pclhd.runs import provenance
 from pclhd.workflows import verify as module
 from pclhd.workflows.verify import ELSEWHERE, EXACT, Verification, read_logged_epoch, verify_run
 from tests.engine.runs import SmallData, Watcher, digest, draw_people

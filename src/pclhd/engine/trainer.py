@@ -29,14 +29,14 @@ from pclhd.engine.diagnosis import NotFinite, explaining_memory, first_not_finit
 from pclhd.engine.epoch import Moment, begin_epoch, end_epoch, look, run_steps
 from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
-from pclhd.engine.log import MetricsLog, require_tensorboard
-from pclhd.engine.provenance import provenance_json, provenance_resumed
 from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
 from pclhd.models.weights import save_model
+from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
+from pclhd.runs.provenance import provenance_json, provenance_resumed
 from pclhd.streams import Streams
 
 START_WEIGHTS = "start.safetensors"

@@ -22,8 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pclhd.report.reading import ClusterSummary, Epoch, Results, parse_results
 from pclhd.report.tables import order_weights, weights_name
+from pclhd.runs.records import ClusterSummary, Epoch, Results, parse_results
 
 # The page swaps these for style variables that have a light and a dark value.
 INK = "#1d2025"

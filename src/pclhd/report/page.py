@@ -31,17 +31,6 @@ from pclhd.report.published import (
     other_test_set,
     published_table,
 )
-from pclhd.report.reading import (
-    ClusterSummary,
-    Epoch,
-    ResultRow,
-    Results,
-    find_setting,
-    read_epochs,
-    read_facts,
-    read_results,
-    read_settings,
-)
 from pclhd.report.strips import strips_html
 from pclhd.report.tables import (
     Column,
@@ -54,6 +43,17 @@ from pclhd.report.tables import (
     weights_name,
 )
 from pclhd.report.template import PAGE, RESPONSIBLE_USE, STYLE
+from pclhd.runs.records import (
+    ClusterSummary,
+    Epoch,
+    ResultRow,
+    Results,
+    find_setting,
+    read_epochs,
+    read_facts,
+    read_results,
+    read_settings,
+)
 
 _STREAMS = ("visible", "infrared", "joint")
 _FILES = ("config.yaml", "metrics.jsonl", "results.json", "model.safetensors")

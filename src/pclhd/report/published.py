@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Literal, cast, get_args
 
-from pclhd.report.reading import ResultRow, Results
 from pclhd.report.tables import Column, Table, percent
+from pclhd.runs.records import ResultRow, Results
 
 Setting = Literal["supervised", "semi-supervised", "unsupervised"]
 Benchmark = Literal["sysu", "regdb"]

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 
 from pclhd.report.images import thumbnail
-from pclhd.report.reading import QueryImage, RankedExample, RankedExamples, RankedImage
 from pclhd.report.tables import order_weights, weights_name
+from pclhd.runs.records import QueryImage, RankedExample, RankedExamples, RankedImage
 
 SHOWN_RANKS = 10
 """Gallery images per strip."""

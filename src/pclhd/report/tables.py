@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
-from pclhd.report.reading import ResultRow, Results, Spread, parse_results
+from pclhd.runs.records import ResultRow, Results, Spread, parse_results
 
 Align = Literal["left", "right"]
 

@@ -23,12 +23,12 @@ from pclhd.data.datasets import load_training_images
 from pclhd.data.image_cache import ImageCache
 from pclhd.data.records import Dataset, Modality
 from pclhd.data.samplers import cluster_batches
-from pclhd.engine.provenance import provenance_json
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
 from pclhd.models.backbones import build_network
 from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
 from pclhd.models.weights import initialise, save_model
+from pclhd.runs.provenance import provenance_json
 from pclhd.streams import Streams
 from pclhd.synthetic import draw_population
 

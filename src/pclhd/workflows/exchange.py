@@ -18,7 +18,6 @@ from safetensors.torch import save as safetensors_bytes
 from pclhd.config import Settings, load_preset
 from pclhd.data.open import open_dataset
 from pclhd.data.records import TrainingSet, digest_file
-from pclhd.engine.provenance import provenance_json
 from pclhd.errors import UserError
 from pclhd.files import replacing, write_durably
 from pclhd.models.foreign import read_foreign_checkpoint
@@ -31,6 +30,7 @@ from pclhd.models.released import (
 )
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
+from pclhd.runs.provenance import provenance_json
 
 CHECKPOINT_SUFFIXES = (".pth.tar", ".pth", ".safetensors")
 _LISTED = 4

@@ -22,7 +22,7 @@ from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.trainer import START_WEIGHTS, Silent, train
 from pclhd.errors import UserError
 from pclhd.models.weights import model_metadata
-from pclhd.report.reading import read_epochs, read_facts, recorded_fact
+from pclhd.runs.records import read_epochs, read_facts, recorded_fact
 from pclhd.supervised.labeller import IdentityLabeller
 
 

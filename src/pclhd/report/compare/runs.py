@@ -18,7 +18,8 @@ from typing import Any
 
 from pclhd.errors import UserError
 from pclhd.report.compare.seeds import compare_seeds
-from pclhd.report.reading import (
+from pclhd.report.tables import order_weights
+from pclhd.runs.records import (
     ClusterSummary,
     Epoch,
     Results,
@@ -29,7 +30,6 @@ from pclhd.report.reading import (
     read_settings,
     recorded_fact,
 )
-from pclhd.report.tables import order_weights
 
 MEASURES = {"rank1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}
 """The measures that are compared, and how tables call them."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pclhd.errors import UserError
-from pclhd.report.reading import find_setting, read_epochs, read_facts, read_results, read_settings, recorded_fact
+from pclhd.runs.records import find_setting, read_epochs, read_facts, read_results, read_settings, recorded_fact
 from tests.report.fixtures import make_metrics, make_results
 
 

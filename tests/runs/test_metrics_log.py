@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pclhd.engine.log import MetricsLog, require_tensorboard
 from pclhd.errors import UserError
+from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pclhd import cli
-from pclhd.console import ConsoleObserver
+from pclhd.cli.training_console import ConsoleObserver
 from pclhd.data import images as image_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import labelling, trainer
@@ -643,7 +643,7 @@ def _signalled(number: int) -> Inject:
 _KILLED = """
 import os, signal, sys
 from pclhd import cli
-from pclhd.console import ConsoleObserver
+from pclhd.cli.training_console import ConsoleObserver
 real = ConsoleObserver.stepped
 def stepped(self, moment, step, losses):
     if (moment.epoch, step) == (1, 0):

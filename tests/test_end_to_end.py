@@ -182,7 +182,7 @@ SMALL_NETWORK = (
 def test_interrupted_and_resumed(
     pclhd: Call, tiny_sysu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    from pclhd.console import ConsoleObserver
+    from pclhd.cli.training_console import ConsoleObserver
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert pclhd("train", "tiny", "--data", tiny_sysu, "--out", whole, *QUICK).code == 0

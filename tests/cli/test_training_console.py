@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from pclhd.cli.training_console import ConsoleObserver
 from pclhd.clustering.matching import Matching
-from pclhd.console import ConsoleObserver
 from pclhd.data.datasets import ModalityImages, TrainingImages
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels

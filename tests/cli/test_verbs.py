@@ -470,6 +470,6 @@ def test_a_wrong_setting_is_answered_before_anything_heavy_is_loaded(
 ) -> None:
     # A module that is None in sys.modules cannot be imported.
     monkeypatch.setitem(sys.modules, "pclhd.engine.trainer", None)
-    monkeypatch.setitem(sys.modules, "pclhd.console", None)
+    monkeypatch.setitem(sys.modules, "pclhd.cli.training_console", None)
     assert "did you mean 'seed'?" in complaint(pclhd("train", "tiny", "--data", own, "sead=1"))
     assert "nowhere" in complaint(pclhd("train", "tiny", "--data", own / "nowhere"))

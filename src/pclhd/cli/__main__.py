@@ -1,0 +1,5 @@
+"""``python -m pclhd.cli``."""
+
+from pclhd.cli.verbs import main
+
+main()

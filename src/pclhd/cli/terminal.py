@@ -1,0 +1,43 @@
+"""What the verbs print, and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def say(line: str) -> None:
+    """Print one line as it is: no colours for numbers, and no wrapping, which would break paths in a log.
+
+    Of several processes that train together the first one speaks.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def status(phase: str) -> Iterator[None]:
+    """Show on a terminal what is going on, and nothing in a log."""
+    if errors.is_terminal:
+        with errors.status(escape(phase)):
+            yield
+    else:
+        yield
+
+
+def print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning in one line."""
+    errors.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_step(step: int, steps: int, loss: float) -> None:
+    """Print every fiftieth step."""
+    if step % 50 == 0 or step + 1 == steps:
+        say(f"step {step + 1}/{steps}  loss {loss:.3f}")

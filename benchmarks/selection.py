@@ -32,10 +32,10 @@ from pclhd.config import load_settings
 from pclhd.data.open import open_dataset
 from pclhd.data.records import LabelledImages
 from pclhd.engine.selection import Criterion, Selection
-from pclhd.engine.trainer import KEPT_WEIGHTS
 from pclhd.evaluation.evaluate import evaluate_embeddings
 from pclhd.evaluation.protocols import searches_for
 from pclhd.models.weights import load_model
+from pclhd.runs.folder import RunFolder
 from pclhd.workflows.evaluate import embed_test, load_test_images
 
 CRITERIA: tuple[Criterion, ...] = ("silhouette", "stability", "cycle")
@@ -106,7 +106,7 @@ def measure(run: TrainingRun, epochs: Sequence[int], test: LabelledImages) -> di
     searches = [search for search in searches_for("sysu", test) if search.name == SEARCH]
     reached = {}
     for epoch in epochs:
-        network = load_model(run.folder / "checkpoints" / KEPT_WEIGHTS.format(epoch))
+        network = load_model(RunFolder(run.folder).kept_weights_file(epoch))
         row = evaluate_embeddings(embed_test(network, test, pixels), test, searches)[0].to_dict()
         reached[epoch] = {"rank1": row["rank1"]["mean"], "mAP": row["mAP"]["mean"]}
     write_json(known, reached)

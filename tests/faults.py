@@ -33,10 +33,11 @@ from pclhd.cli.training_console import ConsoleObserver
 from pclhd.data import images as image_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import labelling, trainer
-from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
+from pclhd.engine.checkpoint import load_checkpoint
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW
 from pclhd.models.weights import load_model, save_model
+from pclhd.runs.folder import checkpoint_files
 from tests.data.fake_layouts import write_sysu
 from tests.engine.runs import HEIGHT, WIDTH, SmallData, draw_people, write_start
 from tests.models.small import SMALL_BASIC, stirred

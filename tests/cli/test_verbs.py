@@ -372,7 +372,7 @@ def test_verifying_and_comparing_runs(pclhd: Call, tiny_sysu: Path, tmp_path: Pa
 
     compared = pclhd("compare", *runs)
     assert compared.code == 0
-    assert f"one has no results.json; make it with: pclhd evaluate {runs[0]}" in compared.out
+    assert f"one was not evaluated; do so with: pclhd evaluate {runs[0]}" in compared.out
     tree = json.loads(pclhd("compare", *runs, "--json").out)
     assert tree["settings"] == {"seed": [0, 1]}
     assert [group["seeds"] for group in tree["groups"]] == [[0, 1]]
@@ -380,7 +380,7 @@ def test_verifying_and_comparing_runs(pclhd: Call, tiny_sysu: Path, tmp_path: Pa
 
 def test_comparing_what_is_no_run(pclhd: Call, tmp_path: Path) -> None:
     assert "two run folders or more" in complaint(pclhd("compare", tmp_path / "one"))
-    assert "is no run folder" in complaint(pclhd("compare", tmp_path / "one", tmp_path / "two"))
+    assert "is not a run folder" in complaint(pclhd("compare", tmp_path / "one", tmp_path / "two"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -151,7 +151,7 @@ def test_an_existing_run_folder_and_data_that_is_not_there(
 
 def test_exports_that_cannot_be(pclhd: Call, run: Path, tmp_path: Path) -> None:
     assert "narrow" in complaint(pclhd("export", run, "--out", tmp_path / "x.pth"))
-    assert "no run folder" in complaint(pclhd("export", tmp_path, "--out", tmp_path / "x.pth"))
+    assert "not a run folder" in complaint(pclhd("export", tmp_path, "--out", tmp_path / "x.pth"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,9 +23,10 @@ import torch
 
 from pclhd import files
 from pclhd.engine import checkpoint, epoch, labelling, trainer
-from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
+from pclhd.engine.checkpoint import load_checkpoint
 from pclhd.errors import UserError
 from pclhd.models.momentum import MomentumNetwork
+from pclhd.runs.folder import checkpoint_files
 from pclhd.runs.metrics_log import MetricsLog
 from tests.engine.runs import SmallData, digest, draw_people, records, write_start
 

@@ -12,7 +12,6 @@ from pclhd.engine import checkpoint as module
 from pclhd.engine.checkpoint import (
     Checkpoint,
     begin_epoch_anew,
-    checkpoint_files,
     load_checkpoint,
     load_latest_checkpoint,
     optimiser_tensors,
@@ -22,6 +21,7 @@ from pclhd.engine.checkpoint import (
 )
 from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
+from pclhd.runs.folder import checkpoint_files
 
 
 def awkward_tensors(seed: int) -> dict[str, Tensor]:

@@ -13,11 +13,12 @@ import torch
 
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import trainer
-from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
+from pclhd.engine.checkpoint import load_checkpoint
 from pclhd.engine.diagnosis import NotFinite
 from pclhd.engine.epoch import Moment
 from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.trainer import moment_of, train
+from pclhd.runs.folder import checkpoint_files
 from tests.engine.runs import SmallData, Watcher, digest, records
 
 OVERRIDES = ("recipe=baseline", "schedule.iterations=2", "schedule.stage1_epochs=1", "schedule.stage2_epochs=2")

@@ -14,7 +14,8 @@ from pclhd.errors import UserError
 from pclhd.models import weights
 from pclhd.models.imagenet import imagenet_name
 from pclhd.models.two_stream import TwoStreamNetwork
-from pclhd.models.weights import initialise, load_model, model_metadata, save_model, starter_path
+from pclhd.models.weights import initialise, load_model, model_metadata, save_model
+from pclhd.weights import starter_path
 from tests.models.small import SMALL, pictures, stirred
 
 

@@ -12,11 +12,11 @@ from matplotlib.colors import to_hex
 from pclhd.data.records import Modality
 from pclhd.report import figures
 from pclhd.report.inline_svg import inline_svg
-from pclhd.runs.records import Epoch, read_epochs
+from pclhd.runs.records import EpochRecord, read_epochs
 from tests.report.fixtures import make_metrics, make_results
 
 
-def _epochs(tmp_path: Path, lines: list[dict[str, Any]] | None = None) -> list[Epoch]:
+def _epochs(tmp_path: Path, lines: list[dict[str, Any]] | None = None) -> list[EpochRecord]:
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in (make_metrics() if lines is None else lines)))
     return read_epochs(path)

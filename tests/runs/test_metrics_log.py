@@ -12,6 +12,19 @@ from pclhd.errors import UserError
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 
 
+def epoch(number: int, **more: Any) -> dict[str, Any]:
+    """The least that the record of an epoch holds."""
+    return {"kind": "epoch", "epoch": number, "stage": 1, **more}
+
+
+def step(epoch: int, number: int) -> dict[str, Any]:
+    """The least that the record of a step holds."""
+    return {"kind": "step", "epoch": epoch, "step": number, "loss": {}}
+
+
+EPOCH = json.dumps(epoch(0)) + "\n"
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
@@ -20,7 +33,7 @@ def test_records_are_appended_one_a_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
     assert path.read_text() == ""
-    records = [{"kind": "step", "epoch": 0, "global_step": 0, "loss": {"ü": 1.5}}, {"kind": "epoch", "epoch": 0}]
+    records = [{**step(0, 0), "global_step": 0, "loss": {"ü": 1.5}}, epoch(0)]
     for number, record in enumerate(records, start=1):
         log.write(record)
         assert lines(path) == records[:number], "written at once, not when the program ends"
@@ -29,40 +42,40 @@ def test_records_are_appended_one_a_line(tmp_path: Path) -> None:
 def test_epochs_that_are_repeated_are_dropped_first(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
-    for epoch in range(4):
-        log.write({"kind": "step", "epoch": epoch, "step": 0, "global_step": epoch})
-        log.write({"kind": "epoch", "epoch": epoch})
+    for number in range(4):
+        log.write(step(number, 0))
+        log.write(epoch(number))
     MetricsLog(path, first_epoch=2)
     assert [line["epoch"] for line in lines(path)] == [0, 0, 1, 1]
-    MetricsLog(path, first_epoch=2).write({"kind": "epoch", "epoch": 2})
+    MetricsLog(path, first_epoch=2).write(epoch(2))
     assert [line["epoch"] for line in lines(path)] == [0, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("rest", ['{"kind": "ep', '{"kind": "epoch", "epoch": 1}', "{"])
 def test_half_a_line_is_dropped(tmp_path: Path, rest: str) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"kind": "epoch", "epoch": 0}\n' + rest)
+    path.write_text(EPOCH + rest)
     MetricsLog(path, first_epoch=5)
-    assert lines(path) == [{"kind": "epoch", "epoch": 0}]
+    assert lines(path) == [epoch(0)]
 
 
 def test_a_restart_stands_before_the_steps_of_its_epoch(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
-    told: list[dict[str, Any]] = [
-        {"kind": "epoch", "epoch": 0},
-        {"kind": "restart", "epoch": 1, "restarts": 1},
-        {"kind": "restart", "epoch": 1, "restarts": 2},
-        {"kind": "step", "epoch": 1, "step": 0, "global_step": 3},
+    records: list[dict[str, Any]] = [
+        epoch(0),
+        {"kind": "restart", "epoch": 1, "restarts": 1, "lr": 0.5, "reason": "the loss is NaN"},
+        {"kind": "restart", "epoch": 1, "restarts": 2, "lr": 0.2, "reason": "the loss is NaN"},
+        step(1, 0),
     ]
-    for line in told:
+    for line in records:
         log.write(line)
     # A checkpoint of the epoch's start knows how often it was begun; later restarts will come again.
-    for restarts, kept in ((2, told[:3]), (1, told[:2]), (0, told[:1])):
+    for restarts, kept in ((2, records[:3]), (1, records[:2]), (0, records[:1])):
         MetricsLog(path, first_epoch=1, restarts=restarts)
         assert lines(path) == kept
     MetricsLog(path, first_epoch=1, restarts=5)
-    assert lines(path) == told[:1], "what is gone does not come back"
+    assert lines(path) == records[:1], "what is gone does not come back"
 
 
 @pytest.mark.parametrize(
@@ -71,9 +84,9 @@ def test_a_restart_stands_before_the_steps_of_its_epoch(tmp_path: Path) -> None:
 )
 def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"kind": "epoch", "epoch": 0}\n' + line + "\n")
+    path.write_text(EPOCH + line + "\n")
     before = path.read_bytes()
-    with pytest.raises(UserError, match="line 2: is no record of a training"):
+    with pytest.raises(UserError, match=r"line 2.*delete the line"):
         MetricsLog(path, first_epoch=5)
     assert path.read_bytes() == before
 
@@ -87,14 +100,14 @@ def test_a_log_that_is_no_text(tmp_path: Path) -> None:
 
 def test_other_separators_do_not_end_a_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    record = {"kind": "epoch", "epoch": 0, "reason": "a\u2028b\u0085c"}
+    record = epoch(0, loss={"a\u2028b\u0085c": 1.0})
     MetricsLog(path).write(record)
     MetricsLog(path, first_epoch=1)
     assert path.read_text("utf-8").count("\n") == 1
     assert json.loads(path.read_text("utf-8")) == record
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
 
     def full(*_: object, **__: object) -> None:
@@ -102,12 +115,12 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
-        log.write({"kind": "epoch", "epoch": 0})
+        log.write(epoch(0))
 
 
 def test_a_new_run_starts_empty(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"kind": "epoch", "epoch": 0}\n')
+    path.write_text(EPOCH)
     MetricsLog(path)
     assert lines(path) == []
 

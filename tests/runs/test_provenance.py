@@ -15,9 +15,9 @@ import torch
 import pclhd
 from pclhd.config import load_preset
 from pclhd.data.records import ImageRecord, Modality, digest_file, make_training_set
-from pclhd.models.weights import starter_path
 from pclhd.runs import provenance
 from pclhd.runs.provenance import checkout_state, processor_model, provenance_json, provenance_resumed
+from pclhd.weights import starter_path
 from tests.data.fake_layouts import write_image
 
 UNKNOWN = {"commit": None, "dirty": None}

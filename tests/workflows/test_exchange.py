@@ -213,7 +213,7 @@ def test_where_an_export_cannot_go(small_family: TwoStreamNetwork, tmp_path: Pat
 
 
 def test_what_is_no_finished_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         load_final(tmp_path)
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(UserError, match="not finished"):

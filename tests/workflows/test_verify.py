@@ -16,7 +16,7 @@ import torch
 from pclhd.config import Settings, load_settings
 from pclhd.data.records import Dataset, TrainingSet
 from pclhd.engine.epoch import Moment
-from pclhd.engine.trainer import START_WEIGHTS, Observer
+from pclhd.engine.trainer import Observer
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
@@ -73,7 +73,7 @@ def again(trained: Path, small: SmallData, monkeypatch: pytest.MonkeyPatch) -> A
     def replay(settings: Settings, training_set: TrainingSet, run: Path, observer: Observer, **_: object) -> Path:
         shutil.copytree(trained, run)
         if start is not None:
-            shutil.copy(start, run / "checkpoints" / START_WEIGHTS)
+            shutil.copy(start, run / "checkpoints" / "start.safetensors")
         moment = Moment(0, 1, 1.0, 0.1, 0)
         for line in kept:
             if line["kind"] == "step":
@@ -193,7 +193,7 @@ def test_start_weights_that_are_gone_are_taken_from_the_run(
     found = verify(run, small.training_set)
     assert found.verdict == "identical"
     assert found.notes == ("nowhere/start.safetensors is not here; trained from the start weights that the run kept",)
-    (run / "checkpoints" / START_WEIGHTS).unlink()
+    (run / "checkpoints" / "start.safetensors").unlink()
     with pytest.raises(UserError, match=r"nowhere/start.safetensors: no such file"):
         verify(run, small.training_set)
 
@@ -389,7 +389,7 @@ def test_numbers_that_are_none(again: Again, run: Path) -> None:
 
 
 def test_other_start_weights_are_noticed(again: Again, run: Path, tmp_path: Path) -> None:
-    kept = run / "checkpoints" / START_WEIGHTS
+    kept = run / "checkpoints" / "start.safetensors"
     # The same weights under another header are the same weights.
     save_model(kept, load_model(kept), {"weights": "start", "more": "words"})
     assert again(run).verdict == "identical"
@@ -411,7 +411,7 @@ def test_start_weights_of_another_network(again: Again, run: Path, tmp_path: Pat
 
 
 def test_start_weights_that_are_damaged_or_gone(again: Again, run: Path) -> None:
-    kept = run / "checkpoints" / START_WEIGHTS
+    kept = run / "checkpoints" / "start.safetensors"
     kept.write_bytes(b"no weights")
     with pytest.raises(UserError, match=r"start.safetensors: is damaged"):
         again(run)

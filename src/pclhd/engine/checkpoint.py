@@ -23,6 +23,7 @@ from torch import Tensor
 from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.errors import UserError
 from pclhd.files import write_durably
+from pclhd.runs.folder import checkpoint_files, checkpoint_name
 
 FORMAT = "pclhd-checkpoint-2"
 KEPT = 2
@@ -140,12 +141,7 @@ def _remove(path: Path) -> None:
 
 def _name(checkpoint: Checkpoint) -> str:
     step = 0 if checkpoint.state is None else checkpoint.state[1]["step"]
-    return f"epoch-{checkpoint.next_epoch:04d}-step-{step:05d}.safetensors"
-
-
-def checkpoint_files(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, oldest first."""
-    return sorted(folder.glob("epoch-*-step-*.safetensors"))
+    return checkpoint_name(checkpoint.next_epoch, step)
 
 
 def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint:

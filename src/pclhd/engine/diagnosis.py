@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pclhd.errors import UserError
 
-_MEND = "lower schedule.learning_rate in the run's config.yaml and resume, or let schedule.restarts do so by itself"
+_MEND = "lower schedule.learning_rate in the run's settings file and resume, or let schedule.restarts do so by itself"
 
 
 class NotFinite(UserError):

@@ -100,7 +100,7 @@ def make_trainee(settings: Settings, processes: Processes) -> Trainee:
         UserError: This machine has no such accelerator, does not compute in that precision, or cannot compile.
     """
     engine = settings.engine
-    # Fabric tells on every start which precision it uses; the run's config.yaml does.
+    # Fabric tells on every start which precision it uses; the run's settings do.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         # Of several processes each has one device; what they tell one another is `pclhd.distributed.processes`.

@@ -35,16 +35,10 @@ from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
 from pclhd.models.weights import save_model
+from pclhd.runs.folder import RunFolder
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 from pclhd.runs.provenance import provenance_json, provenance_resumed
 from pclhd.streams import Streams
-
-START_WEIGHTS = "start.safetensors"
-STAGE1_WEIGHTS = "stage1.safetensors"
-SELECTED_WEIGHTS = "selected.safetensors"
-KEPT_WEIGHTS = "weights-{:04d}.safetensors"
-MODEL = "model.safetensors"
-PROVENANCE = "provenance.json"
 
 
 class Observer(Protocol):
@@ -115,7 +109,7 @@ def train(
         ValueError: A labeller was handed in for a recipe without labels, or is missing for one with.
         Interrupted: A signal came; a checkpoint holds all steps that were made.
     """
-    # What the run's config.yaml says about labels has to be true.
+    # What the run's saved settings say about labels has to be true.
     if (labeller is None) != (settings.method.labels == "clusters"):
         raise ValueError(f"method.labels={settings.method.labels} with{'out' if labeller is None else ''} a labeller")
     if settings.engine.tensorboard:
@@ -160,7 +154,7 @@ class _Training:
         self.processes = trainee.processes
         self.observer = observer if self.processes.is_first else Silent()
         self.trainee, self.images, self.labeller, self.interruption = trainee, images, labeller, interruption
-        self.run, self.checkpoints = run, run / "checkpoints"
+        self.run = RunFolder(run)
         self.streams = Streams(settings.seed)
         self.selection = Selection(settings.selection)
         self.next_epoch = 0
@@ -178,31 +172,31 @@ class _Training:
 
     def _make_run(self) -> None:
         # Half a run could neither be resumed nor be trained into.
-        with making_folder(self.run):
-            write_durably(self.run / "config.yaml", self.settings.to_yaml())
+        with making_folder(self.run.path):
+            self.run.write_settings(self.settings)
             device = self.trainee.fabric.device
-            write_durably(self.run / PROVENANCE, provenance_json(self.settings, self.training_set, device))
-            make_new_folder(self.checkpoints)
-            save_model(self.checkpoints / START_WEIGHTS, self.trainee.online, {"weights": "start"})
+            write_durably(self.run.provenance_file, provenance_json(self.settings, self.training_set, device))
+            make_new_folder(self.run.checkpoints_folder)
+            save_model(self.run.weights_file("start"), self.trainee.online, {"weights": "start"})
             self._save()
             self._open_log()
 
     def resume(self) -> None:
         """Go on after the newest checkpoint that is whole."""
-        saved = load_latest_checkpoint(self.checkpoints, warn=self.observer.warned)
+        saved = load_latest_checkpoint(self.run.checkpoints_folder, warn=self.observer.warned)
         _refuse_other_images(saved, self.training_set)
         self._restore(saved)
         self.restarts = saved.restarts
         self._open_log()
         if self.processes.is_first:
-            (self.run / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
-            for folder in (self.run, self.checkpoints):
+            (self.run.path / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
+            for folder in (self.run.path, self.run.checkpoints_folder):
                 remove_partial_files(folder)
         self.processes.by_the_first(self._note_session)
 
     def _note_session(self) -> None:
         """Say in the provenance where the run goes on. Nothing is computed from it, so a damaged one stops nobody."""
-        path = self.run / PROVENANCE
+        path = self.run.provenance_file
         try:
             saved = path.read_text("utf-8")
             device = self.trainee.fabric.device
@@ -245,11 +239,11 @@ class _Training:
         return self.processes.by_the_first(self._finish)
 
     def _finish(self) -> Path:
-        model = self.run / MODEL
+        model = self.run.model_file
         if self.settings.selection == "last":
             self._save_weights(model)
         else:
-            write_durably(model, (self.checkpoints / SELECTED_WEIGHTS).read_bytes())
+            write_durably(model, self.run.selected_weights_file.read_bytes())
         return model
 
     def _restart(self, error: NotFinite) -> None:
@@ -260,7 +254,9 @@ class _Training:
         the same error again, or goes on after it.
         """
         self._restore(
-            self.processes.by_the_first(lambda: begin_epoch_anew(self.checkpoints, warn=self.observer.warned))
+            self.processes.by_the_first(
+                lambda: begin_epoch_anew(self.run.checkpoints_folder, warn=self.observer.warned)
+            )
         )
         self._open_log()
         self.restarts += 1
@@ -316,9 +312,9 @@ class _Training:
         self.next_epoch, self.previous = epoch + 1, (state.labels.visible, state.labels.infrared)
         self.state = None
         if self.next_epoch == schedule.stage1_epochs:
-            self._save_network(self.checkpoints / STAGE1_WEIGHTS, {"weights": "stage1"})
+            self._save_network(self.run.weights_file("stage1"), {"weights": "stage1"})
         if self.settings.engine.keep_weights:
-            self._save_weights(self.checkpoints / KEPT_WEIGHTS.format(self.next_epoch))
+            self._save_weights(self.run.kept_weights_file(self.next_epoch))
         self._save()
 
     def _judge_the_last_epoch(self) -> None:
@@ -334,7 +330,7 @@ class _Training:
         if self.settings.selection == "last" or epochs < first:
             return
         if self.selection.consider(epochs, criteria):
-            self._save_weights(self.checkpoints / SELECTED_WEIGHTS, epochs)
+            self._save_weights(self.run.selected_weights_file, epochs)
 
     def _save_weights(self, path: Path, epochs: int | None = None) -> None:
         facts = {"weights": "final", "epoch": str(self.next_epoch if epochs is None else epochs)}
@@ -357,7 +353,7 @@ class _Training:
         begins_stage = self.next_epoch in (0, self.settings.schedule.stage1_epochs) and not within
         redraws = self.settings.method.dynamic_redraw == "step"
         save_checkpoint(
-            self.checkpoints,
+            self.run.checkpoints_folder,
             Checkpoint(
                 next_epoch=self.next_epoch,
                 online=self.trainee.online.state_dict(),
@@ -377,11 +373,11 @@ class _Training:
         if not self.processes.is_first:
             return
         self.log = MetricsLog(
-            self.run / "metrics.jsonl",
+            self.run.log_file,
             first_epoch=self.next_epoch,
             first_step=0 if self.state is None else self.state.step,
             restarts=self.restarts,
-            tensorboard=self.run / "tensorboard" if self.settings.engine.tensorboard else None,
+            tensorboard=self.run.tensorboard_folder if self.settings.engine.tensorboard else None,
         )
 
 
@@ -406,7 +402,7 @@ def _how_to_save_memory(settings: Settings) -> str:
     batch, data = settings.batch, settings.data
     return (
         f"halve batch.clusters ({batch.clusters}) or batch.instances ({batch.instances}), or lower data.height and "
-        f"data.width ({data.height} × {data.width}), in the run's config.yaml, and resume; the checkpoints are whole"
+        f"data.width ({data.height} × {data.width}), in the run's settings file, and resume; the checkpoints are whole"
     )
 
 

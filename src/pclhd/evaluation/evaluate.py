@@ -1,4 +1,4 @@
-"""From embeddings to the rows of `results.json`: every search of a protocol, averaged over its trials.
+"""From embeddings to the rows of the results: every search of a protocol, averaged over its trials.
 
 The trials of a search draw different galleries from the same images, and searches share their queries. So the
 similarities are computed once, for a block of queries and all images that any gallery holds, and each trial takes its
@@ -41,7 +41,7 @@ class SearchResult:
     trials: tuple[Metrics, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """One row of `results.json`: fractions; mean and standard deviation over trials.
+        """One row of the results: fractions; mean and standard deviation over trials.
 
         The deviation is that of the trials at hand (divisor n), so one trial has deviation 0. Sizes are those of the
         first trial; within a protocol they are the same in all. A CMC shorter than 20 goes on with its last value.
@@ -134,7 +134,7 @@ def ranked_examples(
         top: Number of gallery images for each.
 
     Returns:
-        Entries of `results.json`. ``first_correct_rank`` counts images, from 1, over the whole gallery.
+        Entries of the results. ``first_correct_rank`` counts images, from 1, over the whole gallery.
 
     Raises:
         UserError: The search needs cameras that are unknown.
@@ -180,7 +180,7 @@ def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
     are rounded means.
 
     Args:
-        runs: The ``rows`` of each run's `results.json`.
+        runs: The ``rows`` of each run's results.
 
     Returns:
         Rows of the same form, in the order of the first run.

@@ -22,6 +22,7 @@ from pclhd.models.backbones import BackboneNetwork, load_backbone, new_network
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
 from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.weights import starter_path
 
 # One entry holds everything: safetensors writes several in an order that changes from run to run.
 _HEADER = "pclhd"
@@ -69,11 +70,6 @@ def model_metadata(path: Path) -> dict[str, str]:
         UserError: As `load_model`.
     """
     return _read_header(path)[1]
-
-
-def starter_path() -> Path:
-    """Where the package keeps its starter weights: a narrow network trained on synthetic people (ours)."""
-    return Path(__file__).parent.parent / "weights" / "starter.safetensors"
 
 
 def initialise(network: TwoStreamNetwork, weights: str) -> None:

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pclhd.report.tables import order_weights, weights_name
-from pclhd.runs.records import ClusterSummary, Epoch, Results, parse_results
+from pclhd.runs.records import ClusterRecord, EpochRecord, Results, parse_results
 
 # The page swaps these for style variables that have a light and a dark value.
 INK = "#1d2025"
@@ -102,7 +102,7 @@ def cmc_figure(results: Mapping[str, Any] | Results) -> Figure | None:
     """Cumulative matching characteristics: one panel per search, one curve per set of weights.
 
     Args:
-        results: What `results.json` holds.
+        results: The results.
 
     Returns:
         The figure, or None if no row has a curve.
@@ -144,7 +144,7 @@ def cmc_figure(results: Mapping[str, Any] | Results) -> Figure | None:
     return figure
 
 
-def loss_figure(epochs: Sequence[Epoch]) -> Figure | None:
+def loss_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
     """The named losses, each the mean of its epoch; None if none was logged."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.loss))
     lines = [
@@ -160,24 +160,24 @@ def loss_figure(epochs: Sequence[Epoch]) -> Figure | None:
     return _curves(epochs, lines, "loss (mean of the epoch)", wide=True)
 
 
-def cluster_count_figure(epochs: Sequence[Epoch]) -> Figure | None:
+def cluster_count_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
     """The number of clusters per modality; None if no epoch has any."""
     return _curves(epochs, _cluster_lines(epochs, lambda summary: summary.clusters), "clusters", from_zero=True)
 
 
-def cluster_size_figure(epochs: Sequence[Epoch]) -> Figure | None:
+def cluster_size_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
     """The median number of images in a cluster, per modality; None if no epoch has it."""
     lines = _cluster_lines(epochs, lambda summary: _number(summary.size_median))
     return _curves(epochs, lines, "median cluster size (images)", from_zero=True)
 
 
-def noise_figure(epochs: Sequence[Epoch]) -> Figure | None:
+def noise_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
     """The share of images that clustering left out, per modality; None if no epoch has it."""
     lines = _cluster_lines(epochs, lambda summary: 100 * summary.noise)
     return _curves(epochs, lines, "images left out as noise (%)", from_zero=True)
 
 
-def matched_figure(epochs: Sequence[Epoch]) -> Figure | None:
+def matched_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
     """The share of clusters with a partner in the other modality, and of right partners; None if not logged."""
     lines = [
         Line(
@@ -192,7 +192,7 @@ def matched_figure(epochs: Sequence[Epoch]) -> Figure | None:
     return _curves(epochs, lines, "clusters with a partner (%)", from_zero=True)
 
 
-def agreement_figure(epochs: Sequence[Epoch], measure: Literal["ari", "nmi"]) -> Figure | None:
+def agreement_figure(epochs: Sequence[EpochRecord], measure: Literal["ari", "nmi"]) -> Figure | None:
     """Agreement of the pseudo labels with the identities, which training never sees; None if not measured."""
     lines = [
         Line(stream, [_number((epoch.labels or {}).get(f"{measure}_{stream}")) for epoch in epochs], colour, marker)
@@ -201,13 +201,13 @@ def agreement_figure(epochs: Sequence[Epoch], measure: Literal["ari", "nmi"]) ->
     return _curves(epochs, lines, f"{measure.upper()} (1 = perfect)", from_zero=True)
 
 
-def speed_figure(epochs: Sequence[Epoch]) -> Figure | None:
+def speed_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
     """Training speed in images per second; None if not logged."""
     speed = [_number(epoch.images_per_second) for epoch in epochs]
     return _curves(epochs, [Line("training", speed, BLUE, "o")], "images per second", from_zero=True)
 
 
-def seconds_figure(epochs: Sequence[Epoch]) -> Figure | None:
+def seconds_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
     """How long each epoch took, and its clustering; None if not logged."""
     lines = [
         Line("whole epoch", [_number(epoch.seconds) for epoch in epochs], BLUE, "o"),
@@ -275,7 +275,7 @@ def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], mo
 
 
 def _curves(
-    epochs: Sequence[Epoch], lines: Sequence[Line], unit: str, *, from_zero: bool = False, wide: bool = False
+    epochs: Sequence[EpochRecord], lines: Sequence[Line], unit: str, *, from_zero: bool = False, wide: bool = False
 ) -> Figure | None:
     """Lines over the epochs, the stages told apart by a dotted rule; lines without a single number are left out."""
     lines = [line for line in lines if any(isfinite(value) for value in line.values)]
@@ -317,14 +317,14 @@ def _curves(
     return figure
 
 
-def epoch_places(epochs: Sequence[Epoch]) -> list[int]:
+def epoch_places(epochs: Sequence[EpochRecord]) -> list[int]:
     """Where each epoch stands on the axis: its own number if numbers grow throughout, else its position from 1."""
     numbers = [epoch.epoch for epoch in epochs]
     growing = all(before < after for before, after in itertools.pairwise(numbers))
     return numbers if growing else list(range(1, len(epochs) + 1))
 
 
-def _mark_stages(axes: Axes, epochs: Sequence[Epoch], place: Sequence[int]) -> None:
+def _mark_stages(axes: Axes, epochs: Sequence[EpochRecord], place: Sequence[int]) -> None:
     for before, after in itertools.pairwise(range(len(epochs))):
         if epochs[before].stage != epochs[after].stage:
             boundary = (place[before] + place[after]) / 2
@@ -339,10 +339,10 @@ def _mark_stages(axes: Axes, epochs: Sequence[Epoch], place: Sequence[int]) -> N
             )
 
 
-def _cluster_lines(epochs: Sequence[Epoch], measure: Callable[[ClusterSummary], float]) -> list[Line]:
+def _cluster_lines(epochs: Sequence[EpochRecord], measure: Callable[[ClusterRecord], float]) -> list[Line]:
     lines = []
     for stream, (colour, marker) in _STREAMS.items():
-        summaries: list[ClusterSummary | None] = [getattr(epoch, stream) for epoch in epochs]
+        summaries: list[ClusterRecord | None] = [getattr(epoch, stream) for epoch in epochs]
         values = [nan if summary is None else measure(summary) for summary in summaries]
         lines.append(Line(stream, values, colour, marker))
     return lines

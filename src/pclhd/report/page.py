@@ -43,20 +43,16 @@ from pclhd.report.tables import (
     weights_name,
 )
 from pclhd.report.template import PAGE, RESPONSIBLE_USE, STYLE
+from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import (
-    ClusterSummary,
-    Epoch,
+    ClusterRecord,
+    EpochRecord,
     ResultRow,
     Results,
     find_setting,
-    read_epochs,
-    read_facts,
-    read_results,
-    read_settings,
 )
 
 _STREAMS = ("visible", "infrared", "joint")
-_FILES = ("config.yaml", "metrics.jsonl", "results.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -65,16 +61,16 @@ class Run:
 
     Attributes:
         folder: The run folder.
-        settings: `config.yaml` as text and as a mapping, or None.
-        epochs: The epochs of `metrics.jsonl`, possibly none.
-        results: `results.json`, or None.
-        provenance: `provenance.json` as text by dotted key, possibly empty.
+        settings: The saved settings as text and as a mapping, or None.
+        epochs: The logged epochs, possibly none.
+        results: What was measured, or None.
+        provenance: The provenance as text by dotted key, possibly empty.
         data: The data's folder, or None if neither the caller nor the settings name one.
     """
 
     folder: Path
     settings: tuple[str, dict[str, Any]] | None
-    epochs: list[Epoch]
+    epochs: list[EpochRecord]
     results: Results | None
     provenance: dict[str, str]
     data: Path | None
@@ -103,7 +99,7 @@ def write_report(run: Path, *, data_root: Path | None = None) -> Path:
         UserError: The run folder does not exist, one of its files is malformed, or the page cannot be written.
     """
     page = page_html(read_run(run, data_root=data_root))
-    target = run / "report" / "index.html"
+    target = RunFolder(run).report_file
     try:
         target.parent.mkdir(exist_ok=True)
     except OSError as error:
@@ -120,19 +116,16 @@ def read_run(run: Path, *, data_root: Path | None = None) -> Run:
     """
     if not run.is_dir():
         raise UserError(f"{run}: not a run folder; give the folder that `pclhd train … --out RUN` wrote")
-    settings = read_settings(run / "config.yaml")
-    root = data_root
-    if root is None and settings is not None:
-        saved = find_setting(settings[1], "data.root")
-        root = Path(saved) if isinstance(saved, str) else None
+    folder = RunFolder(run)
+    root = data_root or folder.data_root()
     if root is not None and root.is_file():
         root = root.parent
     return Run(
         run,
-        settings,
-        read_epochs(run / "metrics.jsonl"),
-        read_results(run / "results.json"),
-        read_facts(run / "provenance.json"),
+        folder.saved_settings(),
+        folder.epochs(),
+        folder.results(),
+        folder.facts(),
         root,
     )
 
@@ -268,7 +261,7 @@ def _published_section(run: Run) -> str:
         return ""
     if run.results.dataset.synthetic is None:
         return _absent(
-            "results.json is older than this part and does not tell drawn from real data", "pclhd evaluate RUN"
+            "The results are older than this part and do not say whether the data are drawn", "pclhd evaluate RUN"
         )
     other = other_test_set(benchmark, run.results)
     if other is not None:
@@ -405,7 +398,7 @@ def _data_section(run: Run) -> str:
     if run.results is not None and run.results.dataset.test_images is not None:
         facts.append(("test images", f"{run.results.dataset.test_images:,}"))
     for stream in ("visible", "infrared"):
-        summary: ClusterSummary | None = getattr(run.epochs[-1], stream) if run.epochs else None
+        summary: ClusterRecord | None = getattr(run.epochs[-1], stream) if run.epochs else None
         if summary is not None and summary.images is not None:
             facts.append((f"{stream} training images", f"{summary.images:,}"))
     html = _fact_table("What the run was trained and evaluated on.", facts)
@@ -420,9 +413,9 @@ def _data_section(run: Run) -> str:
 
 def _settings_section(run: Run) -> str:
     if run.settings is None:
-        return _absent("No config.yaml in this run", "pclhd train PRESET --out RUN")
+        return _absent("No settings in this run", "pclhd train PRESET --out RUN")
     text = escape(run.settings[0].strip())
-    return _details("config.yaml: every setting, defaults included", f"<pre><code>{text}</code></pre>\n")
+    return _details("Every setting, defaults included", f"<pre><code>{text}</code></pre>\n")
 
 
 def _provenance_section(run: Run) -> str:
@@ -436,14 +429,15 @@ def _provenance_section(run: Run) -> str:
     if run.results is not None and run.results.dataset.test_checksum:
         facts.append(("checksum of the test images", run.results.dataset.test_checksum))
     facts += [(f"training: {key}", value) for key, value in run.provenance.items() if key != "seed"]
-    for name in _FILES:
-        digest = _digest(run.folder / name)
+    folder = RunFolder(run.folder)
+    for file in (folder.settings_file, folder.log_file, folder.results_file, folder.model_file):
+        digest = _digest(file)
         if digest is not None:
-            facts.append((f"SHA-256 of {name}", digest))
+            facts.append((f"SHA-256 of {file.name}", digest))
     return _fact_table("Where these numbers come from.", facts)
 
 
-def _epoch_table(epochs: Sequence[Epoch]) -> Table:
+def _epoch_table(epochs: Sequence[EpochRecord]) -> Table:
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.loss))
     headings = ["Stage", "Rate", *names, "Images/s", "Seconds", "Clustering (s)"]
     columns = (Column("Epoch"), *(Column(heading, "right") for heading in headings))
@@ -462,11 +456,11 @@ def _epoch_table(epochs: Sequence[Epoch]) -> Table:
     return Table("One row per epoch; losses are means over its steps.", columns, rows)
 
 
-def _cluster_table(epoch: Epoch) -> Table:
+def _cluster_table(epoch: EpochRecord) -> Table:
     headings = ["Images", "Clusters", "Noise (%)", "Smallest", "Median", "Largest", "Matched (%)", "ARI", "NMI"]
     rows = []
     for stream in _STREAMS:
-        summary: ClusterSummary | None = getattr(epoch, stream)
+        summary: ClusterRecord | None = getattr(epoch, stream)
         if summary is not None:
             rows.append(
                 (
@@ -531,7 +525,7 @@ def _cmc_words(results: Results) -> str:
     return "; ".join(parts) + "."
 
 
-def _span_words(epochs: Sequence[Epoch], measure: Callable[[Epoch, str], float | None]) -> str:
+def _span_words(epochs: Sequence[EpochRecord], measure: Callable[[EpochRecord, str], float | None]) -> str:
     """How a measure went from the first to the last epoch, per stream."""
     parts = []
     for stream in _STREAMS:
@@ -545,21 +539,21 @@ def _or_nan(value: float | None) -> float:
     return nan if value is None else value
 
 
-def _summary_value(epoch: Epoch, stream: str, *, key: str) -> float | None:
-    summary: ClusterSummary | None = getattr(epoch, stream)
+def _summary_value(epoch: EpochRecord, stream: str, *, key: str) -> float | None:
+    summary: ClusterRecord | None = getattr(epoch, stream)
     value: float | None = None if summary is None else getattr(summary, key)
     return value
 
 
-def _matched(epoch: Epoch, stream: str) -> float | None:
+def _matched(epoch: EpochRecord, stream: str) -> float | None:
     return (epoch.matched or {}).get(stream)
 
 
-def _agreement(epoch: Epoch, stream: str, *, measure: str) -> float | None:
+def _agreement(epoch: EpochRecord, stream: str, *, measure: str) -> float | None:
     return _label(epoch, f"{measure}_{stream}")
 
 
-def _label(epoch: Epoch, key: str) -> float | None:
+def _label(epoch: EpochRecord, key: str) -> float | None:
     return (epoch.labels or {}).get(key)
 
 

@@ -149,7 +149,7 @@ def results_table(results: Mapping[str, Any] | Results) -> Table:
     """The table of retrieval results: per search, the weights from start to final.
 
     Args:
-        results: What `results.json` holds, read or still in memory.
+        results: The results.
 
     Returns:
         Rank-1, rank-10, mAP and mINP as mean ± standard deviation over the trials in percent, and the gain against the

@@ -1,24 +1,24 @@
-"""What a run writes down while it trains: one JSON object per epoch and per logged step, and TensorBoard if wanted."""
+"""The log of a training: one JSON object per epoch and per logged step, and TensorBoard where it is switched on."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from pclhd.errors import UserError
 from pclhd.files import write_durably
+from pclhd.runs.records import LogRecord, RestartRecord, StepRecord, log_line, parse_log_line
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl``.
+    """Appends to the log of a run.
 
     Args:
         path: The file.
         first_epoch: Lines of this epoch and later ones, left by an interrupted run, are dropped first,
         first_step: but not those of its steps before this one.
-        restarts: Lines that tell of later restarts than this one are dropped, too.
+        restarts: Records of later restarts than this one are dropped, too.
         tensorboard: Folder for TensorBoard events, or None.
 
     Raises:
@@ -38,23 +38,26 @@ class MetricsLog:
         kept = [
             line
             for line, record in _lines(path)
-            if _place(record) < (first_epoch, first_step) and record.get("restarts", 0) <= restarts
+            if _place(record) < (first_epoch, first_step) and _restarts(record) <= restarts
         ]
         write_durably(path, "".join(kept))
         self._events = require_tensorboard()(str(tensorboard)) if tensorboard is not None else None
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; it must hold ``kind``, ``epoch`` and, for a step, ``global_step``.
+        """Append one record, in the form of one of the models of `pclhd.runs.records.LogRecord`.
 
         Raises:
             UserError: The file cannot be written.
+            ValueError: A value is missing, unknown or out of range.
         """
+        line = log_line(record)
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(line)
         except OSError as error:
             raise UserError(
-                f"{self._path}: cannot be written ({error.strerror}); make room or mend the folder, then resume the run"
+                f"{self._path}: cannot be written ({error.strerror}); make room or repair the folder, then "
+                "resume the run"
             ) from error
         if self._events is not None:
             # Flushed once an epoch: the writer's own thread is not waited for when the program ends.
@@ -65,36 +68,33 @@ class MetricsLog:
                 self._events.flush()
 
 
-def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _lines(path: Path) -> list[tuple[str, LogRecord]]:
     """The lines of a file, as they are and read."""
     if not path.exists():
         return []
     try:
-        # Only a line feed ends a line: other separators may stand in a name.
+        # Only a line feed ends a line: other separators may be part of a name.
         lines = path.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable to go on") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable to continue") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text; remove the damaged lines to go on") from error
+        raise UserError(f"{path}: is not UTF-8 text; remove the damaged lines to continue") from error
     # A line cut short by a kill has no line feed and is dropped.
-    return [(f"{line}\n", _read(line, f"{path}, line {number}")) for number, line in enumerate(lines[:-1], start=1)]
+    records = [
+        (f"{line}\n", parse_log_line(line, f"{path}, line {number}")) for number, line in enumerate(lines[:-1], start=1)
+    ]
+    return [(line, record) for line, record in records if record is not None]
 
 
-def _read(line: str, where: str) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(line)
-        _place(record)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{where}: is no record of a training; remove the line to go on") from error
-    return record
+def _place(record: LogRecord) -> tuple[int, float]:
+    """Epoch and step of a line; a restart comes before the epoch's steps, and a record of the whole epoch after."""
+    if isinstance(record, RestartRecord):
+        return record.epoch, -1
+    return record.epoch, float(record.step) if isinstance(record, StepRecord) else math.inf
 
 
-def _place(record: dict[str, Any]) -> tuple[int, float]:
-    """Epoch and step that a line tells of; a restart comes before the steps, and what tells of a whole epoch after."""
-    kind, epoch = record["kind"], int(record["epoch"])
-    if kind == "restart":
-        return epoch, -1
-    return epoch, float(record["step"]) if kind == "step" else math.inf
+def _restarts(record: LogRecord) -> int:
+    return record.restarts if isinstance(record, RestartRecord) else 0
 
 
 def _flatten(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

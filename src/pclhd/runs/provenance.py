@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import numba
-import torch
-from torch import distributed
+from typing import TYPE_CHECKING, Any
 
 from pclhd import __version__
 from pclhd.config import Settings
 from pclhd.data.records import Modality, TrainingSet, digest_file
-from pclhd.models.weights import starter_path
+from pclhd.runs.records import provenance_text
+from pclhd.weights import starter_path
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = (
     "torch",
@@ -61,7 +61,7 @@ def provenance_json(settings: Settings, training_set: TrainingSet, device: torch
         "cameras": _count_cameras(training_set),
         "resumed": [],
     }
-    return json.dumps(facts, indent=2) + "\n"
+    return provenance_text(facts)
 
 
 def provenance_resumed(saved: str, settings: Settings, device: torch.device, *, epoch: int) -> str:
@@ -81,11 +81,15 @@ def provenance_resumed(saved: str, settings: Settings, device: torch.device, *, 
         raise ValueError("is no provenance that training wrote")
     now = _describe_session(settings, device)
     facts["resumed"].append({"epoch": epoch, **_changed(facts, now)})
-    return json.dumps(facts, indent=2) + "\n"
+    return provenance_text(facts)
 
 
 def _describe_session(settings: Settings, device: torch.device) -> dict[str, Any]:
-    """What may be another when a run is resumed."""
+    """What may have changed when a run is resumed."""
+    # Reports read provenance without torch.
+    import numba
+    import torch
+
     return {
         "pclhd": __version__,
         **checkout_state(Path(__file__).resolve().parents[1]),
@@ -96,7 +100,7 @@ def _describe_session(settings: Settings, device: torch.device) -> dict[str, Any
         "threads": torch.get_num_threads(),
         # Numba's OpenMP threads are torch's too: once a kernel has run, torch has as many as numba.
         "numba_threads": numba.config.NUMBA_NUM_THREADS,  # type: ignore[attr-defined]
-        "processes": distributed.get_world_size() if _is_one_of_several() else 1,
+        "processes": torch.distributed.get_world_size() if _is_one_of_several() else 1,
         "precision": settings.engine.precision,
     }
 
@@ -159,6 +163,8 @@ def _project_name(path: Path) -> object:
 
 
 def _is_one_of_several() -> bool:
+    from torch import distributed
+
     return distributed.is_available() and distributed.is_initialized()
 
 
@@ -173,6 +179,8 @@ def _library_versions() -> dict[str, str]:
 
 
 def _describe_machine() -> dict[str, Any]:
+    import torch
+
     return {
         "system": platform.system(),
         "platform": platform.platform(),

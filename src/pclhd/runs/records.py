@@ -1,7 +1,8 @@
-"""Read a run folder's saved results, checking every number on the way in.
+"""The records of a run: settings, log, results and provenance, written and read through the same models.
 
-A report shows what `results.json` and `metrics.jsonl` say, so a file that was cut off or edited by hand must be told of
-here, with its name and place, and not as a strange picture later.
+Every number is checked on the way in and on the way out. A file that was cut off or edited by hand is reported with its
+name and place, before it becomes a strange picture in a report. Reading ignores keys that this version does not know;
+writing refuses them, so a record cannot lose a value.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from pclhd.errors import UserError
 
 SCHEMA = 1
-"""The version of `results.json` that this module reads."""
+"""The version of the results file that this module reads and writes."""
 
 
 def _check_share(value: float) -> float:
@@ -36,7 +37,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class _Saved(BaseModel):
-    """Base of the file's parts: no silent conversion of text to numbers, unknown keys left alone."""
+    """Base of all records: text never becomes a number, and unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -64,6 +65,7 @@ class ResultRow(_Saved):
     queries: Count | None = None
     valid_queries: Count | None = None
     gallery: Count | None = None
+    per_trial: list[dict[str, Fraction]] = []
 
 
 class RankedImage(_Saved):
@@ -116,32 +118,61 @@ class EvaluatedData(_Saved):
 
 
 class Results(_Saved):
-    """All of `results.json`.
+    """What an evaluation measured.
 
-    Training is ``unsupervised``, ``semi-supervised``, ``supervised`` or ``imported``, and None in older files.
+    Training is ``unsupervised``, ``semi-supervised``, ``supervised`` or ``imported``, and None in older files. Recipe
+    and seed are None for imported weights, whose training is not known. Results that combine several runs name them.
     """
 
-    schema_version: int = Field(alias="schema")
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True)
+
+    schema_version: int = Field(SCHEMA, alias="schema")
     dataset: EvaluatedData
     training: str | None = None
+    recipe: str | None = None
+    seed: int | None = None
     rows: list[ResultRow]
     ranked_examples: RankedExamples = RankedExamples()
+    runs: list[str] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is saved: fractions from 0 to 1, and only what was set."""
+        return {"schema": self.schema_version, **self.model_dump(by_alias=True, exclude_unset=True)}
 
 
-class ClusterSummary(_Saved):
+class ClusterRecord(_Saved):
     """The pseudo labels of one modality in one epoch; sizes count images, noise is a share of the images."""
 
     images: Count | None = None
     clusters: Count
     noise: Fraction
-    size_min: Finite | None = None
+    size_min: Count | None = None
     size_median: Finite | None = None
-    size_max: Finite | None = None
+    size_max: Count | None = None
+    silhouette: Finite | None = None
+    eps: Finite | None = None
+    recall: Fraction | None = None
+    loosened: bool = False
+    confidence: Fraction | None = None
+    shared_clusters: Count | None = None
 
 
-class Epoch(_Saved):
-    """One epoch's line of `metrics.jsonl`; a loss may be NaN or null, which is shown as a gap."""
+class StepRecord(_Saved):
+    """A logged step; the losses of its batch by name."""
 
+    kind: Literal["step"]
+    epoch: Count
+    stage: Count | None = None
+    step: Count
+    global_step: Count | None = None
+    lr: Finite | None = None
+    loss: dict[str, float | None]
+
+
+class EpochRecord(_Saved):
+    """An epoch; a loss may be NaN or null, which a report shows as a gap."""
+
+    kind: Literal["epoch"] = "epoch"
     epoch: Count
     stage: Count
     seconds: Finite | None = None
@@ -149,11 +180,73 @@ class Epoch(_Saved):
     images_per_second: Finite | None = None
     lr: Finite | None = None
     loss: dict[str, float | None] = {}
-    visible: ClusterSummary | None = None
-    infrared: ClusterSummary | None = None
-    joint: ClusterSummary | None = None
+    criteria: dict[str, float] = {}
+    kept_labels: list[str] = []
+    visible: ClusterRecord | None = None
+    infrared: ClusterRecord | None = None
+    joint: ClusterRecord | None = None
     matched: dict[str, Fraction | None] | None = None
     labels: dict[str, float | None] | None = None
+
+
+class RestartRecord(_Saved):
+    """A return to the start of an epoch, after a loss that was not finite."""
+
+    kind: Literal["restart"]
+    epoch: Count
+    restarts: Count
+    lr: Finite
+    reason: str
+
+
+class Selected(_Saved):
+    """The epoch whose weights a run ends with, and what chose it."""
+
+    by: str
+    epoch: Count | None
+
+
+class SelectionRecord(_Saved):
+    """What the criteria say of the last epoch, and which epoch was selected."""
+
+    kind: Literal["selection"]
+    epoch: Count
+    criteria: dict[str, float]
+    selected: Selected
+
+
+LogRecord = StepRecord | EpochRecord | RestartRecord | SelectionRecord
+
+_KINDS: dict[str, type[LogRecord]] = {
+    "step": StepRecord,
+    "epoch": EpochRecord,
+    "restart": RestartRecord,
+    "selection": SelectionRecord,
+}
+
+_RESTORE_LINE = "delete the line, or restore the file that training wrote"
+
+
+class Provenance(_Saved):
+    """Where a run's numbers come from. What an older version did not record is absent."""
+
+    pclhd: str
+    commit: str | None = None
+    dirty: bool | None = None
+    python: str
+    libraries: dict[str, str]
+    machine: dict[str, Any]
+    device: str | None = None
+    threads: Count | None = None
+    numba_threads: Count | None = None
+    processes: Count | None = None
+    precision: str | None = None
+    seed: int | None = None
+    start_weights: dict[str, str] | None = None
+    data: dict[str, Any] | None = None
+    cameras: dict[str, dict[str, Count]] | None = None
+    resumed: list[dict[str, Any]] = []
+    imported: dict[str, Any] | None = None
 
 
 _Part = TypeVar("_Part", bound=BaseModel)
@@ -169,7 +262,7 @@ def parse_results(saved: Mapping[str, Any] | Results) -> Results:
 
 
 def read_results(path: Path) -> Results | None:
-    """Read `results.json`; None if there is none.
+    """Read the results file; None if there is none.
 
     Raises:
         UserError: The file is unreadable, is not JSON, has another schema, or a value is missing or out of range.
@@ -184,10 +277,55 @@ def read_results(path: Path) -> Results | None:
     return _validate(Results, saved, f"{path}", mend)
 
 
-def read_epochs(path: Path) -> list[Epoch]:
-    """Read the epochs of `metrics.jsonl` in the order of training; an empty list if there is no such file.
+def results_json(results: Results) -> str:
+    """The text of a results file."""
+    return json.dumps(results.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
-    If an epoch is there twice, the later line counts. Lines of other kinds (steps) are only checked to be JSON objects.
+
+def provenance_text(facts: Mapping[str, Any]) -> str:
+    """The text of a provenance file.
+
+    Raises:
+        ValueError: A value is missing, unknown or out of range.
+    """
+    checked = Provenance.model_validate(dict(facts), extra="forbid")
+    return json.dumps(checked.model_dump(exclude_unset=True), indent=2) + "\n"
+
+
+def log_line(record: Mapping[str, Any]) -> str:
+    """A line of the log, with its line feed.
+
+    Args:
+        record: What one of the models of `LogRecord` holds, ``kind`` included.
+
+    Raises:
+        ValueError: A value is missing, unknown or out of range.
+    """
+    model = _KINDS[record["kind"]]
+    checked = model.model_validate(dict(record), extra="forbid")
+    return json.dumps(checked.model_dump(exclude_unset=True), ensure_ascii=False) + "\n"
+
+
+def parse_log_line(line: str, where: str) -> LogRecord | None:
+    """Read a line of the log; None if it is of a kind that this version does not know.
+
+    Args:
+        line: One JSON object.
+        where: File and line, for the message.
+
+    Raises:
+        UserError: It is not a JSON object, or a value is missing or out of range.
+    """
+    saved = _parse_json(line, where, _RESTORE_LINE, one_line=True)
+    if not isinstance(saved.get("kind"), str):
+        raise UserError(f"{where}: `kind` is missing; {_RESTORE_LINE}")
+    model = _KINDS.get(saved["kind"])
+    return None if model is None else _validate(model, saved, where, _RESTORE_LINE)
+
+
+def read_log(path: Path) -> list[LogRecord]:
+    """Read the log, line by line; an empty list if there is no such file.
+
     A last line cut off by a kill is left out, as it is when the run is resumed.
 
     Raises:
@@ -195,24 +333,28 @@ def read_epochs(path: Path) -> list[Epoch]:
     """
     if not path.exists():
         return []
-    latest: dict[tuple[int, int], Epoch] = {}
     *lines, unfinished = _read_text(path).split("\n")
     if _is_json(unfinished):
         lines.append(unfinished)
-    mend = "delete the line, or restore the file that training wrote"
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        saved = _parse_json(line, where, mend, one_line=True)
-        if saved.get("kind") == "epoch":
-            epoch = _validate(Epoch, saved, where, mend)
-            latest[epoch.stage, epoch.epoch] = epoch
+    numbered = ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1) if line.strip())
+    records = (parse_log_line(line, where) for where, line in numbered)
+    return [record for record in records if record is not None]
+
+
+def read_epochs(path: Path) -> list[EpochRecord]:
+    """Read the epochs of the log in the order of training; an empty list if there is no such file.
+
+    If an epoch appears twice, the later line counts.
+
+    Raises:
+        UserError: As `read_log`.
+    """
+    latest = {(one.stage, one.epoch): one for one in read_log(path) if isinstance(one, EpochRecord)}
     return [latest[key] for key in sorted(latest)]
 
 
 def read_settings(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """Read `config.yaml` as the text it is and as a mapping; None if there is none.
+    """Read the settings file as the text it is and as a mapping; None if there is none.
 
     Raises:
         UserError: The file is unreadable, not YAML, or not a mapping.
@@ -233,7 +375,7 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]] | None:
 
 
 def read_facts(path: Path) -> dict[str, str]:
-    """Read `provenance.json` as text by dotted key, such as `libraries.torch`; empty if there is no such file.
+    """Read the provenance as text by dotted key, such as `libraries.torch`; empty if there is no such file.
 
     What was looked for and is not there is ``none``; sessions that resumed are numbered from 0 (`resumed.0.epoch`).
 

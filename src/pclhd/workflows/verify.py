@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -19,10 +18,10 @@ from pclhd.config import Settings
 from pclhd.data.records import Dataset, digest_file
 from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.trainer import START_WEIGHTS, Silent, train
+from pclhd.engine.trainer import Silent, train
 from pclhd.errors import UserError
-from pclhd.models.weights import model_metadata
-from pclhd.runs.records import read_epochs, read_facts, recorded_fact
+from pclhd.runs.folder import RunFolder
+from pclhd.runs.records import EpochRecord, StepRecord, recorded_fact
 from pclhd.supervised.labeller import IdentityLabeller
 
 
@@ -66,7 +65,7 @@ _ENVIRONMENT = (
     "processes",
     "precision",
 )
-"""The facts of `provenance.json` on which the last bits of a number depend; a name that ends in a dot is a section."""
+"""The facts of the provenance on which the last bits of a number depend; a name that ends in a dot is a section."""
 
 # Where `read_facts` puts the epoch in which a session resumed.
 _SESSION = re.compile(r"resumed\.\d+\.epoch")
@@ -187,34 +186,24 @@ def read_logged_epoch(run: Path) -> LoggedEpoch:
     Raises:
         UserError: It logged no whole epoch, was imported or trained by ``upper-bound``, or a file in it is damaged.
     """
-    facts = read_facts(run / "provenance.json")
+    folder = RunFolder(run)
+    facts = folder.facts()
     if any(key.startswith("imported.") for key in facts):
         raise UserError(f"{run}: was imported, so there is no training to repeat; verify a run that `pclhd train` made")
-    log, model = run / "metrics.jsonl", run / "model.safetensors"
-    # This also complains of damaged lines.
-    if all(epoch.epoch != 0 for epoch in read_epochs(log)):
-        if model.is_file() and model_metadata(model).get("weights") == "supervised":
-            raise UserError(f"{run}: was trained by `pclhd upper-bound`, which logs nothing that could be compared")
-        raise UserError(f"{log}: has no whole epoch to compare with; go on with: pclhd train --resume {run}")
+    first = [one for one in folder.log() if one.epoch == 0]
+    epochs = [one for one in first if isinstance(one, EpochRecord)]
+    if not epochs:
+        if folder.model_metadata().get("weights") == "supervised":
+            raise UserError(f"{run}: was trained by `pclhd upper-bound`, which logged nothing that could be compared")
+        raise UserError(
+            f"{folder.log_file}: has no whole epoch to compare with; continue with: pclhd train --resume {run}"
+        )
     if "data.training_checksum" not in facts:
         raise UserError(
-            f"{run / 'provenance.json'}: has no checksum of the training images; restore the file that training wrote"
+            f"{folder.provenance_file}: has no checksum of the training images; restore the file that training wrote"
         )
-    steps: dict[int, dict[str, float]] = {}
-    record: dict[str, float] = {}
-    for number, line in enumerate(log.read_text("utf-8").split("\n"), start=1):
-        saved = _object(line)
-        if saved.get("epoch") != 0:
-            continue
-        if saved.get("kind") == "step":
-            step = saved.get("step")
-            if not isinstance(step, int) or not isinstance(saved.get("loss"), dict):
-                raise UserError(
-                    f"{log}, line {number}: a step without number or losses; restore the file that training wrote"
-                )
-            steps[step] = _numbers({"loss": saved["loss"]})
-        elif saved.get("kind") == "epoch":
-            record = _repeatable(saved)
+    steps = {one.step: _numbers({"loss": one.loss}) for one in first if isinstance(one, StepRecord)}
+    record = _repeatable(epochs[-1].model_dump(exclude_unset=True))
     return LoggedEpoch(run, steps, record, facts)
 
 
@@ -243,7 +232,7 @@ def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Ver
         )
         other = Difference("the start", what, None, None, math.inf, 0.0)
         return Verification("differs", (other,), 0, 0, EXACT)
-    own_start = logged.run / "checkpoints" / START_WEIGHTS
+    own_start = RunFolder(logged.run).weights_file("start")
     notes = []
     missing = _missing_weights(settings.model.weights)
     if missing is not None and own_start.is_file():
@@ -254,10 +243,10 @@ def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Ver
     with TemporaryDirectory(prefix="pclhd-verify-") as folder:
         again = Path(folder) / "run"
         repeated = _train_first_epoch(settings, dataset, again)
-        facts = read_facts(again / "provenance.json")
+        facts = RunFolder(again).facts()
         start = None
         if own_start.is_file():
-            start = _compare_weights(own_start, again / "checkpoints" / START_WEIGHTS)
+            start = _compare_weights(own_start, RunFolder(again).weights_file("start"))
         else:
             notes.append(f"{own_start} is gone, so the start weights were not compared")
     threads, numba_threads = (_known_change(logged.facts, facts, key) for key in ("threads", "numba_threads"))
@@ -319,7 +308,7 @@ def _train_first_epoch(settings: Settings, dataset: Dataset, run: Path) -> _Firs
     except _FirstEpochOver:
         return watching
     raise UserError(
-        "the settings ask for no epoch at all, so there is nothing to repeat; restore the run's config.yaml"
+        "the settings ask for no epoch at all, so there is nothing to repeat; restore the run's settings file"
     )
 
 
@@ -443,15 +432,6 @@ def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _object(line: str) -> dict[str, Any]:
-    # Only the last line may be cut off; the others were checked.
-    try:
-        saved = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return saved if isinstance(saved, dict) else {}
 
 
 def _pair(logged: float, repeated: float | None) -> str:

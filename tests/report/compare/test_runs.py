@@ -147,7 +147,7 @@ def test_a_run_that_was_not_evaluated_gets_dashes_and_a_note(make_run: MakeRun) 
     (runs[1] / "results.json").unlink()
     compared = compare_runs(runs)
     assert line_with(comparison_text(compared), "final", "Rank-1").split() == ["final", "Rank-1", "50.0", "–"]
-    assert list(compared.notes) == [f"two has no results.json; make it with: pclhd evaluate {runs[1]}"]
+    assert list(compared.notes) == [f"two was not evaluated; do so with: pclhd evaluate {runs[1]}"]
     (runs[0] / "results.json").unlink()
     assert "Rank-1" not in comparison_text(compare_runs(runs))
 
@@ -290,7 +290,7 @@ def test_a_run_without_provenance_is_noted(make_run: MakeRun) -> None:
     (runs[1] / "provenance.json").unlink()
     compared = compare_runs(runs)
     assert compared.facts() == {}
-    assert compared.notes == ("two has no provenance.json, so its versions and its machine are unknown",)
+    assert compared.notes == ("two has no provenance, so its versions and its machine are unknown",)
 
 
 # Seeds.
@@ -435,7 +435,7 @@ def test_one_run_or_one_named_twice(make_run: MakeRun, tmp_path: Path) -> None:
 
 
 def test_no_run_folder(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: is no run folder \(no config.yaml\)"):
+    with pytest.raises(UserError, match=r"nowhere: is not a run folder \(no config.yaml\)"):
         compare_runs([make_run("one"), tmp_path / "nowhere"])
 
 

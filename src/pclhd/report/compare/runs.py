@@ -6,9 +6,7 @@ there all the same. `pclhd.report.compare.text` prints what is found here.
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +17,12 @@ from typing import Any
 from pclhd.errors import UserError
 from pclhd.report.compare.seeds import compare_seeds
 from pclhd.report.tables import order_weights
+from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import (
-    ClusterSummary,
-    Epoch,
+    ClusterRecord,
+    EpochRecord,
     Results,
     find_setting,
-    read_epochs,
-    read_facts,
-    read_results,
-    read_settings,
     recorded_fact,
 )
 
@@ -62,9 +57,9 @@ class ComparedRun:
     Attributes:
         folder: The folder.
         name: Its name; more of its path where runs share a name.
-        settings: `config.yaml` by dotted key.
-        facts: `provenance.json` by dotted key.
-        results: `results.json`, or None.
+        settings: The settings by dotted key.
+        facts: The provenance by dotted key.
+        results: What was measured, or None.
         last_epoch: The last one logged, or None.
         epochs: How many were logged.
         labels: Whether identities trained it: ``none``, ``identities`` or ``visible_identities``.
@@ -75,7 +70,7 @@ class ComparedRun:
     settings: Mapping[str, Value]
     facts: Mapping[str, str]
     results: Results | None
-    last_epoch: Epoch | None
+    last_epoch: EpochRecord | None
     epochs: int
     labels: str
 
@@ -100,7 +95,7 @@ class ComparedRun:
         if epoch is None:
             return {}
         found: dict[str, float] = {"epochs": self.epochs}
-        parts: dict[str, ClusterSummary | None] = {
+        parts: dict[str, ClusterRecord | None] = {
             "visible": epoch.visible,
             "infrared": epoch.infrared,
             "joint": epoch.joint,
@@ -268,36 +263,23 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 
 
 def _read_run(folder: Path, name: str) -> ComparedRun:
-    saved = read_settings(folder / "config.yaml")
-    if saved is None:
-        raise UserError(f"{folder}: is no run folder (no config.yaml); expected one that pclhd made")
-    labels = find_setting(saved[1], "method.labels")
+    run = RunFolder(folder)
+    run.require_run()
+    _, settings = run.saved_settings() or ("", {})
+    labels = find_setting(settings, "method.labels")
     if labels in (None, "clusters"):
-        labels = "identities" if _saved_weights(folder / "model.safetensors") == "supervised" else "none"
-    epochs = read_epochs(folder / "metrics.jsonl")
+        labels = "identities" if run.model_metadata().get("weights") == "supervised" else "none"
+    epochs = run.epochs()
     return ComparedRun(
         folder,
         name,
-        _flatten(saved[1]),
-        read_facts(folder / "provenance.json"),
-        read_results(folder / "results.json"),
+        _flatten(settings),
+        run.facts(),
+        run.results(),
         epochs[-1] if epochs else None,
         len(epochs),
         str(labels),
     )
-
-
-def _saved_weights(path: Path) -> str | None:
-    """Which weights a model file says it holds. Its tensors are not read, and a strange file says nothing."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > 1 << 24:
-                return None
-            header = json.loads(json.loads(file.read(length))["__metadata__"]["pclhd"])
-        return str(header["metadata"]["weights"])
-    except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError):
-        return None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
@@ -427,9 +409,9 @@ def _search_warnings(first: ComparedRun, run: ComparedRun) -> Iterable[str]:
 def _notes(runs: Sequence[ComparedRun]) -> Iterable[str]:
     for run in runs:
         if run.results is None:
-            yield f"{run.name} has no results.json; make it with: pclhd evaluate {run.folder}"
+            yield f"{run.name} was not evaluated; do so with: pclhd evaluate {run.folder}"
         if not run.facts:
-            yield f"{run.name} has no provenance.json, so its versions and its machine are unknown"
+            yield f"{run.name} has no provenance, so its versions and its machine are unknown"
         planned = [run.settings.get(f"schedule.stage{stage}_epochs") for stage in (1, 2)]
         total = sum(number for number in planned if isinstance(number, int))
         if run.epochs and run.epochs < total:

@@ -34,9 +34,8 @@ from pclhd.data.records import LabelledImages
 from pclhd.engine.selection import Criterion, Selection
 from pclhd.evaluation.evaluate import evaluate_embeddings
 from pclhd.evaluation.protocols import searches_for
-from pclhd.models.weights import load_model
+from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder
-from pclhd.workflows.evaluate import embed_test, load_test_images
 
 CRITERIA: tuple[Criterion, ...] = ("silhouette", "stability", "cycle")
 CHOICES = ("last", *CRITERIA, "oracle")
@@ -101,13 +100,13 @@ def measure(run: TrainingRun, epochs: Sequence[int], test: LabelledImages) -> di
     known = run.folder / "epochs.json"
     if known.exists():
         return {int(epoch): figures for epoch, figures in json.loads(known.read_text("utf-8")).items()}
-    settings = load_settings(run.folder / "config.yaml")
-    pixels = load_test_images(test, settings)
+    folder = RunFolder(run.folder)
+    encoders = [Encoder.load(folder.kept_weights_file(epoch)) for epoch in epochs]
+    embedded = embed_records(encoders, test.images)
     searches = [search for search in searches_for("sysu", test) if search.name == SEARCH]
     reached = {}
-    for epoch in epochs:
-        network = load_model(RunFolder(run.folder).kept_weights_file(epoch))
-        row = evaluate_embeddings(embed_test(network, test, pixels), test, searches)[0].to_dict()
+    for epoch, embeddings in zip(epochs, embedded, strict=True):
+        row = evaluate_embeddings(embeddings, test, searches)[0].to_dict()
         reached[epoch] = {"rank1": row["rank1"]["mean"], "mAP": row["mAP"]["mean"]}
     write_json(known, reached)
     return reached

@@ -1,6 +1,76 @@
-"""Unsupervised visible-infrared person re-identification with hard and dynamic prototypes.
+"""Unsupervised visible-infrared person re-identification: train, embed, search, cluster, evaluate.
 
-Importing the package imports neither torch nor any other heavy library; take what you need from its modules.
+>>> import pclhd
+>>> encoder = pclhd.load("runs/first")
+>>> gallery = encoder.embed("photos/day", modality="visible")
+>>> queries = encoder.embed("photos/night", modality="infrared")
+>>> for hit in pclhd.search(queries, gallery, top=5)[0]:
+...     print(hit.rank, hit.path, hit.similarity)
+
+Importing the package takes milliseconds: torch is loaded when a name is first used that needs it. The names below are
+the public ones; docs/python.md describes them.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+#: Every public name, and the module that it comes from.
+_HOMES = {
+    "load": "pclhd.api",
+    "search": "pclhd.api",
+    "cluster": "pclhd.api",
+    "evaluate": "pclhd.api",
+    "train": "pclhd.api",
+    "open_dataset": "pclhd.api",
+    "ClusterLabels": "pclhd.api",
+    "Encoder": "pclhd.models.encoder",
+    "Embeddings": "pclhd.models.encoder",
+    "RankedResults": "pclhd.evaluation.retrieval",
+    "Hit": "pclhd.evaluation.retrieval",
+    "RunFolder": "pclhd.runs.folder",
+    "Results": "pclhd.runs.records",
+    "UserError": "pclhd.errors",
+}
+
+__all__ = [
+    "ClusterLabels",
+    "Embeddings",
+    "Encoder",
+    "Hit",
+    "RankedResults",
+    "Results",
+    "RunFolder",
+    "UserError",
+    "__version__",
+    "cluster",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "search",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from pclhd.api import ClusterLabels, cluster, evaluate, load, open_dataset, search, train
+    from pclhd.errors import UserError
+    from pclhd.evaluation.retrieval import Hit, RankedResults
+    from pclhd.models.encoder import Embeddings, Encoder
+    from pclhd.runs.folder import RunFolder
+    from pclhd.runs.records import Results
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pclhd' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,11 +20,11 @@ from pclhd.data.open import open_dataset
 from pclhd.data.records import Modality
 from pclhd.features.read import read_features, read_identities, read_modality
 from pclhd.models.embed import embed_images
+from pclhd.models.encoder import Encoder, embed_records
 from pclhd.models.released import released_state
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
 from pclhd.workflows import exchange
-from pclhd.workflows.evaluate import embed_test, load_test_images
 from tests.commands import Call, complaint
 from tests.data.fake_layouts import write_image
 from tests.models.small import SMALL_BOTTLENECK, stirred
@@ -164,8 +164,7 @@ def test_test_images_are_embedded_as_in_the_evaluation(pclhd: Call, run: Path, t
     assert outcome.err == ""
     test = open_dataset("sysu", tiny_sysu).test
     assert test is not None
-    settings = load_settings(run / "config.yaml")
-    expected = embed_test(load_model(run / "model.safetensors"), test, load_test_images(test, settings))
+    (expected,) = embed_records([Encoder.load(run, device="cpu")], test.images)
     assert np.array_equal(np.load(tmp_path / "x.npy"), expected)
     assert f"{len(test):,} embeddings" in outcome.out
 
@@ -274,7 +273,7 @@ def test_labelled_images_that_serve_both_parts_come_once(pclhd: Call, run: Path,
         (("--out", "old.npy"), "already exists"),
         (("--out", "no/x.npy"), "no folder"),
         (("--out", "x.npy", "--data", "nowhere"), "nowhere"),
-        (("--out", "x.npy", "--device", "tpu9"), "--device tpu9"),
+        (("--out", "x.npy", "--device", "tpu9"), "device tpu9"),
         (("--out", "x.npy", "--images", "empty"), "of which modality"),
         (("--out", "x.npy", "--images", "empty", "--modality", "visible"), "no image there"),
         (("--out", "x.npy", "--images", "empty", "--modality", "visible", "--data", "empty"), "leave out --data"),
@@ -313,20 +312,6 @@ def test_no_data_and_no_test_part(pclhd: Call, run: Path, tmp_path: Path) -> Non
 def test_a_header_that_nobody_could_read(
     pclhd: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pclhd.workflows.embed._LONGEST_HEADER", 10)
+    monkeypatch.setattr("pclhd.features.write._LONGEST_HEADER", 10)
     assert "write .parquet instead" in complaint(pclhd("embed", run, "--out", tmp_path / "x.safetensors"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_chunks_do_not_show(run: Path, tiny_sysu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pclhd.workflows import embed
-
-    records = open_dataset("sysu", tiny_sysu).train.images[::7]
-    network, data = load_model(run / "model.safetensors"), load_settings(run / "config.yaml").data
-    whole = embed.embed_records(network, records, data)
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(embed, "_CHUNK", 3)
-    parts = embed.embed_records(network, records, data, on_progress=lambda *count: told.append(count))
-    np.testing.assert_allclose(parts, whole, atol=1e-5)
-    assert told[-1] == (len(records), len(records))
-    assert len(told) > 2

@@ -67,7 +67,7 @@ def _in_double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     `Tensor.float`, by torch's default type, and where bytes become numbers.
     """
 
-    def normalise(images: Tensor) -> Tensor:
+    def normalise(images: Tensor, *_: object) -> Tensor:
         mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         return (images.double() / 255 - mean) / deviation
 

@@ -49,15 +49,15 @@ def main() -> None:
 def compute_in_64_bits() -> None:
     """As `test_released_step` does; here for the whole process."""
 
-    def in_64_bits(images: Tensor) -> Tensor:
+    def in_64_bits(images: Tensor, *_: object) -> Tensor:
         mean, deviation = (
             torch.tensor(values).view(3, 1, 1) for values in (normalise.IMAGENET_MEAN, normalise.IMAGENET_STD)
         )
         return (images.double() / 255 - mean) / deviation
 
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    embed.normalise = in_64_bits  # type: ignore[attr-defined]
-    augment.normalise = in_64_bits  # type: ignore[attr-defined]
+    embed.normalise = in_64_bits  # type: ignore[assignment,attr-defined]
+    augment.normalise = in_64_bits  # type: ignore[assignment,attr-defined]
     torch.set_default_dtype(torch.float64)
 
 

@@ -14,7 +14,7 @@ from pclhd.models.released import RELEASED_ARCHITECTURE, released_state
 from pclhd.models.two_stream import NARROW, RESNET50_AGW, TwoStreamNetwork
 from pclhd.models.weights import load_model, model_metadata, save_model
 from pclhd.workflows import exchange
-from pclhd.workflows.exchange import export_released, import_checkpoint, load_final
+from pclhd.workflows.exchange import export_released, import_checkpoint
 from tests.models.small import SMALL, SMALL_BOTTLENECK, stirred
 
 
@@ -33,6 +33,10 @@ def checkpoint(small_family: TwoStreamNetwork, tmp_path: Path) -> Path:
     return path
 
 
+def final(run: Path) -> TwoStreamNetwork:
+    return load_model(run / "model.safetensors")
+
+
 def same(left: TwoStreamNetwork, right: TwoStreamNetwork) -> bool:
     ours, theirs = left.state_dict(), right.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -47,7 +51,7 @@ def run_of(network: TwoStreamNetwork, run: Path) -> Path:
 def test_the_run_says_where_it_comes_from(small_family: TwoStreamNetwork, checkpoint: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "theirs"
     report = import_checkpoint(checkpoint, "regdb", run, trial=3)
-    assert same(load_final(run), small_family)
+    assert same(final(run), small_family)
     count = len(small_family.state_dict())
     sha256 = digest_file(checkpoint)
     assert model_metadata(run / "model.safetensors") == {
@@ -118,7 +122,7 @@ def test_a_failure_while_writing_leaves_nothing(
         import_checkpoint(checkpoint, "own", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
 
-    def said_of_the_file(path: Path, *_: object) -> None:
+    def said_of_the_file(path: Path, *_: object, **__: object) -> None:
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
     monkeypatch.setattr(exchange, "save_model", said_of_the_file)
@@ -133,7 +137,7 @@ def test_the_report_is_short_and_tells_what_was_left(small_family: TwoStreamNetw
     extra = {"model.attention.weight": torch.zeros(2), "optimizer.step": torch.zeros(1)}
     torch.save({**state, **momentum, **extra, "epoch": 3}, tmp_path / "x.pth")
     report = import_checkpoint(tmp_path / "x.pth", "own", tmp_path / "run", network="model")
-    assert same(load_final(tmp_path / "run"), small_family)
+    assert same(final(tmp_path / "run"), small_family)
     text = report.text()
     lines = text.splitlines()
     assert len(lines) < 15
@@ -146,7 +150,7 @@ def test_the_report_is_short_and_tells_what_was_left(small_family: TwoStreamNetw
     assert "note: the released network has no attention.weight; " in text
     # And the momentum copy, if wanted.
     import_checkpoint(tmp_path / "x.pth", "own", tmp_path / "other", network="model_ema")
-    assert same(load_final(tmp_path / "other"), stirred(SMALL_BOTTLENECK, 2))
+    assert same(final(tmp_path / "other"), stirred(SMALL_BOTTLENECK, 2))
 
 
 def test_a_network_without_non_local_blocks(small_family: TwoStreamNetwork, tmp_path: Path) -> None:
@@ -171,7 +175,7 @@ def test_there_and_back(small_family: TwoStreamNetwork, tmp_path: Path, name: st
     count = export_released(run, tmp_path / name)
     assert count == len(released_state(small_family))
     report = import_checkpoint(tmp_path / name, "own", tmp_path / "again")
-    assert same(load_final(tmp_path / "again"), small_family)
+    assert same(final(tmp_path / "again"), small_family)
     assert len(report.entries.used) + len(report.entries.unused) == count
     assert report.entries.unknown == ()
 
@@ -212,11 +216,9 @@ def test_where_an_export_cannot_go(small_family: TwoStreamNetwork, tmp_path: Pat
     assert not (tmp_path / "no").exists()
 
 
-def test_what_is_no_finished_run(tmp_path: Path) -> None:
+def test_an_export_needs_a_finished_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run folder"):
-        load_final(tmp_path)
+        export_released(tmp_path, tmp_path / "x.pth")
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(UserError, match="not finished"):
-        load_final(tmp_path)
-    save_model(tmp_path / "model.safetensors", TwoStreamNetwork(NARROW))
-    assert same(load_final(tmp_path), load_model(tmp_path / "model.safetensors"))
+        export_released(tmp_path, tmp_path / "x.pth")

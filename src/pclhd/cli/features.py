@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pclhd.cli.terminal import errors, print_warning, status
+from pclhd.cli.terminal import embedding_progress, errors, print_warning, status
 
 
 def embed(
@@ -34,8 +34,6 @@ def embed(
 
     Example: pclhd embed RUN --data DIR --out features.parquet
     """
-    from rich.progress import Progress
-
     from pclhd.data.records import Modality
     from pclhd.workflows.embed import EmbeddingRequest, run_embedding
 
@@ -50,9 +48,8 @@ def embed(
         device=device,
     )
     try:
-        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-            task = progress.add_task("embedding", total=None)
-            count = run_embedding(request, lambda done, total: progress.update(task, completed=done, total=total))
+        with embedding_progress() as on_progress:
+            count = run_embedding(request, on_progress)
     except KeyboardInterrupt:
         errors.print("interrupted; nothing was written", highlight=False)
         sys.exit(130)

@@ -8,24 +8,28 @@ from typing import Annotated
 
 import typer
 
-from pclhd.cli.datasets import open_data
-from pclhd.errors import UserError
+from pclhd.cli.terminal import embedding_progress
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+    device: Annotated[str, typer.Option(help="Where to compute; auto takes a GPU where there is one.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
 ) -> None:
-    """Measure a run's weights (start, stage I, final) by the protocol of its data; writes results.json."""
-    from pclhd.config import load_settings
+    """Measure a run's weights (start, stage I, final) by the protocol of its data; saves the results in the run."""
     from pclhd.report.tables import results_text
+    from pclhd.runs.folder import RunFolder
     from pclhd.workflows.evaluate import evaluate_run
+    from pclhd.workflows.train import open_data
 
-    settings = load_settings(run / "config.yaml")
-    results = evaluate_run(run, settings, open_data(settings, data))
+    folder = RunFolder(run)
+    dataset = open_data(folder.settings(), data)
+    with embedding_progress() as on_progress:
+        results = evaluate_run(folder, dataset, device=device, on_progress=on_progress)
+    folder.write_results(results)
     if as_json:
-        typer.echo(json.dumps(results, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
     else:
         typer.echo(results_text(results))
 
@@ -35,25 +39,13 @@ def combine(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Average the results of several runs: RegDB's ten trials are ten trainings, and seeds are worth averaging too."""
-    from pclhd.evaluation.evaluate import combine as average
     from pclhd.report.tables import results_text
-    from pclhd.runs.records import read_results
+    from pclhd.runs.folder import RunFolder
+    from pclhd.workflows.combine import combine_runs
 
-    trees = []
-    for run in runs:
-        tree = read_results(run / "results.json")
-        if tree is None:
-            raise UserError(f"{run / 'results.json'}: is missing; make it with: pclhd evaluate {run}")
-        trees.append(tree.model_dump(by_alias=True, exclude={"ranked_examples"}))
-    names = dict.fromkeys(tree["dataset"]["name"] for tree in trees)
-    combined = {
-        **trees[0],
-        "dataset": {**trees[0]["dataset"], "name": ", ".join(names)},
-        "rows": average([tree["rows"] for tree in trees]),
-        "runs": [str(run) for run in runs],
-    }
+    combined = combine_runs([RunFolder(run) for run in runs])
     if as_json:
-        typer.echo(json.dumps(combined, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(combined.to_dict(), indent=2, ensure_ascii=False))
     else:
         typer.echo(results_text(combined))
 
@@ -79,8 +71,8 @@ def report(
     data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
 ) -> None:
     """Write the run's one-page report, report/index.html."""
-    from pclhd.config import load_settings
     from pclhd.report.page import write_report
+    from pclhd.runs.folder import RunFolder
 
-    root = data or load_settings(run / "config.yaml").data.root
+    root = data or RunFolder(run).settings().data.root
     typer.echo(f"report: {write_report(run, data_root=root)}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 
 console = Console()
 errors = Console(stderr=True)
@@ -30,6 +31,14 @@ def status(phase: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextmanager
+def embedding_progress() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal: yields what is called with the number of images embedded and of all."""
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("embedding", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def print_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from pclhd.cli.datasets import open_data, with_root
 from pclhd.cli.terminal import console, errors, print_step, say, status
 from pclhd.errors import UserError
 
@@ -27,54 +26,34 @@ def train(
     Presets: synthetic, tiny, vit, sysu, regdb, llcm, own.
     Example: pclhd train synthetic --data build/small recipe=paper
     """
-    from pclhd.config import load_preset, load_settings
+    from pclhd.config import load_preset
+    from pclhd.runs.folder import RunFolder
+    from pclhd.workflows.train import default_run_folder, measure_for, open_data, train_run
 
     words = arguments or []
     if resume is not None:
         if words or out is not None:
             raise UserError("--resume takes its settings from the run; leave out the preset, key=value and --out")
-        settings, run = load_settings(resume / "config.yaml"), resume
+        run = RunFolder(resume)
+        settings = run.settings()
     else:
         if not words:
             raise UserError("which preset? For example: pclhd train synthetic --data DIR (see pclhd train --help)")
         settings = load_preset(words[0], words[1:], root=data)
-        run = out or Path("runs") / f"{settings.preset}-{settings.recipe}-{settings.seed}"
+        run = default_run_folder(settings) if out is None else RunFolder(out)
     dataset = open_data(settings, data)
     # The slow imports come last, so that a mistake in the settings or in the data is answered at once.
     from pclhd.cli.training_console import ConsoleObserver
-    from pclhd.devices import keep_freed_memory
     from pclhd.engine.interruption import Interrupted, Interruption
-    from pclhd.engine.trainee import runs_on_gpu
-    from pclhd.engine.trainer import train as run_training
 
-    if not runs_on_gpu(settings):
-        keep_freed_memory()
-    labeller = None
-    if settings.method.labels != "clusters":
-        from pclhd.supervised.labeller import IdentityLabeller
-
-        labeller = IdentityLabeller(dataset, visible_only=settings.method.labels == "visible_identities")
-    measure = None
-    if dataset.train_identities is not None:
-        from pclhd.evaluation.clusters import ClusterMeter
-
-        measure = ClusterMeter(dataset).measure
     say(f"training {settings.recipe} on {dataset.name} into {run}")
     interruption = Interruption()
     try:
-        with ConsoleObserver(console, measure) as observer, interruption.handling():
-            run_training(
-                with_root(settings, dataset),
-                dataset.train,
-                run,
-                observer,
-                resume=resume is not None,
-                labeller=labeller,
-                interruption=interruption,
-            )
+        with ConsoleObserver(console, measure_for(dataset)) as observer, interruption.handling():
+            train_run(settings, dataset, run, observer=observer, resume=resume is not None, interruption=interruption)
     except Interrupted as stop:
-        begun = (run / "checkpoints").is_dir()
-        message = f"interrupted; go on with: pclhd train --resume {run}" if begun else "interrupted before the start"
+        begun = f"interrupted; continue with: pclhd train --resume {run}"
+        message = begun if run.is_begun() else "interrupted before the start"
         errors.print(message, highlight=False, markup=False, soft_wrap=True)
         sys.exit(stop.exit_code)
     say(f"done: {run}; next: pclhd evaluate {run}")
@@ -85,10 +64,11 @@ def verify(
     data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
 ) -> None:
     """Train a run's first epoch again, elsewhere, and compare with what it logged; exit code 1 if it differs."""
-    from pclhd.config import load_settings
+    from pclhd.runs.folder import RunFolder
+    from pclhd.workflows.train import open_data
     from pclhd.workflows.verify import read_logged_epoch, verify_run
 
-    settings = load_settings(run / "config.yaml")
+    settings = RunFolder(run).settings()
     logged = read_logged_epoch(run)
     dataset = open_data(settings, data)
     try:
@@ -109,13 +89,14 @@ def upper_bound(
 ) -> None:
     """Train the same network with labels: what the unsupervised methods are measured against."""
     from pclhd.config import load_preset
+    from pclhd.workflows.train import open_data, with_data_root
 
     settings = load_preset(arguments[0], arguments[1:], root=data)
     _refuse_unread(arguments[1:])
     dataset = open_data(settings, data)
     from pclhd.supervised.starter import train_upper_bound
 
-    train_upper_bound(with_root(settings, dataset), dataset, out, on_step=print_step)
+    train_upper_bound(with_data_root(settings, dataset), dataset, out, on_step=print_step)
     typer.echo(f"done: {out}; next: pclhd evaluate {out}")
 
 

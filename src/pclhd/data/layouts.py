@@ -17,6 +17,14 @@ EXPECTED_CONTENT = {
 }
 LAYOUTS = tuple(EXPECTED_CONTENT)
 
+DRAWN_MARK = "synthetic.json"
+"""The file that `pclhd synth` leaves in a data set, whose people are then drawn, whatever its layout."""
+
+
+def is_drawn(root: Path) -> bool:
+    """Whether a data set's folder says that its people are drawn."""
+    return (root / DRAWN_MARK).is_file()
+
 
 def has_layout(root: Path, layout: str) -> bool:
     """Whether the marks of a layout are there; the lists and images themselves are not looked at.

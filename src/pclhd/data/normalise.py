@@ -5,17 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-IMAGENET_MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
-IMAGENET_STD: tuple[float, float, float] = (0.229, 0.224, 0.225)
+Channels = tuple[float, float, float]
+"""A number per channel: red, green, blue."""
+
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Scale bytes to 0..1, subtract the ImageNet mean and divide by its standard deviation (released code).
+def normalise(images: Tensor, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD) -> Tensor:
+    """Scale bytes to 0..1, subtract a mean and divide by a standard deviation; by default ImageNet's (released code).
 
     Infrared images go through the same numbers: after it, their three equal channels are no longer equal.
 
     Args:
         images: (…, 3, H, W) uint8, channels red, green, blue.
+        mean: Per channel, of values from 0 to 1.
+        std: Per channel.
 
     Returns:
         (…, 3, H, W) float32 on the same device and in the same memory format.
@@ -27,6 +32,6 @@ def normalise(images: Tensor) -> Tensor:
         raise ValueError(f"images must be uint8, not {images.dtype}")
     if images.dim() < 3 or images.shape[-3] != 3:
         raise ValueError(f"images must have the shape (…, 3, height, width), not {tuple(images.shape)}")
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+    centre = torch.tensor(mean, device=images.device).view(3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    return images.to(torch.float32).mul_(1 / (255 * scale)).sub_(centre / scale)

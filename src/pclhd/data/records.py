@@ -38,6 +38,23 @@ class ImageRecord:
     camera: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is known of an image that was embedded.
+
+    Attributes:
+        path: Its file, or None for one in memory.
+        modality: Visible or infrared.
+        camera: Camera number, or None where it is not known.
+        identity: The person, or None where that is not known. Nothing is computed from it but measures.
+    """
+
+    path: Path | None
+    modality: Modality
+    camera: int | None = None
+    identity: int | None = None
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """Images with the identity of each: for evaluation only.
@@ -60,6 +77,13 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def infos(self, rows: Iterable[int]) -> tuple[ImageInfo, ...]:
+        """What is known of the images in some rows."""
+        return tuple(
+            ImageInfo(image.path, image.modality, image.camera, self.identities[row])
+            for row, image in ((row, self.images[row]) for row in rows)
+        )
 
     def checksum(self) -> str:
         """SHA-256 over all that an evaluation's figures depend on: files, cameras, identities, roles, and the order.
@@ -121,6 +145,11 @@ class Dataset:
     train: TrainingSet
     train_identities: tuple[int, ...] | None
     test: LabelledImages | None
+
+    @property
+    def folder(self) -> Path:
+        """What paths are given relative to: the root, or the folder of a CSV file."""
+        return self.root.parent if self.root.is_file() else self.root
 
 
 def digest_file(path: Path) -> str:

@@ -34,6 +34,7 @@ from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
+from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import save_model
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
@@ -155,6 +156,7 @@ class _Training:
         self.observer = observer if self.processes.is_first else Silent()
         self.trainee, self.images, self.labeller, self.interruption = trainee, images, labeller, interruption
         self.run = RunFolder(run)
+        self.preprocessing = Preprocessing(settings.data.height, settings.data.width)
         self.streams = Streams(settings.seed)
         self.selection = Selection(settings.selection)
         self.next_epoch = 0
@@ -177,7 +179,12 @@ class _Training:
             device = self.trainee.fabric.device
             write_durably(self.run.provenance_file, provenance_json(self.settings, self.training_set, device))
             make_new_folder(self.run.checkpoints_folder)
-            save_model(self.run.weights_file("start"), self.trainee.online, {"weights": "start"})
+            save_model(
+                self.run.weights_file("start"),
+                self.trainee.online,
+                {"weights": "start"},
+                preprocessing=self.preprocessing,
+            )
             self._save()
             self._open_log()
 
@@ -338,7 +345,7 @@ class _Training:
 
     def _save_network(self, path: Path, facts: dict[str, str]) -> None:
         if self.processes.is_first:
-            save_model(path, self.trainee.momentum.network, facts)
+            save_model(path, self.trainee.momentum.network, facts, preprocessing=self.preprocessing)
 
     def _write(self, record: dict[str, Any]) -> None:
         if self.log is not None:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.data.records import LabelledImages
+from pclhd.data.records import ImageInfo, LabelledImages
 from pclhd.errors import UserError
 from pclhd.evaluation.metrics import Metrics, RankingMeter, excluded_pairs
 from pclhd.evaluation.protocols import Search, Trial
-from pclhd.evaluation.retrieval import rank_gallery, unit_length
+from pclhd.evaluation.retrieval import Hit, rank_gallery, unit_length
 
 REPORTED_RANKS = (1, 5, 10, 20)
 MAX_RANK = 20
@@ -155,22 +155,27 @@ def ranked_examples(
         None if known is None else known[query],
         None if known is None else known[trial.gallery],
     )
-    ranked = rank_gallery(embeddings[query], embeddings[trial.gallery], top_n=len(trial.gallery), excluded=excluded)
-    examples = []
-    for row, place, distance in zip(query.tolist(), ranked.index, ranked.distance, strict=True):
-        seen = trial.gallery[place[place >= 0]]
-        correct = identities[seen] == identities[row]
-        examples.append(
-            {
-                "query": {**_describe(test, row, root), "modality": str(test.images[row].modality)},
-                "gallery": [
-                    {**_describe(test, image, root), "correct": bool(hit), "distance": float(far)}
-                    for image, hit, far in zip(seen[:top].tolist(), correct[:top], distance[:top], strict=False)
-                ],
-                "first_correct_rank": int(np.argmax(correct)) + 1,
-            }
-        )
-    return examples
+    ranked = rank_gallery(
+        embeddings[query],
+        embeddings[trial.gallery],
+        top_n=len(trial.gallery),
+        excluded=excluded,
+        queries=test.infos(query.tolist()),
+        gallery=test.infos(trial.gallery.tolist()),
+    )
+    return [_example(info, hits, root, top) for info, hits in zip(ranked.queries or (), ranked, strict=True)]
+
+
+def _example(query: ImageInfo, hits: Sequence[Hit], root: Path, top: int) -> dict[str, Any]:
+    return {
+        "query": {**_describe(query, root), "modality": str(query.modality)},
+        "gallery": [
+            {**_describe(hit.image, root), "correct": hit.correct, "distance": hit.distance}
+            for hit in hits[:top]
+            if hit.image is not None
+        ],
+        "first_correct_rank": next(hit.rank for hit in hits if hit.correct),
+    }
 
 
 def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -312,10 +317,10 @@ def _example_queries(
     return np.array([firsts[people[i]] for i in chosen], dtype=np.int64)
 
 
-def _describe(test: LabelledImages, row: int, root: Path) -> dict[str, Any]:
-    image = test.images[row]
-    path = image.path.relative_to(root) if image.path.is_relative_to(root) else image.path
-    return {"path": path.as_posix(), "identity": test.identities[row], "camera": image.camera}
+def _describe(image: ImageInfo, root: Path) -> dict[str, Any]:
+    path = image.path or Path()
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return {"path": shown.as_posix(), "identity": image.identity, "camera": image.camera}
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:

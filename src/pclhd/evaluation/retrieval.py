@@ -1,31 +1,80 @@
-"""The nearest gallery images of each query, as one checked value: for pictures of results and for search."""
+"""The nearest gallery images of each query, as one checked value: for metrics, reports and search."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pclhd.data.records import ImageInfo
+
 # Similarities held at once: 64 MiB in single precision.
 _BLOCK_ELEMENTS = 1 << 24
 
 
+@dataclass(frozen=True)
+class Hit:
+    """A gallery image in the ranked list of a query.
+
+    Attributes:
+        rank: From 1.
+        row: The gallery row.
+        distance: Cosine distance, 0 (same direction) to 2.
+        image: What is known of it; None where the gallery was an array.
+        correct: Whether it shows the query's person; None where an identity is not known.
+    """
+
+    rank: int
+    row: int
+    distance: float
+    image: ImageInfo | None = None
+    correct: bool | None = None
+
+    @property
+    def similarity(self) -> float:
+        """Cosine, −1 to 1."""
+        return 1 - self.distance
+
+    @property
+    def path(self) -> Path | None:
+        """Its file, where it is known."""
+        return None if self.image is None else self.image.path
+
+    @property
+    def camera(self) -> int | None:
+        """Its camera, where it is known."""
+        return None if self.image is None else self.image.camera
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        known = {} if self.correct is None else {"correct": self.correct}
+        return {"rank": self.rank, "row": self.row, "similarity": self.similarity, **_describe(self.image), **known}
+
+
 @dataclass(frozen=True, eq=False)
 class RankedResults:
-    """For each query, gallery images in order of distance.
+    """For each query, gallery images in order of distance: for metrics, reports and search.
 
     Attributes:
         index: (Q, n) gallery row at each position, or -1 where a query has fewer than n images to see.
         distance: (Q, n) cosine distance, 0 (same direction) to 2; infinite where the index is -1.
+        queries: What is known of the Q queries; None for arrays.
+        gallery: What is known of the gallery images; None for arrays.
 
     Raises:
-        ValueError: Shapes differ, a row is not sorted, a distance is NaN, or an empty place has a finite distance.
+        ValueError: Shapes differ, a row is not sorted, a distance is NaN, an empty place has a finite distance, or
+            there is not one description per image.
     """
 
     index: NDArray[np.int64]
     distance: NDArray[np.floating[Any]]
+    queries: tuple[ImageInfo, ...] | None = None
+    gallery: tuple[ImageInfo, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.index.ndim != 2 or self.index.shape != self.distance.shape:
@@ -37,9 +86,81 @@ class RankedResults:
             raise ValueError(f"row {unsorted[0]} is not sorted by distance")
         if (self.index < -1).any() or not np.array_equal(self.index == -1, np.isinf(self.distance)):
             raise ValueError("an index of -1 and an infinite distance mark the same places, and only these")
+        if self.queries is not None and len(self.queries) != len(self.index):
+            raise ValueError(f"{len(self.queries)} queries are described, but {len(self.index)} were ranked")
+        if self.gallery is not None and self.index.max(initial=-1) >= len(self.gallery):
+            raise ValueError(f"gallery row {self.index.max()} of {len(self.gallery)} described images")
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __getitem__(self, query: int) -> list[Hit]:
+        """The ranked list of one query."""
+        places = zip(self.index[query].tolist(), self.distance[query].tolist(), strict=True)
+        correct = self.correct
+        return [
+            Hit(
+                rank,
+                row,
+                distance,
+                None if self.gallery is None else self.gallery[row],
+                None if correct is None else bool(correct[query, rank - 1]),
+            )
+            for rank, (row, distance) in enumerate(places, start=1)
+            if row >= 0
+        ]
+
+    def __iter__(self) -> Iterator[list[Hit]]:
+        return (self[query] for query in range(len(self)))
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_] | None:
+        """(Q, n) whether each image shows its query's person; None where an identity is not known."""
+        queries, gallery = _identities(self.queries), _identities(self.gallery)
+        if queries is None or gallery is None:
+            return None
+        found: NDArray[np.bool_] = (self.index >= 0) & (gallery[self.index] == queries[:, None])
+        return found
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """One entry per query, as JSON can hold it: what is known of it, and its ranked list."""
+        return [
+            {
+                "query": {"row": row, **_describe(None if self.queries is None else self.queries[row])},
+                "hits": [hit.to_dict() for hit in self[row]],
+            }
+            for row in range(len(self))
+        ]
+
+    def to_pandas(self) -> Any:
+        """One row per query and hit, as a pandas table.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas
+
+        return pandas.DataFrame(
+            [
+                {**{f"query_{name}": value for name, value in entry["query"].items()}, **hit}
+                for entry in self.to_dict()
+                for hit in entry["hits"]
+            ]
+        )
+
+
+def _describe(image: ImageInfo | None) -> dict[str, Any]:
+    if image is None:
+        return {}
+    path = None if image.path is None else image.path.as_posix()
+    known = {} if image.identity is None else {"identity": image.identity}
+    return {"path": path, "modality": str(image.modality), "camera": image.camera, **known}
+
+
+def _identities(images: tuple[ImageInfo, ...] | None) -> NDArray[np.int64] | None:
+    if images is None or any(image.identity is None for image in images):
+        return None
+    return np.array([image.identity for image in images], dtype=np.int64)
 
 
 def unit_length(embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -69,6 +190,8 @@ def rank_gallery(
     *,
     top_n: int,
     excluded: NDArray[np.bool_] | None = None,
+    queries: tuple[ImageInfo, ...] | None = None,
+    gallery: tuple[ImageInfo, ...] | None = None,
 ) -> RankedResults:
     """The `top_n` nearest gallery images of each query by cosine distance; equal distances go by gallery index (ours).
 
@@ -80,6 +203,8 @@ def rank_gallery(
         gallery_embeddings: (G, D), of any length but zero.
         top_n: Number of images wanted per query; fewer come back if the gallery is smaller.
         excluded: (Q, G) True where a query must not see an image.
+        queries: What is known of the queries, for the results.
+        gallery: What is known of the gallery images, for the results.
 
     Returns:
         (Q, min(top_n, G)) images and distances.
@@ -87,20 +212,20 @@ def rank_gallery(
     Raises:
         ValueError: Shapes do not agree, `top_n` is not positive, or an embedding has no direction.
     """
-    queries, gallery = unit_length(query_embeddings), unit_length(gallery_embeddings)
-    if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(f"queries have {queries.shape[1]} dimensions, the gallery {gallery.shape[1]}")
-    if excluded is not None and excluded.shape != (len(queries), len(gallery)):
-        raise ValueError(f"excluded has shape {excluded.shape}, not {(len(queries), len(gallery))}")
+    asked, searched = unit_length(query_embeddings), unit_length(gallery_embeddings)
+    if asked.shape[1] != searched.shape[1]:
+        raise ValueError(f"queries have {asked.shape[1]} dimensions, the gallery {searched.shape[1]}")
+    if excluded is not None and excluded.shape != (len(asked), len(searched)):
+        raise ValueError(f"excluded has shape {excluded.shape}, not {(len(asked), len(searched))}")
     if top_n < 1:
         raise ValueError(f"at least one image must be asked for, not {top_n}")
-    width = min(top_n, len(gallery))
-    index = np.empty((len(queries), width), dtype=np.int64)
-    distance = np.empty((len(queries), width), dtype=np.float32)
-    step = max(1, _BLOCK_ELEMENTS // max(1, len(gallery)))
-    for first in range(0, len(queries), step):
+    width = min(top_n, len(searched))
+    index = np.empty((len(asked), width), dtype=np.int64)
+    distance = np.empty((len(asked), width), dtype=np.float32)
+    step = max(1, _BLOCK_ELEMENTS // max(1, len(searched)))
+    for first in range(0, len(asked), step):
         block = slice(first, first + step)
-        table = 1 - queries[block] @ gallery.T
+        table = 1 - asked[block] @ searched.T
         # Rounding may leave a hair below zero, and a distance is not negative.
         np.maximum(table, 0, out=table)
         if excluded is not None:
@@ -108,7 +233,7 @@ def rank_gallery(
         index[block] = _nearest(table, width)
         distance[block] = np.take_along_axis(table, index[block], axis=1)
     index[np.isinf(distance)] = -1
-    return RankedResults(index, distance)
+    return RankedResults(index, distance, queries, gallery)
 
 
 def _nearest(table: NDArray[np.float32], width: int) -> NDArray[np.int64]:

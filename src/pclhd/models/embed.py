@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pclhd.data.normalise import normalise
+from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Channels, normalise
 from pclhd.data.records import Modality
 from pclhd.errors import UserError
 from pclhd.models.two_stream import TwoStreamNetwork
@@ -28,6 +28,8 @@ def embed_images(
     renormalise: bool = True,
     device: torch.device | str | None = None,
     autocast_dtype: torch.dtype | None = None,
+    mean: Channels = IMAGENET_MEAN,
+    std: Channels = IMAGENET_STD,
 ) -> Tensor:
     """Embed images of one modality, each averaged with its mirror image (released code).
 
@@ -43,6 +45,8 @@ def embed_images(
             shorter for clustering.
         device: Where to compute; by default where the network is. The network itself is not moved.
         autocast_dtype: Compute in this precision (``torch.bfloat16``, ``torch.float16``), or None for float32.
+        mean: Per channel; see `pclhd.data.normalise`.
+        std: Per channel.
 
     Returns:
         (N, D) float32 on the CPU, rows in the order of the images.
@@ -60,7 +64,7 @@ def embed_images(
     with torch.inference_mode(), evaluating(network), precision:
         for start in range(0, len(images), batch_size):
             # A copy: slices of memory-mapped and read-only arrays are welcome.
-            batch = normalise(_copy(images[start : start + batch_size]).to(where, non_blocking=True))
+            batch = normalise(_copy(images[start : start + batch_size]).to(where, non_blocking=True), mean, std)
             batch = batch.contiguous(memory_format=torch.channels_last)
             unit = _unit_embedding(network, batch, modality)
             if flip:

@@ -1,6 +1,7 @@
 """Model files, and the weights a network starts from.
 
-A model file is a safetensors file that carries its architecture, so the file alone gives the network back.
+A model file is a safetensors file that carries its architecture and its preprocessing, so the file alone can embed
+images.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
@@ -21,6 +23,7 @@ from pclhd.models.architecture import AnyArchitecture, first_difference, read_ar
 from pclhd.models.backbones import BackboneNetwork, load_backbone, new_network
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
+from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.weights import starter_path
 
@@ -29,22 +32,31 @@ _HEADER = "pclhd"
 _FORMAT = 1
 
 
-def save_model(path: Path, network: TwoStreamNetwork, metadata: Mapping[str, str] | None = None) -> None:
+def save_model(
+    path: Path,
+    network: TwoStreamNetwork,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+) -> None:
     """Write a model file. Equal weights and metadata give equal bytes; a failure leaves the old file as it was.
 
     Args:
         path: The file, by convention ``….safetensors``.
         network: The network, on any device. It is not changed.
         metadata: Whatever else a reader should know, such as the preset and the version that trained it.
+        preprocessing: How images become its input; without it the file alone cannot embed images.
 
     Raises:
         UserError: The file cannot be written.
     """
-    header = {
+    header: dict[str, Any] = {
         "architecture": asdict(network.architecture),
         "format": _FORMAT,
         "metadata": dict(metadata or {}),
     }
+    if preprocessing is not None:
+        header["preprocessing"] = preprocessing.to_dict()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(network.state_dict().items())}
     content = safetensors_bytes(tensors, {_HEADER: json.dumps(header, sort_keys=True)})
     with replacing(path) as file:
@@ -57,10 +69,19 @@ def load_model(path: Path) -> TwoStreamNetwork:
     Raises:
         UserError: There is no such file, or it is damaged, foreign or incomplete.
     """
+    return load_model_with_preprocessing(path)[0]
+
+
+def load_model_with_preprocessing(path: Path) -> tuple[TwoStreamNetwork, Preprocessing | None]:
+    """As `load_model`, with the preprocessing that the file carries; None in files of older versions.
+
+    Raises:
+        UserError: As `load_model`.
+    """
     model = _read_model(path)
-    network = new_network(model.architecture, origin=str(path))
+    network = new_network(model.header.architecture, origin=str(path))
     _fill(network, model)
-    return network.eval()
+    return network.eval(), model.header.preprocessing
 
 
 def model_metadata(path: Path) -> dict[str, str]:
@@ -69,7 +90,7 @@ def model_metadata(path: Path) -> dict[str, str]:
     Raises:
         UserError: As `load_model`.
     """
-    return _read_header(path)[1]
+    return _read_header(path).metadata
 
 
 def initialise(network: TwoStreamNetwork, weights: str) -> None:
@@ -127,20 +148,27 @@ def _initialise_backbone(network: BackboneNetwork, weights: str) -> None:
 
 
 @dataclass(frozen=True)
+class _Header:
+    architecture: AnyArchitecture
+    metadata: dict[str, str]
+    preprocessing: Preprocessing | None
+
+
+@dataclass(frozen=True)
 class _Model:
     path: Path
-    architecture: AnyArchitecture
+    header: _Header
     tensors: dict[str, Tensor]
 
 
 def _read_model(path: Path) -> _Model:
-    architecture, _ = _read_header(path)
+    header = _read_header(path)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    return _Model(path, architecture, tensors)
+    return _Model(path, header, tensors)
 
 
-def _read_header(path: Path) -> tuple[AnyArchitecture, dict[str, str]]:
+def _read_header(path: Path) -> _Header:
     text = _header_text(path)
     if text is None:
         raise UserError(
@@ -153,8 +181,11 @@ def _read_header(path: Path) -> tuple[AnyArchitecture, dict[str, str]]:
             raise UserError(
                 f"{path}: a model file of format {header['format']}; expected {_FORMAT}; use the pclhd that wrote it"
             )
-        architecture = read_architecture(header["architecture"])
-        return architecture, {str(name): str(value) for name, value in header["metadata"].items()}
+        return _Header(
+            read_architecture(header["architecture"]),
+            {str(name): str(value) for name, value in header["metadata"].items()},
+            Preprocessing.from_dict(header["preprocessing"]) if "preprocessing" in header else None,
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: the header is damaged ({error}); fetch or train the model again") from error
 
@@ -178,7 +209,7 @@ def _header_text(path: Path) -> str | None:
 
 
 def _fill(network: TwoStreamNetwork, model: _Model) -> None:
-    difference = first_difference(network.architecture, model.architecture)
+    difference = first_difference(network.architecture, model.header.architecture)
     if difference is not None:
         field, ours, theirs = difference
         raise UserError(

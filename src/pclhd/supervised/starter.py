@@ -26,6 +26,7 @@ from pclhd.data.samplers import cluster_batches
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
 from pclhd.models.backbones import build_network
+from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
 from pclhd.models.weights import initialise, save_model
 from pclhd.runs.provenance import provenance_json
@@ -271,4 +272,9 @@ def make_starter(
         facts["preset"] = preset.preset
     if learning_rate is not None:
         facts["learning_rate"] = learning_rate
-    save_model(path, network, {"weights": "starter", **{key: str(value) for key, value in facts.items()}})
+    save_model(
+        path,
+        network,
+        {"weights": "starter", **{key: str(value) for key, value in facts.items()}},
+        preprocessing=Preprocessing(height, width),
+    )

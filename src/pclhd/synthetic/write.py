@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import PIL
 
+from pclhd.data.layouts import DRAWN_MARK
 from pclhd.errors import UserError
 from pclhd.synthetic.card import contact_sheet, count_images, describe
 from pclhd.synthetic.layouts import Layout, Plan, Scale, make_plan
@@ -22,7 +23,6 @@ from pclhd.synthetic.palette import DEFAULT_GAP
 from pclhd.synthetic.render import Shot, World, choose_workers, encode, render, worker_pool
 from pclhd.synthetic.seeds import GENERATOR_VERSION, Population
 
-FACTS_NAME = "synthetic.json"
 CARD_NAME = "DATA_CARD.md"
 SHEET_NAME = "contact_sheet.png"
 _PIECE = 64
@@ -172,9 +172,9 @@ def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
     advice = "choose an empty or new folder, or remove this one"
     if not root.is_dir():
         raise UserError(f"{root}: is a file, not a folder; {advice}")
-    facts_path = root / FACTS_NAME
+    facts_path = root / DRAWN_MARK
     if not facts_path.is_file():
-        raise UserError(f"{root}: is not empty and has no {FACTS_NAME}; {advice}")
+        raise UserError(f"{root}: is not empty and has no {DRAWN_MARK}; {advice}")
     try:
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
         there, version, checksum = facts["parameters"], facts["generator_version"], str(facts["checksum"])
@@ -253,7 +253,7 @@ def _write_beside(folder: Path, plan: Plan, layout: Layout, parameters: dict[str
         "made_with": {"pillow": PIL.__version__, "numpy": np.__version__},
         "command": _command(parameters),
     }
-    (folder / FACTS_NAME).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (folder / DRAWN_MARK).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     (folder / CARD_NAME).write_text(describe(facts, plan, layout), encoding="utf-8")
     contact_sheet(folder, plan).save(folder / SHEET_NAME)
 

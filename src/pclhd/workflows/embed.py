@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from safetensors.torch import save as safetensors_bytes
-
 from pclhd import __version__
-from pclhd.config import DataSettings, load_settings
+from pclhd.config import DataSettings
 from pclhd.data.image_folders import IMAGE_EXTENSIONS, images_anywhere_in
-from pclhd.data.images import load_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Dataset, ImageRecord, Modality, digest_file
 from pclhd.errors import UserError
-from pclhd.features.read import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
-from pclhd.files import replacing
-from pclhd.models.embed import embed_images, require_finite
-from pclhd.models.two_stream import TwoStreamNetwork
-from pclhd.workflows.exchange import load_final
-
-_MODEL = "model.safetensors"
-_BATCH = 256
-# Images in memory at a time; whole batches, so that each batch holds what it would hold if all were in memory.
-_CHUNK = 4 * _BATCH
-_CODES = {Modality.VISIBLE: VISIBLE, Modality.INFRARED: INFRARED}
-_UNKNOWN = -1
-# Readers of safetensors accept no longer header.
-_LONGEST_HEADER = 90_000_000
-
-
-@dataclass(frozen=True)
-class EmbeddedImage:
-    """One row of the output.
-
-    Attributes:
-        record: The image.
-        shown: Its path in the output: relative to the data set's folder, or as it was given.
-        identity: The person, where the data says so. Nothing is computed from it.
-        split: ``train`` or ``test``; None for images outside a data set.
-    """
-
-    record: ImageRecord
-    shown: str
-    identity: int | None = None
-    split: str | None = None
+from pclhd.features.read import listed
+from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_embeddings
+from pclhd.models.encoder import Encoder, embed_records
+from pclhd.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -90,62 +56,23 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
     Raises:
         UserError: Something does not fit; no file is left behind then.
     """
-    _check_out(request.out)
-    settings = load_settings(request.run / "config.yaml")
-    network = load_final(request.run)
-    device = _device(request.device)
-    rows = _find_images(request, settings.data)
-    embeddings = embed_records(network.to(device), [row.record for row in rows], settings.data, on_progress=on_progress)
-    require_finite(embeddings, request.run / _MODEL)
+    check_embeddings_path(request.out)
+    run = RunFolder(request.run)
+    run.require_model()
+    data = run.settings().data
+    encoder = Encoder.load(run, device=request.device)
+    rows = _find_images(request, data)
+    records = [row.record for row in rows]
+    (embeddings,) = embed_records([encoder], records, workers=data.workers, on_progress=on_progress)
     facts = {
         "pclhd": __version__,
-        "model_sha256": digest_file(request.run / _MODEL),
-        "height": settings.data.height,
-        "width": settings.data.width,
+        "model_id": encoder.model_id,
+        "model_sha256": digest_file(run.model_file),
+        "height": encoder.preprocessing.height,
+        "width": encoder.preprocessing.width,
     }
-    _write(request.out, embeddings, rows, facts)
+    write_embeddings(request.out, embeddings, rows, facts)
     return len(rows)
-
-
-def embed_records(
-    network: TwoStreamNetwork,
-    records: Sequence[ImageRecord],
-    data: DataSettings,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Embed images from files, a few at a time in memory.
-
-    Args:
-        network: The encoder, on the device where to compute.
-        records: The images, in any order.
-        data: Height, width and the number of threads that decode.
-        on_progress: Called with the number of images done and of all.
-
-    Returns:
-        (N, D) float32 of unit length, rows in the order of `records`.
-
-    Raises:
-        UserError: An image cannot be decoded.
-    """
-    embeddings = np.empty((len(records), network.embedding_size), dtype=np.float32)
-    done = 0
-    for modality, rows in _chunks(records):
-        pixels = load_images(
-            [records[row].path for row in rows], data.height, data.width, resample="lanczos", workers=data.workers
-        )
-        embeddings[rows] = embed_images(network, pixels, modality, batch_size=_BATCH).numpy()
-        done += len(rows)
-        if on_progress is not None:
-            on_progress(done, len(records))
-    return embeddings
-
-
-def _chunks(records: Sequence[ImageRecord]) -> Iterator[tuple[Modality, list[int]]]:
-    for modality in Modality:
-        rows = [row for row, record in enumerate(records) if record.modality is modality]
-        for start in range(0, len(rows), _CHUNK):
-            yield modality, rows[start : start + _CHUNK]
 
 
 def _find_images(request: EmbeddingRequest, data: DataSettings) -> list[EmbeddedImage]:
@@ -174,8 +101,7 @@ def _loose_images(places: Sequence[Path], modality: Modality) -> list[EmbeddedIm
 
 
 def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
-    # One's own images may have been read from a CSV file; their paths are relative to its folder.
-    folder = dataset.root.parent if dataset.root.is_file() else dataset.root
+    folder = dataset.folder
     rows: list[EmbeddedImage] = []
     if split in ("all", "train"):
         known = dataset.train_identities or (None,) * len(dataset.train)
@@ -195,72 +121,3 @@ def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
 
 def _shown(path: Path, folder: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"--device {name}: cannot be used here ({said}); expected auto, cpu or cuda") from error
-
-
-def _check_out(path: Path) -> None:
-    suffix = path.suffix.lower()
-    if suffix not in FEATURE_SUFFIXES:
-        raise UserError(f"--out {path}: not a kind of file for features; expected {listed(FEATURE_SUFFIXES)}")
-    if path.exists():
-        raise UserError(f"--out {path}: already exists; choose another --out, or remove it first")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}; create it first")
-    if suffix == ".parquet":
-        load_pyarrow(path)
-
-
-def _write(
-    path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: dict[str, object]
-) -> None:
-    suffix = path.suffix.lower()
-    with replacing(path) as file:
-        if suffix == ".npy":
-            np.save(file, embeddings)
-        elif suffix == ".safetensors":
-            file.write(_safetensors(path, embeddings, rows, facts))
-        else:
-            pa = load_pyarrow(path)
-            width = embeddings.shape[1]
-            columns = {
-                "path": pa.array([row.shown for row in rows]),
-                "modality": pa.array([str(row.record.modality) for row in rows]),
-                "camera": pa.array([row.record.camera for row in rows], pa.int64()),
-                "identity": pa.array([row.identity for row in rows], pa.int64()),
-                "split": pa.array([row.split for row in rows], pa.string()),
-                "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), width),
-            }
-            table = pa.table({name: column for name, column in columns.items() if column.null_count < len(rows)})
-            pa.parquet.write_table(table.replace_schema_metadata({"pclhd": json.dumps(facts)}), file)
-
-
-def _safetensors(
-    path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: dict[str, object]
-) -> bytes:
-    """Tensors for what is a number, −1 where it is not known; the paths stand in the metadata."""
-    columns = {
-        "modality": [_CODES[row.record.modality] for row in rows],
-        "camera": [_UNKNOWN if row.record.camera is None else row.record.camera for row in rows],
-        "identity": [_UNKNOWN if row.identity is None else row.identity for row in rows],
-    }
-    tensors = {
-        name: torch.tensor(values, dtype=torch.int64)
-        for name, values in columns.items()
-        if any(value != _UNKNOWN for value in values)
-    }
-    paths = json.dumps([row.shown for row in rows], ensure_ascii=False)
-    if len(json.dumps(paths, ensure_ascii=False).encode()) > _LONGEST_HEADER:
-        raise UserError(f"--out {path}: too many paths for the header of a .safetensors file; write .parquet instead")
-    return safetensors_bytes(
-        {"embedding": torch.from_numpy(embeddings), **tensors}, {"pclhd": json.dumps(facts), "paths": paths}
-    )

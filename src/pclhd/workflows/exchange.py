@@ -21,6 +21,7 @@ from pclhd.data.records import TrainingSet, digest_file
 from pclhd.errors import UserError
 from pclhd.files import replacing, write_durably
 from pclhd.models.foreign import read_foreign_checkpoint
+from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.released import (
     RELEASED_ARCHITECTURE,
     LoadReport,
@@ -30,7 +31,9 @@ from pclhd.models.released import (
 )
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
+from pclhd.runs.folder import RunFolder
 from pclhd.runs.provenance import provenance_json
+from pclhd.runs.records import provenance_text
 
 CHECKPOINT_SUFFIXES = (".pth.tar", ".pth", ".safetensors")
 _LISTED = 4
@@ -57,7 +60,7 @@ class ImportReport:
     run: Path
 
     def to_dict(self) -> dict[str, object]:
-        """The facts for ``provenance.json``; entries are counted by the first part of their names."""
+        """The facts for the provenance; entries are counted by the first part of their names."""
         return {
             "file": self.file.name,
             "sha256": self.sha256,
@@ -137,11 +140,13 @@ def import_checkpoint(
     outside = (*(name for name in found.tensors if not name.startswith(prefix)), *found.others)
     report = ImportReport(checkpoint, digest_file(checkpoint), place, entries, outside, run)
     with _whole_folder(run) as folder:
-        write_durably(folder / "config.yaml", settings.to_yaml())
-        write_durably(folder / "provenance.json", _provenance(settings, training_set, report))
+        made = RunFolder(folder)
+        made.write_settings(settings)
+        write_durably(made.provenance_file, _provenance(settings, training_set, report))
         source = {"source": checkpoint.name, "source_sha256": report.sha256, "source_network": place}
         counts = {"entries_used": str(len(entries.used)), "entries_unused": str(len(entries.unused))}
-        save_model(folder / "model.safetensors", loaded, {"weights": "imported", **source, **counts})
+        preprocessing = Preprocessing(settings.data.height, settings.data.width)
+        save_model(made.model_file, loaded, {"weights": "imported", **source, **counts}, preprocessing=preprocessing)
     return report
 
 
@@ -167,11 +172,12 @@ def export_released(run: Path, out: Path) -> int:
         raise UserError(f"--out {out}: already exists; choose another --out, or remove it first")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; create it first")
-    network = load_final(run)
+    model = RunFolder(run).require_model()
+    network = load_model(model)
     if network.architecture != RELEASED_ARCHITECTURE:
         names = [name for name, known in ARCHITECTURES.items() if known == network.architecture]
         raise UserError(
-            f"{run / 'model.safetensors'}: is {names[0] if names else 'of another architecture'}, but the released "
+            f"{model}: is {names[0] if names else 'of another architecture'}, but the released "
             "code knows only the network of model.architecture=resnet50; export a run of that"
         )
     state = released_state(network)
@@ -194,20 +200,6 @@ def _torch_bytes(content: object) -> bytes:
     return memory.getvalue()
 
 
-def load_final(run: Path) -> TwoStreamNetwork:
-    """A run's final network, on the CPU and in evaluation mode.
-
-    Raises:
-        UserError: It is no run folder, or its training is not finished.
-    """
-    path = run / "model.safetensors"
-    if not path.is_file():
-        if not (run / "config.yaml").is_file():
-            raise UserError(f"{run}: is no run folder (no config.yaml); expected one that pclhd made")
-        raise UserError(f"{path}: is missing, the training is not finished; go on with: pclhd train --resume {run}")
-    return load_model(path)
-
-
 def _settings(layout: str, data: Path | None, trial: int) -> Settings:
     # Nobody knows the recipe; the released one is nearest. There are no weights to start from but the model itself.
     overrides = ["recipe=released", "model.weights=none", f"data.trial={trial}"]
@@ -223,7 +215,7 @@ def _provenance(settings: Settings, training_set: TrainingSet, report: ImportRep
     about_training = ("device", "precision", "threads", "numba_threads", "processes", "seed", "start_weights")
     for fact in (*about_training, *(() if len(training_set) else ("data", "cameras"))):
         facts.pop(fact, None)
-    return json.dumps({**facts, "imported": report.to_dict()}, indent=2) + "\n"
+    return provenance_text({**facts, "imported": report.to_dict()})
 
 
 def _count_parts(names: tuple[str, ...]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from pclhd.engine.trainer import Silent, train
 from pclhd.errors import UserError
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import EpochRecord, StepRecord, recorded_fact
-from pclhd.supervised.labeller import IdentityLabeller
+from pclhd.workflows.train import labeller_for
 
 
 @dataclass(frozen=True)
@@ -299,9 +299,7 @@ class _FirstEpoch(Silent):
 def _train_first_epoch(settings: Settings, dataset: Dataset, run: Path) -> _FirstEpoch:
     quiet = settings.engine.model_copy(update={"tensorboard": False})
     settings = settings.model_copy(update={"engine": quiet})
-    labeller = None
-    if settings.method.labels != "clusters":
-        labeller = IdentityLabeller(dataset, visible_only=settings.method.labels == "visible_identities")
+    labeller = labeller_for(settings, dataset)
     watching = _FirstEpoch()
     try:
         train(settings, dataset.train, run, watching, labeller=labeller)

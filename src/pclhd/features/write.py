@@ -1,0 +1,114 @@
+"""Embeddings to a file: a row per image, in a form that `pclhd.features.read` reads back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as safetensors_bytes
+
+from pclhd.data.records import ImageRecord, Modality
+from pclhd.errors import UserError
+from pclhd.features.read import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
+from pclhd.files import replacing
+
+_CODES = {Modality.VISIBLE: VISIBLE, Modality.INFRARED: INFRARED}
+_UNKNOWN = -1
+# Readers of safetensors accept no longer header.
+_LONGEST_HEADER = 90_000_000
+
+
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """One row of the file.
+
+    Attributes:
+        record: The image.
+        shown: Its path in the file: relative to the data set's folder, or as it was given.
+        identity: The person, where the data says so. Nothing is computed from it.
+        split: ``train`` or ``test``; None for images outside a data set.
+    """
+
+    record: ImageRecord
+    shown: str
+    identity: int | None = None
+    split: str | None = None
+
+
+def check_embeddings_path(path: Path) -> None:
+    """Check that embeddings can be written to a path.
+
+    Raises:
+        UserError: It is there already, its folder is not, or its suffix is of no known kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FEATURE_SUFFIXES:
+        raise UserError(f"--out {path}: not a kind of file for features; expected {listed(FEATURE_SUFFIXES)}")
+    if path.exists():
+        raise UserError(f"--out {path}: already exists; choose another --out, or remove it first")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}; create it first")
+    if suffix == ".parquet":
+        load_pyarrow(path)
+
+
+def write_embeddings(
+    path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: Mapping[str, object]
+) -> None:
+    """Write embeddings and what is known of their images.
+
+    Args:
+        path: ``.npy`` (embeddings only), ``.safetensors`` or ``.parquet``.
+        embeddings: (N, D).
+        rows: The images.
+        facts: What made them; kept in the file where its kind has room for it.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    with replacing(path) as file:
+        if suffix == ".npy":
+            np.save(file, embeddings)
+        elif suffix == ".safetensors":
+            file.write(_safetensors(path, embeddings, rows, facts))
+        else:
+            pa = load_pyarrow(path)
+            width = embeddings.shape[1]
+            columns = {
+                "path": pa.array([row.shown for row in rows]),
+                "modality": pa.array([str(row.record.modality) for row in rows]),
+                "camera": pa.array([row.record.camera for row in rows], pa.int64()),
+                "identity": pa.array([row.identity for row in rows], pa.int64()),
+                "split": pa.array([row.split for row in rows], pa.string()),
+                "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), width),
+            }
+            table = pa.table({name: column for name, column in columns.items() if column.null_count < len(rows)})
+            pa.parquet.write_table(table.replace_schema_metadata({"pclhd": json.dumps(dict(facts))}), file)
+
+
+def _safetensors(
+    path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: Mapping[str, object]
+) -> bytes:
+    """Tensors for what is a number, −1 where it is not known; the paths stand in the metadata."""
+    columns = {
+        "modality": [_CODES[row.record.modality] for row in rows],
+        "camera": [_UNKNOWN if row.record.camera is None else row.record.camera for row in rows],
+        "identity": [_UNKNOWN if row.identity is None else row.identity for row in rows],
+    }
+    tensors = {
+        name: torch.tensor(values, dtype=torch.int64)
+        for name, values in columns.items()
+        if any(value != _UNKNOWN for value in values)
+    }
+    paths = json.dumps([row.shown for row in rows], ensure_ascii=False)
+    if len(json.dumps(paths, ensure_ascii=False).encode()) > _LONGEST_HEADER:
+        raise UserError(f"--out {path}: too many paths for the header of a .safetensors file; write .parquet instead")
+    return safetensors_bytes(
+        {"embedding": torch.from_numpy(embeddings), **tensors}, {"pclhd": json.dumps(dict(facts)), "paths": paths}
+    )

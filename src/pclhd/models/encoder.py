@@ -1,0 +1,267 @@
+"""The encoder: a trained network with everything that turns images into embeddings.
+
+`embed`, `evaluate`, `verify` and the Python API embed through this one class. A model file carries its preprocessing,
+so the file alone, copied to another folder, embeds to the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pclhd.data.records import ImageInfo, ImageRecord, Modality
+from pclhd.data.sources import Images, ImageSource, decode_sources, gather_images
+from pclhd.devices import resolve_device
+from pclhd.errors import UserError
+from pclhd.models.embed import embed_images, require_finite
+from pclhd.models.preprocessing import Preprocessing
+from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.models.weights import load_model_with_preprocessing
+from pclhd.runs.folder import RunFolder
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_AUTOCAST: dict[str, torch.dtype | None] = {
+    "32-true": None,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
+
+_BATCH = 256
+# Decoded images in memory at a time; whole batches, so that a batch does not depend on how many images there are.
+_CHUNK = 4 * _BATCH
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Embeddings with the images they are of.
+
+    Attributes:
+        features: (N, D) float32, rows of unit length.
+        images: What is known of each image.
+        model_id: The encoder's; embeddings of different encoders cannot be compared.
+    """
+
+    features: NDArray[np.float32]
+    images: tuple[ImageInfo, ...]
+    model_id: str
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or len(self.features) != len(self.images):
+            raise ValueError(f"features of shape {self.features.shape} for {len(self.images)} images")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> Embeddings:
+        return Embeddings(self.features[rows], self.images[rows], self.model_id)
+
+    def __array__(self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None) -> NDArray[np.generic]:
+        return np.array(self.features, dtype=dtype) if copy or dtype is not None else self.features
+
+    @property
+    def paths(self) -> list[Path | None]:
+        """The file of each image; None for images in memory."""
+        return [image.path for image in self.images]
+
+
+class Encoder:
+    """A network, its preprocessing, a device and a precision.
+
+    Args:
+        network: Moved to the device, and used in evaluation mode.
+        preprocessing: How images become its input.
+        device: ``auto`` takes a GPU where there is one.
+        precision: What the network computes in; embeddings are always 32-bit.
+        origin: The file of the weights, for messages.
+
+    Raises:
+        UserError: The device cannot be used here.
+        ValueError: The precision is unknown.
+    """
+
+    def __init__(
+        self,
+        network: TwoStreamNetwork,
+        preprocessing: Preprocessing,
+        *,
+        device: str | torch.device = "auto",
+        precision: Precision = "32-true",
+        origin: Path | None = None,
+    ) -> None:
+        if precision not in _AUTOCAST:
+            raise ValueError(f"precision is {precision!r}, expected one of {', '.join(_AUTOCAST)}")
+        self.device = device if isinstance(device, torch.device) else resolve_device(device)
+        self.network = network.to(self.device).eval()
+        self.preprocessing = preprocessing
+        self.precision = precision
+        self.origin = origin
+
+    @classmethod
+    def load(
+        cls,
+        source: Path | str | RunFolder,
+        *,
+        device: str | torch.device = "auto",
+        precision: Precision = "32-true",
+    ) -> Encoder:
+        """Load an encoder.
+
+        Args:
+            source: A run folder, of which the final model counts, or a model file.
+            device: ``auto`` takes a GPU where there is one.
+            precision: What the network computes in.
+
+        Raises:
+            UserError: There is no such model, it is damaged, or it does not say how to prepare images.
+        """
+        path = source.path if isinstance(source, RunFolder) else Path(source)
+        file = RunFolder(path).require_model() if path.is_dir() else path
+        network, preprocessing = load_model_with_preprocessing(file)
+        preprocessing = preprocessing or _preprocessing_of_run(file)
+        return cls(network, preprocessing, device=device, precision=precision, origin=file)
+
+    @property
+    def embedding_size(self) -> int:
+        """D."""
+        return self.network.embedding_size
+
+    @cached_property
+    def model_id(self) -> str:
+        """SHA-256 over architecture, weights and preprocessing: equal ids give comparable embeddings."""
+        facts = {"architecture": asdict(self.network.architecture), "preprocessing": self.preprocessing.to_dict()}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def embed(
+        self,
+        images: Images,
+        *,
+        modality: Modality | Literal["visible", "infrared"],
+        workers: int = 0,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Embeddings:
+        """Embed images of one modality, a bounded number in memory at a time.
+
+        Args:
+            images: Paths, folders, patterns, PIL images, arrays, open files, or any mixture; see
+                `pclhd.data.sources.gather_images`.
+            modality: The light they were taken in.
+            workers: Threads that decode; 0 takes one per core. It does not change the result.
+            on_progress: Called with the number of images done and of all.
+
+        Returns:
+            Unit-length embeddings, rows in the order of the images.
+
+        Raises:
+            UserError: An image is missing or cannot be decoded, or the network's output is not finite.
+            ValueError: The modality is unknown.
+        """
+        light = Modality(modality)
+        sources = gather_images(images)
+        (features,) = embed_sources([self], [(source, light) for source in sources], workers, on_progress)
+        infos = tuple(ImageInfo(source.path, light, source.camera) for source in sources)
+        return Embeddings(features, infos, self.model_id)
+
+    def embed_pixels(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        """Embed decoded images of the size that the preprocessing wants.
+
+        Args:
+            pixels: (N, 3, H, W), red, green, blue.
+            modality: The light they were taken in.
+
+        Returns:
+            (N, D) float32 of unit length.
+        """
+        return embed_images(
+            self.network,
+            pixels,
+            modality,
+            batch_size=_BATCH,
+            flip=self.preprocessing.mirror,
+            autocast_dtype=_AUTOCAST[self.precision],
+            mean=self.preprocessing.mean,
+            std=self.preprocessing.std,
+        ).numpy()
+
+
+def embed_records(
+    encoders: Sequence[Encoder],
+    records: Sequence[ImageRecord],
+    *,
+    workers: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Embed image files of both modalities with each of several encoders, a bounded number in memory at a time.
+
+    Args:
+        encoders: At least one; their preprocessing must be the same, since each image is decoded once for all.
+        records: The images, in any order.
+        workers: Threads that decode; 0 takes one per core.
+        on_progress: Called with the number of images done and of all.
+
+    Returns:
+        For each encoder (N, D) float32 of unit length, rows in the order of `records`.
+
+    Raises:
+        UserError: An image cannot be decoded, or a network's output is not finite.
+        ValueError: The encoders differ in their preprocessing.
+    """
+    sources = [(ImageSource(record.path, record.camera), record.modality) for record in records]
+    return embed_sources(encoders, sources, workers, on_progress)
+
+
+def embed_sources(
+    encoders: Sequence[Encoder],
+    sources: Sequence[tuple[ImageSource, Modality]],
+    workers: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[NDArray[np.float32]]:
+    """As `embed_records`, of images in any form."""
+    wanted = encoders[0].preprocessing
+    if any(encoder.preprocessing != wanted for encoder in encoders):
+        raise ValueError("the encoders prepare images differently; embed with one at a time")
+    features = [np.empty((len(sources), encoder.embedding_size), dtype=np.float32) for encoder in encoders]
+    done = 0
+    for modality, rows in _chunks([modality for _, modality in sources]):
+        images = [sources[row][0] for row in rows]
+        pixels = decode_sources(images, wanted.height, wanted.width, resample=wanted.resample, workers=workers)
+        for encoder, own in zip(encoders, features, strict=True):
+            own[rows] = encoder.embed_pixels(pixels, modality)
+        done += len(rows)
+        if on_progress is not None:
+            on_progress(done, len(sources))
+    for encoder, own in zip(encoders, features, strict=True):
+        require_finite(own, encoder.origin or Path("the network"))
+    return features
+
+
+def _chunks(modalities: Sequence[Modality]) -> Iterator[tuple[Modality, list[int]]]:
+    for modality in Modality:
+        rows = [row for row, one in enumerate(modalities) if one is modality]
+        for start in range(0, len(rows), _CHUNK):
+            yield modality, rows[start : start + _CHUNK]
+
+
+def _preprocessing_of_run(file: Path) -> Preprocessing:
+    """What the settings of the run say that a model file lies in: older files do not carry their preprocessing."""
+    for folder in (file.parent, file.parent.parent):
+        run = RunFolder(folder)
+        if run.is_run():
+            data = run.settings().data
+            return Preprocessing(data.height, data.width)
+    raise UserError(
+        f"{file}: was written by an older version and does not say how to prepare images; leave it in its run folder, "
+        "whose settings do"
+    )

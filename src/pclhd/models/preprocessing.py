@@ -1,0 +1,69 @@
+"""How an image file becomes the numbers a network takes: it travels in the model file, next to the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pclhd.data.images import RESAMPLING, Resample
+from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Channels
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image before and after the network, for retrieval.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        resample: Filter that brings an image to that size. The released code takes Lanczos for test images.
+        mean: Per channel (red, green, blue), of values from 0 to 1; subtracted.
+        std: Per channel; divided by.
+        mirror: Whether the embeddings of an image and of its mirror image are averaged (released code).
+
+    Raises:
+        ValueError: A value is impossible.
+    """
+
+    height: int
+    width: int
+    resample: Resample = "lanczos"
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        if self.resample not in RESAMPLING:
+            raise ValueError(f"resample must be one of {', '.join(RESAMPLING)}, not {self.resample!r}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or len(values) != 3 or not all(type(one) is float for one in values):
+                raise ValueError(f"{name} must hold three numbers, not {values!r}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, not {self.std}")
+        if type(self.mirror) is not bool:
+            raise ValueError(f"mirror must be true or false, not {self.mirror!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Read back what `to_dict` gave.
+
+        Raises:
+            ValueError: A value is missing, unknown or impossible.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or set(values) != known:
+            raise ValueError(f"preprocessing must have the fields {sorted(known)}")
+        arguments: dict[str, Any] = {}
+        for name, value in values.items():
+            arguments[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**arguments)

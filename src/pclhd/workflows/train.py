@@ -1,0 +1,107 @@
+"""Train: open the data, give the engine what the recipe allows it to see, and leave a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pclhd.config import Settings
+from pclhd.data.open import open_dataset
+from pclhd.data.records import Dataset
+from pclhd.errors import UserError
+from pclhd.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from pclhd.engine.interruption import Interruption
+    from pclhd.engine.labelling import EpochLabels, Labeller
+    from pclhd.engine.trainer import Observer
+
+
+def open_data(settings: Settings, data: Path | None = None) -> Dataset:
+    """Open the data set in `data`, or else the one that the settings name.
+
+    Raises:
+        UserError: Neither names one, or it cannot be read.
+    """
+    root = data or settings.data.root
+    if root is None:
+        raise UserError("where is the data? Name its folder with data=DIR (on the command line: --data DIR)")
+    return open_dataset(settings.data.layout, root, trial=settings.data.trial)
+
+
+def default_run_folder(settings: Settings) -> RunFolder:
+    """Where a training goes that does not say where."""
+    return RunFolder(Path("runs") / f"{settings.preset}-{settings.recipe}-{settings.seed}")
+
+
+def with_data_root(settings: Settings, dataset: Dataset) -> Settings:
+    """The settings with the absolute path of the data, so that the run can be evaluated from any folder."""
+    data = settings.data.model_copy(update={"root": dataset.root.resolve()})
+    return settings.model_copy(update={"data": data})
+
+
+def labeller_for(settings: Settings, dataset: Dataset) -> Labeller | None:
+    """What labels the images of a recipe that trains with identities; None for all others.
+
+    Raises:
+        UserError: The recipe needs identities, and the data set has none.
+    """
+    if settings.method.labels == "clusters":
+        return None
+    from pclhd.supervised.labeller import IdentityLabeller
+
+    return IdentityLabeller(dataset, visible_only=settings.method.labels == "visible_identities")
+
+
+def measure_for(dataset: Dataset) -> Callable[[EpochLabels], dict[str, float]] | None:
+    """What measures pseudo labels against identities, where there are any; its figures are only logged."""
+    if dataset.train_identities is None:
+        return None
+    from pclhd.evaluation.clusters import ClusterMeter
+
+    return ClusterMeter(dataset).measure
+
+
+def train_run(
+    settings: Settings,
+    dataset: Dataset,
+    run: RunFolder,
+    *,
+    observer: Observer | None = None,
+    resume: bool = False,
+    interruption: Interruption | None = None,
+) -> RunFolder:
+    """Train a network.
+
+    Args:
+        settings: The run's.
+        dataset: The data. The engine gets its unlabelled images only, unless the recipe trains with identities.
+        run: The run folder to make or to resume.
+        observer: Follows the training; None follows it silently.
+        resume: Continue after the newest checkpoint.
+        interruption: Turns signals into a checkpoint and an end.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: Something in the settings, the data or the folder does not fit; nothing is overwritten then.
+    """
+    from pclhd.devices import keep_freed_memory
+    from pclhd.engine.trainee import runs_on_gpu
+    from pclhd.engine.trainer import Silent, train
+
+    labeller = labeller_for(settings, dataset)
+    if not runs_on_gpu(settings):
+        keep_freed_memory()
+    train(
+        with_data_root(settings, dataset),
+        dataset.train,
+        run.path,
+        observer or Silent(),
+        resume=resume,
+        labeller=labeller,
+        interruption=interruption,
+    )
+    return run

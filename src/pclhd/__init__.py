@@ -13,8 +13,8 @@ the public ones; docs/python.md describes them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+# The module typing alone would take a third of the import.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from pclhd.api import ClusterLabels, cluster, evaluate, load, open_dataset, search, train
     from pclhd.errors import UserError
     from pclhd.evaluation.retrieval import Hit, RankedResults
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'pclhd' has no attribute {name!r}")

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pclhd.data.records import ImageInfo, Modality
+from pclhd.errors import UserError
 from pclhd.evaluation import retrieval
+from pclhd.evaluation.metrics import CmcOver, ExclusionRule, excluded_pairs, measure_ranking
 from pclhd.evaluation.retrieval import RankedResults, rank_gallery, unit_length
 
 
@@ -113,3 +120,124 @@ def test_ranked_results__refuses(index: list[list[int]], distance: list[list[flo
 
 def test_ranked_results__takes_equal_distances_and_empty_places() -> None:
     assert len(RankedResults(np.array([[3, 1, -1]]), np.array([[0.5, 0.5, np.inf]]))) == 1
+
+
+def infos(identities: Sequence[int | None], modality: Modality = Modality.VISIBLE) -> tuple[ImageInfo, ...]:
+    """An image per identity."""
+    return tuple(
+        ImageInfo(Path(f"{number}.png"), modality, number % 2, identity) for number, identity in enumerate(identities)
+    )
+
+
+def ranked(identities: Sequence[int | None] = (7, 8, 7, 9)) -> RankedResults:
+    """Two queries of the people 7 and 9; the second sees two images only."""
+    random = np.random.default_rng(0)
+    queries, gallery = random.standard_normal((2, 5)), random.standard_normal((4, 5))
+    excluded = np.array([[False] * 4, [True, False, True, False]])
+    return rank_gallery(
+        queries,
+        gallery,
+        top_n=4,
+        excluded=excluded,
+        queries=infos([7, 9], Modality.INFRARED),
+        gallery=infos(identities),
+    )
+
+
+def test_hits_know_their_images() -> None:
+    results = ranked()
+    for query, hits in enumerate(results):
+        assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+        assert [hit.row for hit in hits] == [row for row in results.index[query] if row >= 0]
+        for hit in hits:
+            assert hit.path == Path(f"{hit.row}.png")
+            assert hit.camera == hit.row % 2
+            assert hit.similarity == 1 - results.distance[query, hit.rank - 1]
+            assert hit.image is not None
+            assert hit.correct == (hit.image.identity == (7, 9)[query])
+    assert [len(hits) for hits in results] == [4, 2]
+
+
+def test_correct_images() -> None:
+    results, people = ranked(), (7, 8, 7, 9)
+    assert results.correct is not None
+    for query, identity in enumerate((7, 9)):
+        expected = [row >= 0 and people[row] == identity for row in results.index[query]]
+        assert results.correct[query].tolist() == expected
+    unknown = ranked((7, None, 7, 9))
+    assert unknown.correct is None
+    assert [hit.correct for hit in unknown[0]] == [None] * 4
+
+
+def test_ranked_results_as_json() -> None:
+    results = ranked()
+    entries = json.loads(json.dumps(results.to_dict()))
+    assert [entry["query"]["path"] for entry in entries] == ["0.png", "1.png"]
+    assert entries[1]["query"] == {"row": 1, "path": "1.png", "modality": "infrared", "camera": 1, "identity": 9}
+    assert [hit["row"] for hit in entries[0]["hits"]] == results.index[0].tolist()
+    assert entries[0]["hits"][0].keys() == {
+        "rank",
+        "row",
+        "similarity",
+        "path",
+        "modality",
+        "camera",
+        "identity",
+        "correct",
+    }
+    plain = rank_gallery(np.eye(3), np.eye(3), top_n=1)
+    assert plain.to_dict()[2] == {"query": {"row": 2}, "hits": [{"rank": 1, "row": 2, "similarity": 1.0}]}
+
+
+def test_ranked_results_as_a_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = ranked().to_pandas()
+    assert isinstance(table, pandas.DataFrame)
+    assert len(table) == 6
+    assert table["query_path"].tolist() == ["0.png"] * 4 + ["1.png"] * 2
+    assert table["rank"].tolist() == [1, 2, 3, 4, 1, 2]
+
+
+def test_one_description_per_image() -> None:
+    with pytest.raises(ValueError, match="1 queries are described"):
+        rank_gallery(np.eye(2), np.eye(2), top_n=1, queries=infos([1]))
+    with pytest.raises(ValueError, match="of 1 described"):
+        rank_gallery(np.eye(2), np.eye(2), top_n=2, gallery=infos([1]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    rule=st.sampled_from(list(ExclusionRule)),
+    over=st.sampled_from(["identities", "images"]),
+)
+def test_metrics_of_ranked_results_are_those_of_the_distances(seed: int, rule: ExclusionRule, over: CmcOver) -> None:
+    random = np.random.default_rng(seed)
+    people, cameras = random.integers(0, 4, 12), random.integers(1, 4, 12)
+    asking = tuple(
+        ImageInfo(None, Modality.INFRARED, int(c), int(p)) for p, c in zip(people[:5], cameras, strict=False)
+    )
+    seen = tuple(
+        ImageInfo(None, Modality.VISIBLE, int(c), int(p)) for p, c in zip(people[5:], cameras[5:], strict=True)
+    )
+    features = random.standard_normal((12, 6))
+    excluded = excluded_pairs(rule, people[:5], people[5:], cameras[:5], cameras[5:])
+    results = rank_gallery(features[:5], features[5:], top_n=7, excluded=excluded, queries=asking, gallery=seen)
+    distance = -(unit_length(features[:5]) @ unit_length(features[5:]).T)
+    try:
+        expected = measure_ranking(distance, people[:5], people[5:], cameras[:5], cameras[5:], rule=rule, cmc_over=over)
+    except UserError:
+        with pytest.raises(UserError):
+            results.metrics(rule=rule, cmc_over=over)
+        return
+    measured = results.metrics(rule=rule, cmc_over=over)
+    assert measured.cmc.tolist() == expected.cmc.tolist()
+    assert (measured.mAP, measured.mINP) == (expected.mAP, expected.mINP)
+
+
+def test_a_list_that_was_cut_has_no_metrics() -> None:
+    cut = rank_gallery(np.eye(3), np.eye(3), top_n=2, queries=infos([1, 2, 3]), gallery=infos([1, 2, 3]))
+    with pytest.raises(ValueError, match="whole gallery"):
+        cut.metrics()
+    with pytest.raises(ValueError, match="identities"):
+        rank_gallery(np.eye(3), np.eye(3), top_n=3).metrics()

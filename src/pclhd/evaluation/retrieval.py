@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.data.records import ImageInfo
+from pclhd.evaluation.metrics import CmcOver, ExclusionRule, Metrics, measure_ranking
 
 # Similarities held at once: 64 MiB in single precision.
 _BLOCK_ELEMENTS = 1 << 24
@@ -122,6 +123,42 @@ class RankedResults:
         found: NDArray[np.bool_] = (self.index >= 0) & (gallery[self.index] == queries[:, None])
         return found
 
+    def metrics(
+        self, *, rule: ExclusionRule = ExclusionRule.NONE, cmc_over: CmcOver = "images", max_rank: int = 20
+    ) -> Metrics:
+        """CMC, mAP and mINP of lists that hold the whole gallery, by the meter that measures benchmarks.
+
+        Args:
+            rule: What a query does not get to see; what it excludes may be missing from the lists.
+            cmc_over: Whether positions of the CMC are counted in identities (SYSU-MM01, LLCM) or images (RegDB).
+            max_rank: Length to which the CMC is cut.
+
+        Raises:
+            UserError: No query has a correct gallery image left.
+            ValueError: Identities or cameras are not known, or the lists are shorter than the gallery.
+        """
+        if self.queries is None or self.gallery is None:
+            raise ValueError("the results do not know their images, so there are no identities to measure with")
+        if self.index.shape[1] < len(self.gallery):
+            raise ValueError(
+                f"the lists hold {self.index.shape[1]} of {len(self.gallery)} images; measures need the whole gallery"
+            )
+        # Positions stand in for distances: a measure looks at the order alone. Images that a query does not see come
+        # last, and the meter excludes them again.
+        position = np.full((len(self), len(self.gallery)), float(len(self.gallery)))
+        query, place = np.nonzero(self.index >= 0)
+        position[query, self.index[query, place]] = place
+        return measure_ranking(
+            position,
+            _column(self.queries, "identity"),
+            _column(self.gallery, "identity"),
+            _column(self.queries, "camera") if rule.needs_cameras else None,
+            _column(self.gallery, "camera") if rule.needs_cameras else None,
+            rule=rule,
+            cmc_over=cmc_over,
+            max_rank=max_rank,
+        )
+
     def to_dict(self) -> list[dict[str, Any]]:
         """One entry per query, as JSON can hold it: what is known of it, and its ranked list."""
         return [
@@ -155,6 +192,13 @@ def _describe(image: ImageInfo | None) -> dict[str, Any]:
     path = None if image.path is None else image.path.as_posix()
     known = {} if image.identity is None else {"identity": image.identity}
     return {"path": path, "modality": str(image.modality), "camera": image.camera, **known}
+
+
+def _column(images: tuple[ImageInfo, ...], name: str) -> NDArray[np.int64]:
+    values = [getattr(image, name) for image in images]
+    if any(value is None for value in values):
+        raise ValueError(f"the {name} of an image is not known; measures need all")
+    return np.array(values, dtype=np.int64)
 
 
 def _identities(images: tuple[ImageInfo, ...] | None) -> NDArray[np.int64] | None:

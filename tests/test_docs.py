@@ -187,8 +187,8 @@ def _recipe_table() -> str:
 
 
 def _other_methods_table() -> str:
-    """The other recipes: what each is like, but for which choices."""
-    rows = [["Method", "Like", "But for"]]
+    """The other recipes: what each is like, and the choices that differ."""
+    rows = [["Method", "Like", "Except for"]]
     for name, start in STARTS_FROM.items():
         recipe, base = RECIPES[name], RECIPES[start]
         changed = [field for field in Recipe.model_fields if getattr(recipe, field) != getattr(base, field)]

@@ -12,6 +12,8 @@ TEST_PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
 
 SOURCES := src tests benchmarks scripts
+# The word list is not met yet by these two, nor by the docstrings, comments and messages in SOURCES.
+PROSE := README.md CONTRIBUTING.md $(filter-out docs/architecture.md docs/faults.md,$(wildcard docs/*.md))
 
 .DEFAULT_GOAL := help
 .PHONY: help env check test mutants format bench demo clean
@@ -34,9 +36,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-check: $(STAMP) ## Format, lint, types and the fast tests
+check: $(STAMP) ## Format, lint, word list, types and the fast tests
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/python scripts/plain_english.py $(PROSE)
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow"
 

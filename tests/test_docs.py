@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shlex
 from dataclasses import dataclass
@@ -186,8 +187,8 @@ def _recipe_table() -> str:
 
 
 def _other_methods_table() -> str:
-    """The other recipes: what each is like, but for which choices."""
-    rows = [["Method", "Like", "But for"]]
+    """The other recipes: what each is like, and the choices that differ."""
+    rows = [["Method", "Like", "Except for"]]
     for name, start in STARTS_FROM.items():
         recipe, base = RECIPES[name], RECIPES[start]
         changed = [field for field in Recipe.model_fields if getattr(recipe, field) != getattr(base, field)]
@@ -239,6 +240,16 @@ def test_modules_named_in_the_documentation_exist() -> None:
         for span in _SPAN.findall(_prose(_read(page))):
             if re.match(r"(src|tests|docs|scripts|benchmarks)/[\w./]+$", span) and "NAME" not in span:
                 assert (ROOT / span).exists(), f"{page.name}: {span}"
+
+
+def test_the_vocabulary_names_each_term_once_and_real_python_names() -> None:
+    page = _read(ROOT / "docs" / "vocabulary.md")
+    terms = re.findall(r"^\| (?!Term)([^|]+) \| [^|]+ \| [^|]*\|$", page, re.MULTILINE)
+    assert len(terms) == len(set(terms)) > 50
+    names = [span for span in _SPAN.findall(page) if span.startswith("pclhd.")]
+    assert names
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 def test_make_targets_named_in_the_documentation_exist() -> None:

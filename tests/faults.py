@@ -1042,8 +1042,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault("`cluster` gets features with a NaN", VERBS, _cluster(_features(broken=True)), 2, "features.npy"),
     Fault("`cluster` gets an eps out of range", VERBS, _cluster(_features(), "--eps", "2"), 2, "above 0 and below 1"),
     Fault("`compare` gets one run", VERBS, _with_evaluable("compare", "RUN"), 2, "two run folders or more"),
-    Fault("`verify` of a run without a whole epoch", VERBS, _verify_without_an_epoch, 2, "no whole epoch"),
-    Fault("`report` of a run whose log is damaged", VERBS, _report_of_a_damaged_log, 2, "metrics.jsonl, line 1"),
+    Fault("`verify` of a run without a whole epoch", VERBS, _verify_without_an_epoch, 2, "no whole epoch", slow=True),
+    Fault(
+        "`report` of a run whose log is damaged", VERBS, _report_of_a_damaged_log, 2, "metrics.jsonl, line 1", slow=True
+    ),
     Fault("`synth` into a folder that holds files", VERBS, _synth_into_a_used_folder, 2, "data"),
 )
 

@@ -338,7 +338,7 @@ def test_a_run_with_other_settings_does_not_pass_for_the_wanted_one(tmp_path: Pa
 @pytest.mark.parametrize(
     "change", ["engine.keep_weights=true", "engine.accelerator=cpu", "data.workers=2", "clustering.resolution=0.7"]
 )
-def test_a_run_may_have_been_made_in_another_place(tmp_path: Path, change: str) -> None:
+def test_a_run_made_in_another_place_does_not_raise(tmp_path: Path, change: str) -> None:
     refuse_other_settings([run_with_settings(tmp_path, change)])
 
 
@@ -349,7 +349,7 @@ def test_the_resolution_counts_where_there_are_communities(tmp_path: Path) -> No
         refuse_other_settings([wanted])
 
 
-def test_a_setting_that_came_later_is_not_held_against_a_run(tmp_path: Path) -> None:
+def test_a_run_without_a_later_setting_does_not_raise(tmp_path: Path) -> None:
     refuse_other_settings([run_with_settings(tmp_path, without="joint_prototypes")])
 
 

@@ -97,7 +97,7 @@ def test_documented_commands_are_accepted(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "complaint"),
+    ("wrong", "reason"),
     [
         ("pclhd trian synthetic", "no verb trian"),
         ("pclhd train --dta DIR", "--dta"),
@@ -107,12 +107,18 @@ def test_documented_commands_are_accepted(command: Command) -> None:
         ("pclhd import best.pth --layout own", "--out"),
     ],
 )
-def test_wrong_commands_would_be_noticed(wrong: str, complaint: str) -> None:
-    with pytest.raises(Exception, match=r"\w") as caught:
-        _check(Command("nowhere", wrong))
-    # The command line's exceptions name the option at fault in a field of their own.
-    parameter = getattr(caught.value, "param", None)
-    assert complaint in " ".join([str(caught.value), *getattr(parameter, "opts", [])])
+def test_wrong_commands_would_be_noticed(wrong: str, reason: str) -> None:
+    assert reason in _fault(Command("nowhere", wrong))
+
+
+def _fault(command: Command) -> str:
+    """What is wrong with a command; nothing if it is accepted."""
+    try:
+        _check(command)
+    except Exception as error:
+        # The command line's exceptions name the option at fault in a field of their own.
+        return " ".join([str(error), *getattr(getattr(error, "param", None), "opts", [])])
+    return ""
 
 
 def _table_names(text: str, heading: str) -> set[str]:

@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 DEMO := build/demo
 
@@ -16,15 +17,18 @@ SOURCES := src tests benchmarks scripts
 PROSE := README.md CONTRIBUTING.md $(filter-out docs/faults.md,$(wildcard docs/*.md))
 
 .DEFAULT_GOAL := help
-.PHONY: help env check test mutants format bench demo clean
+.PHONY: help env env-run check lint test mutants format bench demo clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## Make the environment in .venv
+env: $(STAMP) ## Make the environment in .venv, with the tools of developers
 
-# The stamp is written last, so an interrupted installation is taken up again. A half-made environment has no pip.
-$(STAMP): pyproject.toml constraints.txt
+env-run: $(RUNTIME) ## Make it with only what the demo and training need
+
+# One environment, two stages: what runs, and with the tools of developers, which includes the former. A stamp is
+# written last, so an interrupted installation is repeated. A half-made environment has no pip.
+define install
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 			echo "make: '$(PYTHON)' is missing or older than Python 3.11; name a newer one: make PYTHON=python3.12 env" >&2; \
@@ -33,14 +37,24 @@ $(STAMP): pyproject.toml constraints.txt
 			echo "make: '$(PYTHON) -m venv' failed; install Python's venv module (Debian, Ubuntu: python3-venv)" >&2; \
 			exit 1; }; }
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '$(1)'
+endef
+
+$(RUNTIME): pyproject.toml constraints.txt
+	$(call install,.)
 	@touch $@
 
-check: $(STAMP) ## Format, lint, word list, types and the fast tests
+$(STAMP): pyproject.toml constraints.txt
+	$(call install,.[dev])
+	@touch $(RUNTIME) $@
+
+lint: $(STAMP) ## Format, lint, word list and types
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/python scripts/plain_english.py $(PROSE)
 	$(BIN)/mypy
+
+check: lint ## The same and the fast tests
 	$(PYTEST) -m "not slow"
 
 test: $(STAMP) ## The whole suite
@@ -59,7 +73,7 @@ bench: $(STAMP) ## Every benchmark, in its quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-demo: $(STAMP) ## Draw the synthetic people, train, evaluate, write the report
+demo: $(RUNTIME) ## Draw the synthetic people, train, evaluate, write the report
 	$(BIN)/pclhd synth $(DEMO)/data --scale small
 	rm -rf $(DEMO)/run
 	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import pytest
 
 from pclhd.cli import main
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call left: its exit code and what it printed."""
+    """The exit code of a call, and what it printed."""
 
     code: int
     out: str
@@ -24,24 +24,22 @@ class Outcome:
 Call = Callable[..., Outcome]
 
 
-def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """A function that runs ``pclhd`` with some words."""
-
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["pclhd", *map(str, words)])
-        before = signal.getsignal(signal.SIGTERM)
-        code = 0
-        capsys.readouterr()
-        try:
+def call(*words: object) -> Outcome:
+    """Run ``pclhd`` with some words."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    arguments, sys.argv = sys.argv, ["pclhd", *map(str, words)]
+    code = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        printed = capsys.readouterr()
-        return Outcome(code, printed.out, printed.err)
-
-    return call
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.argv = arguments
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 def complaint(outcome: Outcome) -> str:

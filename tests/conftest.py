@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pclhd.synthetic import write_synthetic
-from tests.commands import Call, caller
+from tests.commands import Call, call
 from tests.engine.runs import SmallData, draw_people, write_start
 
 THREADS = torch.get_num_threads()
@@ -51,6 +51,6 @@ def tiny_llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pclhd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def pclhd() -> Call:
     """Calls the command line: ``pclhd("train", "tiny", …)``."""
-    return caller(monkeypatch, capsys)
+    return call

@@ -94,9 +94,36 @@ def test_a_missing_or_old_python_is_told_in_one_line(tmp_path: Path, python: str
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_alone_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = re.findall(r"^([a-z]+):.* ## ", makefile, re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.* ## ", makefile, re.MULTILINE)
     ran = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[1] for line in ran.stdout.splitlines()] == targets
     phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert phony is not None
     assert set(phony[1].split()) == set(targets)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("installed", "target", "installs"),
+    [
+        ([], "demo", "'.'"),
+        ([], "test", "'.[dev]'"),
+        ([".runtime"], "demo", None),
+        ([".runtime"], "test", "'.[dev]'"),
+        ([".runtime", ".installed"], "demo", None),
+        ([".runtime", ".installed"], "test", None),
+    ],
+)
+def test_each_target_installs_only_what_it_needs(
+    tmp_path: Path, installed: list[str], target: str, installs: str | None
+) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    for stamp in installed:
+        (tmp_path / ".venv" / stamp).touch()
+    command = ["make", "--no-print-directory", "--dry-run", target]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.findall(r"pip install .* -c constraints.txt -e (.*)", ran.stdout) == ([installs] if installs else [])
+    # Developers have what runs, too.
+    assert ("touch .venv/.runtime .venv/.installed" in ran.stdout) == (installs == "'.[dev]'")

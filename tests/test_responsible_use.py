@@ -254,12 +254,6 @@ def test_a_training_with_everything_on_and_what_follows(leaves: Leaves, tiny_sys
     _check_contents(_compare("verify", verified, when={"data.cache"}), tiny_sysu)
 
 
-@pytest.mark.slow
-def test_the_upper_bound(leaves: Leaves, tiny_sysu: Path) -> None:
-    files = leaves("upper-bound", "tiny", "--data", tiny_sysu, "--out", "RUN", "data.cache=CACHE", *QUICK)
-    _check_contents(_compare("upper-bound", files, when={"always", "data.cache"}), tiny_sysu)
-
-
 @pytest.fixture
 def run(tiny_sysu: Path) -> Path:
     """A finished run with a network that was never trained."""

@@ -49,7 +49,17 @@ def test_a_centre_of_length_zero_has_cosine_zero_with_all() -> None:
     forward, backward = nearest_across(a, b, 4)
     assert forward.tolist() == [[0, 1, 2, 3], [3, 0, 2, 1]]
     assert backward.tolist() == [[0, 1], [0, 1], [0, 1], [1, 0]]
-    np.testing.assert_array_equal(unit_length(np.zeros((1, 3))), np.zeros((1, 3)))
+
+
+def test_rows_of_unit_length() -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    rows[2], rows[4] = 0, 1e-12
+    expected = [row / max(np.linalg.norm(row), 1e-300) for row in rows.astype(np.float64)]
+    np.testing.assert_allclose(unit_length(rows), expected, rtol=1e-15)
+    expected[4] = np.zeros(4)
+    np.testing.assert_allclose(unit_length(rows, 1e-9), expected, rtol=1e-15)
+    rows[1, 1] = np.nan
+    assert np.isnan(unit_length(rows, 1e-9)).any(axis=1).tolist() == [row == 1 for row in range(6)]
 
 
 def test_costs_of_candidates_and_none_above_the_highest() -> None:

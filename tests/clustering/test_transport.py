@@ -5,7 +5,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -186,8 +186,7 @@ def test_partners_like_plain_loops(visible: int, infrared: int, seed: int) -> No
     # Where the two best of a row are almost equal, the tolerance decides.
     for table in (mass[:-1], mass.T[:-1]):
         ordered = np.sort(table, axis=1)
-        if (ordered[:, -1] - ordered[:, -2] < 0.02).any():
-            return
+        assume((ordered[:, -1] - ordered[:, -2] >= 0.02).all())
     forward, backward = match_by_transport(a, b)
     assert forward.tolist() == slow_partners(mass)
     assert backward.tolist() == slow_partners(mass.T)

@@ -197,7 +197,7 @@ def test_labels_that_do_not_fit() -> None:
         match_by_votes(rows(2, 0), labels_of(0, 2), rows(2, 1), labels_of(0, 0))
 
 
-def test_what_is_given_stays_as_it_is() -> None:
+def test_read_only_arrays_do_not_raise() -> None:
     given_ = rows(4, 0), labels_of(0, 1, -1, 1), rows(3, 1), labels_of(0, -1, 1)
     for array in given_:
         array.setflags(write=False)

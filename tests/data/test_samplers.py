@@ -187,7 +187,7 @@ def test_another_generator_draws_otherwise() -> None:
     assert not np.array_equal(draw(labels, seed=0), draw(labels, seed=1))
 
 
-def test_labels_stay_as_they_are() -> None:
+def test_read_only_labels_do_not_raise() -> None:
     labels = np.repeat(np.arange(3), 2)
     labels.setflags(write=False)
     draw(labels)

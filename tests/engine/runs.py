@@ -68,27 +68,28 @@ class SmallData:
     training_set: TrainingSet
     start: Path
 
+    @property
+    def words(self) -> list[str]:
+        """What is changed in the preset `tiny`: two steps an epoch, among others."""
+        return [
+            f"model.weights={self.start}",
+            f"data.height={HEIGHT}",
+            f"data.width={WIDTH}",
+            "data.workers=1",
+            "schedule.iterations=2",
+            "schedule.learning_rate=0.001",
+            "batch.clusters=3",
+            "batch.instances=4",
+            "clustering.k1=6",
+            "clustering.k2=2",
+            "clustering.joint_k1=8",
+            "clustering.joint_k2=3",
+            "engine.log_every=1",
+        ]
+
     def settings(self, *overrides: str) -> Settings:
         """One epoch of stage I and two of stage II, two steps each."""
-        return load_preset(
-            "tiny",
-            [
-                f"model.weights={self.start}",
-                f"data.height={HEIGHT}",
-                f"data.width={WIDTH}",
-                "data.workers=1",
-                "schedule.iterations=2",
-                "schedule.learning_rate=0.001",
-                "batch.clusters=3",
-                "batch.instances=4",
-                "clustering.k1=6",
-                "clustering.k2=2",
-                "clustering.joint_k1=8",
-                "clustering.joint_k2=3",
-                "engine.log_every=1",
-                *overrides,
-            ],
-        )
+        return load_preset("tiny", [*self.words, *overrides])
 
     def dataset(self) -> Dataset:
         """The images with their people, who stand in the files' names: PERSON-CAMERA-NUMBER."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -457,9 +457,7 @@ def test_shared_clusters_by_the_definition(visible: list[int], infrared: list[in
     both = sorted({label_ for label_ in visible if label_ >= 0 and label_ in infrared})
     labels = with_joint(visible, infrared)
     shared = labels.joint_shared()
-    if not both:
-        assert shared is None
-        return
+    assume(both)  # for the others see the test before
     assert shared is not None
     assert shared[0].tolist() == [label_ if label_ in both else -1 for label_ in visible]
     assert shared[1].tolist() == [label_ if label_ in both else -1 for label_ in infrared]

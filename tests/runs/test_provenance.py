@@ -71,9 +71,17 @@ def test_sessions_that_resume_say_what_is_not_as_at_first(tmp_path: Path, monkey
     assert twice == {**first, "resumed": [{"epoch": 2}, {"epoch": 5, **changed}]}
 
 
-@pytest.mark.parametrize("damaged", ["", "[]", "{", '{"resumed": 3}'])
-def test_what_is_no_provenance_is_not_gone_on_with(damaged: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        ("", "Expecting value"),
+        ("{", "Expecting property name"),
+        ("[]", "no provenance"),
+        ('{"resumed": 3}', "no provenance"),
+    ],
+)
+def test_what_is_no_provenance_is_refused(damaged: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         provenance_resumed(damaged, load_preset("tiny", []), torch.device("cpu"), epoch=0)
 
 

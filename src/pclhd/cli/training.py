@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pclhd.cli.terminal import console, errors, print_step, say, status
+from pclhd.cli.terminal import console, errors, say, status
 from pclhd.errors import UserError
 
 
@@ -82,28 +82,8 @@ def verify(
         sys.exit(1)
 
 
-def upper_bound(
-    arguments: Annotated[list[str], typer.Argument(metavar="PRESET [KEY=VALUE]...", help="As for train.")],
-    out: Annotated[Path, typer.Option(help="Run folder to make.")],
-    data: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
-) -> None:
-    """Train the same network with labels: what the unsupervised methods are measured against."""
-    from pclhd.config import load_preset
-    from pclhd.workflows.train import open_data, with_data_root
-
-    settings = load_preset(arguments[0], arguments[1:], root=data)
-    _refuse_unread(arguments[1:])
-    dataset = open_data(settings, data)
-    from pclhd.supervised.starter import train_upper_bound
-
-    train_upper_bound(with_data_root(settings, dataset), dataset, out, on_step=print_step)
-    typer.echo(f"done: {out}; next: pclhd evaluate {out}")
-
-
-def _refuse_unread(words: list[str]) -> None:
-    for word in words:
-        if word.partition("=")[0].partition(".")[0] in ("recipe", "method", "selection", "clustering", "memory"):
-            raise UserError(
-                f"'{word}' reaches nothing here: upper-bound has no clusters and no prototypes, and keeps the last "
-                "step's weights; leave it out"
-            )
+def upper_bound() -> None:
+    """Refuse: the verb is gone."""
+    raise UserError(
+        "upper-bound was removed; train the recipe supervised instead: pclhd train PRESET recipe=supervised"
+    )

@@ -83,4 +83,6 @@ app.command()(data.check)
 app.command()(data.synth)
 app.command()(weights.starter)
 app.command(name="fetch-imagenet")(weights.fetch_imagenet)
-app.command(name="upper-bound")(training.upper_bound)
+
+_ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command(name="upper-bound", hidden=True, context_settings=_ANY_WORDS)(training.upper_bound)

@@ -56,6 +56,7 @@ def starter(
         typer.Option(help="Preset (or YAML file) whose network to train.", show_default="the shipped weights' network"),
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="0.002")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")] = "cpu",
 ) -> None:
     """Remake the shipped starter weights: trained with labels on other synthetic people, visible images only.
 
@@ -74,6 +75,7 @@ def starter(
         seed=seed,
         preset=settings,
         learning_rate=learning_rate,
+        device=device,
         on_step=print_step,
     )
     typer.echo(f"wrote {out}")

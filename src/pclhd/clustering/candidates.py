@@ -17,11 +17,11 @@ from pclhd.clustering.neighbours import nearest_neighbours
 _NUMBERS_PER_BLOCK = 2**22  # 32 MiB of float64
 
 
-def unit_length(centres: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Centres (N, D) scaled to length one; a centre of length zero stays zero, so that its cosines are zero."""
-    wide = centres.astype(np.float64)
+def unit_length(rows: NDArray[np.floating], shortest: float = 0.0) -> NDArray[np.float64]:
+    """Rows (N, D) scaled to length one; those no longer than `shortest` become zero, so that their cosines are zero."""
+    wide = rows.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.where(lengths > 0, lengths, 1.0)
+    return wide / np.where(lengths <= shortest, np.inf, lengths)  # NaN stays NaN
 
 
 def nearest_across(

@@ -15,6 +15,7 @@ from numba import prange
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from pclhd.clustering.candidates import unit_length
 from pclhd.clustering.compile import compiled
 from pclhd.clustering.neighbours import as_features
 from pclhd.clustering.pseudo_labels import NOISE, compact_labels
@@ -169,11 +170,11 @@ def global_confidence(
     if len(held) == 0:
         return result
     sums = _cluster_sums(samples, clusters, len(sizes))
-    prototypes = torch.from_numpy(_unit(sums, _NO_LENGTH).astype(np.float32)).to(device)
+    prototypes = torch.from_numpy(unit_length(sums, _NO_LENGTH).astype(np.float32)).to(device)
     for start in range(0, len(held), rows):
         chosen = held[start : start + rows]
-        unit = _unit(samples[chosen])
-        own = (unit * _unit(sums[clusters[chosen]] - unit, _NO_LENGTH)).sum(axis=1)
+        unit = unit_length(samples[chosen])
+        own = (unit * unit_length(sums[clusters[chosen]] - unit, _NO_LENGTH)).sum(axis=1)
         home = torch.from_numpy(clusters[chosen]).to(device)[:, None]
         cosines = torch.from_numpy(unit.astype(np.float32)).to(device) @ prototypes.T
         cosines.scatter_(1, home, torch.from_numpy(own.astype(np.float32)).to(device)[:, None])
@@ -272,13 +273,13 @@ def rescue_outliers(
     candidates = np.flatnonzero((clusters == NOISE) & (strongest != NOISE) & (share >= threshold))
     if len(candidates) == 0:
         return rescued
-    prototypes = torch.from_numpy(_unit(_cluster_sums(samples, clusters, number), _NO_LENGTH).astype(np.float32)).to(
-        device
-    )
+    prototypes = torch.from_numpy(
+        unit_length(_cluster_sums(samples, clusters, number), _NO_LENGTH).astype(np.float32)
+    ).to(device)
     rows = _rows_of_a_block(None, max(number, samples.shape[1]))
     for start in range(0, len(candidates), rows):
         chosen = candidates[start : start + rows]
-        unit = torch.from_numpy(_unit(samples[chosen]).astype(np.float32)).to(device)
+        unit = torch.from_numpy(unit_length(samples[chosen]).astype(np.float32)).to(device)
         nearest = (unit @ prototypes.T).argmax(dim=1).cpu().numpy()
         agreed = nearest == strongest[chosen]
         rescued[chosen[agreed]] = nearest[agreed]
@@ -368,14 +369,6 @@ def _rows_of_a_block(block: int | None, width: int) -> int:
     return block or max(1, _VALUES_PER_BLOCK // max(width, 1))
 
 
-def _unit(rows: NDArray[np.floating], shortest: float = 0.0) -> NDArray[np.float64]:
-    """Rows at unit length, in float64; rows that are no longer than `shortest` become zero."""
-    exact = rows.astype(np.float64)
-    length = np.linalg.norm(exact, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = np.divide(exact, length, out=np.zeros_like(exact), where=length > shortest)
-    return unit
-
-
 def _cluster_sums(samples: NDArray[np.float32], clusters: NDArray[np.int64], number: int) -> NDArray[np.float64]:
     """Sum of the unit-length features of each cluster: (C, D)."""
     sums = np.zeros((number, samples.shape[1]), dtype=np.float64)
@@ -386,7 +379,7 @@ def _cluster_sums(samples: NDArray[np.float32], clusters: NDArray[np.int64], num
         chosen = order[start : start + rows]
         home = clusters[chosen]
         begins = np.flatnonzero(np.diff(home, prepend=NOISE))
-        sums[home[begins]] += np.add.reduceat(_unit(samples[chosen]), begins, axis=0)
+        sums[home[begins]] += np.add.reduceat(unit_length(samples[chosen]), begins, axis=0)
     return sums
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from pclhd.clustering.compile import compiled
 
@@ -36,8 +37,18 @@ def dbscan_labels(similarity: csr_matrix, eps: float, min_samples: int = 4) -> N
     if min_samples < 1:
         raise ValueError(f"min_samples must be at least 1, got {min_samples}")
     indptr, columns, distance = _stored_distances(similarity)
-    labels: NDArray[np.int64] = _grown_clusters(indptr, columns, distance <= np.float32(eps), min_samples)
-    return labels
+    number = len(indptr) - 1
+    near = distance <= np.float32(eps)
+    rows, columns = np.repeat(np.arange(number), np.diff(indptr))[near], columns[near]
+    is_core = np.bincount(rows, minlength=number) >= min_samples
+    between_cores = is_core[rows] & is_core[columns]
+    links = rows[between_cores], columns[between_cores]
+    _, pieces = connected_components(coo_matrix((np.ones(len(links[0])), links), shape=(number, number)))
+    labels = number_clusters(np.where(is_core, pieces, _NOISE))
+    to_border = is_core[rows] & ~is_core[columns]
+    first_cluster = np.full(number, number)
+    np.minimum.at(first_cluster, columns[to_border], labels[rows[to_border]])
+    return np.where(first_cluster < number, first_cluster, labels)
 
 
 def hdbscan_labels(similarity: csr_matrix, min_samples: int = 4, min_cluster_size: int = 4) -> NDArray[np.int64]:
@@ -82,7 +93,8 @@ def hdbscan_labels(similarity: csr_matrix, min_samples: int = 4, min_cluster_siz
     linked = np.flatnonzero((rows < columns) & (reach < 1))
     linked = linked[np.argsort(reach[linked], kind="stable")]
     parents, heights, sizes = _merges(number, rows[linked], columns[linked], reach[linked])
-    return number_clusters(_stable_clusters(number, parents, heights, sizes, min_cluster_size))
+    cluster, above, stability = _condensed_tree(number, parents, heights, sizes, min_cluster_size)
+    return number_clusters(_most_stable(above, stability)[cluster])
 
 
 def number_clusters(groups: NDArray[np.integer], min_cluster_size: int = 1) -> NDArray[np.int64]:
@@ -113,38 +125,6 @@ def _stored_distances(similarity: csr_matrix) -> tuple[NDArray[np.int64], NDArra
         raise ValueError(f"similarity must be square, got shape {similarity.shape}")
     distance = np.maximum(np.float32(1) - similarity.data.astype(np.float32, copy=False), np.float32(0))
     return similarity.indptr.astype(np.int64), similarity.indices.astype(np.int32, copy=False), distance
-
-
-@compiled()
-def _grown_clusters(
-    indptr: NDArray[np.int64], columns: NDArray[np.int32], near: NDArray[np.bool_], min_samples: int
-) -> NDArray[np.int64]:
-    """Each cluster grows from its first core, through cores, before the next one begins."""
-    number = len(indptr) - 1
-    is_core = np.empty(number, dtype=np.bool_)
-    for i in range(number):
-        is_core[i] = near[indptr[i] : indptr[i + 1]].sum() >= min_samples
-    labels = np.full(number, _NOISE, dtype=np.int64)
-    waiting = np.empty(number, dtype=np.int32)
-    clusters = 0
-    for first in range(number):
-        if labels[first] != _NOISE or not is_core[first]:
-            continue
-        labels[first] = clusters
-        waiting[0] = first
-        num_waiting = 1
-        while num_waiting > 0:
-            num_waiting -= 1
-            i = waiting[num_waiting]
-            for at in range(indptr[i], indptr[i + 1]):
-                j = columns[at]
-                if near[at] and labels[j] == _NOISE:
-                    labels[j] = clusters
-                    if is_core[j]:
-                        waiting[num_waiting] = j
-                        num_waiting += 1
-        clusters += 1
-    return labels
 
 
 @compiled(parallel=True)
@@ -193,43 +173,61 @@ def _top(towards: NDArray[np.int32], node: int) -> int:
 
 
 @compiled()
-def _stable_clusters(
+def _splits(
+    number: int, parents: NDArray[np.int32], heights: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Merges as splits, seen from the top; a merge at the height of the merge above it belongs to the same split.
+
+    Returns:
+        For each node the split it comes from, named by the split's highest node, or by the number of nodes for the
+        step down from distance 1; and whether it comes out of that split as a part, or is a merge within it.
+    """
+    nodes = len(parents)
+    split = np.empty(nodes, dtype=np.int32)
+    is_part = np.zeros(nodes, dtype=np.bool_)
+    for v in range(nodes - 1, -1, -1):
+        parent = parents[v]
+        if parent < 0:
+            split[v] = nodes
+        elif is_part[parent]:
+            split[v] = parent
+        else:
+            split[v] = split[parent]
+        is_part[v] = parent < 0 or v < number or heights[v] < heights[parent]
+    return split, is_part
+
+
+@compiled()
+def _condensed_tree(
     number: int,
     parents: NDArray[np.int32],
     heights: NDArray[np.float32],
     sizes: NDArray[np.int32],
     min_cluster_size: int,
-) -> NDArray[np.int32]:
-    """Steps 2 and 3: the cluster of each sample among those that were taken, or −1."""
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """Step 2, and the stabilities of step 3.
+
+    Returns:
+        The last cluster that each sample was in, and of each cluster the one above it and its stability. Clusters
+        come after those above them.
+    """
     nodes = len(parents)
-    # A merge at the height of the merge above it is part of that: `falls[v]` is the whole event that node v comes out
-    # of; the last one is the step down from distance 1, before any merge.
-    top = nodes
-    falls = np.empty(nodes, dtype=np.int32)
-    is_part = np.zeros(nodes, dtype=np.bool_)  # comes out of its event, not in the midst of it
+    split, is_part = _splits(number, parents, heights)
     large_parts = np.zeros(nodes + 1, dtype=np.int32)
-    for v in range(nodes - 1, -1, -1):
-        parent = parents[v]
-        if parent < 0:
-            falls[v] = top
-        elif is_part[parent]:
-            falls[v] = parent
-        else:
-            falls[v] = falls[parent]
-        is_part[v] = parent < 0 or v < number or heights[v] < heights[parent]
+    for v in range(nodes):
         if is_part[v] and sizes[v] >= min_cluster_size:
-            large_parts[falls[v]] += 1
+            large_parts[split[v]] += 1
 
     cluster = np.full(nodes + 1, _ROOT, dtype=np.int32)
     has_left = np.zeros(nodes + 1, dtype=np.bool_)
-    above = np.zeros(nodes + 1, dtype=np.int32)  # of a cluster: the one it came out of
+    above = np.zeros(nodes + 1, dtype=np.int32)
     birth = np.zeros(nodes + 1)
     stability = np.zeros(nodes + 1)
     clusters = _ROOT + 1
     for v in range(nodes - 1, -1, -1):
         if not is_part[v]:
             continue
-        event = falls[v]
+        event = split[v]
         old = cluster[event]
         cluster[v] = old
         has_left[v] = has_left[event]
@@ -239,7 +237,7 @@ def _stable_clusters(
         if is_large and large_parts[event] == 1:
             continue
         # Duplicates are at distance 0; a stand-in far below any other distance keeps sums finite.
-        density = 1.0 if event == top else 1.0 / max(np.float64(heights[event]), 2.0**-60)
+        density = 1.0 if event == nodes else 1.0 / max(np.float64(heights[event]), 2.0**-60)
         stability[old] += sizes[v] * (density - birth[old])
         if is_large:
             cluster[v] = clusters
@@ -248,17 +246,22 @@ def _stable_clusters(
             clusters += 1
         else:
             has_left[v] = True
+    return cluster[:number], above[:clusters], stability[:clusters]
 
-    # Clusters come after those they came out of. From the last one: is it better than the best within it?
+
+@compiled()
+def _most_stable(above: NDArray[np.int32], stability: NDArray[np.float64]) -> NDArray[np.int32]:
+    """The selection of step 3: for each cluster of the tree the selected one that contains it, or −1."""
+    clusters = len(above)
     best_within = np.zeros(clusters)
     is_better = np.zeros(clusters, dtype=np.bool_)
     for k in range(clusters - 1, _ROOT, -1):
         is_better[k] = stability[k] >= best_within[k]
         best_within[above[k]] += max(stability[k], best_within[k])
-    taken = np.full(clusters, _NOISE, dtype=np.int32)
+    selected = np.full(clusters, _NOISE, dtype=np.int32)
     for k in range(_ROOT + 1, clusters):
-        if taken[above[k]] != _NOISE:
-            taken[k] = taken[above[k]]
+        if selected[above[k]] != _NOISE:
+            selected[k] = selected[above[k]]
         elif is_better[k]:
-            taken[k] = k
-    return taken[cluster[:number]]
+            selected[k] = k
+    return selected

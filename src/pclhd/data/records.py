@@ -162,9 +162,7 @@ def digest_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); restore the file or drop it from the data"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
 
 
 def digest_files(paths: Sequence[Path]) -> list[str]:

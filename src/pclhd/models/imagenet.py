@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pclhd.data.records import digest_file
 from pclhd.errors import UserError
 from pclhd.files import replacing
 from pclhd.models.fill import Source, fill_network
@@ -111,7 +112,7 @@ def download_imagenet(folder: Path, *, url: str = IMAGENET_URL, timeout: float =
     if promised is None or urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"url must be http(s)://…/NAME-HASH.pth with eight or more hexadecimal digits, not {url!r}")
     path = folder / name
-    if path.is_file() and _sha256(path).startswith(promised[1]):
+    if path.is_file() and digest_file(path).startswith(promised[1]):
         return path
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,8 +135,3 @@ def download_imagenet(folder: Path, *, url: str = IMAGENET_URL, timeout: float =
                 "the file was damaged or replaced on its way, so nothing was kept; try again"
             )
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

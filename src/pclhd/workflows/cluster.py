@@ -220,12 +220,13 @@ def clustering_options(request: ClusterRequest) -> ClusteringOptions:
 
 
 def unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1, whatever their length; rows of zeros stay."""
+    """Rows scaled to length 1, some at a time in double precision; rows of zeros stay."""
+    from pclhd.clustering import candidates
+
     scaled = np.empty_like(features)
     for start in range(0, len(features), _ROWS_PER_BLOCK):
-        rows = features[start : start + _ROWS_PER_BLOCK].astype(np.float64)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        scaled[start : start + _ROWS_PER_BLOCK] = rows / np.where(lengths > 0, lengths, 1.0)
+        block = slice(start, start + _ROWS_PER_BLOCK)
+        scaled[block] = candidates.unit_length(features[block])
     return scaled
 
 

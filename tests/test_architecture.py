@@ -119,6 +119,11 @@ def test_training_reaches_nothing_that_handles_labels() -> None:
     assert not _within(reached, "pclhd.data.open", "pclhd.data.sysu", "pclhd.data.regdb", "pclhd.data.llcm")
 
 
+def test_evaluation_knows_arrays_and_records_only() -> None:
+    reached = _reached_from("pclhd.evaluation")
+    assert not _within(reached, "pclhd.engine", "pclhd.models", "pclhd.runs", "pclhd.synthetic", "pclhd.config")
+
+
 def test_only_workflows_reach_what_may_read_identities() -> None:
     importers = {_room(module) for module in _modules() if _within(set(_imports(module)), "pclhd.supervised")}
     assert importers - {"supervised"} <= {"workflows", "cli"}

@@ -1,12 +1,35 @@
-"""How well pseudo labels agree with identities, for whoever watches a training and happens to know them."""
+"""How well pseudo labels agree with identities, for callers who know them."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pclhd.clustering.matching import Matching
 from pclhd.clustering.quality import clustering_quality, matching_precision
 from pclhd.data.records import Dataset, Modality
-from pclhd.engine.labelling import EpochLabels
+
+
+class PseudoLabels(Protocol):
+    """Labels of an epoch, as the engine makes them; −1 is noise."""
+
+    @property
+    def visible(self) -> NDArray[np.int64]:
+        """(Nv,) of the visible images."""
+
+    @property
+    def infrared(self) -> NDArray[np.int64]:
+        """(Nr,) of the infrared images."""
+
+    @property
+    def joint(self) -> NDArray[np.int64] | None:
+        """(Nv + Nr,) of both, visible rows first, or None."""
+
+    @property
+    def matching(self) -> Matching:
+        """The partners of the clusters."""
 
 
 class ClusterMeter:
@@ -26,7 +49,7 @@ class ClusterMeter:
         infrared = np.array([image.modality is Modality.INFRARED for image in dataset.train.images])
         self._visible, self._infrared = identities[~infrared], identities[infrared]
 
-    def measure(self, labels: EpochLabels) -> dict[str, float]:
+    def measure(self, labels: PseudoLabels) -> dict[str, float]:
         """ARI and NMI of each clustering, and the share of right pairs among matched clusters."""
         parts = {
             "visible": (labels.visible, self._visible),

@@ -67,7 +67,17 @@ def test_training_reaches_nothing_that_handles_labels() -> None:
 
 
 def test_reports_are_made_from_files_not_from_models() -> None:
-    assert not _within(_reached_from("pclhd.report"), "pclhd.models", "pclhd.engine", "pclhd.evaluation", "pclhd.data")
+    reached = _reached_from("pclhd.report")
+    below = ("pclhd.runs", "pclhd.config", "pclhd.recipes", "pclhd.errors", "pclhd.files", "pclhd.text_tables")
+    assert "pclhd.runs.saved" in reached
+    assert reached - _within(reached, "pclhd.report", *below) <= {"pclhd"}
+
+
+@pytest.mark.parametrize("module", ["pclhd.report.page", "pclhd.report.compare.text", "pclhd.runs.saved"])
+def test_reports_load_no_computing_library(module: str) -> None:
+    code = f"import sys, {module}\nprint([name for name in ('torch', 'numba', 'sklearn') if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("module", ["pclhd.losses", "pclhd.prototypes", "pclhd.released_memory", "pclhd.clustering"])

@@ -328,7 +328,7 @@ def test_whether_a_run_used_camera_labels(tmp_path: Path, settings: str, cameras
     [
         ("supervised", ["recipe pclhd", "supervised"]),
         ("semi-supervised", ["recipe pclhd", "semi-supervised"]),
-        ("imported", ["weights of others", "imported"]),
+        ("imported", ["third-party weights", "imported"]),
         (None, ["recipe pclhd", "unknown training"]),
     ],
 )
@@ -354,6 +354,14 @@ def test_drawn_people_are_not_called_by_a_benchmark_alone(tmp_path: Path, name: 
     assert text.count(f"Run report: {called}\n") == 2
     assert f", on {called} (7,200 training images)" in text
     assert f"name{called}\n" in text
+
+
+@pytest.mark.parametrize(("labels", "unseen"), [("clusters", True), ("visible_identities", False)])
+def test_training_with_labels_is_not_called_blind(tmp_path: Path, labels: str, unseen: bool) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "config.yaml").write_text(f"method: {{labels: {labels}}}\n", encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert ("which training never sees" in page) == ("No identity label" in page) == unseen
 
 
 def test_an_imported_run_claims_no_recipe_no_seed_and_no_start(tmp_path: Path) -> None:
@@ -386,7 +394,7 @@ def test_which_epoch_is_final_is_stated(tmp_path: Path, setting: str, said: str)
     _beside(tmp_path, setting)
     text = _Outline((tmp_path / "run/report/index.html").read_text(encoding="utf-8")).text
     assert said in text.split("“Start” is")[0]
-    assert ("last epoch, whatever" in text) == ("cycle" not in setting)
+    assert ("last epoch, regardless" in text) == ("cycle" not in setting)
 
 
 def test_a_run_trained_on_other_images_says_so(tmp_path: Path) -> None:

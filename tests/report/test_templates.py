@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from jinja2 import UndefinedError
 
+import pclhd.report
 from pclhd.report.page import templates
-from pclhd.report.strips import Shot
 from pclhd.report.tables import Column, Table
 
 
@@ -34,17 +37,25 @@ def test_a_table_without_groups_has_one_body() -> None:
 
 @pytest.mark.parametrize("name", ["gone.png", "nul\0byte", '"><script>x</script>'])
 def test_a_missing_image_leaves_a_box_with_its_name(name: str) -> None:
-    html = _rendered("picture(shot, 'Rank 1 <wrong>')", shot=Shot(name, "about", None))
+    html = _rendered("picture(pictures, path, 'Rank 1 <wrong>')", pictures={name: None}, path=name)
     assert html.startswith('<span class="missing" role="img" aria-label="Rank 1 &lt;wrong&gt;; image not available: ')
     assert "<script>" not in html
 
 
 def test_an_image_has_its_description() -> None:
-    shot = Shot("a.png", "about", "data:image/jpeg;base64,/+A=")
-    html = _rendered("picture(shot, description)", shot=shot, description='a "quoted" one')
+    pictures = {"a.png": "data:image/jpeg;base64,/+A="}
+    html = _rendered("picture(pictures, 'a.png', description)", pictures=pictures, description='a "quoted" one')
     assert html == '<img src="data:image/jpeg;base64,/+A=" alt="a &#34;quoted&#34; one" title="a.png">'
 
 
 def test_a_value_that_is_missing_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="caption"):
         _rendered("table(shown)", shown={})
+
+
+def test_only_the_figures_are_marked_safe() -> None:
+    package = Path(pclhd.report.__file__).parent
+    assert templates().autoescape is True
+    sources = {path.name: path.read_text("utf-8") for path in package.rglob("*") if path.suffix in (".py", ".j2")}
+    marked = [name for name, text in sources.items() if re.search(r"Markup\(|\|\s*safe\b|autoescape false", text)]
+    assert marked == ["inline_svg.py"]

@@ -17,6 +17,7 @@ from pclhd.errors import UserError
 from pclhd.files import write_durably
 from pclhd.report import sections
 from pclhd.report.sections import Absent, ReportedRun, Values
+from pclhd.report.strips import about
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.saved import read_run
 
@@ -81,7 +82,7 @@ def page_html(run: ReportedRun) -> str:
 @cache
 def templates() -> Environment:
     """The templates of the page; every value is escaped, and one that is missing is an error."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("pclhd.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -89,3 +90,5 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["about"] = about
+    return environment

@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Literal
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -29,7 +27,7 @@ from pclhd.report.published import (
     other_test_set,
     published_table,
 )
-from pclhd.report.strips import examples_of
+from pclhd.report.strips import examples_of, pictures_of
 from pclhd.report.tables import (
     Column,
     Table,
@@ -40,10 +38,11 @@ from pclhd.report.tables import (
     search_sizes,
     weights_name,
 )
-from pclhd.runs.records import ClusterRecord, EpochRecord, ResultRow, Results
+from pclhd.runs.records import ClusterRecord, EpochRecord, Results
 from pclhd.runs.saved import SavedRun
 
 Values = Mapping[str, object]
+Measure = Callable[[EpochRecord, str], float | None]
 
 _STREAMS = ("visible", "infrared", "joint")
 _BENCHMARKS = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
@@ -68,15 +67,6 @@ class Chart:
     svg: Markup
     caption: str
     wide: bool
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A number to remember, with a note below it."""
-
-    name: str
-    value: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ class ReportedRun:
 
     @property
     def title(self) -> str:
-        """What the page is called."""
+        """The page's title."""
         return f"Run report: {self.data_name or self.saved.folder.path.resolve().name}"
 
 
@@ -168,11 +158,11 @@ def published(run: ReportedRun) -> Values | Absent | None:
         "Camera labels: whether training uses camera numbers; a dash where it is not stated.",
         "Sources: " + "; ".join(f"{number}, {source}" for number, source in enumerate(sources, start=1)) + ".",
         "Weights that were trained here are never chosen by the test set. The released code of PCLHD chooses its "
-        "epoch by rank-1 on it. How the other methods choose is not recorded here.",
+        "epoch by rank-1 on the test set. How the other methods choose theirs is not recorded here.",
     ]
     if benchmark == "regdb":
         notes.append(
-            "Published figures on RegDB are means over ten trials, each a training of its own. This run is one trial; "
+            "Published figures on RegDB are means over ten trials, each a separate training. This run is one trial; "
             "pclhd combine averages ten."
         )
     trained_on = run.saved.facts.get("data.training_checksum")
@@ -183,14 +173,15 @@ def published(run: ReportedRun) -> Values | Absent | None:
 
 def examples(run: ReportedRun) -> Values | Absent:
     """The same queries before and after training."""
-    results = run.saved.results
-    shown = [] if results is None else examples_of(results.ranked_examples, run.data)
-    if results is None or not shown:
+    saved = None if run.saved.results is None else run.saved.results.ranked_examples
+    shown = [] if saved is None else examples_of(saved)
+    if saved is None or not shown:
         return Absent("No ranked examples yet", "pclhd evaluate RUN")
     return {
-        "search": results.ranked_examples.search,
+        "search": saved.search,
         "found": run.data is not None and run.data.is_dir(),
         "examples": shown,
+        "pictures": pictures_of(shown, run.data),
     }
 
 
@@ -205,7 +196,7 @@ def training(run: ReportedRun) -> Values | Absent:
         figures.loss_figure(epochs),
         "loss",
         f"Losses by epoch; last epoch: {losses or 'none'}.",
-        "Losses, mean of each epoch. Those of stage II do not continue those of stage I: compare within a stage only.",
+        "Mean losses of each epoch. The two stages have different losses: compare within a stage only.",
     )
     speed = _chart(
         figures.speed_figure(epochs),
@@ -233,44 +224,54 @@ def clusters(run: ReportedRun) -> Values | Absent:
     epochs = run.saved.epochs
     if not any(getattr(epoch, stream) for epoch in epochs for stream in _STREAMS):
         return Absent("No clusters were logged", "pclhd train PRESET --out RUN")
-    measures: tuple[tuple[Literal["ari", "nmi"], str], ...] = (
-        ("ari", "Adjusted Rand index"),
-        ("nmi", "Normalised mutual information"),
-    )
-    charts = [
-        _chart(
-            figures.agreement_figure(epochs, measure),
-            measure,
-            f"{name} by epoch. {_span_words(epochs, partial(_agreement, measure=measure))}",
-            f"{name} of the clusters with the identities, which training never sees.",
-        )
-        for measure, name in measures
-    ]
-    charts += [
-        _chart(
-            figures.cluster_count_figure(epochs),
-            "count",
-            f"Clusters by epoch. {_span_words(epochs, partial(_summary_value, key='clusters'))}",
-            "Number of clusters, each standing for one supposed person.",
+    unseen = ", which training never sees" if run.saved.labels == "none" else ""
+    shown: tuple[tuple[str, Figure | None, str, Measure, str], ...] = (
+        (
+            "ari",
+            figures.agreement_figure(epochs, "ari"),
+            "Adjusted Rand index by epoch",
+            lambda epoch, stream: _label(epoch, f"ari_{stream}"),
+            f"Adjusted Rand index of the clusters with the identities{unseen}.",
         ),
-        _chart(
-            figures.cluster_size_figure(epochs),
+        (
+            "nmi",
+            figures.agreement_figure(epochs, "nmi"),
+            "Normalised mutual information by epoch",
+            lambda epoch, stream: _label(epoch, f"nmi_{stream}"),
+            f"Normalised mutual information of the clusters with the identities{unseen}.",
+        ),
+        (
+            "count",
+            figures.cluster_count_figure(epochs),
+            "Clusters by epoch",
+            _of_summary(lambda summary: summary.clusters),
+            "Number of clusters; each is taken for one person.",
+        ),
+        (
             "size",
-            f"Median cluster size by epoch. {_span_words(epochs, partial(_summary_value, key='size_median'))}",
+            figures.cluster_size_figure(epochs),
+            "Median cluster size by epoch",
+            _of_summary(lambda summary: summary.size_median),
             "Median number of images in a cluster.",
         ),
-        _chart(
-            figures.noise_figure(epochs),
+        (
             "noise",
-            f"Noise by epoch, as shares. {_span_words(epochs, partial(_summary_value, key='noise'))}",
-            "Images that clustering left out; they do not train this epoch.",
+            figures.noise_figure(epochs),
+            "Noise by epoch, as shares",
+            _of_summary(lambda summary: summary.noise),
+            "Images that clustering left out; they are not used for training in that epoch.",
         ),
-        _chart(
-            figures.matched_figure(epochs),
+        (
             "matched",
-            f"Matched clusters by epoch, as shares. {_span_words(epochs, _matched)}",
+            figures.matched_figure(epochs),
+            "Matched clusters by epoch, as shares",
+            _matched,
             "Clusters with a partner in the other modality; right partners (where labels exist) share the same person.",
         ),
+    )
+    charts = [
+        _chart(figure, name, f"{title}. {_span_words(epochs, measure)}", caption)
+        for name, figure, title, measure, caption in shown
     ]
     return {"table": _cluster_table(epochs[-1]), "charts": [chart for chart in charts if chart is not None]}
 
@@ -319,25 +320,26 @@ def provenance(run: ReportedRun) -> Values:
     return {"facts": facts}
 
 
-def _facts(run: SavedRun) -> list[Fact]:
-    """The numbers to remember, for the first search that has final weights."""
-    facts: list[Fact] = []
-    final = _final_row(run.results)
-    if final is not None and run.results is not None:
-        before = [row for row in run.results.rows if row.search == final.search and row.weights == "start"]
+def _facts(run: SavedRun) -> list[tuple[str, str, str]]:
+    """The numbers to remember, each with a note; retrieval in the first search that has final weights."""
+    facts: list[tuple[str, str, str]] = []
+    rows = [] if run.results is None else run.results.rows
+    final = next((row for row in rows if row.weights == "final"), None)
+    if final is not None:
+        before = [row for row in rows if row.search == final.search and row.weights == "start"]
         for name, metric in (("Rank-1", "rank1"), ("mAP", "mAP"), ("mINP", "mINP")):
             gain = percent_gain(getattr(final, metric).mean, getattr(before[0], metric).mean) if before else None
             note = final.search if gain is None else f"{gain} points against start, {final.search}"
             value = percent_spread(getattr(final, metric), final.trials)
-            facts.append(Fact(f"{name}, final", f"{value}\u00a0%", note))
+            facts.append((f"{name}, final", f"{value}\u00a0%", note))
     if run.epochs:
         last = run.epochs[-1]
         visible, infrared = _label(last, "ari_visible"), _label(last, "ari_infrared")
         if visible is not None and infrared is not None:
-            facts.append(Fact("ARI, last epoch", f"{visible:.2f} / {infrared:.2f}", "visible / infrared clusters"))
+            facts.append(("ARI, last epoch", f"{visible:.2f} / {infrared:.2f}", "visible / infrared clusters"))
         seconds = [epoch.seconds for epoch in run.epochs if epoch.seconds is not None]
         if seconds:
-            facts.append(Fact("Training time", _duration(sum(seconds)), _counted(len(seconds), "epoch")))
+            facts.append(("Training time", _duration(sum(seconds)), _counted(len(seconds), "epoch")))
     return facts
 
 
@@ -345,7 +347,7 @@ def _measured_row(run: SavedRun, results: Results, benchmark: Benchmark) -> Meas
     trial = results.dataset.name.partition("-")[2]
     remark = ", ".join([results.training or "unknown training", *([f"trial {trial} of 10"] if trial else [])])
     if results.training == "imported":
-        return MeasuredRow("weights of others", remark, None)
+        return MeasuredRow("third-party weights", remark, None)
     cameras = None
     if benchmark == "regdb":  # one camera per modality: its number adds nothing
         cameras = False
@@ -415,7 +417,7 @@ def _cmc_words(results: Results) -> str:
     return "; ".join(parts) + "."
 
 
-def _span_words(epochs: Sequence[EpochRecord], measure: Callable[[EpochRecord, str], float | None]) -> str:
+def _span_words(epochs: Sequence[EpochRecord], measure: Measure) -> str:
     """A measure's values in the first and the last epoch, per stream."""
     parts = []
     for stream in _STREAMS:
@@ -426,27 +428,20 @@ def _span_words(epochs: Sequence[EpochRecord], measure: Callable[[EpochRecord, s
     return "; ".join(parts) + "." if parts else ""
 
 
-def _summary_value(epoch: EpochRecord, stream: str, *, key: str) -> float | None:
-    summary: ClusterRecord | None = getattr(epoch, stream)
-    value: float | None = None if summary is None else getattr(summary, key)
-    return value
+def _of_summary(value: Callable[[ClusterRecord], float | None]) -> Measure:
+    def measure(epoch: EpochRecord, stream: str) -> float | None:
+        summary: ClusterRecord | None = getattr(epoch, stream)
+        return None if summary is None else value(summary)
+
+    return measure
 
 
 def _matched(epoch: EpochRecord, stream: str) -> float | None:
     return (epoch.matched or {}).get(stream)
 
 
-def _agreement(epoch: EpochRecord, stream: str, *, measure: str) -> float | None:
-    return _label(epoch, f"{measure}_{stream}")
-
-
 def _label(epoch: EpochRecord, key: str) -> float | None:
     return (epoch.labels or {}).get(key)
-
-
-def _final_row(results: Results | None) -> ResultRow | None:
-    rows = [] if results is None else [row for row in results.rows if row.weights == "final"]
-    return rows[0] if rows else None
 
 
 def _digest(path: Path) -> str | None:

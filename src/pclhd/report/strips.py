@@ -1,7 +1,8 @@
-"""Ranked strips: a query and the first gallery images under several sets of weights, as values for the template."""
+"""Ranked strips: a query and the first gallery images under several sets of weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,86 +13,37 @@ from pclhd.runs.records import QueryImage, RankedExample, RankedExamples, Ranked
 SHOWN_RANKS = 10
 """Gallery images per strip."""
 
-_WIDTH, _HEIGHT = 96, 192
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One image.
-
-    Attributes:
-        path: Its path in the data's folder.
-        about: Modality, identity and camera in words, as far as they are known.
-        uri: The picture, or None if it was not found.
-    """
-
-    path: str
-    about: str
-    uri: str | None
-
-
-@dataclass(frozen=True)
-class RankedShot:
-    """One gallery image in a strip; the distance is that to the query, if it was saved."""
-
-    rank: int
-    correct: bool
-    distance: float | None
-    shot: Shot
-
-
-@dataclass(frozen=True)
-class Strip:
-    """The head of a ranked list under one set of weights; the rank is None if no gallery image is right."""
-
-    weights: str
-    first_correct_rank: int | None
-    ranked: tuple[RankedShot, ...]
-
 
 @dataclass(frozen=True)
 class Example:
-    """A query with one strip per set of weights."""
+    """A query and the head of its ranked list by the name of the weights, in the order of training."""
 
-    query: Shot
-    strips: tuple[Strip, ...]
+    query: QueryImage
+    lists: dict[str, RankedExample]
 
 
-def examples_of(examples: RankedExamples, root: Path | None, *, most: int = 12) -> list[Example]:
-    """Every query with one strip per set of weights.
-
-    Args:
-        examples: Ranked lists of the same queries under each set of weights.
-        root: The data's folder, or None if it is not known.
-        most: Queries shown at most.
-    """
-    by_query: dict[str, dict[str, RankedExample]] = {}
+def examples_of(examples: RankedExamples, *, most: int = 12) -> list[Example]:
+    """The saved lists by query, in the order in which queries were saved; `most` queries at most."""
+    by_query: dict[str, Example] = {}
     for weights in order_weights(list(examples.weights)):
-        for example in examples.weights[weights]:
-            by_query.setdefault(example.query.path, {})[weights] = example
-    return [
-        Example(
-            _shot(next(iter(lists.values())).query, root),
-            tuple(_strip(weights, example, root) for weights, example in lists.items()),
-        )
-        for lists in list(by_query.values())[:most]
-    ]
+        for saved in examples.weights[weights]:
+            example = by_query.setdefault(saved.query.path, Example(saved.query, {}))
+            head = saved.model_copy(update={"gallery": saved.gallery[:SHOWN_RANKS]})
+            example.lists[weights_name(weights)] = head
+    return list(by_query.values())[:most]
 
 
-def _strip(weights: str, example: RankedExample, root: Path | None) -> Strip:
-    ranked = tuple(
-        RankedShot(rank, image.correct, image.distance, _shot(image, root))
-        for rank, image in enumerate(example.gallery[:SHOWN_RANKS], start=1)
-    )
-    return Strip(weights_name(weights), example.first_correct_rank, ranked)
+def pictures_of(examples: Sequence[Example], root: Path | None) -> dict[str, str | None]:
+    """A small picture of each image by its path; None where there is no readable image below the data's folder."""
+    paths = [one.query.path for one in examples]
+    paths += [image.path for one in examples for saved in one.lists.values() for image in saved.gallery]
+    return {
+        path: None if root is None else data_uri(root / path, width=96, height=192) for path in dict.fromkeys(paths)
+    }
 
 
-def _shot(image: QueryImage | RankedImage, root: Path | None) -> Shot:
-    uri = None if root is None else data_uri(root / image.path, width=_WIDTH, height=_HEIGHT)
-    return Shot(image.path, _about(image), uri)
-
-
-def _about(image: QueryImage | RankedImage) -> str:
+def about(image: QueryImage | RankedImage) -> str:
+    """Modality, identity and camera of an image in words, as far as they are known."""
     parts = [image.modality or ""]
     if image.identity is not None:
         parts.append(f"identity {image.identity}")

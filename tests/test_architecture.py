@@ -124,15 +124,23 @@ def test_evaluation_knows_arrays_and_records_only() -> None:
     assert not _within(reached, "pclhd.engine", "pclhd.models", "pclhd.runs", "pclhd.synthetic", "pclhd.config")
 
 
+def test_reports_are_made_from_run_folders_not_from_models() -> None:
+    reached = _reached_from("pclhd.report")
+    below = ("pclhd.runs", "pclhd.config", "pclhd.recipes", "pclhd.errors", "pclhd.files", "pclhd.text_tables")
+    assert "pclhd.runs.folder" in reached
+    assert reached - _within(reached, "pclhd.report", *below) <= {"pclhd"}
+
+
+@pytest.mark.parametrize("module", ["pclhd.report.page", "pclhd.report.compare.text", "pclhd.runs.saved"])
+def test_reports_load_no_computing_library(module: str) -> None:
+    code = f"import sys, {module}\nprint([name for name in ('torch', 'numba', 'sklearn') if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
 def test_only_workflows_reach_what_may_read_identities() -> None:
     importers = {_room(module) for module in _modules() if _within(set(_imports(module)), "pclhd.supervised")}
     assert importers - {"supervised"} <= {"workflows", "cli"}
-
-
-def test_reports_are_made_from_run_folders_not_from_models() -> None:
-    reached = _reached_from("pclhd.report")
-    assert "pclhd.runs.folder" in reached
-    assert not _within(reached, "pclhd.models", "pclhd.engine", "pclhd.evaluation", "pclhd.clustering")
 
 
 @pytest.mark.parametrize("module", ["pclhd.losses", "pclhd.prototypes", "pclhd.clustering"])
@@ -158,15 +166,6 @@ def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
         "import sys\n"
         f"try:\n    exec({program!r})\nexcept SystemExit:\n    pass\n"
         "print([name for name in ('torch', 'numba', 'sklearn', 'scipy', 'matplotlib') if name in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "[]"
-
-
-def test_a_report_needs_no_torch() -> None:
-    code = (
-        "import sys; import pclhd.report.page, pclhd.report.compare.runs, pclhd.report.compare.text\n"
-        "print([name for name in ('torch', 'numba', 'sklearn') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "[]"

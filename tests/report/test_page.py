@@ -61,7 +61,7 @@ def _absent_parts(run: Path) -> list[str]:
     return re.findall(r'<p class="absent">(.*?)</p>', page, flags=re.DOTALL)
 
 
-def test_page_stands_alone(page: str) -> None:
+def test_page_needs_no_other_file(page: str) -> None:
     outline = _Outline(page)
     assert "http:" not in page
     assert "https:" not in page
@@ -113,7 +113,7 @@ def test_numbers_appear(page: str) -> None:
     assert "Responsible use" in text
 
 
-def test_ranked_strips_tell_right_and_wrong_by_sign_and_words(page: str) -> None:
+def test_ranked_strips_show_right_and_wrong_by_sign_and_words(page: str) -> None:
     outline = _Outline(page)
     alts = [str(attributes["alt"]) for attributes in outline.all("img")]
     examples = make_results()["ranked_examples"]["weights"]
@@ -229,11 +229,11 @@ def test_an_oracle_is_called_one(tmp_path: Path) -> None:
     assert "chose its epoch with test labels" in page
 
 
-def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run folder"):
         write_report(tmp_path / "nothing")
     run = write_run(tmp_path / "run")
-    (run / "metrics.jsonl").write_text("{}\n{\n", encoding="utf-8")
+    (run / "metrics.jsonl").write_text('{"kind": "other"}\n{\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
         write_report(run)
     assert not (run / "report").exists()
@@ -328,7 +328,7 @@ def test_whether_a_run_used_camera_labels(tmp_path: Path, settings: str, cameras
     [
         ("supervised", ["recipe pclhd", "supervised"]),
         ("semi-supervised", ["recipe pclhd", "semi-supervised"]),
-        ("imported", ["weights of others", "imported"]),
+        ("imported", ["third-party weights", "imported"]),
         (None, ["recipe pclhd", "unknown training"]),
     ],
 )
@@ -338,6 +338,30 @@ def test_a_run_is_called_by_the_labels_that_it_had(tmp_path: Path, training: str
     assert cells[3] == ("–" if training == "imported" else "yes")
     page = (tmp_path / "run/report/index.html").read_text(encoding="utf-8")
     assert ("No identity label of this data" in page) == (training is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("sysu", "synthetic people in SYSU-MM01's layout"),
+        ("regdb-2", "synthetic people in RegDB's layout, trial 2"),
+        ("synthetic-small", "synthetic-small"),
+    ],
+)
+def test_drawn_people_are_not_called_by_a_benchmark_alone(tmp_path: Path, name: str, called: str) -> None:
+    _beside(tmp_path, name=name, synthetic=True)
+    text = _Outline((tmp_path / "run/report/index.html").read_text(encoding="utf-8")).text
+    assert text.count(f"Run report: {called}\n") == 2
+    assert f", on {called} (7,200 training images)" in text
+    assert f"name{called}\n" in text
+
+
+@pytest.mark.parametrize(("labels", "unseen"), [("clusters", True), ("visible_identities", False)])
+def test_training_with_labels_is_not_called_blind(tmp_path: Path, labels: str, unseen: bool) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "config.yaml").write_text(f"method: {{labels: {labels}}}\n", encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert ("which training never sees" in page) == ("No identity label" in page) == unseen
 
 
 def test_an_imported_run_claims_no_recipe_no_seed_and_no_start(tmp_path: Path) -> None:
@@ -358,20 +382,22 @@ def test_an_imported_run_claims_no_recipe_no_seed_and_no_start(tmp_path: Path) -
     )
     assert "Visible-infrared person re-identification with the" in page
     assert "how they were trained and chosen is not known here" in page
+    (run / "results.json").unlink()
+    assert "No identity label" not in write_report(run).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [("", "“final” is the last epoch"), ("selection: last\n", "is the last epoch"), ("selection: cycle\n", "cycle")],
 )
-def test_which_epoch_is_final_is_told(tmp_path: Path, setting: str, said: str) -> None:
+def test_which_epoch_is_final_is_stated(tmp_path: Path, setting: str, said: str) -> None:
     _beside(tmp_path, setting)
     text = _Outline((tmp_path / "run/report/index.html").read_text(encoding="utf-8")).text
     assert said in text.split("“Start” is")[0]
-    assert ("last epoch, whatever" in text) == ("cycle" not in setting)
+    assert ("last epoch, regardless" in text) == ("cycle" not in setting)
 
 
-def test_a_run_trained_on_other_images_is_told(tmp_path: Path) -> None:
+def test_a_run_trained_on_other_images_says_so(tmp_path: Path) -> None:
     elsewhere = _beside(tmp_path / "a", provenance=json.dumps({"data": {"training_checksum": "77"}}))
     here = _beside(tmp_path / "b", provenance=json.dumps({"data": {"training_checksum": "5f" * 32}}))
     assert elsewhere is not None

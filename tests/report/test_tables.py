@@ -33,6 +33,12 @@ def test_results_text_layout() -> None:
     assert results_text(make_results(searches=("all/single-shot",))) == TEXT
 
 
+def test_results_on_drawn_people_say_so() -> None:
+    results = make_results(searches=("all/single-shot",))
+    results["dataset"]["synthetic"] = True
+    assert results_text(results) == TEXT + "the people are synthetic, drawn by pclhd synth\n"
+
+
 def test_results_text_without_rows() -> None:
     results = make_results(searches=())
     assert results_text(results) == "synthetic-small: no search was evaluated\n"
@@ -85,22 +91,6 @@ def test_percent() -> None:
 
 def test_order_of_weights() -> None:
     assert order_weights(["mine", "final", "start", "final"]) == ["start", "final", "mine"]
-
-
-def test_markdown_keeps_its_columns_whatever_the_names() -> None:
-    table = Table("c", (Column("a|b"), Column("n", "right")), (("x | y\nz <b>", "1"),))
-    lines = table.to_markdown().splitlines()
-    assert lines == ["| a\\|b | n |", "|---|---:|", "| x \\| y z &lt;b> | 1 |"]
-
-
-def test_html_has_scoped_headers_and_escapes() -> None:
-    rows = (("g", "<i>", "1"), ("g", "b", "2"), ("h", "c", "3"))
-    html = Table("cap & tion", (Column("G"), Column("N"), Column("V", "right")), rows, headers=2).to_html()
-    assert "<caption>cap &amp; tion</caption>" in html
-    assert html.count('scope="col"') == 3
-    assert '<th scope="rowgroup" rowspan="2">g</th><th scope="row">&lt;i&gt;</th>' in html
-    assert '<th scope="rowgroup" rowspan="1">h</th>' in html
-    assert html.count("<tbody>") == html.count("</tbody>") == 2
 
 
 def test_a_row_must_fit_the_columns() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from pclhd.errors import UserError
-from pclhd.runs.records import find_setting, read_epochs, read_facts, read_results, read_settings, recorded_fact
+from pclhd.runs.records import (
+    find_setting,
+    flatten,
+    read_epochs,
+    read_facts,
+    read_results,
+    read_settings,
+    recorded_fact,
+)
 from tests.report.fixtures import make_metrics, make_results
 
 
@@ -150,6 +158,12 @@ def test_provenance_is_flattened(tmp_path: Path) -> None:
     assert read_facts(_save(path, '{"gpus": [], "resumed": []}')) == {"gpus": "none", "resumed": "none"}
     with pytest.raises(UserError, match="expected a JSON object"):
         read_facts(_save(path, "[]"))
+
+
+def test_a_tree_is_flattened_to_its_values() -> None:
+    tree = {"a": {"b": {"c": 1}, "d": None}, "e": [{"f": 2}, {"f": 3}], "g": [1, {"h": 4}], "i": [], "j": {}}
+    assert flatten(tree, "/") == {"a/b/c": 1, "a/d": None, "e/0/f": 2, "e/1/f": 3, "g": [1, {"h": 4}], "i": []}
+    assert list(flatten({"a": {"b": 1}})) == ["a.b"]
 
 
 def test_what_was_not_recorded_is_not_taken_for_missing() -> None:

@@ -59,7 +59,7 @@ def compare(
     Runs that differ only in their seed make a group: mean, standard deviation, and paired differences with a 95 %
     confidence interval.
     """
-    from pclhd.report.compare.runs import compare_runs
+    from pclhd.report.compare.comparison import compare_runs
     from pclhd.report.compare.text import comparison_text
 
     compared = compare_runs(runs)

@@ -18,6 +18,7 @@ from pclhd.data.records import Dataset, ImageRecord, LabelledImages, Modality, d
 from pclhd.data.regdb import regdb_list
 from pclhd.data.sysu import sysu_folders_without_image, sysu_training_identities
 from pclhd.errors import UserError
+from pclhd.text_tables import text_table
 
 # Of each kind of problem, so many are named one by one.
 NAMED = 20
@@ -341,21 +342,13 @@ def _named(lines: list[str], kind: str) -> list[str]:
 def _count_lines(counts: Sequence[CountRow]) -> list[str]:
     if not counts:
         return []
-    table = [("split", "modality", "camera", "images", "people", "images a person (least, median, most)")]
+    table = [("split", "modality", "camera", "images", "people", "images per person (least, median, most)")]
     for row in counts:
         people = "–" if row.people is None else f"{row.people:,}"
         spread = row.images_per_person
         per_person = "–" if spread is None else f"{spread[0]}, {spread[1]:g}, {spread[2]}"
         table.append((row.split, row.modality, row.camera, f"{row.images:,}", people, per_person))
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]))]
-    right_aligned = {3, 4}
-    return [
-        "  ".join(
-            cell.rjust(width) if column in right_aligned else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in table
-    ]
+    return [text_table(table, right={3, 4})]
 
 
 def _comparison_line(comparison: Comparison, title: str) -> str:

@@ -1,7 +1,7 @@
 """Figures as functions from saved numbers to a matplotlib `Figure`.
 
 Nothing here opens a window or touches matplotlib's global state for longer than a drawing takes. Lines differ in
-colour, dash and marker, so that they can be told apart without colour; legends stand outside the data.
+colour, dash and marker, so that they can be distinguished without colour; legends are outside the data.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BLUE, VERMILLION, GREEN, PURPLE, AMBER, SKY, GREY = (
 )
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, AMBER, SKY, GREY)
 
-# The t-SNE figure shows ten people; what the palette lacks is told apart by lightness.
+# The t-SNE figure shows ten people; colours beyond the palette differ in lightness.
 _PEOPLE = (*PALETTE, "#6e1423", "#322a7d", "#a3bf2f")
 _STREAMS: dict[str, tuple[str, str]] = {"visible": (BLUE, "o"), "infrared": (VERMILLION, "*"), "joint": (GREEN, "s")}
 _WEIGHTS: dict[str, tuple[str, str]] = {"start": (GREY, "o"), "stage1": (AMBER, "s"), "final": (BLUE, "^")}
@@ -277,7 +277,7 @@ def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], mo
 def _curves(
     epochs: Sequence[EpochRecord], lines: Sequence[Line], unit: str, *, from_zero: bool = False, wide: bool = False
 ) -> Figure | None:
-    """Lines over the epochs, the stages told apart by a dotted rule; lines without a single number are left out."""
+    """Lines over the epochs, with a dotted line between the stages; lines without a single number are left out."""
     lines = [line for line in lines if any(isfinite(value) for value in line.values)]
     if not lines:
         return None
@@ -318,7 +318,7 @@ def _curves(
 
 
 def epoch_places(epochs: Sequence[EpochRecord]) -> list[int]:
-    """Where each epoch stands on the axis: its own number if numbers grow throughout, else its position from 1."""
+    """Each epoch's position on the axis: its number if the numbers grow throughout, else its place from 1."""
     numbers = [epoch.epoch for epoch in epochs]
     growing = all(before < after for before, after in itertools.pairwise(numbers))
     return numbers if growing else list(range(1, len(epochs) + 1))

@@ -1,10 +1,10 @@
-"""Set a figure into an HTML page: no namespaces, no clashing ids, and colours that follow the page's light or dark."""
+"""Put a figure into an HTML page: no namespaces, no clashing ids, and colours that follow the page's light or dark."""
 
 from __future__ import annotations
 
 import re
-from html import escape
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pclhd.report import figures
@@ -23,13 +23,13 @@ _VARIABLES = {
 }
 
 
-def inline_svg(figure: Figure, name: str, description: str) -> str:
+def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     """The figure as an `<svg>` element for the inside of an HTML page.
 
     Args:
         figure: What to draw.
         name: Letters and digits, unlike any other figure's on the page: it keeps the ids apart.
-        description: The text for those who cannot see the picture.
+        description: The text for people who cannot see the picture.
     """
     svg = figures.to_svg(figure)
     svg = svg[svg.index("<svg") :]
@@ -41,7 +41,10 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     # Attributes only: the text between the tags may hold names given by users.
     body = re.sub(r"<[^<>]*>", lambda tag: _adapt_tag(tag.group(), name), body)
     body = re.sub(r"\n\s*\n+", "\n", body).strip()
-    return f'<svg viewBox="{box.group(1)}" role="img" aria-label="{escape(description)}">\n{body}\n'
+    # The only text in the page that templates do not escape. It is safe because matplotlib wrote it: every name in a
+    # figure has passed its XML writer, which escapes text and attributes. `format` escapes the description.
+    drawn = Markup(body)
+    return Markup('<svg viewBox="{}" role="img" aria-label="{}">\n{}\n').format(box.group(1), description, drawn)
 
 
 def _adapt_tag(tag: str, name: str) -> str:

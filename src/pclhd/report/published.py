@@ -1,4 +1,4 @@
-"""Published figures of the field, transcribed second-hand, and the table that sets a run beside them."""
+"""Published figures, transcribed second-hand, and the table that shows them beside those of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS: dict[Setting, str] = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of figures: what it is called in the file and in the table, and which of a run's results it is.
+    """A column of figures: its names in the file and in the table, and the matching result of a run.
 
     Attributes:
         column: In the file.
@@ -54,7 +54,7 @@ MEASURES: dict[Benchmark, tuple[Measure, ...]] = {
     ),
 }
 
-#: Queries and gallery images of the published test sets, by a search that tells them from subsets.
+#: Queries and gallery images of the published test sets in one search, by which subsets are recognised.
 PUBLISHED_SIZES: dict[Benchmark, tuple[str, int, int]] = {
     "sysu": ("all/single-shot", 3_803, 301),
     "regdb": ("visible→infrared", 2_060, 2_060),
@@ -79,7 +79,7 @@ _SAID = {True: "yes", False: "no", None: "–"}
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """What one method is reported to reach.
+    """The figures reported for one method.
 
     Attributes:
         setting: Which labels its training has.
@@ -100,12 +100,12 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """How a run is called in the table.
+    """The name of a run in the table.
 
     Attributes:
         name: Such as its recipe.
-        remark: What stands where the others have a venue, such as which labels it had.
-        camera_labels: Whether its training used camera numbers; None where nobody knows.
+        remark: The cell where other rows have the venue, such as which labels it had.
+        camera_labels: Whether its training used camera numbers; None where that is not known.
     """
 
     name: str
@@ -147,9 +147,9 @@ def parse_published(text: str) -> tuple[PublishedRow, ...]:
 
 
 def benchmark_of(results: Results) -> Benchmark | None:
-    """The benchmark whose published figures a run's may stand beside; None for other data, drawn data above all.
+    """The benchmark whose published figures a run's may be compared with; None for other data, above all drawn people.
 
-    Looks at the layout and at what the evaluation says of the data's origin, not at how many images there are.
+    Judged by the layout and by the recorded origin of the data, not by the number of images.
     """
     layout = results.dataset.name.partition("-")[0]
     if layout not in get_args(Benchmark) or results.dataset.synthetic:
@@ -158,7 +158,7 @@ def benchmark_of(results: Results) -> Benchmark | None:
 
 
 def other_test_set(benchmark: Benchmark, results: Results) -> str | None:
-    """In what the evaluated test set differs from the published one, in words; None if their sizes agree."""
+    """How the evaluated test set differs from the published one, in words; None if their sizes agree."""
     search, queries, gallery = PUBLISHED_SIZES[benchmark]
     row = _final(results).get(search)
     if row is None or (row.queries, row.gallery) == (queries, gallery):
@@ -172,11 +172,11 @@ def published_table(benchmark: Benchmark, results: Results, measured: MeasuredRo
     Args:
         benchmark: Which columns of figures.
         results: The run's; a search that was not evaluated shows as a dash.
-        measured: How the run is called.
+        measured: The run's name in the table.
 
     Returns:
-        The table, and the sources that its last column counts from 1. Methods that report nothing on this benchmark
-        are left out.
+        The table, and the sources, to which its last column refers by number from 1. Methods without figures on this
+        benchmark are left out.
     """
     measures = MEASURES[benchmark]
     published = [row for row in read_published() if any(row.figures[m.column] is not None for m in measures)]

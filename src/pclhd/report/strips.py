@@ -1,13 +1,12 @@
-"""Ranked strips: a query and the first gallery images under several sets of weights, right and wrong told by sign,
-line and colour.
-"""
+"""Ranked strips: a query and the first gallery images under several sets of weights."""
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pclhd.report.images import thumbnail
+from pclhd.report.images import data_uri
 from pclhd.report.tables import order_weights, weights_name
 from pclhd.runs.records import QueryImage, RankedExample, RankedExamples, RankedImage
 
@@ -15,57 +14,36 @@ SHOWN_RANKS = 10
 """Gallery images per strip."""
 
 
-def strips_html(examples: RankedExamples, root: Path | None, *, most: int = 12) -> str:
-    """Every query with one strip per set of weights, so that the lists stand under one another.
+@dataclass(frozen=True)
+class Example:
+    """A query and the head of its ranked list by the name of the weights, in the order of training."""
 
-    Args:
-        examples: Ranked lists of the same queries under each set of weights.
-        root: The data's folder, or None if it is not known.
-        most: Queries shown at most.
+    query: QueryImage
+    lists: dict[str, RankedExample]
 
-    Returns:
-        HTML; empty if there are no examples.
-    """
-    by_query: dict[str, dict[str, RankedExample]] = {}
+
+def examples_of(examples: RankedExamples, *, most: int = 12) -> list[Example]:
+    """The saved lists by query, in the order in which queries were saved; `most` queries at most."""
+    by_query: dict[str, Example] = {}
     for weights in order_weights(list(examples.weights)):
-        for example in examples.weights[weights]:
-            by_query.setdefault(example.query.path, {})[weights] = example
-    return "".join(
-        _example_html(number, lists, root) for number, lists in enumerate(list(by_query.values())[:most], start=1)
-    )
+        for saved in examples.weights[weights]:
+            example = by_query.setdefault(saved.query.path, Example(saved.query, {}))
+            head = saved.model_copy(update={"gallery": saved.gallery[:SHOWN_RANKS]})
+            example.lists[weights_name(weights)] = head
+    return list(by_query.values())[:most]
 
 
-def _example_html(number: int, lists: dict[str, RankedExample], root: Path | None) -> str:
-    query = next(iter(lists.values())).query
-    strips = "".join(_strip_html(weights, example, root) for weights, example in lists.items())
-    picture = thumbnail(root, query.path, f"Query {number}: {_about(query)}")
-    return (
-        f'<article class="example">\n<h3>Query {number}: {escape(_about(query))}</h3>\n'
-        f'<figure class="shot">{picture}<figcaption>query</figcaption></figure>\n'
-        f'<div class="lists">\n{strips}</div>\n</article>\n'
-    )
+def pictures_of(examples: Sequence[Example], root: Path | None) -> dict[str, str | None]:
+    """A small picture of each image by its path; None where there is no readable image below the data's folder."""
+    paths = [one.query.path for one in examples]
+    paths += [image.path for one in examples for saved in one.lists.values() for image in saved.gallery]
+    return {
+        path: None if root is None else data_uri(root / path, width=96, height=192) for path in dict.fromkeys(paths)
+    }
 
 
-def _strip_html(weights: str, example: RankedExample, root: Path | None) -> str:
-    rank = example.first_correct_rank
-    found = "no right answer in the gallery" if rank is None else f"first right answer at rank {rank:,}"
-    shots = "".join(_shot_html(k, image, root) for k, image in enumerate(example.gallery[:SHOWN_RANKS], start=1))
-    name = escape(weights_name(weights))
-    return (
-        f"<p><strong>{name}</strong>: {found}</p>\n"
-        f'<ol class="ranked" tabindex="0" aria-label="Ranked gallery images, {name}">\n{shots}</ol>\n'
-    )
-
-
-def _shot_html(rank: int, image: RankedImage, root: Path | None) -> str:
-    verdict, sign = ("right", "✓") if image.correct else ("wrong", "✗")
-    about = _about(image)
-    distance = "" if image.distance is None else f"<br>{image.distance:.2f}"
-    picture = thumbnail(root, image.path, f"Rank {rank}, {verdict}: {about}")
-    return f'<li class="shot {verdict}">{picture}<b>{sign}</b> {rank}{distance}</li>\n'
-
-
-def _about(image: QueryImage | RankedImage) -> str:
+def about(image: QueryImage | RankedImage) -> str:
+    """Modality, identity and camera of an image in words, as far as they are known."""
     parts = [image.modality or ""]
     if image.identity is not None:
         parts.append(f"identity {image.identity}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pclhd.errors import UserError
 from pclhd.files import write_durably
-from pclhd.runs.records import LogRecord, RestartRecord, StepRecord, log_line, parse_log_line
+from pclhd.runs.records import LogRecord, RestartRecord, StepRecord, flatten, log_line, parse_log_line
 
 
 class MetricsLog:
@@ -62,8 +62,10 @@ class MetricsLog:
         if self._events is not None:
             # Flushed once an epoch: the writer's own thread is not waited for when the program ends.
             at = record.get("global_step", record["epoch"])
-            for name, value in _flatten(record):
-                self._events.add_scalar(f"{record['kind']}/{name}", value, at)
+            for name, value in flatten(record, "/").items():
+                position = name.rpartition("/")[2] in {"epoch", "step", "global_step"}
+                if isinstance(value, int | float) and not position:
+                    self._events.add_scalar(f"{record['kind']}/{name}", float(value), at)
             if record["kind"] == "epoch":
                 self._events.flush()
 
@@ -95,16 +97,6 @@ def _place(record: LogRecord) -> tuple[int, float]:
 
 def _restarts(record: LogRecord) -> int:
     return record.restarts if isinstance(record, RestartRecord) else 0
-
-
-def _flatten(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    flat: list[tuple[str, float]] = []
-    for key, value in record.items():
-        if isinstance(value, dict):
-            flat.extend(_flatten(value, f"{prefix}{key}/"))
-        elif isinstance(value, int | float) and key not in {"epoch", "step", "global_step"}:
-            flat.append((prefix + key, float(value)))
-    return flat
 
 
 def require_tensorboard() -> type[Any]:

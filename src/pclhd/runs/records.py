@@ -384,7 +384,8 @@ def read_facts(path: Path) -> dict[str, str]:
     """
     if not path.exists():
         return {}
-    return _flatten(_parse_json(_read_text(path), f"{path}", "restore the file that training wrote"))
+    facts = flatten(_parse_json(_read_text(path), f"{path}", "restore the file that training wrote"))
+    return {key: "none" if value in (None, []) else str(value) for key, value in facts.items()}
 
 
 def recorded_fact(facts: Mapping[str, str], key: str) -> str | None:
@@ -397,6 +398,22 @@ def recorded_fact(facts: Mapping[str, str], key: str) -> str | None:
     if section in ("libraries", "machine"):
         looked = looked and "machine.model" in facts
     return facts.get(key, "none" if looked else None)
+
+
+def flatten(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """The values of nested mappings by their joined keys, such as ``libraries.torch``.
+
+    Mappings in a list are numbered from 0 (``resumed.0.epoch``). Other lists, and empty ones, are values.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            value = dict(enumerate(value))
+        if isinstance(value, Mapping):
+            flat |= {f"{key}{separator}{rest}": leaf for rest, leaf in flatten(value, separator).items()}
+        else:
+            flat[str(key)] = value
+    return flat
 
 
 def find_setting(settings: Mapping[str, Any], key: str) -> object | None:
@@ -416,18 +433,6 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); restore the file that pclhd wrote") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); make it a readable file") from error
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
-            value = {str(number): one for number, one in enumerate(value)} or None
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = "none" if value is None else str(value)
-    return flat
 
 
 def _is_json(text: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pclhd.text_tables import text_table
+
 
 @dataclass(frozen=True)
 class Stability:
@@ -116,24 +118,17 @@ def summary_text(summary: ClusterSummary) -> str:
 
     Nothing is wrapped and no line ends in spaces, so that it reads alike in a log.
     """
+    groups = len(summary.groups)
     lines = _lines(summary)
-    if len(summary.groups) > 1:
+    if groups > 1:
         lines.insert(0, ("", [group.name for group in summary.groups], ""))
-    columns = [
-        [values[number] if number < len(values) else "" for _, values, _ in lines]
-        for number in range(len(summary.groups))
-    ]
-    widths = [max(map(len, column)) for column in columns]
-    first = max(len(name) for name, _, _ in lines)
-    shown = []
-    for (name, _, remark), cells in zip(lines, zip(*columns, strict=True), strict=True):
-        values = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
-        shown.append("  ".join([name.ljust(first), *values, remark]).rstrip())
+    rows = [(name, *values, *[""] * (groups - len(values)), remark) for name, values, remark in lines]
+    shown = [text_table(rows, right=range(1, groups + 1))]
     for group in summary.groups:
         if group.clusters == 0:
-            mend = "lower --min-samples" if group.eps is None else "raise --eps or lower --min-samples"
-            where = f" ({group.name})" if len(summary.groups) > 1 else ""
-            shown.append(f"no cluster was found{where}: {mend}")
+            advice = "lower --min-samples" if group.eps is None else "raise --eps or lower --min-samples"
+            where = f" ({group.name})" if groups > 1 else ""
+            shown.append(f"no cluster was found{where}: {advice}")
     return "\n".join(shown)
 
 

@@ -34,6 +34,7 @@ from pclhd.models.weights import load_model, save_model
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.provenance import provenance_json
 from pclhd.runs.records import provenance_text
+from pclhd.text_tables import text_table
 
 CHECKPOINT_SUFFIXES = (".pth.tar", ".pth", ".safetensors")
 _LISTED = 4
@@ -79,10 +80,8 @@ class ImportReport:
         used, unused = _count_parts(self.entries.used), _count_parts(self.entries.unused)
         place = f", from {self.network}" if self.network else ""
         lines = [f"{self.file}: {sum(used.values())} entries used, {sum(unused.values())} unused{place}"]
-        lines += [f"  {'part':<16}{'used':>6}{'unused':>8}"]
-        lines += [
-            f"  {part:<16}{used.get(part, 0) or '':>6}{unused.get(part, 0) or '':>8}" for part in sorted(used | unused)
-        ]
+        rows = [(part, str(used.get(part, "")), str(unused.get(part, ""))) for part in sorted(used | unused)]
+        lines.append(text_table([("part", "used", "unused"), *rows], right={1, 2}))
         if self.outside:
             counts = _count_parts(self.outside)
             said = ", ".join(part if number == 1 else f"{part} ({number})" for part, number in counts.items())

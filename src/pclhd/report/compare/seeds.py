@@ -1,4 +1,4 @@
-"""How far two settings are apart, seed by seed, and how sure that is."""
+"""The difference of two settings, paired by seed, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from statistics import fmean, stdev
 from typing import TypeVar
 
 CONFIDENCE = 0.95
-"""How often an interval made like those here holds the true difference, each interval by itself."""
+"""The share of such intervals that contain the true difference, each interval considered alone."""
 
 Seed = TypeVar("Seed")
 
 
 @dataclass(frozen=True)
 class SeedDifference:
-    """How far a group is from the first one, seed by seed.
+    """The difference of a group from the first one, paired by seed.
 
     Attributes:
         mean: Mean of the differences over the seeds that both have.
@@ -32,19 +32,19 @@ class SeedDifference:
 
     @property
     def distinguishable(self) -> bool | None:
-        """Whether the interval leaves out 0; None without an interval."""
+        """Whether the interval excludes 0; None without an interval."""
         return None if self.low is None or self.high is None else not self.low <= 0 <= self.high
 
 
 def compare_seeds(first: Mapping[Seed, float], other: Mapping[Seed, float]) -> SeedDifference | None:
     """The paired difference of two groups with a 95 % confidence interval (Student's t on the differences; ours).
 
-    Pairing takes out what a seed does to both groups alike. The interval supposes that the differences scatter
-    normally, which a few seeds can neither show nor refute.
+    Pairing removes the effect that a seed has on both groups. The interval assumes normally distributed differences,
+    which a few seeds can neither show nor refute.
 
     Args:
         first: A number per seed.
-        other: The same of the other group.
+        other: The same for the other group.
 
     Returns:
         Other minus first, over the seeds that both have; None if there is none.

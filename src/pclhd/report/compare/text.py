@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from pclhd.report.compare.runs import MEASURES, ComparedRun, Comparison, Group, ResultKey, Value
+from pclhd.report.compare.comparison import RunComparison
+from pclhd.report.compare.groups import Group
+from pclhd.report.compare.runs import MEASURES, ComparedRun, ResultKey, Value
 from pclhd.report.compare.seeds import SeedDifference, compare_seeds
 from pclhd.report.tables import Column, Table, percent, percent_gain, weights_name
 
 _NOTHING = "–"
 
 
-def comparison_text(compared: Comparison) -> str:
-    """All that a comparison found, warnings first."""
-    told = [f"warning: {warning}\n" for warning in compared.warnings] + [f"note: {note}\n" for note in compared.notes]
-    blocks = ["".join(told)] if told else []
+def comparison_text(compared: RunComparison) -> str:
+    """A comparison as text, warnings first."""
+    lines = [f"warning: {warning}\n" for warning in compared.warnings] + [f"note: {note}\n" for note in compared.notes]
+    blocks = ["".join(lines)] if lines else []
     if compared.grouped:
         blocks.append(_titled("Groups of runs that differ only in the seed", _group_table(compared.groups)))
     differing: dict[str, Mapping[str, Sequence[Value]]] = {
@@ -39,20 +41,18 @@ def _group_table(groups: Sequence[Group]) -> Table:
     return Table("Groups", (Column("Group"), Column("Seeds"), Column("Runs")), rows)
 
 
-def _differing_table(title: str, compared: Comparison, rows: Mapping[str, Sequence[Value]]) -> Table:
-    """A column per group; where its runs differ, all their values."""
-    place = {run.folder: number for number, run in enumerate(compared.runs)}
+def _differing_table(title: str, compared: RunComparison, rows: Mapping[str, Sequence[Value]]) -> Table:
+    """A column per group; all different values of its runs in one cell."""
+    place = {run.name: number for number, run in enumerate(compared.runs)}
     columns = (Column("Key"), *(Column(group.name) for group in compared.groups))
     cells = []
     for key, values in rows.items():
-        of_groups = (
-            dict.fromkeys(_shown(values[place[run.folder]]) for run in group.runs) for group in compared.groups
-        )
+        of_groups = (dict.fromkeys(_shown(values[place[run.name]]) for run in group.runs) for group in compared.groups)
         cells.append((key, *(", ".join(shown) for shown in of_groups)))
     return Table(title, columns, tuple(cells))
 
 
-def _results_caption(compared: Comparison) -> str:
+def _results_caption(compared: RunComparison) -> str:
     first = compared.groups[0].name
     if not compared.grouped:
         return f"Results in percent; in brackets, percentage points against {first}"
@@ -62,7 +62,7 @@ def _results_caption(compared: Comparison) -> str:
     )
 
 
-def _results_table(compared: Comparison) -> Table:
+def _results_table(compared: RunComparison) -> Table:
     """A column per run; with groups, a second one for the difference to the first group."""
     first, *others = compared.groups
     columns = [Column("Search"), Column("Weights"), Column("Measure"), Column(first.name, "right")]
@@ -116,7 +116,7 @@ def _difference_text(difference: SeedDifference | None) -> str:
     return text if difference.distinguishable else f"{text} not distinguishable"
 
 
-def _cluster_table(compared: Comparison) -> Table:
+def _cluster_table(compared: RunComparison) -> Table:
     rows = []
     for name in compared.cluster_names():
         cells = [name]

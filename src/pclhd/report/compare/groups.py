@@ -1,0 +1,102 @@
+"""Groups of runs that differ only in their seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from pclhd.report.compare.runs import ComparedRun, ResultKey, Value
+from pclhd.runs.records import Results
+
+# Settings that may differ within a group: the seed, and those that change no number.
+_MAY_VARY = frozenset(
+    {
+        "seed",
+        "data.root",
+        "data.workers",
+        "data.cache",
+        "data.cache_gib",
+        "engine.log_every",
+        "engine.checkpoint_minutes",
+        "engine.keep_weights",
+        "engine.tensorboard",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in the seed.
+
+    Attributes:
+        name: The beginning that its runs' names share; the run's name, if there is only one.
+        runs: Its runs, in the order in which they were given.
+    """
+
+    name: str
+    runs: tuple[ComparedRun, ...]
+
+    def by_seed(self, key: ResultKey) -> dict[Value, float]:
+        """A measure of its runs, by their seed; runs that were not evaluated are left out.
+
+        A run without a known seed is listed under its name, which is unique, so it is paired with no other run.
+        """
+        found = {run.name if run.seed is None else run.seed: run.measured().get(key) for run in self.runs}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+
+def group_runs(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
+    """Put runs that differ only in their seed together; where a seed occurs twice, its second run opens another group.
+
+    Args:
+        runs: Runs with different names.
+
+    Returns:
+        The groups in the order of their first runs.
+    """
+    trained = [_trained_with(run) for run in runs]
+    tested: dict[Hashable, Hashable] = {}
+    for run, same in zip(runs, trained, strict=True):
+        if run.results is not None:
+            tested.setdefault(same, _tested_on(run.results))
+    groups: dict[Hashable, list[ComparedRun]] = {}
+    for run, same in zip(runs, trained, strict=True):
+        # A run that is not evaluated yet joins those that are.
+        on = tested.get(same) if run.results is None else _tested_on(run.results)
+        times = 0
+        while any(run.seed == other.seed for other in groups.get((same, on, times), [])):
+            times += 1
+        groups.setdefault((same, on, times), []).append(run)
+    names = [_group_name([run.name for run in members]) for members in groups.values()]
+    repeated = Counter(names)
+    return tuple(
+        Group(name if repeated[name] == 1 else f"{name} ({number})", tuple(members))
+        for number, (name, members) in enumerate(zip(names, groups.values(), strict=True), start=1)
+    )
+
+
+def _trained_with(run: ComparedRun) -> Hashable:
+    """What runs of a group have in common, apart from what they were tested on."""
+    return (
+        tuple(sorted((k, repr(v)) for k, v in run.settings.items() if v is not None and k not in _MAY_VARY)),
+        run.facts.get("data.training_checksum"),
+        run.facts.get("start_weights.sha256"),
+        run.saved.labels,
+        # The training of an imported run is not known, so it shares a group with no other.
+        run.name if run.saved.imported else None,
+    )
+
+
+def _tested_on(results: Results) -> Hashable:
+    return results.dataset.checksum, results.dataset.test_checksum
+
+
+def _group_name(names: Sequence[str]) -> str:
+    """The beginning that the names share; ``paper-0`` and ``paper-1`` are ``paper``."""
+    if len(names) == 1:
+        return names[0]
+    common = names[0]
+    while not all(name.startswith(common) for name in names):
+        common = common[:-1]
+    return common.rstrip("-_. /") or f"{names[0]} …"

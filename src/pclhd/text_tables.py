@@ -1,0 +1,44 @@
+"""Aligned columns of plain text, for terminals and logs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterable, Sequence
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+# Wider than any table: nothing is wrapped or cut.
+_WIDTH = 1_000_000
+
+
+def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Collection[int] = ()) -> str:
+    """Rows of cells as lines of text, with two spaces between the columns.
+
+    The text has no colours or control sequences, no line is wrapped or shortened, and none ends in spaces. It is the
+    same in a terminal and in a file.
+
+    Args:
+        rows: Cells of text, as many in each row.
+        headings: One per column, above the rows and a dashed line; none by default.
+        right: Numbers of the columns that are aligned to the right, counted from 0.
+
+    Returns:
+        Lines joined by line feeds, without a last one.
+    """
+    rows = list(rows)
+    table = Table(box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in range(len(headings or rows[0]) if headings or rows else 0):
+        table.add_column(justify="right" if column in right else "left", no_wrap=True)
+    if headings:
+        table.add_row(*map(Text, headings))
+        table.add_row(*(Rule(characters="-", style="") for _ in headings))
+    for row in rows:
+        # As `Text`, so that square brackets and colons in names are not taken for markup and emoji.
+        table.add_row(*map(Text, row))
+    target = io.StringIO()
+    console = Console(file=target, width=_WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in target.getvalue().removesuffix("\n").split("\n"))

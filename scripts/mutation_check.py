@@ -190,7 +190,7 @@ MUTANTS = (
         "memory momentum as the share of the new value",
         (
             Edit(
-                "prototypes.py",
+                "prototypes/cluster.py",
                 "self.momentum * prototypes[classes] + (1.0 - self.momentum) * rows",
                 "(1.0 - self.momentum) * prototypes[classes] + self.momentum * rows",
             ),
@@ -201,9 +201,9 @@ MUTANTS = (
         "hard prototypes refreshed by the nearest query, not the furthest",
         (
             Edit(
-                "prototypes.py",
-                "hardest = _rank_by_value(own, labels, self.num_clusters) == 0",
-                "hardest = _rank_by_value(-own, labels, self.num_clusters) == 0",
+                "prototypes/cluster.py",
+                "hardest = rank_by_value(own, labels, self.num_clusters) == 0",
+                "hardest = rank_by_value(-own, labels, self.num_clusters) == 0",
             ),
         ),
         MEMORIES,
@@ -212,11 +212,11 @@ MUTANTS = (
         "hardest query found with the centroid after its update",
         (
             Edit(
-                "prototypes.py",
+                "prototypes/cluster.py",
                 "        self._mix(self.hard, labels[hardest], queries[hardest])\n",
                 (
                     "        own = (queries * self.centroids[labels]).sum(1)\n"
-                    "        hardest = _rank_by_value(own, labels, self.num_clusters) == 0\n"
+                    "        hardest = rank_by_value(own, labels, self.num_clusters) == 0\n"
                     "        self._mix(self.hard, labels[hardest], queries[hardest])\n"
                 ),
             ),
@@ -259,12 +259,12 @@ MUTANTS = (
         "memory written before the gradient of its own queries",
         (
             Edit(
-                "released_memory.py",
+                "prototypes/released.py",
                 "        memory.update(queries, labels)\n        return gradient",
                 "        return gradient",
             ),
             Edit(
-                "released_memory.py",
+                "prototypes/released.py",
                 "        gradient = similarities(",
                 "        memory.update(queries, labels)\n        gradient = similarities(",
             ),

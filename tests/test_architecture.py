@@ -70,7 +70,7 @@ def test_reports_are_made_from_files_not_from_models() -> None:
     assert not _within(_reached_from("pclhd.report"), "pclhd.models", "pclhd.engine", "pclhd.evaluation", "pclhd.data")
 
 
-@pytest.mark.parametrize("module", ["pclhd.losses", "pclhd.prototypes", "pclhd.released_memory", "pclhd.clustering"])
+@pytest.mark.parametrize("module", ["pclhd.losses", "pclhd.prototypes", "pclhd.clustering"])
 def test_the_arithmetic_knows_no_settings(module: str) -> None:
     assert not _within(_reached_from(module), "pclhd.config", "pclhd.recipes", "pclhd.engine", "pclhd.data")
 

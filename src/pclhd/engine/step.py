@@ -2,7 +2,7 @@
 
 The order is the point. Memories are read while losses are computed and written only after the optimiser has moved, so
 every loss of a step sees the same prototypes. With ``memory_update=in_backward`` memories are written inside the
-backward pass (`pclhd.released_memory`): the released code's way, which the default recipe took over.
+backward pass (`pclhd.prototypes.released`): the released code's way, which the default recipe took over.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from torch.nn import functional
 
 from pclhd.engine.memories import DynamicSource, Memories
 from pclhd.losses import contrast, hardest_similarities, mean_over, released_hybrid
-from pclhd.prototypes import ClusterMemory, MultiMemory
+from pclhd.prototypes import ClusterMemory, MultiMemory, coupled_similarities
 from pclhd.recipes import Recipe
-from pclhd.released_memory import coupled_similarities
 
 Part = TypeVar("Part")
 

@@ -274,8 +274,8 @@ MUTANTS = (
     Mutant(
         "cross term in the same direction in every epoch",
         (
-            Edit("engine/step.py", "if both or epoch % 2 == 0:", "if both or epoch >= 0:"),
-            Edit("engine/step.py", "if both or epoch % 2 == 1:", "if both:"),
+            Edit("engine/terms.py", "if both or epoch % 2 == 0:", "if both or epoch >= 0:"),
+            Edit("engine/terms.py", "if both or epoch % 2 == 1:", "if both:"),
         ),
         STEPS,
     ),
@@ -283,12 +283,10 @@ MUTANTS = (
         "cross term reads the other memory, but does not write it",
         (
             Edit(
-                "engine/step.py",
-                '        to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")\n'
-                "        losses.terms[name] = weight",
-                "        to_centroid = clusters.centroid_similarities(features)\n"
-                "        to_hard = clusters.hard_similarities(features)\n"
-                "        losses.terms[name] = weight",
+                "engine/terms.py",
+                "MEMORY_USE[recipe.memory_update].read(term.memory, queries)",
+                '(MEMORY_USE["after_step"] if term.label_map is not None else MEMORY_USE[recipe.memory_update])'
+                ".read(term.memory, queries)",
             ),
         ),
         STEPS,
@@ -297,9 +295,9 @@ MUTANTS = (
         "visible half of the joint batch before the infrared half",
         (
             Edit(
-                "engine/step.py",
-                '_in_order(recipe, ("visible_joint", visible), ("infrared_joint", infrared))',
-                '(("visible_joint", visible), ("infrared_joint", infrared))',
+                "engine/terms.py",
+                "for name, part, _ in _in_order(recipe, queries, Pair(joint, joint))",
+                "for name, part in queries.items()",
             ),
         ),
         STEPS,
@@ -309,8 +307,8 @@ MUTANTS = (
         (
             Edit(
                 "engine/memories.py",
-                "balanced_cluster_means(features, pseudo, modality, count)",
-                "cluster_means(features, pseudo, count)",
+                "balanced_cluster_means(both, pseudo, modality, count)",
+                "cluster_means(both, pseudo, count)",
             ),
         ),
         STEPS,

@@ -34,9 +34,11 @@ from pclhd.data import images as image_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import labelling, trainer
 from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
+from pclhd.engine.labelling import LabelRequest
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW
 from pclhd.models.weights import load_model, save_model
+from pclhd.pair import ModalityName
 from tests.data.fake_layouts import write_sysu
 from tests.engine.runs import HEIGHT, WIDTH, SmallData, draw_people, write_start
 from tests.models.small import SMALL_BASIC, stirred
@@ -526,12 +528,12 @@ def _only_noise(modality: str, first_call: int) -> Inject:
         real = labelling.cluster_modality
         seen = 0
 
-        def watched(features: Any, name: Any, **options: Any) -> Any:
+        def watched(request: LabelRequest, name: ModalityName) -> Any:
             nonlocal seen
             seen += name == modality
             if name == modality and seen >= first_call:
-                options["settings"] = options["settings"].model_copy(update={"min_samples": 1000})
-            return real(features, name, **options)
+                request = replace(request, settings=request.settings.model_copy(update={"min_samples": 1000}))
+            return real(request, name)
 
         bench.patch.setattr(labelling, "cluster_modality", watched)
         return bench.train()
@@ -557,8 +559,8 @@ def _one_cluster(*modalities: str) -> Inject:
     def inject(bench: Bench) -> Observed:
         real = labelling.cluster_modality
 
-        def watched(features: Any, name: Any, **options: Any) -> Any:
-            grouping = real(features, name, **options)
+        def watched(request: LabelRequest, name: ModalityName) -> Any:
+            grouping = real(request, name)
             if name in modalities:
                 grouping = type(grouping)(np.zeros_like(grouping.labels), eps=grouping.eps)
             return grouping
@@ -600,7 +602,7 @@ def _nan_loss(*words: str, always: bool = False) -> Inject:
             return losses
 
         replacing = _later if always else _once
-        replacing(bench.patch, epoch_module, "collect_losses", 4, broken)
+        replacing(bench.patch, epoch_module, "own_losses", 4, broken)
         return bench.train(*words)
 
     return inject
@@ -620,7 +622,7 @@ def _broken_weights(bench: Bench) -> Observed:
 
 def _out_of_memory(error: BaseException) -> Inject:
     def inject(bench: Bench) -> Observed:
-        _once(bench.patch, epoch_module, "collect_losses", 4, _raises(error))
+        _once(bench.patch, epoch_module, "own_losses", 4, _raises(error))
         return bench.train()
 
     return inject

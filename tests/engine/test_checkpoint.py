@@ -22,6 +22,7 @@ from pclhd.engine.checkpoint import (
 )
 from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
+from pclhd.pair import Pair
 
 
 def awkward_tensors(seed: int) -> dict[str, Tensor]:
@@ -44,7 +45,7 @@ def make(next_epoch: int = 3, *, with_optimiser: bool = True) -> Checkpoint:
         awkward_tensors(1),
         awkward_tensors(2),
         state if with_optimiser else None,
-        (np.array([0, -1, 1]), np.array([0, 0])),
+        Pair(np.array([0, -1, 1]), np.array([0, 0])),
         Selection("cycle", 2, 1 / 3),
         "checksum ü",
     )

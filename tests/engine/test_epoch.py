@@ -101,7 +101,7 @@ def test_stage_two_trains_every_part_of_the_network(small: SmallData, images: Tr
     assert still == []
 
 
-def test_printed_losses_are_no_part_of_the_total(small: SmallData, images: TrainingImages) -> None:
+def test_logged_losses_are_no_part_of_the_total(small: SmallData, images: TrainingImages) -> None:
     *_, record = run(small, images, "recipe=released")
     printed = {"visible_dynamic", "infrared_dynamic"}
     assert printed <= record["loss"].keys()
@@ -169,7 +169,7 @@ def test_dynamic_prototypes_are_redrawn_each_step_if_wished(
         states: list[bytes] = []
 
         def look(step: int, losses: dict[str, float], states: list[bytes] = states) -> None:
-            source = built[-1].visible.dynamic
+            source = built[-1].own.visible.dynamic
             assert source is not None
             states.append(source.memory.instances.numpy().tobytes())
 

@@ -26,10 +26,10 @@ from pclhd.data import augment as augment_module
 from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import memories as memories_module
-from pclhd.engine import step as step_module
+from pclhd.engine import terms as terms_module
 from pclhd.engine import trainer as trainer_module
 from pclhd.engine.epoch import Moment, begin_epoch, end_epoch
-from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.labelling import EpochLabels, LabelRequest
 from pclhd.engine.memories import Memories
 from pclhd.engine.state import EpochState
 from pclhd.engine.trainee import Trainee
@@ -170,31 +170,29 @@ class Diary(Silent):
         self.chapters.append(self._chapter(settings, moment))
         return told
 
-    def _label_epoch(
-        self, visible: NDArray[np.float32], infrared: NDArray[np.float32], *rest: Any, joint: bool, **more: Any
-    ) -> EpochLabels:
+    def _label_epoch(self, request: LabelRequest) -> EpochLabels:
         number = len(self.given)
         given = draw_labels(
             np.random.default_rng(number),
-            (len(visible), len(infrared)),
+            (len(request.features.visible), len(request.features.infrared)),
             matched=self.matched(number),
             alone=self.alone,
         )
         self.given.append(given)
         matching = Matching(given.visible_to_infrared, given.infrared_to_visible)
-        return EpochLabels(given.visible, given.infrared, given.joint if joint else None, matching)
+        return EpochLabels(given.visible, given.infrared, given.joint if request.joint else None, matching)
 
     def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
         trainee, memories = self.trainee, self.memories
         assert trainee is not None
         assert memories is not None
-        held = {"visible": memories.visible.clusters, "infrared": memories.infrared.clusters}
+        held = {"visible": memories.own.visible.clusters, "infrared": memories.own.infrared.clusters}
         if memories.joint is not None:
             held["joint"] = memories.joint
         entries = {}
         for name, memory in held.items():
             entries[f"{name} centroids"], entries[f"{name} hard"] = memory.centroids.clone(), memory.hard.clone()
-        for name, part in (("visible", memories.visible), ("infrared", memories.infrared)):
+        for name, part in memories.own.items():
             if part.dynamic is not None:
                 entries[f"{name} instances"] = part.dynamic.memory.instances.clone()
         names = [name for name, parameter in trainee.online.named_parameters() if parameter.requires_grad]
@@ -374,7 +372,7 @@ def test_the_margin_and_no_match(small: SmallData, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(HybridPass, "margin", 1.4)
     monkeypatch.setattr(HybridPass, "__init__", watched)
-    monkeypatch.setattr(step_module, "released_hybrid", partial(released_hybrid, margin=1.4))
+    monkeypatch.setattr(terms_module, "released_hybrid", partial(released_hybrid, margin=1.4))
     diary, told = train_both(
         small,
         tmp_path,

@@ -20,9 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pclhd.engine.selection import OwnLabels, Selection
+from pclhd.engine.labelling import Labels
+from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
 from pclhd.files import write_durably
+from pclhd.pair import Pair
 
 FORMAT = "pclhd-checkpoint-2"
 KEPT = 2
@@ -37,7 +39,7 @@ class Checkpoint:
         online: State of the online network.
         momentum: State of the momentum network.
         optimiser: Its state per parameter; None between the stages, where a new optimiser begins.
-        previous: Pseudo labels of the last epoch, visible and infrared; None before the first.
+        previous: Pseudo labels of the last epoch; None before the first.
         selection: The best epoch so far.
         data_checksum: Of the training set; resuming with other images is refused.
         state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
@@ -49,7 +51,7 @@ class Checkpoint:
     online: dict[str, Tensor]
     momentum: dict[str, Tensor]
     optimiser: dict[int, dict[str, Tensor]] | None
-    previous: OwnLabels | None
+    previous: Pair[Labels] | None
     selection: Selection
     data_checksum: str
     state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -76,8 +78,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     tensors |= {f"momentum/{name}": tensor for name, tensor in checkpoint.momentum.items()}
     for index, state in (checkpoint.optimiser or {}).items():
         tensors |= {f"optimiser/{index}/{name}": tensor for name, tensor in state.items()}
-    for name, labels in zip(("visible", "infrared"), checkpoint.previous or (), strict=False):
-        tensors[f"previous/{name}"] = torch.from_numpy(labels.copy())
+    if checkpoint.previous is not None:
+        for name, labels in checkpoint.previous.items():
+            tensors[f"previous/{name}"] = torch.from_numpy(labels.copy())
     if checkpoint.state is not None:
         tensors |= {f"state/{name}": tensor for name, tensor in checkpoint.state[0].items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -202,7 +205,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         online=_below(tensors, "online/"),
         momentum=_below(tensors, "momentum/"),
         optimiser=optimiser if facts["has_optimiser"] else None,
-        previous=(previous["visible"].numpy(), previous["infrared"].numpy()) if previous else None,
+        previous=Pair(previous["visible"].numpy(), previous["infrared"].numpy()) if previous else None,
         selection=Selection(**facts["selection"]),
         data_checksum=facts["data_checksum"],
         state=None if facts["state"] is None else (_below(tensors, "state/"), facts["state"]),

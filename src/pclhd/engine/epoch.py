@@ -29,17 +29,21 @@ from pclhd.engine.labelling import (
     EpochLabels,
     Grouping,
     Labeller,
+    LabelRequest,
     Labels,
     label_epoch,
     refuse_what_trains_nothing,
+    used_labels,
 )
 from pclhd.engine.memories import as_tensor, build_memories
-from pclhd.engine.selection import OwnLabels, measure_criteria
+from pclhd.engine.selection import measure_criteria
 from pclhd.engine.state import EpochState
-from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, joint_losses, unit
+from pclhd.engine.terms import Losses, Queries, TermWeights, joint_losses, own_losses
 from pclhd.engine.trainee import Trainee, autocast_type
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.pair import Pair
+from pclhd.prototypes import normalise
 from pclhd.recipes import Recipe
 from pclhd.streams import Streams
 
@@ -74,7 +78,7 @@ def begin_epoch(
     moment: Moment,
     *,
     labeller: Labeller = label_epoch,
-    previous: OwnLabels | None = None,
+    previous: Pair[Labels] | None = None,
 ) -> EpochState:
     """Embed everything, cluster, match, and build the memories.
 
@@ -96,7 +100,7 @@ def begin_epoch(
     recipe = settings.method
     started = time.perf_counter()
     joint = TermWeights.at(recipe, stage=moment.stage, progress=moment.progress).joint > 0
-    (visible, infrared), labels, criteria = look(trainee, images, settings, labeller, previous, joint=joint)
+    features, labels, criteria = look(trainee, images, settings, labeller, previous, joint=joint)
     refuse_what_trains_nothing(used_labels(labels, recipe), settings.clustering)
     momentum_features = (
         embed_both(trainee.momentum.network, images, settings, trainee.processes)
@@ -104,8 +108,7 @@ def begin_epoch(
         else None
     )
     memories = build_memories(
-        visible,
-        infrared,
+        features,
         momentum_features,
         used_labels(labels, recipe),
         recipe=recipe,
@@ -128,10 +131,10 @@ def look(
     images: TrainingImages,
     settings: Settings,
     labeller: Labeller,
-    previous: OwnLabels | None,
+    previous: Pair[Labels] | None,
     *,
     joint: bool,
-) -> tuple[tuple[Tensor, Tensor], EpochLabels, dict[str, float]]:
+) -> tuple[Pair[Tensor], EpochLabels, dict[str, float]]:
     """Embed and label all images with the online network as it stands.
 
     Args:
@@ -145,36 +148,25 @@ def look(
     Returns:
         Embeddings of the visible and the infrared images, their labels, and the criteria.
     """
-    visible, infrared = embed_both(trainee.online, images, settings, trainee.processes)
+    features = embed_both(trainee.online, images, settings, trainee.processes)
     with trainee.processes.told_once():
-        for name, features in (("visible", visible), ("infrared", infrared)):
-            refuse_useless_embeddings(features, name)
+        for name, part in features.items():
+            refuse_useless_embeddings(part, name)
 
     nearest = shared_search(trainee.processes, trainee.fabric.device)
 
     def label() -> tuple[EpochLabels, dict[str, float]]:
-        labels = labeller(
-            visible.numpy(),
-            infrared.numpy(),
-            (images.visible.cameras, images.infrared.cameras),
-            settings=settings.clustering,
-            recipe=settings.method,
-            joint=joint,
-            previous=previous,
-            nearest=nearest,
-        )
-        return labels, measure_criteria(visible.numpy(), infrared.numpy(), labels, previous, nearest=nearest)
+        arrays = features.map(Tensor.numpy)
+        cameras = images.map(lambda part: part.cameras)
+        request = LabelRequest(arrays, settings.clustering, settings.method, joint, cameras, previous, nearest)
+        labels = labeller(request)
+        return labels, measure_criteria(arrays, labels, previous, nearest=nearest)
 
     # Numba's threads and torch's are the same to OpenMP; a resumed epoch, which clusters nothing, must have as many.
     threads = torch.get_num_threads()
     labels, criteria = trainee.processes.by_the_first(label)
     torch.set_num_threads(threads)
-    return (visible, infrared), labels, criteria
-
-
-def used_labels(labels: EpochLabels, recipe: Recipe) -> EpochLabels:
-    """The labels that memories and batches are made of."""
-    return labels.without_joint_clusters_of_one_modality() if recipe.joint_prototypes == "shared" else labels
+    return features, labels, criteria
 
 
 def run_steps(
@@ -233,7 +225,7 @@ def end_epoch(trainee: Trainee, settings: Settings, moment: Moment, state: Epoch
 
 def embed_both(
     network: TwoStreamNetwork, images: TrainingImages, settings: Settings, processes: Processes | None = None
-) -> tuple[Tensor, Tensor]:
+) -> Pair[Tensor]:
     """Clustering features of all training images, visible and infrared, (N, D) each on the CPU.
 
     Each process embeds its share, and all get everything.
@@ -247,7 +239,7 @@ def embed_both(
         # GPUs can only send what lies on them.
         where = next(network.parameters()).device if processes.count > 1 else own.device
         parts.append(processes.gather(own.to(where), len(part)).cpu())
-    return parts[0], parts[1]
+    return Pair(*parts)
 
 
 def momentum_waits(recipe: Recipe, stage: int) -> bool:
@@ -280,11 +272,11 @@ class _Steps:
         self.device = trainee.fabric.device
         labels = used_labels(state.labels, self.recipe)
         matching = labels.matching
-        self.partners = (
+        self.partners = Pair(
             as_tensor(matching.visible_to_infrared).to(self.device),
             as_tensor(matching.infrared_to_visible).to(self.device),
         )
-        self.own_labels = (labels.visible, labels.infrared)
+        self.own_labels = labels.own
         self.own_confidence = labels.confidence()
         self.own_batches = _Batches(self._draw(self.own_labels, streams, "own"), images, self.device)
         self.joint_labels = labels.joint_shared()
@@ -305,16 +297,13 @@ class _Steps:
     def run(self, number: int) -> dict[str, float]:
         """One iteration; returns the named losses."""
         if self.recipe.dynamic_redraw == "step" and number > 0:
-            for memory in (self.memories.visible, self.memories.infrared):
-                if memory.dynamic is not None:
-                    memory.dynamic.redraw(self.state.redraws)
+            self.memories.redraw(self.state.redraws)
         losses = self._own_and_cross(number)
         joint = None
         if self.recipe.joint_step == "shared":
             joint = self._joint(number)
             if joint is not None:
-                losses.terms.update(joint.terms)
-                losses.updates.extend(joint.updates)
+                losses.add(joint)
         self._optimise(losses)
         values = _numbers(losses)
         if self.recipe.joint_step == "own":
@@ -324,14 +313,13 @@ class _Steps:
                 values.update(_numbers(joint))
         if not momentum_waits(self.recipe, self.moment.stage):
             self.trainee.momentum.update(self.trainee.online, self.settings.schedule.ema_decay)
-        values["total"] = sum(value for name, value in values.items() if name not in losses.printed)
+        values["total"] = sum(value for name, value in values.items() if name not in losses.logged)
         return values
 
     def _own_and_cross(self, number: int) -> Losses:
-        visible, infrared = self._forward(self.own_batches, self.own_labels, self.own_confidence, number, momentum=True)
-        return collect_losses(
-            visible,
-            infrared,
+        queries = self._forward(self.own_batches, self.own_labels, self.own_confidence, number, momentum=True)
+        return own_losses(
+            queries,
             self.memories,
             self.partners,
             self.weights,
@@ -343,10 +331,9 @@ class _Steps:
     def _joint(self, number: int) -> Losses | None:
         if self.joint_batches is None or self.joint_labels is None or self.memories.joint is None:
             return None
-        visible, infrared = self._forward(self.joint_batches, self.joint_labels, self.joint_confidence, number)
+        queries = self._forward(self.joint_batches, self.joint_labels, self.joint_confidence, number)
         return joint_losses(
-            visible,
-            infrared,
+            queries,
             self.memories.joint,
             self.weights.joint,
             recipe=self.recipe,
@@ -356,12 +343,12 @@ class _Steps:
     def _forward(
         self,
         batches: _Batches,
-        labels: tuple[Labels, Labels],
-        confidence: tuple[Confidence | None, Confidence | None],
+        labels: Pair[Labels],
+        confidence: Pair[Confidence | None],
         number: int,
         *,
         momentum: bool = False,
-    ) -> tuple[Queries, Queries]:
+    ) -> Pair[Queries]:
         rows = batches.rows[0][number], batches.rows[1][number]
         pixels = [part.to(self.device, non_blocking=True) for part in batches.pixels[number]]
         views = (
@@ -382,22 +369,23 @@ class _Steps:
             None if confidence[0] is None else np.tile(confidence[0][rows[0]], 2),
             None if confidence[1] is None else confidence[1][rows[1]],
         )
-        visible, infrared = (
-            Queries(
-                feature,
-                as_tensor(target).to(self.device),
-                slow,
-                None if sure is None else torch.tensor(sure, dtype=torch.float32, device=self.device),
+        return Pair(
+            *(
+                Queries(
+                    feature,
+                    as_tensor(target).to(self.device),
+                    slow,
+                    None if sure is None else torch.tensor(sure, dtype=torch.float32, device=self.device),
+                )
+                for feature, target, slow, sure in zip(features, targets, averaged, trust, strict=True)
             )
-            for feature, target, slow, sure in zip(features, targets, averaged, trust, strict=True)
         )
-        return visible, infrared
 
     def _embed(self, network: Any, views: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         """Unit-length embeddings of the whole batch, visible and infrared; this process computes its share of them."""
         processes = self.trainee.processes
         shares = [part[processes.share(len(part))] for part in views]
-        embedded = torch.split(unit(network(*shares).embedding), [len(part) for part in shares])
+        embedded = torch.split(normalise(network(*shares).embedding), [len(part) for part in shares])
         return tuple(processes.gather(own, len(part)) for own, part in zip(embedded, views, strict=True))
 
     def _runs_momentum_network(self) -> bool:
@@ -420,10 +408,8 @@ class _Steps:
         for update in losses.updates:
             update()
 
-    def _draw(
-        self, labels: tuple[Labels, Labels], streams: Streams, purpose: str
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        batch, parts = self.settings.batch, (self.images.visible, self.images.infrared)
+    def _draw(self, labels: Pair[Labels], streams: Streams, purpose: str) -> Pair[NDArray[np.int64]]:
+        batch = self.settings.batch
         drawn = [
             cluster_batches(
                 pseudo,
@@ -434,17 +420,15 @@ class _Steps:
                 generator=streams.numpy("batches", purpose, modality, self.moment.epoch),
                 drop_incomplete=self.recipe.batch_passes == "drop",
             )
-            for part, pseudo, modality in zip(parts, labels, Modality, strict=True)
+            for part, pseudo, modality in zip(self.images, labels, Modality, strict=True)
         ]
-        return drawn[0], drawn[1]
+        return Pair(*drawn)
 
 
 class _Batches:
     """The batches of an epoch: which rows of either modality, and their pixels, fetched ahead."""
 
-    def __init__(
-        self, rows: tuple[NDArray[np.int64], NDArray[np.int64]], images: TrainingImages, device: torch.device
-    ) -> None:
+    def __init__(self, rows: Pair[NDArray[np.int64]], images: TrainingImages, device: torch.device) -> None:
         self.rows = rows
         parts = tuple(zip(rows, (images.visible.images, images.infrared.images), strict=True))
 
@@ -457,7 +441,7 @@ class _Batches:
 
 
 def _numbers(losses: Losses) -> dict[str, float]:
-    return {name: float(value.detach()) for name, value in {**losses.terms, **losses.printed}.items()}
+    return {name: float(value.detach()) for name, value in {**losses.terms, **losses.logged}.items()}
 
 
 def describe_labels(labels: EpochLabels) -> dict[str, Any]:

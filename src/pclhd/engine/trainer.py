@@ -28,13 +28,14 @@ from pclhd.engine.checkpoint import (
 from pclhd.engine.diagnosis import NotFinite, explaining_memory, first_not_finite, refuse_broken_network
 from pclhd.engine.epoch import Moment, begin_epoch, end_epoch, look, run_steps
 from pclhd.engine.interruption import Interrupted, Interruption
-from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
-from pclhd.engine.selection import OwnLabels, Selection
+from pclhd.engine.labelling import EpochLabels, Labeller, Labels, label_epoch
+from pclhd.engine.selection import Selection
 from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
 from pclhd.models.weights import save_model
+from pclhd.pair import Pair
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 from pclhd.runs.provenance import provenance_json, provenance_resumed
 from pclhd.streams import Streams
@@ -164,7 +165,7 @@ class _Training:
         self.streams = Streams(settings.seed)
         self.selection = Selection(settings.selection)
         self.next_epoch = 0
-        self.previous: OwnLabels | None = None
+        self.previous: Pair[Labels] | None = None
         self.state: EpochState | None = None
         self.restarts = 0
         self.saved_at = time.monotonic()
@@ -291,8 +292,8 @@ class _Training:
                 previous=self.previous,
             )
             self._consider(epoch, self.state.criteria)
-            for mishap in self.state.labels.mishaps():
-                self.observer.warned(f"epoch {epoch + 1}: {mishap}")
+            for warning in self.state.labels.warnings():
+                self.observer.warned(f"epoch {epoch + 1}: {warning}")
         state = self.state
         where = {"epoch": epoch, "stage": moment.stage}
 
@@ -313,7 +314,7 @@ class _Training:
         record = end_epoch(self.trainee, self.settings, moment, state)
         measured = self.observer.epoch_ended(moment, state.labels, record)
         self._write({"kind": "epoch", **where, **record, **({"labels": measured} if measured else {})})
-        self.next_epoch, self.previous = epoch + 1, (state.labels.visible, state.labels.infrared)
+        self.next_epoch, self.previous = epoch + 1, state.labels.own
         self.state = None
         if self.next_epoch == schedule.stage1_epochs:
             self._save_network(self.checkpoints / STAGE1_WEIGHTS, {"weights": "stage1"})

@@ -49,9 +49,10 @@ from pclhd.clustering.matching import Matching
 from pclhd.config import Settings, load_preset
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
 from pclhd.devices import cpu_computes_bfloat16
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels, LabelRequest, label_epoch
-from pclhd.engine.trainer import Silent, train
+from pclhd.engine.observer import Silent
+from pclhd.engine.position import Position
+from pclhd.engine.trainer import train
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
 from pclhd.pair import Pair
@@ -303,7 +304,7 @@ class _Clock(Silent):
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """A step was made."""
         self.ends.append(time.process_time())
 

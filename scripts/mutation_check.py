@@ -333,8 +333,8 @@ MUTANTS = (
         (
             Edit(
                 "engine/trainer.py",
-                "if self.trainee.optimiser is None or (epoch == schedule.stage1_epochs and self.state is None):",
-                "if self.trainee.optimiser is None:",
+                "if self.networks.optimiser is None or (epoch == schedule.stage1_epochs and progress.state is None):",
+                "if self.networks.optimiser is None:",
             ),
         ),
         STEPS,

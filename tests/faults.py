@@ -33,6 +33,7 @@ from pclhd.cli.training_console import ConsoleObserver
 from pclhd.data import images as image_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import labelling, trainer
+from pclhd.engine import steps as steps_module
 from pclhd.engine.checkpoint import checkpoint_files, load_checkpoint
 from pclhd.engine.labelling import LabelRequest
 from pclhd.errors import UserError
@@ -311,10 +312,10 @@ def _at_step(patch: pytest.MonkeyPatch, action: Callable[[], object], *, epoch: 
     """Do something after a step, from within the observer."""
     real = ConsoleObserver.stepped
 
-    def watched(self: ConsoleObserver, moment: Any, number: int, losses: Any) -> None:
-        if (moment.epoch, number) == (epoch, step):
+    def watched(self: ConsoleObserver, position: Any, number: int, losses: Any) -> None:
+        if (position.epoch, number) == (epoch, step):
             action()
-        real(self, moment, number, losses)
+        real(self, position, number, losses)
 
     patch.setattr(ConsoleObserver, "stepped", watched)
 
@@ -602,7 +603,7 @@ def _nan_loss(*words: str, always: bool = False) -> Inject:
             return losses
 
         replacing = _later if always else _once
-        replacing(bench.patch, epoch_module, "own_losses", 4, broken)
+        replacing(bench.patch, steps_module, "own_losses", 4, broken)
         return bench.train(*words)
 
     return inject
@@ -622,7 +623,7 @@ def _broken_weights(bench: Bench) -> Observed:
 
 def _out_of_memory(error: BaseException) -> Inject:
     def inject(bench: Bench) -> Observed:
-        _once(bench.patch, epoch_module, "own_losses", 4, _raises(error))
+        _once(bench.patch, steps_module, "own_losses", 4, _raises(error))
         return bench.train()
 
     return inject
@@ -647,10 +648,10 @@ import os, signal, sys
 from pclhd import cli
 from pclhd.cli.training_console import ConsoleObserver
 real = ConsoleObserver.stepped
-def stepped(self, moment, step, losses):
-    if (moment.epoch, step) == (1, 0):
+def stepped(self, position, step, losses):
+    if (position.epoch, step) == (1, 0):
         os.kill(os.getpid(), signal.SIGKILL)
-    real(self, moment, step, losses)
+    real(self, position, step, losses)
 ConsoleObserver.stepped = stepped
 cli.main()
 """

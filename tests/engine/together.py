@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pclhd.config import Settings
 from pclhd.data import augment, normalise
 from pclhd.engine import trainer
-from pclhd.engine.epoch import Moment, end_epoch
+from pclhd.engine.epoch import end_epoch
+from pclhd.engine.position import Position
+from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState, dismantle
-from pclhd.engine.trainee import Trainee
 from pclhd.errors import UserError
 from pclhd.models import embed
 from tests.engine.runs import SmallData, draw_people
@@ -32,11 +32,11 @@ def main() -> None:
     compute_in_64_bits()
     small = SmallData(draw_people(root / f"images-{os.environ.get('RANK', 'alone')}"), start)
 
-    def noted(trainee: Trainee, settings: Settings, moment: Moment, state: EpochState) -> dict[str, Any]:
+    def noted(session: Session, position: Position, state: EpochState) -> dict[str, Any]:
         tensors, _ = dismantle(state, redraws_each_step=False)
-        name = f"memories-{moment.epoch}-of-{trainee.processes.rank}.safetensors"
+        name = f"memories-{position.epoch}-of-{session.networks.processes.rank}.safetensors"
         save_file({key: value.contiguous() for key, value in tensors.items()}, out.parent / f"{out.name}-{name}")
-        return end_epoch(trainee, settings, moment, state)
+        return end_epoch(session, position, state)
 
     trainer.end_epoch = noted  # type: ignore[attr-defined]
     try:

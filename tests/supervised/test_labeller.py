@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pclhd.config import ClusteringSettings
 from pclhd.data.records import Dataset, ImageRecord, Modality, TrainingSet
 from pclhd.engine.labelling import EpochLabels, LabelRequest, label_epoch
-from pclhd.engine.trainer import Silent, train
+from pclhd.engine.observer import Silent
+from pclhd.engine.trainer import train
 from pclhd.errors import UserError
 from pclhd.pair import Pair
 from pclhd.recipes import RECIPES, Recipe
@@ -279,7 +280,7 @@ def test_people_may_have_any_whole_numbers(small: SmallData, weights: Callable[.
 def test_what_the_log_tells(small: SmallData, tmp_path: Path, recipe: str) -> None:
     seen: list[EpochLabels] = []
 
-    def keep(moment: object, labels: EpochLabels) -> dict[str, float]:
+    def keep(position: object, labels: EpochLabels) -> dict[str, float]:
         seen.append(labels)
         return {}
 

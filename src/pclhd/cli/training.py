@@ -44,7 +44,7 @@ def train(
     from pclhd.cli.training_console import ConsoleObserver
     from pclhd.devices import keep_freed_memory
     from pclhd.engine.interruption import Interrupted, Interruption
-    from pclhd.engine.trainee import runs_on_gpu
+    from pclhd.engine.networks import runs_on_gpu
     from pclhd.engine.trainer import train as run_training
 
     if not runs_on_gpu(settings):

@@ -2,7 +2,7 @@
 
 Between two epochs these are both networks and the optimiser. Pseudo labels, matching, memories and batches are
 functions of the networks, the images and the seed, and random streams are named by epoch (`pclhd.streams`). Within an
-epoch the labels, the memories and the generators as they stand come along (`pclhd.engine.state`). Safetensors, with the
+epoch the labels, the memories and the states of the generators are saved too (`pclhd.engine.state`). Safetensors, with the
 counters as JSON and a checksum in the metadata. Nothing is pickled.
 """
 
@@ -44,7 +44,7 @@ class Checkpoint:
         data_checksum: Of the training set; resuming with other images is refused.
         state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
         restarts: How often the training went back by itself, which lowers its learning rate.
-        loss_scale: See `pclhd.engine.trainee.Trainee`.
+        loss_scale: See `pclhd.engine.networks.Networks`.
     """
 
     next_epoch: int
@@ -104,7 +104,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
-def begin_epoch_anew(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
+def rewind_to_epoch(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
     """The checkpoint that the newest epoch began with; later ones are removed, once this one has been read.
 
     Args:
@@ -117,7 +117,7 @@ def begin_epoch_anew(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
     files = checkpoint_files(folder)
     began = [file for file in files if _begins_epoch(file)]
     checkpoint = _load_newest(folder, began, warn)
-    # The newest goes first: what is newest at any moment is a checkpoint to go on from.
+    # The newest goes first, so that the newest file left is always one to resume from.
     for later in reversed(files):
         if later.name > _name(checkpoint):
             _remove(later)
@@ -156,7 +156,7 @@ def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpo
 
     Args:
         folder: The run's ``checkpoints`` folder.
-        warn: Told of a damaged one, if there is an older one to go on from.
+        warn: Called with a message about a damaged one, if there is an older one to go on from.
 
     Raises:
         UserError: There is none, or all are damaged.

@@ -94,6 +94,10 @@ class Losses:
         """The sum to minimise."""
         return torch.stack(list(self.terms.values())).sum()
 
+    def numbers(self) -> dict[str, float]:
+        """All losses by name, minimised or only logged."""
+        return {name: float(value.detach()) for name, value in (self.terms | self.logged).items()}
+
     def add(self, other: Losses) -> None:
         """Take in the losses of another batch that shares the optimiser's step."""
         self.terms |= other.terms

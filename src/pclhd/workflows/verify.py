@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 from pclhd.config import Settings
 from pclhd.data.records import Dataset, digest_file
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.trainer import START_WEIGHTS, Silent, train
+from pclhd.engine.observer import Silent
+from pclhd.engine.position import Position
+from pclhd.engine.trainer import START_WEIGHTS, train
 from pclhd.errors import UserError
 from pclhd.models.weights import model_metadata
 from pclhd.runs.records import read_epochs, read_facts, recorded_fact
@@ -297,11 +298,11 @@ class _FirstEpoch(Silent):
         self.steps: dict[int, dict[str, float]] = {}
         self.record: dict[str, float] = {}
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """Keep the step's losses."""
         self.steps[step] = _numbers({"loss": dict(losses)})
 
-    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
+    def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
         """Keep the epoch's record, and stop."""
         self.record = _repeatable(dict(record))
         raise _FirstEpochOver

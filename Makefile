@@ -11,7 +11,7 @@ DEMO := build/demo
 TEST_PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
 
-SOURCES := src tests benchmarks scripts
+SOURCES := src tests benchmarks scripts examples
 
 .DEFAULT_GOAL := help
 .PHONY: help env check test mutants format bench demo clean

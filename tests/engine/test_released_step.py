@@ -22,8 +22,6 @@ from torch import Tensor
 
 from pclhd.clustering.matching import Matching
 from pclhd.config import Settings
-from pclhd.data import augment as augment_module
-from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from pclhd.engine import batches as batches_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import memories as memories_module
@@ -40,8 +38,8 @@ from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState
 from pclhd.losses import released_hybrid
 from pclhd.models import backbones as backbones_module
-from pclhd.models import embed as embed_module
 from pclhd.models.two_stream import Architecture, TwoStreamNetwork
+from tests.engine.double import in_double_precision
 from tests.engine.runs import SmallData
 from tests.engine.slow_released import (
     Batch,
@@ -64,24 +62,10 @@ from tests.golden.helpers import golden_files
 
 
 @pytest.fixture(autouse=True)
-def _in_double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Everything in 64 bits, engine and twin, so that what is left of a difference is a difference.
-
-    In 32 bits, four steps of Adam make 1e-3 of the last digit of a gradient. The code under test asks for 32 bits by
-    `Tensor.float`, by torch's default type, and where bytes become numbers.
-    """
-
-    def normalise(images: Tensor) -> Tensor:
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return (images.double() / 255 - mean) / deviation
-
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    monkeypatch.setattr(embed_module, "normalise", normalise)
-    monkeypatch.setattr(augment_module, "normalise", normalise)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+def _in_double_precision() -> Iterator[None]:
+    """Everything in 64 bits, engine and twin."""
+    with in_double_precision():
+        yield
 
 
 TINY = Architecture(block="basic", depths=(1, 1, 1, 1), widths=(6, 8, 10, 12), stem_channels=6)

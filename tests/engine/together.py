@@ -12,24 +12,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from pclhd.data import augment, normalise
 from pclhd.engine import trainer
 from pclhd.engine.epoch import end_epoch
 from pclhd.engine.position import Position
 from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState, dismantle
 from pclhd.errors import UserError
-from pclhd.models import embed
+from tests.engine.double import in_double_precision
 from tests.engine.runs import SmallData, draw_people
 
 
 def main() -> None:
     root, start, out = map(Path, sys.argv[1:4])
-    compute_in_64_bits()
     small = SmallData(draw_people(root / f"images-{os.environ.get('RANK', 'alone')}"), start)
 
     def noted(session: Session, position: Position, state: EpochState) -> dict[str, Any]:
@@ -40,25 +36,11 @@ def main() -> None:
 
     trainer.end_epoch = noted  # type: ignore[attr-defined]
     try:
-        small.train(out, *sys.argv[4:])
+        with in_double_precision():
+            small.train(out, *sys.argv[4:])
     except UserError as error:
         sys.stdout.write("told\n" if error.told else f"{error}\n")
         sys.exit(2)
-
-
-def compute_in_64_bits() -> None:
-    """As `test_released_step` does; here for the whole process."""
-
-    def in_64_bits(images: Tensor) -> Tensor:
-        mean, deviation = (
-            torch.tensor(values).view(3, 1, 1) for values in (normalise.IMAGENET_MEAN, normalise.IMAGENET_STD)
-        )
-        return (images.double() / 255 - mean) / deviation
-
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    embed.normalise = in_64_bits  # type: ignore[attr-defined]
-    augment.normalise = in_64_bits  # type: ignore[attr-defined]
-    torch.set_default_dtype(torch.float64)
 
 
 if __name__ == "__main__":

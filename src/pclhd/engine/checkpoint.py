@@ -2,8 +2,8 @@
 
 Between two epochs these are both networks and the optimiser. Pseudo labels, matching, memories and batches are
 functions of the networks, the images and the seed, and random streams are named by epoch (`pclhd.streams`). Within an
-epoch the labels, the memories and the states of the generators are saved too (`pclhd.engine.state`). Safetensors, with the
-counters as JSON and a checksum in the metadata. Nothing is pickled.
+epoch the labels, the memories and the states of the generators are saved too (`pclhd.engine.state`). Safetensors, with
+the counters as JSON and a checksum in the metadata. Nothing is pickled.
 """
 
 from __future__ import annotations

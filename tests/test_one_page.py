@@ -29,6 +29,7 @@ class Losses(Silent):
         self.steps.append({name: value for name, value in losses.items() if name != "total"})
 
 
+@pytest.mark.slow
 def test_the_losses_are_those_of_the_engine(small: SmallData, tmp_path: Path) -> None:
     # The second step of an epoch depends on the optimiser and the memories, stage II on the momentum network.
     settings = small.settings("recipe=paper", "engine.precision=32-true", "schedule.decay_every=1")

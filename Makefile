@@ -12,7 +12,7 @@ DEMO := build/demo
 TEST_PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
 
-SOURCES := src tests benchmarks scripts
+SOURCES := src tests benchmarks scripts examples
 # The word list is not met yet by these two, nor by the docstrings, comments and messages in SOURCES.
 PROSE := README.md CONTRIBUTING.md $(filter-out docs/faults.md,$(wildcard docs/*.md))
 

@@ -49,11 +49,13 @@ from pclhd.clustering.matching import Matching
 from pclhd.config import Settings, load_preset
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
 from pclhd.devices import cpu_computes_bfloat16
-from pclhd.engine.epoch import Moment
-from pclhd.engine.labelling import EpochLabels, label_epoch
-from pclhd.engine.trainer import Silent, train
+from pclhd.engine.labelling import EpochLabels, LabelRequest, label_epoch
+from pclhd.engine.observer import Silent
+from pclhd.engine.position import Position
+from pclhd.engine.trainer import train
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
+from pclhd.pair import Pair
 
 VISIBLE, INFRARED = 22_258, 11_909
 VIEWS = 3  # of a visible image two, of an infrared one one
@@ -142,9 +144,9 @@ def measure_steps(size: Size, stage: int, instances: int, precision: str, number
     own = np.arange(clusters).repeat(2)
     matched = Matching(np.arange(clusters), np.arange(clusters))
 
-    def labels(*_: object, joint: bool, **__: object) -> EpochLabels:
+    def labels(request: LabelRequest) -> EpochLabels:
         """As many clusters as a batch has, of two images in each modality, each cluster with its partner."""
-        return EpochLabels(own, own, np.concatenate([own, own]) if joint else None, matched)
+        return EpochLabels(own, own, np.concatenate([own, own]) if request.joint else None, matched)
 
     clock = _Clock()
     with TemporaryDirectory() as folder:
@@ -190,14 +192,8 @@ def measure_clustering(size: Size) -> dict[str, Any]:
     parts = features[: size.visible], features[size.visible :]
 
     def label(visible: int, infrared: int, *, joint: bool) -> None:
-        label_epoch(
-            parts[0][:visible],
-            parts[1][:infrared],
-            (None, None),
-            settings=settings.clustering,
-            recipe=settings.method,
-            joint=joint,
-        )
+        features = Pair(parts[0][:visible], parts[1][:infrared])
+        label_epoch(LabelRequest(features, settings.clustering, settings.method, joint))
 
     label(600, 300, joint=True)  # compiles
     steps = Steps()
@@ -308,7 +304,7 @@ class _Clock(Silent):
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """A step was made."""
         self.ends.append(time.process_time())
 

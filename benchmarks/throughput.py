@@ -61,10 +61,11 @@ from pclhd.config import Settings, load_preset
 from pclhd.data.images import load_images
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
 from pclhd.devices import keep_freed_memory
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.trainee import autocast_type, resolve_precision
-from pclhd.engine.trainer import Silent, train
+from pclhd.engine.networks import autocast_type, resolve_precision
+from pclhd.engine.observer import Silent
+from pclhd.engine.position import Position
+from pclhd.engine.trainer import train
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
 
@@ -370,7 +371,7 @@ class _Profile(Silent):
     def __init__(self) -> None:
         self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """A step was made."""
         if step == 2:
             self.profiler.start()
@@ -430,7 +431,7 @@ class _Turns(Silent):
         self.plain: list[Lap] = []
         self._clock = Clock()
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """Ours was made: note it, and let the other have its turn."""
         self.ours.append(self._clock.lap())
         self.plain.append(self._opponent.turn())

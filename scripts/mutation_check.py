@@ -190,7 +190,7 @@ MUTANTS = (
         "memory momentum as the share of the new value",
         (
             Edit(
-                "prototypes.py",
+                "prototypes/cluster.py",
                 "self.momentum * prototypes[classes] + (1.0 - self.momentum) * rows",
                 "(1.0 - self.momentum) * prototypes[classes] + self.momentum * rows",
             ),
@@ -201,9 +201,9 @@ MUTANTS = (
         "hard prototypes refreshed by the nearest query, not the furthest",
         (
             Edit(
-                "prototypes.py",
-                "hardest = _rank_by_value(own, labels, self.num_clusters) == 0",
-                "hardest = _rank_by_value(-own, labels, self.num_clusters) == 0",
+                "prototypes/cluster.py",
+                "hardest = rank_by_value(own, labels, self.num_clusters) == 0",
+                "hardest = rank_by_value(-own, labels, self.num_clusters) == 0",
             ),
         ),
         MEMORIES,
@@ -212,11 +212,11 @@ MUTANTS = (
         "hardest query found with the centroid after its update",
         (
             Edit(
-                "prototypes.py",
+                "prototypes/cluster.py",
                 "        self._mix(self.hard, labels[hardest], queries[hardest])\n",
                 (
                     "        own = (queries * self.centroids[labels]).sum(1)\n"
-                    "        hardest = _rank_by_value(own, labels, self.num_clusters) == 0\n"
+                    "        hardest = rank_by_value(own, labels, self.num_clusters) == 0\n"
                     "        self._mix(self.hard, labels[hardest], queries[hardest])\n"
                 ),
             ),
@@ -259,12 +259,12 @@ MUTANTS = (
         "memory written before the gradient of its own queries",
         (
             Edit(
-                "released_memory.py",
+                "prototypes/released.py",
                 "        memory.update(queries, labels)\n        return gradient",
                 "        return gradient",
             ),
             Edit(
-                "released_memory.py",
+                "prototypes/released.py",
                 "        gradient = similarities(",
                 "        memory.update(queries, labels)\n        gradient = similarities(",
             ),
@@ -274,8 +274,8 @@ MUTANTS = (
     Mutant(
         "cross term in the same direction in every epoch",
         (
-            Edit("engine/step.py", "if both or epoch % 2 == 0:", "if both or epoch >= 0:"),
-            Edit("engine/step.py", "if both or epoch % 2 == 1:", "if both:"),
+            Edit("engine/terms.py", "if both or epoch % 2 == 0:", "if both or epoch >= 0:"),
+            Edit("engine/terms.py", "if both or epoch % 2 == 1:", "if both:"),
         ),
         STEPS,
     ),
@@ -283,12 +283,10 @@ MUTANTS = (
         "cross term reads the other memory, but does not write it",
         (
             Edit(
-                "engine/step.py",
-                '        to_centroid, to_hard = coupled_similarities(clusters, features, labels, "hybrid")\n'
-                "        losses.terms[name] = weight",
-                "        to_centroid = clusters.centroid_similarities(features)\n"
-                "        to_hard = clusters.hard_similarities(features)\n"
-                "        losses.terms[name] = weight",
+                "engine/terms.py",
+                "MEMORY_USE[recipe.memory_update].read(term.memory, queries)",
+                '(MEMORY_USE["after_step"] if term.label_map is not None else MEMORY_USE[recipe.memory_update])'
+                ".read(term.memory, queries)",
             ),
         ),
         STEPS,
@@ -297,9 +295,9 @@ MUTANTS = (
         "visible half of the joint batch before the infrared half",
         (
             Edit(
-                "engine/step.py",
-                '_in_order(recipe, ("visible_joint", visible), ("infrared_joint", infrared))',
-                '(("visible_joint", visible), ("infrared_joint", infrared))',
+                "engine/terms.py",
+                "for name, part, _ in _in_order(recipe, queries, Pair(joint, joint))",
+                "for name, part in queries.items()",
             ),
         ),
         STEPS,
@@ -309,8 +307,8 @@ MUTANTS = (
         (
             Edit(
                 "engine/memories.py",
-                "balanced_cluster_means(features, pseudo, modality, count)",
-                "cluster_means(features, pseudo, count)",
+                "balanced_cluster_means(both, pseudo, modality, count)",
+                "cluster_means(both, pseudo, count)",
             ),
         ),
         STEPS,
@@ -335,8 +333,8 @@ MUTANTS = (
         (
             Edit(
                 "engine/trainer.py",
-                "if self.trainee.optimiser is None or (epoch == schedule.stage1_epochs and self.state is None):",
-                "if self.trainee.optimiser is None:",
+                "if self.networks.optimiser is None or (epoch == schedule.stage1_epochs and progress.state is None):",
+                "if self.networks.optimiser is None:",
             ),
         ),
         STEPS,

@@ -29,10 +29,13 @@ from pclhd.cli.training_console import ConsoleObserver
 from pclhd.data import images as image_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import labelling, trainer
+from pclhd.engine import steps as steps_module
 from pclhd.engine.checkpoint import load_checkpoint
+from pclhd.engine.labelling import LabelRequest
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW
 from pclhd.models.weights import load_model, save_model
+from pclhd.pair import ModalityName
 from pclhd.runs.folder import checkpoint_files
 from tests.commands import Outcome, call
 from tests.data.fake_layouts import write_sysu
@@ -270,10 +273,10 @@ def _at_step(patch: pytest.MonkeyPatch, action: Callable[[], object], *, epoch: 
     """Do something after a step, from within the observer."""
     real = ConsoleObserver.stepped
 
-    def watched(self: ConsoleObserver, moment: Any, number: int, losses: Any) -> None:
-        if (moment.epoch, number) == (epoch, step):
+    def watched(self: ConsoleObserver, position: Any, number: int, losses: Any) -> None:
+        if (position.epoch, number) == (epoch, step):
             action()
-        real(self, moment, number, losses)
+        real(self, position, number, losses)
 
     patch.setattr(ConsoleObserver, "stepped", watched)
 
@@ -487,12 +490,12 @@ def _only_noise(modality: str, first_call: int) -> Inject:
         real = labelling.cluster_modality
         seen = 0
 
-        def watched(features: Any, name: Any, **options: Any) -> Any:
+        def watched(request: LabelRequest, name: ModalityName) -> Any:
             nonlocal seen
             seen += name == modality
             if name == modality and seen >= first_call:
-                options["settings"] = options["settings"].model_copy(update={"min_samples": 1000})
-            return real(features, name, **options)
+                request = replace(request, settings=request.settings.model_copy(update={"min_samples": 1000}))
+            return real(request, name)
 
         bench.patch.setattr(labelling, "cluster_modality", watched)
         return bench.train()
@@ -518,8 +521,8 @@ def _one_cluster(*modalities: str) -> Inject:
     def inject(bench: Bench) -> Observed:
         real = labelling.cluster_modality
 
-        def watched(features: Any, name: Any, **options: Any) -> Any:
-            grouping = real(features, name, **options)
+        def watched(request: LabelRequest, name: ModalityName) -> Any:
+            grouping = real(request, name)
             if name in modalities:
                 grouping = type(grouping)(np.zeros_like(grouping.labels), eps=grouping.eps)
             return grouping
@@ -561,7 +564,7 @@ def _nan_loss(*words: str, always: bool = False) -> Inject:
             return losses
 
         replacing = _later if always else _once
-        replacing(bench.patch, epoch_module, "collect_losses", 4, broken)
+        replacing(bench.patch, steps_module, "own_losses", 4, broken)
         return bench.train(*words)
 
     return inject
@@ -581,7 +584,7 @@ def _broken_weights(bench: Bench) -> Observed:
 
 def _out_of_memory(error: BaseException) -> Inject:
     def inject(bench: Bench) -> Observed:
-        _once(bench.patch, epoch_module, "collect_losses", 4, _raises(error))
+        _once(bench.patch, steps_module, "own_losses", 4, _raises(error))
         return bench.train()
 
     return inject
@@ -606,10 +609,10 @@ import os, signal, sys
 from pclhd import cli
 from pclhd.cli.training_console import ConsoleObserver
 real = ConsoleObserver.stepped
-def stepped(self, moment, step, losses):
-    if (moment.epoch, step) == (1, 0):
+def stepped(self, position, step, losses):
+    if (position.epoch, step) == (1, 0):
         os.kill(os.getpid(), signal.SIGKILL)
-    real(self, moment, step, losses)
+    real(self, position, step, losses)
 ConsoleObserver.stepped = stepped
 cli.main()
 """

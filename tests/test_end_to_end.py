@@ -188,10 +188,10 @@ def test_interrupted_and_resumed(
     assert pclhd("train", "tiny", "--data", tiny_sysu, "--out", whole, *QUICK).code == 0
     real = ConsoleObserver.stepped
 
-    def interrupted(self: ConsoleObserver, moment: Any, step: int, losses: Any) -> None:
-        if moment.epoch == 1:
+    def interrupted(self: ConsoleObserver, position: Any, step: int, losses: Any) -> None:
+        if position.epoch == 1:
             os.kill(os.getpid(), number)
-        real(self, moment, step, losses)
+        real(self, position, step, losses)
 
     with monkeypatch.context() as patch:
         patch.setattr(ConsoleObserver, "stepped", interrupted)

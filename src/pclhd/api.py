@@ -29,7 +29,7 @@ from pclhd.workflows.evaluate import evaluate_run
 from pclhd.workflows.train import default_run_folder, open_data, train_run
 
 if TYPE_CHECKING:
-    from pclhd.engine.trainer import Observer
+    from pclhd.engine.observer import Observer
 
 Run = RunFolder | Path | str
 Layout = Literal["auto", "sysu", "regdb", "llcm", "own"]

@@ -10,8 +10,8 @@ from rich.console import Console
 from pclhd.cli.training_console import ConsoleObserver
 from pclhd.clustering.matching import Matching
 from pclhd.data.datasets import ModalityImages, TrainingImages
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.position import Position
 
 PAIR = Matching(np.array([0]), np.array([0]))
 LABELS = EpochLabels(
@@ -36,11 +36,11 @@ def watch(*, measure: bool, terminal: bool = False, width: int = 40) -> tuple[st
     with ConsoleObserver(console, (lambda labels: MEASURED) if measure else None) as observer:
         observer.loaded(images, 2)
         for epoch in range(2):
-            moment = Moment(epoch, 1 + epoch, 1.0, 0.1, 0)
-            observer.epoch_started(moment, 3)
+            position = Position(epoch, 1 + epoch, 1.0, 0.1, 0)
+            observer.epoch_started(position, 3)
             for step in range(3):
-                observer.stepped(moment, step, {})
-            returned.append(observer.epoch_ended(moment, LABELS, RECORD))
+                observer.stepped(position, step, {})
+            returned.append(observer.epoch_ended(position, LABELS, RECORD))
     return output.getvalue(), returned
 
 

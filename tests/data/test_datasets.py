@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pclhd.data.datasets import ModalityImages, TrainingImages, load_training_images
+from pclhd.data.datasets import ModalityImages, load_training_images
 from pclhd.data.images import decode_image
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
 from pclhd.errors import UserError
+from pclhd.pair import Pair
 from tests.data.fake_layouts import write_image
 
 CAMERAS = {Modality.VISIBLE: (1, 2), Modality.INFRARED: (3,)}
@@ -61,5 +62,5 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
 
 
 def test_there_is_no_place_for_an_identity() -> None:
-    names = {field.name for kind in (ModalityImages, TrainingImages) for field in dataclasses.fields(kind)}
-    assert names == {"images", "cameras", "visible", "infrared"}
+    assert {field.name for field in dataclasses.fields(ModalityImages)} == {"images", "cameras"}
+    assert Pair._fields == ("visible", "infrared")

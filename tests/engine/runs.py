@@ -14,9 +14,10 @@ from PIL import Image
 
 from pclhd.config import Settings, load_preset
 from pclhd.data.records import Dataset, ImageRecord, Modality, TrainingSet, make_training_set
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.trainer import Silent, train
+from pclhd.engine.observer import Observer, Silent
+from pclhd.engine.position import Position
+from pclhd.engine.trainer import train
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import save_model
 from pclhd.streams import Streams
@@ -100,7 +101,7 @@ class SmallData:
         self,
         run: Path,
         *overrides: str,
-        observer: Silent | None = None,
+        observer: Observer | None = None,
         resume: bool = False,
         dataset: Dataset | None = None,
     ) -> str:
@@ -113,7 +114,7 @@ class SmallData:
         if settings.method.labels != "clusters":
             visible_only = settings.method.labels == "visible_identities"
             labeller = IdentityLabeller(dataset or self.dataset(), visible_only=visible_only)
-        path = train(settings, self.training_set, run, observer or Silent(), resume=resume, labeller=labeller)
+        path = train(settings, self.training_set, run, observer, resume=resume, labeller=labeller)
         return digest(path)
 
 
@@ -134,8 +135,8 @@ class Watcher(Silent):
     def __init__(
         self,
         *,
-        step: Callable[[Moment, int], None] | None = None,
-        epoch: Callable[[Moment, EpochLabels], dict[str, float]] | None = None,
+        step: Callable[[Position, int], None] | None = None,
+        epoch: Callable[[Position, EpochLabels], dict[str, float]] | None = None,
     ) -> None:
         self._step, self._epoch = step, epoch
         self.warnings: list[str] = []
@@ -143,9 +144,9 @@ class Watcher(Silent):
     def warned(self, message: str) -> None:
         self.warnings.append(message)
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         if self._step is not None:
-            self._step(moment, step)
+            self._step(position, step)
 
-    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
-        return {} if self._epoch is None else self._epoch(moment, labels)
+    def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
+        return {} if self._epoch is None else self._epoch(position, labels)

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from pclhd.engine import checkpoint as module
 from pclhd.engine.checkpoint import (
     Checkpoint,
-    begin_epoch_anew,
     load_checkpoint,
     load_latest_checkpoint,
     optimiser_tensors,
     remove_partial_files,
     restore_optimiser,
+    rewind_to_epoch,
     save_checkpoint,
 )
 from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
+from pclhd.pair import Pair
 from pclhd.runs.folder import checkpoint_files
 
 
@@ -44,7 +45,7 @@ def make(next_epoch: int = 3, *, with_optimiser: bool = True) -> Checkpoint:
         awkward_tensors(1),
         awkward_tensors(2),
         state if with_optimiser else None,
-        (np.array([0, -1, 1]), np.array([0, 0])),
+        Pair(np.array([0, -1, 1]), np.array([0, 0])),
         Selection("cycle", 2, 1 / 3),
         "checksum ü",
     )
@@ -137,12 +138,12 @@ def test_the_one_that_the_epoch_began_with_stays(tmp_path: Path) -> None:
 def test_an_epoch_is_begun_anew(tmp_path: Path) -> None:
     for epoch, step in ((1, 0), (2, 0), (2, 3), (2, 6)):
         save_checkpoint(tmp_path, within(epoch, step, restarts=step))
-    found = begin_epoch_anew(tmp_path, refuse)
+    found = rewind_to_epoch(tmp_path, refuse)
     assert (found.next_epoch, found.state, found.restarts) == (2, None, 0)
     assert names(tmp_path) == ["2-step-00000"]
     assert load_latest_checkpoint(tmp_path, refuse).next_epoch == 2
     with pytest.raises(UserError, match="no checkpoint to resume from"):
-        begin_epoch_anew(tmp_path / "gone", refuse)
+        rewind_to_epoch(tmp_path / "gone", refuse)
 
 
 def test_nothing_is_removed_before_the_beginning_has_been_read(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_nothing_is_removed_before_the_beginning_has_been_read(tmp_path: Path) -
     checkpoint_files(tmp_path)[0].write_bytes(b"damaged")
     before = names(tmp_path)
     with pytest.raises(UserError, match="not a readable checkpoint"):
-        begin_epoch_anew(tmp_path, refuse)
+        rewind_to_epoch(tmp_path, refuse)
     assert names(tmp_path) == before
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,22 +8,16 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from pclhd.clustering.matching import Matching
 from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages, load_training_images
 from pclhd.engine import epoch as module
-from pclhd.engine.epoch import (
-    Moment,
-    begin_epoch,
-    describe_labels,
-    embed_both,
-    end_epoch,
-    momentum_waits,
-    run_steps,
-)
-from pclhd.engine.labelling import EpochLabels, Grouping
+from pclhd.engine.epoch import begin_epoch, embed_both, end_epoch
+from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.memories import Memories, build_memories
-from pclhd.engine.trainee import Trainee
+from pclhd.engine.networks import Networks, momentum_waits
+from pclhd.engine.position import Position
+from pclhd.engine.session import Session
+from pclhd.engine.steps import run_steps
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import initialise
@@ -38,7 +31,7 @@ def images(small: SmallData) -> TrainingImages:
     return load_training_images(small.training_set, HEIGHT, WIDTH, workers=1)
 
 
-def trainee_for(small: SmallData, settings: Settings) -> Trainee:
+def session_of(small: SmallData, images: TrainingImages, settings: Settings) -> Session:
     fabric = Fabric(accelerator="cpu", devices=1)
     network = TwoStreamNetwork(NARROW)
     initialise(network, str(small.start))
@@ -46,7 +39,7 @@ def trainee_for(small: SmallData, settings: Settings) -> Trainee:
     momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
     optimiser = fabric.setup_optimizers(torch.optim.Adam(network.parameters(), lr=1e-3))
     wrapped.train()
-    return Trainee(fabric, network, wrapped, optimiser, momentum)
+    return Session(settings, images, Networks(fabric, network, wrapped, optimiser, momentum), Streams(0))
 
 
 def run(
@@ -56,14 +49,12 @@ def run(
     stage: int = 2,
     number: int = 1,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
-) -> tuple[Trainee, EpochLabels, dict[str, Any]]:
-    settings = small.settings(*overrides)
-    trainee = trainee_for(small, settings)
-    moment = Moment(number, stage, progress=0.5, learning_rate=1e-3, epoch_of_stage=number)
-    streams = Streams(0)
-    state = begin_epoch(trainee, images, settings, streams, moment)
-    run_steps(trainee, images, settings, streams, moment, state, on_step)
-    return trainee, state.labels, end_epoch(trainee, settings, moment, state)
+) -> tuple[Networks, EpochLabels, dict[str, Any]]:
+    session = session_of(small, images, small.settings(*overrides))
+    position = Position(number, stage, progress=0.5, learning_rate=1e-3, epoch_of_stage=number)
+    state = begin_epoch(session, position)
+    run_steps(session, position, state, on_step)
+    return session.networks, state.labels, end_epoch(session, position, state)
 
 
 def parameters(network: torch.nn.Module) -> torch.Tensor:
@@ -72,14 +63,14 @@ def parameters(network: torch.nn.Module) -> torch.Tensor:
 
 def test_an_epoch_trains_and_reports(small: SmallData, images: TrainingImages) -> None:
     seen: list[dict[str, float]] = []
-    trainee, labels, record = run(small, images, "recipe=paper", on_step=lambda step, losses: seen.append(losses))
+    networks, labels, record = run(small, images, "recipe=paper", on_step=lambda step, losses: seen.append(losses))
     assert len(seen) == 2
     start = TwoStreamNetwork(NARROW)
     initialise(start, str(small.start))
-    assert not torch.equal(parameters(trainee.online), parameters(start))
+    assert not torch.equal(parameters(networks.online), parameters(start))
     # The slow network lies between: (1 − decay) of the way, twice.
-    assert not torch.equal(parameters(trainee.momentum.network), parameters(trainee.online))
-    assert not torch.equal(parameters(trainee.momentum.network), parameters(start))
+    assert not torch.equal(parameters(networks.momentum.network), parameters(networks.online))
+    assert not torch.equal(parameters(networks.momentum.network), parameters(start))
     assert record["loss"]["total"] == pytest.approx(np.mean([losses["total"] for losses in seen]))
     assert record.keys() >= {"seconds", "seconds_clustering", "images_per_second", "lr", "visible", "infrared", "joint"}
     assert labels.joint is not None
@@ -90,18 +81,18 @@ def test_an_epoch_trains_and_reports(small: SmallData, images: TrainingImages) -
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_stage_two_trains_every_part_of_the_network(small: SmallData, images: TrainingImages, recipe: str) -> None:
-    trainee, *_ = run(small, images, f"recipe={recipe}")
+    networks, *_ = run(small, images, f"recipe={recipe}")
     start = TwoStreamNetwork(NARROW)
     initialise(start, str(small.start))
     still = [
         name
-        for (name, before), after in zip(start.named_parameters(), trainee.online.parameters(), strict=True)
+        for (name, before), after in zip(start.named_parameters(), networks.online.parameters(), strict=True)
         if after.requires_grad and torch.equal(before, after)
     ]
     assert still == []
 
 
-def test_printed_losses_are_no_part_of_the_total(small: SmallData, images: TrainingImages) -> None:
+def test_logged_losses_are_no_part_of_the_total(small: SmallData, images: TrainingImages) -> None:
     *_, record = run(small, images, "recipe=released")
     printed = {"visible_dynamic", "infrared_dynamic"}
     assert printed <= record["loss"].keys()
@@ -115,9 +106,9 @@ def test_the_momentum_network_of_the_released_code_waits_for_stage_two(
     assert momentum_waits(RELEASED, 1)
     assert not momentum_waits(RELEASED, 2)
     assert not momentum_waits(PAPER, 1)
-    trainee, *_ = run(small, images, "recipe=released", stage=1)
+    networks, *_ = run(small, images, "recipe=released", stage=1)
     for mine, theirs in zip(
-        trainee.momentum.network.state_dict().values(), trainee.online.state_dict().values(), strict=True
+        networks.momentum.network.state_dict().values(), networks.online.state_dict().values(), strict=True
     ):
         assert torch.equal(mine, theirs)
 
@@ -169,7 +160,7 @@ def test_dynamic_prototypes_are_redrawn_each_step_if_wished(
         states: list[bytes] = []
 
         def look(step: int, losses: dict[str, float], states: list[bytes] = states) -> None:
-            source = built[-1].visible.dynamic
+            source = built[-1].own.visible.dynamic
             assert source is not None
             states.append(source.memory.instances.numpy().tobytes())
 
@@ -180,58 +171,10 @@ def test_dynamic_prototypes_are_redrawn_each_step_if_wished(
 def test_features_in_both_lengths(small: SmallData, images: TrainingImages) -> None:
     for choice, unit in (("true", True), ("false", False)):
         settings = small.settings(f"method.renormalise={choice}")
-        network = trainee_for(small, settings).online
-        parts = embed_both(network, images, settings)
-        for features, part in zip(parts, (images.visible, images.infrared), strict=True):
+        session = session_of(small, images, settings)
+        network = session.networks.online
+        for features, part in zip(embed_both(session, network), images, strict=True):
             assert features.shape == (len(part), network.embedding_size)
             lengths = features.norm(dim=1)
             assert bool((lengths > 0.999).all()) == unit
             assert bool((lengths < 1.001).all())
-
-
-def test_labels_described() -> None:
-    labels = EpochLabels(
-        np.array([0, 0, 1, -1]),
-        np.array([0, -1]),
-        np.array([0, 0, 1, -1, 0, -1]),
-        Matching(np.array([0, -1]), np.array([0])),
-    )
-    described = describe_labels(labels)
-    assert described["visible"] == {
-        "images": 4,
-        "clusters": 2,
-        "noise": 0.25,
-        "size_min": 1,
-        "size_median": 1.5,
-        "size_max": 2,
-    }
-    assert described["infrared"]["noise"] == 0.5
-    assert described["joint"]["shared_clusters"] == 1
-    assert described["matched"] == {"visible": 0.5, "infrared": 1.0}
-    nothing = EpochLabels(labels.visible, labels.infrared, np.full(6, -1), labels.matching)
-    assert describe_labels(nothing)["joint"] == {
-        "images": 6,
-        "clusters": 0,
-        "noise": 1.0,
-        "size_min": 0,
-        "size_median": 0.0,
-        "size_max": 0,
-        "shared_clusters": 0,
-    }
-    told = replace(
-        labels,
-        groupings={
-            "visible": Grouping(labels.visible, np.array([1.0, 0.5, 0.0, 0.9]), 0.4, 0.3),
-            "infrared": Grouping(labels.infrared, recall=0.9),
-        },
-    )
-    described = describe_labels(told)
-    assert {name: described["visible"][name] for name in ("eps", "silhouette", "confidence")} == {
-        "eps": 0.4,
-        "silhouette": 0.3,
-        "confidence": 0.5,
-    }
-    assert "recall" not in described["visible"]
-    assert described["infrared"]["recall"] == 0.9
-    assert described["infrared"].keys().isdisjoint({"eps", "confidence"})
-    assert "joint" not in describe_labels(EpochLabels(labels.visible, labels.infrared, None, labels.matching))

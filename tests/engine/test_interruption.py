@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pclhd.engine.epoch import Moment
 from pclhd.engine.interruption import Interrupted, Interruption
+from pclhd.engine.position import Position
 from pclhd.engine.trainer import train
 from tests.engine.runs import SmallData, Watcher, digest, records
 
@@ -94,8 +94,8 @@ def test_stopped_at_each_step_and_resumed(small: SmallData, tmp_path: Path, choi
     expected = small.train(whole, *overrides)
     made: list[tuple[int, int]] = []
 
-    def stop(moment: Moment, step: int) -> None:
-        made.append((moment.epoch, step))
+    def stop(position: Position, step: int) -> None:
+        made.append((position.epoch, step))
         interrupt()
 
     settings = small.settings(*overrides)

@@ -11,13 +11,15 @@ from pclhd.config import ClusteringSettings
 from pclhd.engine.labelling import (
     EpochLabels,
     Grouping,
+    LabelRequest,
     _merge_matched,
-    across_modalities,
     cluster_modality,
+    label_across_modalities,
     label_epoch,
     refuse_what_trains_nothing,
 )
 from pclhd.errors import UserError
+from pclhd.pair import ModalityName, Pair
 from pclhd.recipes import PAPER, Recipe
 
 Features = NDArray[np.float32]
@@ -48,7 +50,21 @@ def label(
     cameras: tuple[Ints | None, Ints | None] = (None, None),
     joint: bool = True,
 ) -> EpochLabels:
-    return label_epoch(visible, infrared, cameras, settings=settings_, recipe=recipe, joint=joint)
+    return label_epoch(LabelRequest(Pair(visible, infrared), settings_, recipe, joint, Pair(*cameras)))
+
+
+def cluster(
+    features_: Features,
+    modality: ModalityName,
+    settings_: ClusteringSettings,
+    recipe: Recipe = PAPER,
+    previous: Ints | None = None,
+) -> Grouping:
+    """Cluster one modality; there is nothing in the other one's place."""
+    nothing = np.zeros((0, WIDTH), dtype=np.float32)
+    before = None if previous is None else Pair(previous, previous)
+    parts = Pair(features_, nothing) if modality == "visible" else Pair(nothing, features_)
+    return cluster_modality(LabelRequest(parts, settings_, recipe, joint=False, previous=before), modality)
 
 
 def same_partition(first: Ints, second: Ints) -> bool:
@@ -100,12 +116,12 @@ STRICT = SETTINGS.model_copy(update={"min_samples": 4, "k1": EACH, "k2": 1, "eps
 @pytest.mark.parametrize("scattered", ["visible", "infrared"])
 def test_a_modality_of_noise_keeps_the_labels_of_the_epoch_before(scattered: str) -> None:
     together, apart = features(1, noise=0), features(2, noise=9)
-    parts = (apart, together) if scattered == "visible" else (together, apart)
-    before = np.roll(IDENTITIES, 3), np.array([-1, *IDENTITIES[1:]])
+    parts = Pair(apart, together) if scattered == "visible" else Pair(together, apart)
+    before = Pair(np.roll(IDENTITIES, 3), np.array([-1, *IDENTITIES[1:]]))
     recipe = PAPER.model_copy(update={"confidence": "weight"})
-    labels = label_epoch(*parts, (None, None), settings=STRICT, recipe=recipe, joint=True, previous=before)
+    labels = label_epoch(LabelRequest(parts, STRICT, recipe, joint=True, previous=before))
     number = ("visible", "infrared").index(scattered)
-    own = (labels.visible, labels.infrared)
+    own = labels.own
     assert np.array_equal(own[number], before[number])
     assert not np.array_equal(own[1 - number], before[1 - number]), "the other modality is clustered"
     assert labels.kept() == [scattered]
@@ -113,23 +129,23 @@ def test_a_modality_of_noise_keeps_the_labels_of_the_epoch_before(scattered: str
     assert grouping.eps is None
     assert grouping.confidence is not None
     assert np.array_equal(grouping.labels, before[number])
-    assert labels.mishaps() == [f"all 24 {scattered} images are noise; the labels of the epoch before are kept"]
+    assert labels.warnings() == [f"all 24 {scattered} images are noise; the labels of the epoch before are kept"]
     with pytest.raises(ValueError, match="read-only"):
         own[number][0] = 1
     before[number][0] = 0  # what was handed in is neither frozen nor shared
     # Where there were none before either, nothing helps.
     noise = np.full(len(IDENTITIES), -1)
     with pytest.raises(UserError, match=f"no {scattered} cluster"):
-        label_epoch(*parts, (None, None), settings=STRICT, recipe=PAPER, joint=True, previous=(noise, noise))
+        label_epoch(LabelRequest(parts, STRICT, PAPER, joint=True, previous=Pair(noise, noise)))
 
 
 def test_labels_that_are_found_are_not_kept() -> None:
     parts = features(1), features(2)
     usual = label(*parts)
-    before = np.roll(IDENTITIES, 3), np.roll(IDENTITIES, 3)
-    labels = label_epoch(*parts, (None, None), settings=SETTINGS, recipe=PAPER, joint=True, previous=before)
+    before = Pair(np.roll(IDENTITIES, 3), np.roll(IDENTITIES, 3))
+    labels = label_epoch(LabelRequest(Pair(*parts), SETTINGS, PAPER, joint=True, previous=before))
     assert np.array_equal(labels.visible, usual.visible)
-    assert labels.kept() == labels.mishaps() == []
+    assert labels.kept() == labels.warnings() == []
 
 
 def test_a_radius_is_raised_no_further_than_needed() -> None:
@@ -139,28 +155,28 @@ def test_a_radius_is_raised_no_further_than_needed() -> None:
     for eps in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8):
         try:
             own = strict.model_copy(update={"eps": eps})
-            found[eps] = cluster_modality(scattered, "visible", settings=own, recipe=PAPER).labels
+            found[eps] = cluster(scattered, "visible", own).labels
         except UserError:
             continue
     first = min(found)
     assert 0.2 < first < 0.8, "the data have to be noise at small radii, and not at large ones"
     loose = strict.model_copy(update={"eps": 0.1, "loosen": 0.8})
-    grouping = cluster_modality(scattered, "visible", settings=loose, recipe=PAPER)
+    grouping = cluster(scattered, "visible", loose)
     assert grouping.eps == pytest.approx(first)
     assert grouping.loosened
     assert np.array_equal(grouping.labels, found[first])
     # Not so far, and not in the wrong modality's place.
     tight = strict.model_copy(update={"eps": 0.1, "loosen": round(first - 0.03, 6)})
     with pytest.raises(UserError, match=rf"at eps {tight.loosen:g}; raise clustering.eps_infrared with clustering.loo"):
-        cluster_modality(scattered, "infrared", settings=tight, recipe=PAPER)
-    kept = cluster_modality(scattered, "visible", settings=tight, recipe=PAPER, previous=IDENTITIES)
+        cluster(scattered, "infrared", tight)
+    kept = cluster(scattered, "visible", tight, previous=IDENTITIES)
     assert (kept.kept, kept.loosened) == (True, False)
     # The limit itself is tried, and a radius beyond the limit is left as it is.
     for limit in (first, first - 0.01):
         exact = strict.model_copy(update={"eps": round(first - 0.05, 6), "loosen": limit})
-        assert cluster_modality(scattered, "visible", settings=exact, recipe=PAPER).eps == limit
+        assert cluster(scattered, "visible", exact).eps == limit
     beyond = strict.model_copy(update={"eps": 0.8, "loosen": 0.5})
-    assert cluster_modality(scattered, "visible", settings=beyond, recipe=PAPER).eps == 0.8
+    assert cluster(scattered, "visible", beyond).eps == 0.8
 
 
 def of_clusters(visible: int, infrared: int, joint: list[int] | None) -> EpochLabels:
@@ -173,11 +189,11 @@ def of_clusters(visible: int, infrared: int, joint: list[int] | None) -> EpochLa
 def test_one_cluster_is_told_and_two_of_them_end_the_training() -> None:
     several = of_clusters(2, 1, None)
     refuse_what_trains_nothing(several, SETTINGS)
-    assert several.mishaps() == ["there is one infrared cluster; contrasts with infrared prototypes train nothing"]
-    assert of_clusters(2, 2, None).mishaps() == []
+    assert several.warnings() == ["there is one infrared cluster; contrasts with infrared prototypes train nothing"]
+    assert of_clusters(2, 2, None).warnings() == []
     for joint in (None, [0, 0, 0, 0], [-1, -1, -1, -1], [0, 0, 1, 1]):
         alone = of_clusters(1, 1, joint)
-        assert len(alone.mishaps()) == 2
+        assert len(alone.warnings()) == 2
         with pytest.raises(UserError, match=r"nothing to contrast.*lower clustering\.eps \(0\.6\)"):
             refuse_what_trains_nothing(alone, SETTINGS)
     # Joint clusters may still be told apart.
@@ -311,8 +327,8 @@ def test_an_epochs_labels_are_those_of_each_modality() -> None:
     strict = SETTINGS.model_copy(update={"eps_infrared": 0.35})
     parts = features(1, noise=1.5), features(2, noise=1.5)
     whole = label(*parts, recipe=recipe, settings_=strict)
-    visible = cluster_modality(parts[0], "visible", settings=strict, recipe=recipe)
-    infrared = cluster_modality(parts[1], "infrared", settings=strict, recipe=recipe)
+    visible = cluster(parts[0], "visible", strict, recipe)
+    infrared = cluster(parts[1], "infrared", strict, recipe)
     assert (visible.eps, infrared.eps) == (0.6, 0.35)
     assert np.array_equal(whole.visible, visible.labels)
     assert np.array_equal(whole.infrared, infrared.labels)
@@ -328,7 +344,7 @@ def across(
     """Labels that nobody clustered, taken on as they are."""
     groups = [Grouping(np.array(labels, dtype=np.int64)) for labels in (visible, infrared)]
     recipe = PAPER.model_copy(update=choices)
-    return across_modalities(*parts, groups[0], groups[1], settings=SETTINGS, recipe=recipe, joint=joint)
+    return label_across_modalities(LabelRequest(Pair(*parts), SETTINGS, recipe, joint), Pair(*groups))
 
 
 def axes(*numbers: int) -> Features:
@@ -401,7 +417,7 @@ def test_merging_by_the_definition(data: st.DataObject, visible: int, infrared: 
     partners = data.draw(st.lists(st.integers(-1, visible - 1), min_size=infrared, max_size=infrared))
     forward = np.full(visible, -1, dtype=np.int64)  # plays no part
     arrays = [np.array(part, dtype=np.int64) for part in parts]
-    merged = _merge_matched(arrays[0], arrays[1], Matching(forward, np.array(partners, dtype=np.int64)))
+    merged = _merge_matched(Pair(arrays[0], arrays[1]), Matching(forward, np.array(partners, dtype=np.int64)))
     names = [
         *(("visible", cluster) for cluster in parts[0]),
         *(("visible", partners[cluster]) if partners[cluster] >= 0 else ("infrared", cluster) for cluster in parts[1]),

@@ -11,6 +11,7 @@ from pclhd.clustering.multi_memory import split_clusters
 from pclhd.config import MemorySettings
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.memories import Memories, as_tensor, build_memories
+from pclhd.pair import Pair
 from pclhd.recipes import PAPER, RELEASED, Recipe
 
 WIDTH = 6
@@ -32,12 +33,9 @@ def labels(*, joint: bool = True) -> EpochLabels:
     return EpochLabels(arrays[0], arrays[1], arrays[2] if joint else None, Matching(nobody, nobody))
 
 
-def build(
-    recipe: Recipe, *, momentum: tuple[Tensor, Tensor] | None = None, joint: bool = True, seed: int = 0
-) -> Memories:
+def build(recipe: Recipe, *, momentum: Pair[Tensor] | None = None, joint: bool = True, seed: int = 0) -> Memories:
     return build_memories(
-        rows(8, 1),
-        rows(5, 2),
+        Pair(rows(8, 1), rows(5, 2)),
         momentum,
         labels(joint=joint),
         recipe=recipe,
@@ -50,8 +48,8 @@ def build(
 def test_centroids_are_scaled_means() -> None:
     memories = build(PAPER)
     for memory, features, pseudo in (
-        (memories.visible, rows(8, 1), VISIBLE),
-        (memories.infrared, rows(5, 2), INFRARED),
+        (memories.own.visible, rows(8, 1), VISIBLE),
+        (memories.own.infrared, rows(5, 2), INFRARED),
     ):
         assert memory.clusters.num_clusters == pseudo.max() + 1
         assert memory.clusters.momentum == 0.4
@@ -64,9 +62,9 @@ def test_centroids_are_scaled_means() -> None:
 def test_hard_prototypes_are_the_furthest_members(k: int) -> None:
     memories = build(PAPER.model_copy(update={"hard_samples": k}))
     features = rows(8, 1)
-    for cluster, hard in enumerate(memories.visible.clusters.hard):
+    for cluster, hard in enumerate(memories.own.visible.clusters.hard):
         members = [features[row] for row in range(8) if VISIBLE[row] == cluster]
-        centroid = memories.visible.clusters.centroids[cluster]
+        centroid = memories.own.visible.clusters.centroids[cluster]
         furthest = sorted(members, key=lambda member: float(member @ centroid))[:k]
         mean = torch.stack(furthest).mean(0)
         torch.testing.assert_close(hard, mean / mean.norm())
@@ -74,7 +72,7 @@ def test_hard_prototypes_are_the_furthest_members(k: int) -> None:
 
 def test_hard_prototypes_that_start_as_centroids() -> None:
     memories = build(RELEASED)
-    for memory in (memories.visible.clusters, memories.infrared.clusters, memories.joint):
+    for memory in (memories.own.visible.clusters, memories.own.infrared.clusters, memories.joint):
         assert memory is not None
         assert torch.equal(memory.hard, memory.centroids)
         assert memory.hard.data_ptr() != memory.centroids.data_ptr()
@@ -113,9 +111,12 @@ def test_without_joint_labels_there_is_no_joint_memory() -> None:
 
 
 def test_dynamic_prototypes_are_members_of_the_momentum_networks_features() -> None:
-    slow = rows(8, 3, unit=False), rows(5, 4, unit=False)
+    slow = Pair(rows(8, 3, unit=False), rows(5, 4, unit=False))
     memories = build(PAPER.model_copy(update={"dynamic_samples": 9}), momentum=slow)
-    for memory, features, pseudo in ((memories.visible, slow[0], VISIBLE), (memories.infrared, slow[1], INFRARED)):
+    for memory, features, pseudo in (
+        (memories.own.visible, slow[0], VISIBLE),
+        (memories.own.infrared, slow[1], INFRARED),
+    ):
         assert memory.dynamic is not None
         instances = memory.dynamic.memory.instances
         assert instances.shape == (pseudo.max() + 1, 9, WIDTH)
@@ -127,15 +128,15 @@ def test_dynamic_prototypes_are_members_of_the_momentum_networks_features() -> N
 
 def test_no_momentum_features_no_dynamic_prototypes() -> None:
     memories = build(PAPER)
-    assert memories.visible.dynamic is None
-    assert memories.infrared.dynamic is None
+    assert memories.own.visible.dynamic is None
+    assert memories.own.infrared.dynamic is None
 
 
 def test_the_generator_draws_the_dynamic_prototypes() -> None:
-    slow = rows(8, 3), rows(5, 4)
+    slow = Pair(rows(8, 3), rows(5, 4))
 
     def drawn(seed: int) -> Tensor:
-        source = build(PAPER, momentum=slow, seed=seed).visible.dynamic
+        source = build(PAPER, momentum=slow, seed=seed).own.visible.dynamic
         assert source is not None
         return source.memory.instances
 
@@ -144,7 +145,7 @@ def test_the_generator_draws_the_dynamic_prototypes() -> None:
 
 
 def test_redrawing_takes_other_members_of_the_same_clusters() -> None:
-    source = build(PAPER, momentum=(rows(8, 3), rows(5, 4))).visible.dynamic
+    source = build(PAPER, momentum=Pair(rows(8, 3), rows(5, 4))).own.visible.dynamic
     assert source is not None
     before = source.memory.instances.clone()
     source.redraw(torch.Generator().manual_seed(5))
@@ -158,9 +159,9 @@ def test_redrawing_takes_other_members_of_the_same_clusters() -> None:
 @pytest.mark.parametrize("most", [2, 4])
 def test_several_prototypes_per_cluster_are_the_means_of_its_parts(most: int) -> None:
     # Lengths that differ: a part's prototype is the mean of directions.
-    parts = rows(8, 1, unit=False), rows(5, 2, unit=False)
+    parts = Pair(rows(8, 1, unit=False), rows(5, 2, unit=False))
     memories = build_memories(
-        *parts,
+        parts,
         None,
         labels(),
         recipe=PAPER.model_copy(update={"sub_prototypes": most}),
@@ -168,7 +169,10 @@ def test_several_prototypes_per_cluster_are_the_means_of_its_parts(most: int) ->
         generator=torch.Generator(),
         device=torch.device("cpu"),
     )
-    for memory, features, pseudo in ((memories.visible, parts[0], VISIBLE), (memories.infrared, parts[1], INFRARED)):
+    for memory, features, pseudo in (
+        (memories.own.visible, parts[0], VISIBLE),
+        (memories.own.infrared, parts[1], INFRARED),
+    ):
         assert memory.multi is not None
         assert memory.multi.momentum == 0.4
         split = split_clusters(features.numpy(), pseudo, most)
@@ -182,8 +186,8 @@ def test_several_prototypes_per_cluster_are_the_means_of_its_parts(most: int) ->
 
 def test_one_prototype_per_cluster_is_the_centroid_as_ever() -> None:
     memories = build(PAPER)
-    assert memories.visible.multi is None
-    assert memories.infrared.multi is None
+    assert memories.own.visible.multi is None
+    assert memories.own.infrared.multi is None
 
 
 def test_labels_become_tensors_of_their_own() -> None:

@@ -22,22 +22,24 @@ from torch import Tensor
 
 from pclhd.clustering.matching import Matching
 from pclhd.config import Settings
-from pclhd.data import augment as augment_module
-from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD
+from pclhd.engine import batches as batches_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import memories as memories_module
-from pclhd.engine import step as step_module
+from pclhd.engine import steps as steps_module
+from pclhd.engine import terms as terms_module
 from pclhd.engine import trainer as trainer_module
-from pclhd.engine.epoch import Moment, begin_epoch, end_epoch
-from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.epoch import begin_epoch, end_epoch
+from pclhd.engine.labelling import EpochLabels, LabelRequest
 from pclhd.engine.memories import Memories
+from pclhd.engine.networks import Networks
+from pclhd.engine.observer import Silent
+from pclhd.engine.position import Position
+from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState
-from pclhd.engine.trainee import Trainee
-from pclhd.engine.trainer import Silent
 from pclhd.losses import released_hybrid
 from pclhd.models import backbones as backbones_module
-from pclhd.models import embed as embed_module
 from pclhd.models.two_stream import Architecture, TwoStreamNetwork
+from tests.engine.double import in_double_precision
 from tests.engine.runs import SmallData
 from tests.engine.slow_released import (
     Batch,
@@ -60,24 +62,10 @@ from tests.golden.helpers import golden_files
 
 
 @pytest.fixture(autouse=True)
-def _in_double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Everything in 64 bits, engine and twin, so that what is left of a difference is a difference.
-
-    In 32 bits, four steps of Adam make 1e-3 of the last digit of a gradient. The code under test asks for 32 bits by
-    `Tensor.float`, by torch's default type, and where bytes become numbers.
-    """
-
-    def normalise(images: Tensor, *_: object) -> Tensor:
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return (images.double() / 255 - mean) / deviation
-
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    monkeypatch.setattr(embed_module, "normalise", normalise)
-    monkeypatch.setattr(augment_module, "normalise", normalise)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+def _in_double_precision() -> Iterator[None]:
+    """Everything in 64 bits, engine and twin."""
+    with in_double_precision():
+        yield
 
 
 TINY = Architecture(block="basic", depths=(1, 1, 1, 1), widths=(6, 8, 10, 12), stem_channels=6)
@@ -132,7 +120,7 @@ class Diary(Silent):
     alone: bool
     start: TwoStreamNetwork | None = None
     images: Any = None
-    trainee: Trainee | None = None
+    networks: Networks | None = None
     memories: Memories | None = None
     given: list[Given] = field(default_factory=list)
     rows: list[NDArray[np.int64]] = field(default_factory=list)
@@ -148,69 +136,68 @@ class Diary(Silent):
         patch.setattr(trainer_module, "end_epoch", self._end_epoch)
         patch.setattr(trainer_module, "label_epoch", self._label_epoch)
         for module, name, keep in (
-            (epoch_module, "cluster_batches", lambda given, made: self.rows.append(made)),
-            (epoch_module, "visible_views", lambda given, made: self.views.append((given.clone(), made.clone()))),
-            (epoch_module, "infrared_view", lambda given, made: self.views.append((given.clone(), made.clone()))),
+            (batches_module, "cluster_batches", lambda given, made: self.rows.append(made)),
+            (steps_module, "visible_views", lambda given, made: self.views.append((given.clone(), made.clone()))),
+            (steps_module, "infrared_view", lambda given, made: self.views.append((given.clone(), made.clone()))),
             (memories_module, "draw_members", lambda given, made: self.drawn.append(made)),
             (epoch_module, "build_memories", lambda given, made: setattr(self, "memories", made)),
         ):
             patch.setattr(module, name, _watched(getattr(module, name), keep))
 
-    def _begin_epoch(self, trainee: Trainee, images: Any, *rest: Any, **more: Any) -> EpochState:
+    def _begin_epoch(self, session: Session, *rest: Any) -> EpochState:
+        networks = session.networks
         if self.start is None:
-            self.start, self.images = copy.deepcopy(trainee.online), images
-        self.trainee = trainee
+            self.start, self.images = copy.deepcopy(networks.online), session.images
+        self.networks = networks
         self.rows, self.views, self.drawn = [], [], []
         self.pages.append([])
-        return begin_epoch(trainee, images, *rest, **more)
+        return begin_epoch(session, *rest)
 
-    def _end_epoch(self, trainee: Trainee, settings: Settings, moment: Moment, state: EpochState) -> dict[str, Any]:
-        told = end_epoch(trainee, settings, moment, state)
-        self.averages.append(snapshot(trainee.momentum.network))
-        self.chapters.append(self._chapter(settings, moment))
-        return told
+    def _end_epoch(self, session: Session, position: Position, state: EpochState) -> dict[str, Any]:
+        record = end_epoch(session, position, state)
+        self.averages.append(snapshot(session.networks.momentum.network))
+        self.chapters.append(self._chapter(session.settings, position))
+        return record
 
-    def _label_epoch(
-        self, visible: NDArray[np.float32], infrared: NDArray[np.float32], *rest: Any, joint: bool, **more: Any
-    ) -> EpochLabels:
+    def _label_epoch(self, request: LabelRequest) -> EpochLabels:
         number = len(self.given)
         given = draw_labels(
             np.random.default_rng(number),
-            (len(visible), len(infrared)),
+            (len(request.features.visible), len(request.features.infrared)),
             matched=self.matched(number),
             alone=self.alone,
         )
         self.given.append(given)
         matching = Matching(given.visible_to_infrared, given.infrared_to_visible)
-        return EpochLabels(given.visible, given.infrared, given.joint if joint else None, matching)
+        return EpochLabels(given.visible, given.infrared, given.joint if request.joint else None, matching)
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
-        trainee, memories = self.trainee, self.memories
-        assert trainee is not None
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
+        networks, memories = self.networks, self.memories
+        assert networks is not None
         assert memories is not None
-        held = {"visible": memories.visible.clusters, "infrared": memories.infrared.clusters}
+        held = {"visible": memories.own.visible.clusters, "infrared": memories.own.infrared.clusters}
         if memories.joint is not None:
             held["joint"] = memories.joint
         entries = {}
         for name, memory in held.items():
             entries[f"{name} centroids"], entries[f"{name} hard"] = memory.centroids.clone(), memory.hard.clone()
-        for name, part in (("visible", memories.visible), ("infrared", memories.infrared)):
+        for name, part in memories.own.items():
             if part.dynamic is not None:
                 entries[f"{name} instances"] = part.dynamic.memory.instances.clone()
-        names = [name for name, parameter in trainee.online.named_parameters() if parameter.requires_grad]
-        state = trainee.optimiser.state_dict()["state"]
+        names = [name for name, parameter in networks.online.named_parameters() if parameter.requires_grad]
+        state = networks.optimiser.state_dict()["state"]
         self.pages[-1].append(
             Page(
                 dict(losses),
                 entries,
-                snapshot(trainee.online),
-                snapshot(trainee.momentum.network),
+                snapshot(networks.online),
+                snapshot(networks.momentum.network),
                 {name: {key: value.clone() for key, value in state[place].items()} for place, name in enumerate(names)},
             )
         )
 
-    def _chapter(self, settings: Settings, moment: Moment) -> Chapter:
-        given, second = self.given[-1], moment.stage == 2
+    def _chapter(self, settings: Settings, position: Position) -> Chapter:
+        given, second = self.given[-1], position.stage == 2
         before = settings.schedule.stage1_epochs if second else 0
         views = iter(self.views)
         own, joint = [], []
@@ -222,8 +209,8 @@ class Diary(Silent):
         assert len(self.rows) == (4 if second else 2)
         assert len(self.drawn) == (2 if second else 0)
         return Chapter(
-            stage=moment.stage,
-            number_in_stage=moment.epoch - before,
+            stage=position.stage,
+            number_in_stage=position.epoch - before,
             visible_labels=given.visible.tolist(),
             infrared_labels=given.infrared.tolist(),
             joint_labels=given.joint.tolist(),
@@ -374,7 +361,7 @@ def test_the_margin_and_no_match(small: SmallData, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(HybridPass, "margin", 1.4)
     monkeypatch.setattr(HybridPass, "__init__", watched)
-    monkeypatch.setattr(step_module, "released_hybrid", partial(released_hybrid, margin=1.4))
+    monkeypatch.setattr(terms_module, "released_hybrid", partial(released_hybrid, margin=1.4))
     diary, told = train_both(
         small,
         tmp_path,

@@ -11,40 +11,51 @@ from typing import Any
 import pytest
 import torch
 
-from pclhd.engine import epoch as epoch_module
 from pclhd.engine import trainer
-from pclhd.engine.checkpoint import load_checkpoint
+from pclhd.engine.checkpoint import load_checkpoint, rewind_to_epoch
 from pclhd.engine.diagnosis import NotFinite
-from pclhd.engine.epoch import Moment
 from pclhd.engine.interruption import Interrupted, Interruption
-from pclhd.engine.trainer import moment_of, train
+from pclhd.engine.position import Position, position_of
+from pclhd.engine.steps import Steps
+from pclhd.engine.terms import Losses
+from pclhd.engine.trainer import train
 from pclhd.runs.folder import checkpoint_files
+from pclhd.runs.metrics_log import MetricsLog
 from tests.engine.runs import SmallData, Watcher, digest, records
 
 OVERRIDES = ("recipe=baseline", "schedule.iterations=2", "schedule.stage1_epochs=1", "schedule.stage2_epochs=2")
 RATE = 0.001
 
 
+def spoil(patch: pytest.MonkeyPatch, when: Callable[[Position, int], bool]) -> None:
+    """Make the total loss NaN in the steps that are chosen by their position and number."""
+    real = Steps.take
+
+    def take(self: Steps, number: int) -> dict[str, float]:
+        if not when(self.position, number):
+            return real(self, number)
+        with pytest.MonkeyPatch.context() as nan:
+            nan.setattr(Losses, "total", torch.tensor(float("nan")))
+            return real(self, number)
+
+    patch.setattr(Steps, "take", take)
+
+
 @pytest.fixture
 def bound(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The loss of step 1 of epoch 1 is NaN where the rate is above a bound: what a rate that is too high would do."""
     bounds = [0.0006]
-    real = epoch_module._Steps._optimise
-
-    def optimise(self: Any, losses: Any) -> None:
-        place = self.moment.epoch, self.state.step
-        if place == (1, 1) and self.moment.learning_rate > bounds[0]:
-            losses.terms = {name: value * float("nan") for name, value in losses.terms.items()}
-        real(self, losses)
-
-    monkeypatch.setattr(epoch_module._Steps, "_optimise", optimise)
+    spoil(
+        monkeypatch,
+        lambda position, number: (position.epoch, number) == (1, 1) and position.learning_rate > bounds[0],
+    )
     return bounds
 
 
 def test_rates_after_restarts(small: SmallData) -> None:
     settings = small.settings("schedule.restart_factor=0.1", "schedule.decay_every=1", "schedule.decay_factor=0.5")
-    assert moment_of(settings, 2, restarts=2).learning_rate == pytest.approx(RATE * 0.5 * 0.01)
-    assert moment_of(settings, 2, restarts=0) == moment_of(settings, 2)
+    assert position_of(settings, 2, restarts=2).learning_rate == pytest.approx(RATE * 0.5 * 0.01)
+    assert position_of(settings, 2, restarts=0) == position_of(settings, 2)
 
 
 def test_without_restarts_the_last_checkpoint_stays(small: SmallData, bound: list[float], tmp_path: Path) -> None:
@@ -83,15 +94,13 @@ def test_a_restart_in_the_first_epoch_begins_with_a_fresh_optimiser(
     """At the rate of the restart, an epoch that was begun anew is the epoch that a training would begin with."""
     short = ("recipe=baseline", "schedule.stage2_epochs=0", "schedule.iterations=2")
     expected = small.train(tmp_path / "low", *short, "schedule.learning_rate=0.0005")
-    real, calls = epoch_module._Steps._optimise, []
+    calls: list[float] = []
 
-    def optimise(self: Any, losses: Any) -> None:
-        calls.append(self.moment.learning_rate)
-        if len(calls) == 2:
-            losses.terms = {name: value * float("nan") for name, value in losses.terms.items()}
-        real(self, losses)
+    def second(position: Position, number: int) -> bool:
+        calls.append(position.learning_rate)
+        return len(calls) == 2
 
-    monkeypatch.setattr(epoch_module._Steps, "_optimise", optimise)
+    spoil(monkeypatch, second)
     found = small.train(tmp_path / "run", *short, "schedule.restarts=1", "engine.checkpoint_minutes=0")
     assert calls == pytest.approx([RATE, RATE, RATE / 2, RATE / 2])
     assert found == expected
@@ -131,7 +140,7 @@ def test_interrupted_at_each_step_and_resumed(
     expected = small.train(tmp_path / "whole", *overrides)
     parts = tmp_path / "parts"
 
-    def stop(moment: Moment, step: int) -> None:
+    def stop(position: Position, step: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     for number in range(7):
@@ -151,31 +160,39 @@ def test_interrupted_at_each_step_and_resumed(
         assert records(parts, kind) == records(tmp_path / "whole", kind)
 
 
+#: What a restart does, in this order: go back to a checkpoint, open the log, write a line of it, save.
+PLACES: dict[str, tuple[Any, str]] = {
+    "going back": (trainer, "rewind_to_epoch"),
+    "opening the log": (trainer, "MetricsLog"),
+    "writing a line": (MetricsLog, "write"),
+    "saving": (trainer, "save_checkpoint"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["_restore", "_open_log", "_write", "_save"])
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("before", [True, False])
 def test_killed_within_the_restart(
     small: SmallData, bound: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, before: bool
 ) -> None:
     overrides = (*WITH_RESTART, "engine.checkpoint_minutes=0")
     expected = small.train(tmp_path / "whole", *overrides)
-    restart = trainer._Training._restart
-    real: Callable[..., Any] = getattr(trainer._Training, place)
+    owner, name = PLACES[place]
+    real = getattr(owner, name)
+    with monkeypatch.context() as patch:
 
-    def dies(self: Any, *arguments: Any) -> None:
-        if not before:
-            real(self, *arguments)
-        raise KeyboardInterrupt
+        def dies(*arguments: Any, **options: Any) -> None:
+            if not before:
+                real(*arguments, **options)
+            raise KeyboardInterrupt
 
-    def watched(self: Any, error: NotFinite) -> None:
-        monkeypatch.setattr(trainer._Training, place, dies)
-        restart(self, error)
+        def begins(*arguments: Any, **options: Any) -> Any:
+            patch.setattr(owner, name, dies)
+            return (dies if name == "rewind_to_epoch" else rewind_to_epoch)(*arguments, **options)
 
-    monkeypatch.setattr(trainer._Training, "_restart", watched)
-    with pytest.raises(KeyboardInterrupt):
-        small.train(tmp_path / "parts", *overrides)
-    monkeypatch.setattr(trainer._Training, place, real)
-    monkeypatch.setattr(trainer._Training, "_restart", restart)
+        patch.setattr(trainer, "rewind_to_epoch", begins)
+        with pytest.raises(KeyboardInterrupt):
+            small.train(tmp_path / "parts", *overrides)
     assert small.train(tmp_path / "parts", *overrides, resume=True) == expected
     for kind in ("epoch", "step", "restart"):
         assert records(tmp_path / "parts", kind) == records(tmp_path / "whole", kind)

@@ -13,6 +13,7 @@ from pclhd.config import Settings
 from pclhd.engine.labelling import EpochLabels, Grouping
 from pclhd.engine.selection import Criterion, Selection, measure_criteria
 from pclhd.models.weights import model_metadata
+from pclhd.pair import Pair
 from tests.engine.runs import SmallData, records
 
 CRITERIA: tuple[Criterion, ...] = ("silhouette", "stability", "cycle")
@@ -27,13 +28,13 @@ def labels(visible: list[int], infrared: list[int], silhouettes: tuple[float, fl
     return EpochLabels(*own, None, Matching(np.array([0, 1]), np.array([0, 1])), groupings)
 
 
-FEATURES = np.eye(4, dtype=np.float32)
+FEATURES = Pair(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32))
 
 
 def test_what_the_criteria_are() -> None:
     now = labels([0, 0, 1, -1], [0, 0, 1, 1])
-    before = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
-    found = measure_criteria(FEATURES, FEATURES, now, before)
+    before = Pair(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
+    found = measure_criteria(FEATURES, now, before)
     assert found["silhouette"] == pytest.approx((0.75 * 0.5 + 1 * 0.7) / 2)
     # Visible: the cluster of two overlaps by 2 of 3 with the old one of three, that of one by 1 of 3.
     assert found["stability"] == pytest.approx((0.75 * (2 / 3 * 2 / 3 + 1 / 3 * 1 / 3) + 1) / 2)
@@ -43,26 +44,26 @@ def test_what_the_criteria_are() -> None:
 def test_labels_that_were_kept_count_as_noise() -> None:
     now = labels([0, 0, 1, 1], [0, 0, 1, 1])
     kept = replace(now, groupings={**now.groupings, "infrared": replace(now.groupings["infrared"], kept=True)})
-    before = now.visible, now.infrared
-    found = measure_criteria(FEATURES, FEATURES, kept, before)
+    before = now.own
+    found = measure_criteria(FEATURES, kept, before)
     assert found == pytest.approx({"silhouette": 0.5 / 2, "stability": 1 / 2, "cycle": 1 / 2})
 
 
 def test_at_the_start_nothing_can_be_stable() -> None:
-    assert "stability" not in measure_criteria(FEATURES, FEATURES, labels([0, 0, 1, 1], [0, 0, 1, 1]), None)
+    assert "stability" not in measure_criteria(FEATURES, labels([0, 0, 1, 1], [0, 0, 1, 1]), None)
 
 
 def test_giving_up_on_images_is_not_rewarded() -> None:
-    before = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
-    all_of_them = measure_criteria(FEATURES, FEATURES, labels([0, 0, 1, 1], [0, 0, 1, 1]), before)
-    half_of_them = measure_criteria(FEATURES, FEATURES, labels([0, 0, -1, -1], [0, 0, -1, -1]), before)
+    before = Pair(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+    all_of_them = measure_criteria(FEATURES, labels([0, 0, 1, 1], [0, 0, 1, 1]), before)
+    half_of_them = measure_criteria(FEATURES, labels([0, 0, -1, -1], [0, 0, -1, -1]), before)
     for name in CRITERIA:
         assert half_of_them[name] < all_of_them[name]
 
 
 def test_identities_as_labels_have_no_silhouette() -> None:
     given = EpochLabels(np.array([0, 1]), np.array([0, 1]), None, Matching(np.array([0, 1]), np.array([0, 1])))
-    assert measure_criteria(FEATURES[:2], FEATURES[:2], given, None)["silhouette"] == 0
+    assert measure_criteria(FEATURES.map(lambda part: part[:2]), given, None)["silhouette"] == 0
 
 
 def test_the_best_so_far() -> None:

@@ -20,9 +20,9 @@ from pclhd.config import Settings
 from pclhd.data.records import Modality
 from pclhd.engine import labelling, trainer
 from pclhd.engine.checkpoint import load_latest_checkpoint
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.trainer import moment_of, train
+from pclhd.engine.position import Position, position_of
+from pclhd.engine.trainer import train
 from pclhd.errors import UserError
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import Stem
@@ -59,11 +59,11 @@ def test_stage_progress_and_rate(small: SmallData) -> None:
     settings = small.settings(
         "schedule.stage1_epochs=3", "schedule.stage2_epochs=4", "schedule.decay_every=2", "schedule.decay_factor=0.5"
     )
-    moments = [moment_of(settings, epoch) for epoch in range(7)]
-    assert [moment.epoch for moment in moments] == list(range(7))
-    assert [moment.stage for moment in moments] == [1, 1, 1, 2, 2, 2, 2]
-    assert [moment.progress for moment in moments] == pytest.approx([1 / 3, 2 / 3, 1, 1 / 4, 2 / 4, 3 / 4, 1])
-    shares = [moment.learning_rate / settings.schedule.learning_rate for moment in moments]
+    positions = [position_of(settings, epoch) for epoch in range(7)]
+    assert [position.epoch for position in positions] == list(range(7))
+    assert [position.stage for position in positions] == [1, 1, 1, 2, 2, 2, 2]
+    assert [position.progress for position in positions] == pytest.approx([1 / 3, 2 / 3, 1, 1 / 4, 2 / 4, 3 / 4, 1])
+    shares = [position.learning_rate / settings.schedule.learning_rate for position in positions]
     assert shares == pytest.approx([1, 1, 0.5, 1, 1, 0.5, 0.5])
 
 
@@ -86,12 +86,12 @@ def test_whoever_watches_changes_nothing(small: SmallData, trained: Trained, tmp
     pictures = random.integers(0, 256, (5, 3, HEIGHT, WIDTH), dtype=np.uint8)
     run = tmp_path / "run"
 
-    def meddle(moment: Moment, step: int) -> None:
+    def meddle(position: Position, step: int) -> None:
         torch.manual_seed(step)
         np.random.seed(step)  # noqa: NPY002  (the global generator is what is disturbed)
         embed_images(load_model(run / "checkpoints" / "start.safetensors"), pictures, Modality.VISIBLE)
 
-    def nonsense(moment: Moment, labels: EpochLabels) -> dict[str, float]:
+    def nonsense(position: Position, labels: EpochLabels) -> dict[str, float]:
         with pytest.raises(ValueError, match="read-only"):
             labels.visible[:] = 0
         return {"ari_visible": float("nan"), "rubbish": -1e30}
@@ -141,8 +141,8 @@ def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
 # Interruptions.
 
 
-def _interrupt(moment: Moment, step: int) -> None:
-    if moment.epoch == 2 and step == 1:
+def _interrupt(position: Position, step: int) -> None:
+    if position.epoch == 2 and step == 1:
         raise KeyboardInterrupt
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_provenance_does_not_keep_a_run_from_going_on(small: SmallData
     watcher = Watcher()
     assert small.train(run, "recipe=baseline", resume=True, observer=watcher) == expected
     (warning,) = watcher.warnings
-    assert warning.startswith(f"{run / 'provenance.json'}: cannot be gone on with")
+    assert warning.startswith(f"{run / 'provenance.json'}: cannot be updated")
     assert (run / "provenance.json").read_text() == "{"
 
 

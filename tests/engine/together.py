@@ -12,53 +12,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from pclhd.config import Settings
-from pclhd.data import augment, normalise
 from pclhd.engine import trainer
-from pclhd.engine.epoch import Moment, end_epoch
+from pclhd.engine.epoch import end_epoch
+from pclhd.engine.position import Position
+from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState, dismantle
-from pclhd.engine.trainee import Trainee
 from pclhd.errors import UserError
-from pclhd.models import embed
+from tests.engine.double import in_double_precision
 from tests.engine.runs import SmallData, draw_people
 
 
 def main() -> None:
     root, start, out = map(Path, sys.argv[1:4])
-    compute_in_64_bits()
     small = SmallData(draw_people(root / f"images-{os.environ.get('RANK', 'alone')}"), start)
 
-    def noted(trainee: Trainee, settings: Settings, moment: Moment, state: EpochState) -> dict[str, Any]:
+    def noted(session: Session, position: Position, state: EpochState) -> dict[str, Any]:
         tensors, _ = dismantle(state, redraws_each_step=False)
-        name = f"memories-{moment.epoch}-of-{trainee.processes.rank}.safetensors"
+        name = f"memories-{position.epoch}-of-{session.networks.processes.rank}.safetensors"
         save_file({key: value.contiguous() for key, value in tensors.items()}, out.parent / f"{out.name}-{name}")
-        return end_epoch(trainee, settings, moment, state)
+        return end_epoch(session, position, state)
 
     trainer.end_epoch = noted  # type: ignore[attr-defined]
     try:
-        small.train(out, *sys.argv[4:])
+        with in_double_precision():
+            small.train(out, *sys.argv[4:])
     except UserError as error:
         sys.stdout.write("told\n" if error.told else f"{error}\n")
         sys.exit(2)
-
-
-def compute_in_64_bits() -> None:
-    """As `test_released_step` does; here for the whole process."""
-
-    def in_64_bits(images: Tensor, *_: object) -> Tensor:
-        mean, deviation = (
-            torch.tensor(values).view(3, 1, 1) for values in (normalise.IMAGENET_MEAN, normalise.IMAGENET_STD)
-        )
-        return (images.double() / 255 - mean) / deviation
-
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    embed.normalise = in_64_bits  # type: ignore[assignment,attr-defined]
-    augment.normalise = in_64_bits  # type: ignore[assignment,attr-defined]
-    torch.set_default_dtype(torch.float64)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pclhd.losses import contrast, hardest_similarities, released_hybrid
-from pclhd.prototypes import ClusterMemory, DynamicMemory
-from pclhd.released_memory import coupled_similarities
+from pclhd.prototypes import ClusterMemory, DynamicMemory, coupled_similarities
 from tests.golden.helpers import golden_files
 
 TOLERANCE = 1e-5

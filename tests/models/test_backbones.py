@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pclhd.config import load_preset
 from pclhd.data.records import Modality
-from pclhd.engine.epoch import Moment
+from pclhd.engine.position import Position
 from pclhd.errors import UserError
 from pclhd.models.architecture import NARROW, BackboneArchitecture, first_difference, read_architecture
 from pclhd.models.backbones import (
@@ -612,8 +612,8 @@ def test_a_training(small: SmallData, tmp_path: Path, family: str) -> None:
         assert not same_state(getattr(start, part), getattr(trained, part)), part
 
 
-def _stop_in_the_second_epoch(moment: Moment, step: int) -> None:
-    if moment.epoch == 1 and step == 1:
+def _stop_in_the_second_epoch(position: Position, step: int) -> None:
+    if position.epoch == 1 and step == 1:
         raise KeyboardInterrupt
 
 

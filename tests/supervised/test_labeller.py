@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from pclhd.config import ClusteringSettings
 from pclhd.data.records import Dataset, ImageRecord, Modality, TrainingSet
-from pclhd.engine.labelling import EpochLabels, label_epoch
-from pclhd.engine.trainer import Silent, train
+from pclhd.engine.labelling import EpochLabels, LabelRequest, label_epoch
+from pclhd.engine.observer import Silent
+from pclhd.engine.trainer import train
 from pclhd.errors import UserError
+from pclhd.pair import Pair
 from pclhd.recipes import RECIPES, Recipe
 from pclhd.supervised.labeller import IdentityLabeller
 from tests.engine.runs import SmallData, Watcher, records
@@ -46,7 +48,7 @@ def label(
     settings: ClusteringSettings = SETTINGS,
     joint: bool = True,
 ) -> EpochLabels:
-    return labeller(visible, infrared, (None, None), settings=settings, recipe=recipe, joint=joint)
+    return labeller(LabelRequest(Pair(visible, infrared), settings, recipe, joint))
 
 
 def noise(*counts: int) -> list[NDArray[np.float32]]:
@@ -131,7 +133,7 @@ def test_infrared_and_joint_labels_come_from_clustering() -> None:
     parts = features(1), features(2)
     labels = label(labeller, *parts, recipe=SEMI)
     assert same_partition(labels.visible, people)
-    clustered = label_epoch(*parts, (None, None), settings=SETTINGS, recipe=SEMI, joint=True)
+    clustered = label_epoch(LabelRequest(Pair(*parts), SETTINGS, SEMI, joint=True))
     assert np.array_equal(labels.infrared, clustered.infrared)
     assert same_partition(labels.infrared, IDENTITIES)
     assert labels.joint is not None
@@ -278,7 +280,7 @@ def test_people_may_have_any_whole_numbers(small: SmallData, weights: Callable[.
 def test_what_the_log_tells(small: SmallData, tmp_path: Path, recipe: str) -> None:
     seen: list[EpochLabels] = []
 
-    def keep(moment: object, labels: EpochLabels) -> dict[str, float]:
+    def keep(position: object, labels: EpochLabels) -> dict[str, float]:
         seen.append(labels)
         return {}
 

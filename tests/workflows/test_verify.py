@@ -15,8 +15,8 @@ import torch
 
 from pclhd.config import Settings, load_settings
 from pclhd.data.records import Dataset, TrainingSet
-from pclhd.engine.epoch import Moment
-from pclhd.engine.trainer import Observer
+from pclhd.engine.observer import Observer
+from pclhd.engine.position import Position
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
@@ -74,12 +74,12 @@ def again(trained: Path, small: SmallData, monkeypatch: pytest.MonkeyPatch) -> A
         shutil.copytree(trained, run)
         if start is not None:
             shutil.copy(start, run / "checkpoints" / "start.safetensors")
-        moment = Moment(0, 1, 1.0, 0.1, 0)
+        position = Position(0, 1, 1.0, 0.1, 0)
         for line in kept:
             if line["kind"] == "step":
-                observer.stepped(moment, line["step"], line["loss"])
+                observer.stepped(position, line["step"], line["loss"])
             else:
-                observer.epoch_ended(moment, None, {**line, "seconds": 0.1, "labels": {}})  # type: ignore[arg-type]
+                observer.epoch_ended(position, None, {**line, "seconds": 0.1, "labels": {}})  # type: ignore[arg-type]
         return run
 
     start: Path | None = None
@@ -143,8 +143,8 @@ def test_a_run_repeats_to_the_last_bit_and_is_not_touched(small: SmallData, run:
 
 
 def test_an_interrupted_run_repeats(small: SmallData, tmp_path: Path) -> None:
-    def stop(moment: Moment, step: int) -> None:
-        if moment.epoch == 1:
+    def stop(position: Position, step: int) -> None:
+        if position.epoch == 1:
             raise KeyboardInterrupt
 
     run = tmp_path / "run"

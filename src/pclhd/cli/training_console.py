@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pclhd.data.datasets import TrainingImages
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.position import Position
 
 Measure = Callable[[EpochLabels], dict[str, float]]
 
@@ -51,21 +51,21 @@ class ConsoleObserver:
         self._epochs = epochs
         self._print(f"{len(images.visible):,} visible and {len(images.infrared):,} infrared images, {epochs} epochs")
 
-    def epoch_started(self, moment: Moment, steps: int) -> None:
+    def epoch_started(self, position: Position, steps: int) -> None:
         """A new bar."""
         for task in self._progress.task_ids:
             self._progress.remove_task(task)
-        self._progress.add_task(f"epoch {moment.epoch + 1}/{self._epochs} (stage {moment.stage})", total=steps)
+        self._progress.add_task(f"epoch {position.epoch + 1}/{self._epochs} (stage {position.stage})", total=steps)
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """Advance the bar."""
         self._progress.advance(self._progress.task_ids[-1])
 
-    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, Any]) -> dict[str, float]:
+    def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, Any]) -> dict[str, float]:
         """One line on the epoch; the clusters' agreement with identities where those are known."""
         measured = {} if self._measure is None else self._measure(labels)
         parts = [
-            f"epoch {moment.epoch + 1:>3}/{self._epochs} stage {moment.stage}",
+            f"epoch {position.epoch + 1:>3}/{self._epochs} stage {position.stage}",
             f"loss {record['loss']['total']:6.3f}",
             *(
                 f"{name} {record[name]['clusters']} clusters, {record[name]['noise']:.0%} noise"

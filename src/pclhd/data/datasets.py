@@ -13,6 +13,7 @@ from pclhd.data.image_cache import ImageCache
 from pclhd.data.images import load_images
 from pclhd.data.records import ImageRecord, Modality, TrainingSet
 from pclhd.errors import UserError
+from pclhd.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,8 @@ class ModalityImages:
         return len(self.images)
 
 
-@dataclass(frozen=True)
-class TrainingImages:
-    """The training images of both modalities, each in the order of the `TrainingSet`."""
-
-    visible: ModalityImages
-    infrared: ModalityImages
+#: The training images of both modalities, each in the order of the `TrainingSet`.
+TrainingImages = Pair[ModalityImages]
 
 
 def load_training_images(

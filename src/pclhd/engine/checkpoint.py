@@ -2,8 +2,8 @@
 
 Between two epochs these are both networks and the optimiser. Pseudo labels, matching, memories and batches are
 functions of the networks, the images and the seed, and random streams are named by epoch (`pclhd.streams`). Within an
-epoch the labels, the memories and the generators as they stand come along (`pclhd.engine.state`). Safetensors, with the
-counters as JSON and a checksum in the metadata. Nothing is pickled.
+epoch the labels, the memories and the states of the generators are saved too (`pclhd.engine.state`). Safetensors, with
+the counters as JSON and a checksum in the metadata. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pclhd.engine.selection import OwnLabels, Selection
+from pclhd.engine.labelling import Labels
+from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
 from pclhd.files import write_durably
+from pclhd.pair import Pair
 from pclhd.runs.folder import checkpoint_files, checkpoint_name
 
 FORMAT = "pclhd-checkpoint-2"
@@ -38,19 +40,19 @@ class Checkpoint:
         online: State of the online network.
         momentum: State of the momentum network.
         optimiser: Its state per parameter; None between the stages, where a new optimiser begins.
-        previous: Pseudo labels of the last epoch, visible and infrared; None before the first.
+        previous: Pseudo labels of the last epoch; None before the first.
         selection: The best epoch so far.
         data_checksum: Of the training set; resuming with other images is refused.
         state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
         restarts: How often the training went back by itself, which lowers its learning rate.
-        loss_scale: See `pclhd.engine.trainee.Trainee`.
+        loss_scale: See `pclhd.engine.networks.Networks`.
     """
 
     next_epoch: int
     online: dict[str, Tensor]
     momentum: dict[str, Tensor]
     optimiser: dict[int, dict[str, Tensor]] | None
-    previous: OwnLabels | None
+    previous: Pair[Labels] | None
     selection: Selection
     data_checksum: str
     state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -77,8 +79,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     tensors |= {f"momentum/{name}": tensor for name, tensor in checkpoint.momentum.items()}
     for index, state in (checkpoint.optimiser or {}).items():
         tensors |= {f"optimiser/{index}/{name}": tensor for name, tensor in state.items()}
-    for name, labels in zip(("visible", "infrared"), checkpoint.previous or (), strict=False):
-        tensors[f"previous/{name}"] = torch.from_numpy(labels.copy())
+    if checkpoint.previous is not None:
+        for name, labels in checkpoint.previous.items():
+            tensors[f"previous/{name}"] = torch.from_numpy(labels.copy())
     if checkpoint.state is not None:
         tensors |= {f"state/{name}": tensor for name, tensor in checkpoint.state[0].items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -102,7 +105,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
-def begin_epoch_anew(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
+def rewind_to_epoch(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
     """The checkpoint that the newest epoch began with; later ones are removed, once this one has been read.
 
     Args:
@@ -115,7 +118,7 @@ def begin_epoch_anew(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
     files = checkpoint_files(folder)
     began = [file for file in files if _begins_epoch(file)]
     checkpoint = _load_newest(folder, began, warn)
-    # The newest goes first: what is newest at any moment is a checkpoint to go on from.
+    # The newest goes first, so that the newest file left is always one to resume from.
     for later in reversed(files):
         if later.name > _name(checkpoint):
             _remove(later)
@@ -149,7 +152,7 @@ def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpo
 
     Args:
         folder: The run's ``checkpoints`` folder.
-        warn: Told of a damaged one, if there is an older one to go on from.
+        warn: Called with a message about a damaged one, if there is an older one to go on from.
 
     Raises:
         UserError: There is none, or all are damaged.
@@ -198,7 +201,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         online=_below(tensors, "online/"),
         momentum=_below(tensors, "momentum/"),
         optimiser=optimiser if facts["has_optimiser"] else None,
-        previous=(previous["visible"].numpy(), previous["infrared"].numpy()) if previous else None,
+        previous=Pair(previous["visible"].numpy(), previous["infrared"].numpy()) if previous else None,
         selection=Selection(**facts["selection"]),
         data_checksum=facts["data_checksum"],
         state=None if facts["state"] is None else (_below(tensors, "state/"), facts["state"]),

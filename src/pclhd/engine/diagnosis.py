@@ -1,4 +1,4 @@
-"""What ends a training from within, told so that it can be mended: numbers that overflow, memory that runs out."""
+"""Errors that end a training from within, with advice: numbers that overflow, memory that runs out."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 
 from pclhd.errors import UserError
 
-_MEND = "lower schedule.learning_rate in the run's settings file and resume, or let schedule.restarts do so by itself"
+_ADVICE = "lower schedule.learning_rate in the run's settings file and resume, or let schedule.restarts do so by itself"
 
 
 class NotFinite(UserError):
     """The loss or the weights are no longer finite. Going back and taking smaller steps may help.
 
     Args:
-        reason: What is known of it.
+        reason: What is known of the cause.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}; {_MEND}")
+        super().__init__(f"{reason}; {_ADVICE}")
         self.reason = reason
 
 
 def explain_loss(
     terms: Mapping[str, Tensor], features: Sequence[Tensor], network: nn.Module, *, where: str, learning_rate: float
 ) -> NotFinite:
-    """Say what is known of a loss that is not finite.
+    """The error for a loss that is not finite, with what is known of the cause.
 
     Args:
         terms: The named losses.
@@ -66,14 +66,14 @@ def refuse_broken_network(network: nn.Module, *, where: str, learning_rate: floa
 
 
 def refuse_useless_embeddings(features: Tensor, modality: str) -> None:
-    """Stop where clustering would answer with nonsense: embeddings that are not finite, or all the same.
+    """Stop where clustering would be meaningless: embeddings that are not finite, or all the same.
 
     Args:
         features: Embeddings (N, D).
         modality: Of the images.
 
     Raises:
-        UserError: It is so.
+        UserError: The embeddings are like that.
     """
     broken = int((~torch.isfinite(features)).any(dim=1).sum())
     if broken:
@@ -98,12 +98,12 @@ def first_not_finite(network: nn.Module) -> str | None:
 
 
 @contextmanager
-def explaining_memory(doing: str, mend: str) -> Iterator[None]:
-    """A block whose lack of memory, on the device or in the machine, is told as a `UserError`.
+def explaining_memory(doing: str, advice: str) -> Iterator[None]:
+    """A block whose lack of memory, on the device or in the machine, is raised as a `UserError`.
 
     Args:
         doing: What the block does.
-        mend: Which settings to change.
+        advice: Which settings to change.
 
     Raises:
         UserError: Memory ran out.
@@ -118,12 +118,12 @@ def explaining_memory(doing: str, mend: str) -> Iterator[None]:
         else:
             raise
         wanted = str(error).partition(". GPU")[0].partition("\n")[0].removeprefix("CUDA out of memory. ")
-        raise UserError(f"{which} ran out of memory while {doing} ({wanted or 'no details'}); {mend}") from error
+        raise UserError(f"{which} ran out of memory while {doing} ({wanted or 'no details'}); {advice}") from error
 
 
 @contextmanager
 def explain_compiler() -> Iterator[None]:
-    """A block in which `torch.compile` may find nothing to compile with, told as a `UserError`.
+    """A block in which `torch.compile` may find no compiler, which is raised as a `UserError`.
 
     Raises:
         UserError: There is no compiler that works.

@@ -15,7 +15,7 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A signal asked for the end. Not an `Exception`, so that nothing takes it for a mere mishap.
+    """A signal asked for the end. Not an `Exception`, so that no handler of errors catches it.
 
     Args:
         number: Of the signal.
@@ -42,7 +42,7 @@ class Interruption:
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Handle the signals within the block; afterwards whoever had them before has them again."""
+        """Handle the signals within the block; afterwards the previous handlers are back."""
         before = {number: signal.signal(number, self._handle) for number in HANDLED}
         try:
             yield

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ from pclhd.clustering.search import is_approximate, neighbour_recall
 from pclhd.clustering.votes import match_by_votes
 from pclhd.config import ClusteringSettings
 from pclhd.errors import UserError
+from pclhd.pair import ModalityName, Pair
 from pclhd.recipes import Recipe
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Confidence = NDArray[np.float64]
+Cameras = NDArray[np.int64]
 
 _RECALL_SAMPLES = 200
 
@@ -38,7 +41,8 @@ class Grouping:
 
     Attributes:
         labels: (N,) pseudo labels; −1 is noise.
-        confidence: (N,) how far neighbours and prototypes agree on each label, 0..1; None where nobody asks.
+        confidence: (N,) how far neighbours and prototypes agree on each label, 0..1; None where the recipe does
+            not ask for it.
         eps: The distance at which the graph was cut; None where the clustering needs none.
         silhouette: Mean silhouette of the clustered images, measured without identities.
         recall: Share of the true neighbours that an approximate search found, on some of the images; None if it was
@@ -74,57 +78,59 @@ class EpochLabels:
     matching: Matching
     groupings: Mapping[str, Grouping] = field(default_factory=dict)
 
-    def confidence(self) -> tuple[Confidence | None, Confidence | None]:
+    @property
+    def own(self) -> Pair[Labels]:
+        """The labels of each modality's own clusters."""
+        return Pair(self.visible, self.infrared)
+
+    def confidence(self) -> Pair[Confidence | None]:
         """Confidence in the visible and in the infrared labels, where it was asked for."""
-        found = [
-            self.groupings[name].confidence if name in self.groupings else None for name in ("visible", "infrared")
-        ]
-        return found[0], found[1]
+        groupings = Pair(self.groupings.get("visible"), self.groupings.get("infrared"))
+        return groupings.map(lambda grouping: None if grouping is None else grouping.confidence)
 
     def kept(self) -> list[str]:
         """The modalities that have the labels of the epoch before, because everything was noise."""
         return [name for name, grouping in self.groupings.items() if grouping.kept]
 
-    def mishaps(self) -> list[str]:
-        """What went wrong that training helps itself out of, a line each."""
-        told = []
-        for name, labels in (("visible", self.visible), ("infrared", self.infrared)):
+    def warnings(self) -> list[str]:
+        """What went wrong that training can recover from, a line each."""
+        warnings = []
+        for name, labels in self.own.items():
             grouping = self.groupings.get(name)
             if grouping is not None and grouping.kept:
-                told.append(f"all {len(labels)} {name} images are noise; the labels of the epoch before are kept")
+                warnings.append(f"all {len(labels)} {name} images are noise; the labels of the epoch before are kept")
             if grouping is not None and grouping.loosened:
-                told.append(f"all {len(labels)} {name} images were noise; eps is raised to {grouping.eps:g}")
+                warnings.append(f"all {len(labels)} {name} images were noise; eps is raised to {grouping.eps:g}")
             if labels.max(initial=-1) == 0:
-                told.append(f"there is one {name} cluster; contrasts with {name} prototypes train nothing")
-        return told
+                warnings.append(f"there is one {name} cluster; contrasts with {name} prototypes train nothing")
+        return warnings
 
-    def joint_confidence(self) -> tuple[Confidence | None, Confidence | None]:
+    def joint_confidence(self) -> Pair[Confidence | None]:
         """Confidence in the joint labels of the visible and of the infrared images, where it was asked for."""
         if self.joint is None:
-            return None, None
+            return Pair(None, None)
         joint = self.groupings.get("joint")
         if joint is None:  # no clustering of its own: an image is in its joint cluster because it is in its own
             return self.confidence()
         if joint.confidence is None:
-            return None, None
-        visible, infrared = np.split(joint.confidence, [len(self.visible)])
-        return visible, infrared
+            return Pair(None, None)
+        return Pair(*np.split(joint.confidence, [len(self.visible)]))
 
-    def joint_shared(self) -> tuple[Labels, Labels] | None:
+    def joint_shared(self) -> Pair[Labels] | None:
         """Joint labels of the visible and of the infrared images; −1 in clusters that do not hold both.
 
         The numbers are those of `joint`; None if no cluster holds both.
         """
         if self.joint is None:
             return None
-        visible, infrared = np.split(self.joint, [len(self.visible)])
-        shared = np.intersect1d(visible[visible >= 0], infrared[infrared >= 0])
+        parts = Pair(*np.split(self.joint, [len(self.visible)]))
+        shared = np.intersect1d(parts.visible[parts.visible >= 0], parts.infrared[parts.infrared >= 0])
         if shared.size == 0:
             return None
-        return np.where(np.isin(visible, shared), visible, -1), np.where(np.isin(infrared, shared), infrared, -1)
+        return parts.map(lambda part: np.where(np.isin(part, shared), part, -1))
 
     def without_joint_clusters_of_one_modality(self) -> EpochLabels:
-        """The same labels, but joint clusters that do not hold both modalities are noise, the others numbered anew."""
+        """The same labels, but joint clusters that do not hold both modalities are noise; the others are renumbered."""
         shared = self.joint_shared()
         if shared is None:
             return self
@@ -133,46 +139,45 @@ class EpochLabels:
         return replace(self, joint=joint)
 
 
-class Labeller(Protocol):
-    """What turns an epoch's embeddings into labels: `label_epoch`, unless a bound hands in identities."""
+@dataclass(frozen=True)
+class LabelRequest:
+    """An epoch's embeddings, and what they are to be labelled with.
 
-    def __call__(
-        self,
-        visible: Features,
-        infrared: Features,
-        cameras: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
-        *,
-        settings: ClusteringSettings,
-        recipe: Recipe,
-        joint: bool,
-        previous: tuple[Labels, Labels] | None = None,
-        nearest: NearestSearch = nearest_neighbours,
-    ) -> EpochLabels:
+    Attributes:
+        features: Embeddings, (Nv, D) and (Nr, D).
+        settings: Sizes and radii.
+        recipe: Which variant of each part.
+        joint: Whether joint clusters are wanted.
+        cameras: Camera numbers, (Nv,) and (Nr,), where they are known.
+        previous: The labels of the epoch before; a modality that is all noise keeps them. None at the start.
+        nearest: Makes an exact search for neighbours.
+    """
+
+    features: Pair[Features]
+    settings: ClusteringSettings
+    recipe: Recipe
+    joint: bool
+    cameras: Pair[Cameras | None] = Pair(None, None)  # noqa: RUF009
+    previous: Pair[Labels] | None = None
+    nearest: NearestSearch = nearest_neighbours
+
+    def centred(self) -> LabelRequest:
+        """The same, with features less the mean of their modality or camera if the recipe says so."""
+        return replace(self, features=Pair(*map(partial(_centre, recipe=self.recipe), self.features, self.cameras)))
+
+
+class Labeller(Protocol):
+    """What turns an epoch's embeddings into labels: `label_epoch`, or a labeller that knows identities."""
+
+    def __call__(self, request: LabelRequest, /) -> EpochLabels:
         """See `label_epoch`."""
 
 
-def label_epoch(
-    visible: Features,
-    infrared: Features,
-    cameras: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
-    *,
-    settings: ClusteringSettings,
-    recipe: Recipe,
-    joint: bool,
-    previous: tuple[Labels, Labels] | None = None,
-    nearest: NearestSearch = nearest_neighbours,
-) -> EpochLabels:
+def label_epoch(request: LabelRequest) -> EpochLabels:
     """Cluster each modality by itself, match the clusters, and, if asked, cluster both modalities together.
 
     Args:
-        visible: Embeddings (Nv, D).
-        infrared: Embeddings (Nr, D).
-        cameras: Camera numbers of each, or None.
-        settings: Sizes and radii.
-        recipe: Which variant of each part.
-        joint: Whether to cluster both together as well.
-        previous: The labels of the epoch before, visible and infrared; a modality that is all noise keeps them.
-        nearest: Makes an exact search for neighbours.
+        request: What to label, and how.
 
     Returns:
         The labels.
@@ -180,53 +185,36 @@ def label_epoch(
     Raises:
         UserError: A modality has no cluster at all, and had none before.
     """
-    visible, infrared = centre_features(visible, infrared, cameras, recipe)
-    before = previous or (None, None)
-    return across_modalities(
-        visible,
-        infrared,
-        cluster_modality(visible, "visible", settings=settings, recipe=recipe, previous=before[0], nearest=nearest),
-        cluster_modality(infrared, "infrared", settings=settings, recipe=recipe, previous=before[1], nearest=nearest),
-        settings=settings,
-        recipe=recipe,
-        joint=joint,
-        nearest=nearest,
-    )
+    request = request.centred()
+    own = Pair(cluster_modality(request, "visible"), cluster_modality(request, "infrared"))
+    return label_across_modalities(request, own)
 
 
-def cluster_modality(
-    features: Features,
-    modality: Literal["visible", "infrared"],
-    *,
-    settings: ClusteringSettings,
-    recipe: Recipe,
-    previous: Labels | None = None,
-    nearest: NearestSearch = nearest_neighbours,
-) -> Grouping:
+def cluster_modality(request: LabelRequest, modality: ModalityName) -> Grouping:
     """Cluster one modality by itself.
 
     If everything is noise, the radius is raised as far as ``clustering.loosen`` allows; if that does not help, the
     labels of the epoch before stay (ours).
 
     Args:
-        features: Embeddings (N, D).
-        modality: Which it is; infrared may have a radius of its own.
-        settings: Sizes and radii.
-        recipe: Which variant of each part.
-        previous: (N,) labels of the epoch before, or None.
-        nearest: Makes an exact search for neighbours.
+        request: With features that are centred already.
+        modality: Which one to cluster; infrared may have a radius of its own.
 
     Raises:
         UserError: Everything is noise, and was before.
     """
+    settings, recipe = request.settings, request.recipe
+    features = request.features.of(modality)
+    previous = None if request.previous is None else request.previous.of(modality)
     options = _options(settings, recipe, k1=settings.k1, k2=settings.k2)
     if modality == "infrared" and settings.eps_infrared is not None:
         options = replace(options, eps=settings.eps_infrared)
-    clustering = cluster_features(features, options, nearest=nearest)
+    clustering = cluster_features(features, options, nearest=request.nearest)
     loosened = False
     for eps in _looser(clustering, settings):
         if _is_all_noise(clustering.labels):
-            clustering, loosened = cluster_features(features, replace(options, eps=eps), nearest=nearest), True
+            clustering = cluster_features(features, replace(options, eps=eps), nearest=request.nearest)
+            loosened = True
     if not _is_all_noise(clustering.labels):
         return replace(_grouping(features, clustering, clustering.labels, recipe), loosened=loosened)
     if previous is not None and not _is_all_noise(previous):
@@ -247,6 +235,11 @@ def _looser(clustering: Clustering, settings: ClusteringSettings) -> list[float]
     return [min(round(eps + LOOSEN_STEP * (number + 1), 6), settings.loosen) for number in range(steps)]
 
 
+def used_labels(labels: EpochLabels, recipe: Recipe) -> EpochLabels:
+    """The labels that memories and batches are made of."""
+    return labels.without_joint_clusters_of_one_modality() if recipe.joint_prototypes == "shared" else labels
+
+
 def refuse_what_trains_nothing(labels: EpochLabels, settings: ClusteringSettings) -> None:
     """Stop where no loss has anything to contrast: one cluster in each modality, and at most one that holds both.
 
@@ -255,7 +248,7 @@ def refuse_what_trains_nothing(labels: EpochLabels, settings: ClusteringSettings
         settings: Named in the message.
 
     Raises:
-        UserError: It is so.
+        UserError: There is nothing to contrast.
     """
     own = max(labels.visible.max(initial=-1), labels.infrared.max(initial=-1))
     joint = -1 if labels.joint is None or labels.joint_shared() is None else labels.joint.max(initial=-1)
@@ -266,67 +259,51 @@ def refuse_what_trains_nothing(labels: EpochLabels, settings: ClusteringSettings
         )
 
 
-def across_modalities(
-    visible: Features,
-    infrared: Features,
-    visible_groups: Grouping,
-    infrared_groups: Grouping,
-    *,
-    settings: ClusteringSettings,
-    recipe: Recipe,
-    joint: bool,
-    nearest: NearestSearch = nearest_neighbours,
-) -> EpochLabels:
+def label_across_modalities(request: LabelRequest, own: Pair[Grouping]) -> EpochLabels:
     """Match the clusters of both modalities, and, if asked, find clusters that hold both.
 
     Args:
-        visible: Embeddings (Nv, D).
-        infrared: Embeddings (Nr, D).
-        visible_groups: Clusters of the visible images, at least one.
-        infrared_groups: Clusters of the infrared images, at least one.
-        settings: Sizes and radii.
-        recipe: Which variant of each part.
-        joint: Whether joint clusters are wanted.
-        nearest: Makes an exact search for neighbours.
+        request: With features that are centred already.
+        own: Clusters of each modality, at least one each.
     """
-    groupings = {"visible": visible_groups, "infrared": infrared_groups}
-    matching = _match(visible, infrared, visible_groups.labels, infrared_groups.labels, recipe)
-    joint_labels = None
-    if joint and recipe.joint_labels == "matching":
-        joint_labels = _merge_matched(visible_groups.labels, infrared_groups.labels, matching)
-    elif joint:
+    settings, recipe = request.settings, request.recipe
+    labels = own.map(lambda grouping: grouping.labels)
+    groupings: dict[str, Grouping] = dict(own.items())
+    matching = _match(request.features, labels, recipe)
+    joint = None
+    if request.joint and recipe.joint_labels == "matching":
+        joint = _merge_matched(labels, matching)
+    elif request.joint:
         options = _options(settings, recipe, k1=settings.joint_k1, k2=settings.joint_k2)
         if settings.eps_joint is not None:
             options = replace(options, eps=settings.eps_joint)
-        modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(visible), len(infrared)])
-        both = np.concatenate([visible, infrared])
-        clustering = cluster_features(both, options, modality=modality, nearest=nearest)
+        modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(part) for part in request.features])
+        both = np.concatenate(request.features)
+        clustering = cluster_features(both, options, modality=modality, nearest=request.nearest)
         groupings["joint"] = _grouping(both, clustering, clustering.labels, recipe, modality=modality)
-        joint_labels = groupings["joint"].labels
-    return EpochLabels(visible_groups.labels, infrared_groups.labels, joint_labels, matching, groupings)
+        joint = groupings["joint"].labels
+    return EpochLabels(labels.visible, labels.infrared, joint, matching, groupings)
 
 
-def _match(
-    visible: Features, infrared: Features, visible_labels: Labels, infrared_labels: Labels, recipe: Recipe
-) -> Matching:
+def _match(features: Pair[Features], labels: Pair[Labels], recipe: Recipe) -> Matching:
     if recipe.matching == "votes":
-        return match_by_votes(visible, visible_labels, infrared, infrared_labels)
+        return match_by_votes(features.visible, labels.visible, features.infrared, labels.infrared)
     if recipe.matching == "multi_memory":
-        return match_by_memories(visible, visible_labels, infrared, infrared_labels, most=recipe.sub_prototypes)
-    return match_clusters(
-        cluster_centres(visible, visible_labels), cluster_centres(infrared, infrared_labels), method=recipe.matching
-    )
+        return match_by_memories(
+            features.visible, labels.visible, features.infrared, labels.infrared, most=recipe.sub_prototypes
+        )
+    return match_clusters(*map(cluster_centres, features, labels), method=recipe.matching)
 
 
-def _merge_matched(visible: Labels, infrared: Labels, matching: Matching) -> Labels:
+def _merge_matched(labels: Pair[Labels], matching: Matching) -> Labels:
     """One label for a visible cluster and the infrared clusters whose partner it is; the others keep one each."""
     partners = matching.infrared_to_visible
     clusters = len(matching.visible_to_infrared)
     renamed = np.where(partners >= 0, partners, clusters + np.arange(len(partners)))
-    merged = np.concatenate([visible, np.where(infrared >= 0, renamed[infrared], -1)])
-    labels = compact_labels(merged)
-    labels.setflags(write=False)
-    return labels
+    infrared = np.where(labels.infrared >= 0, renamed[labels.infrared], -1)
+    merged = compact_labels(np.concatenate([labels.visible, infrared]))
+    merged.setflags(write=False)
+    return merged
 
 
 def _options(settings: ClusteringSettings, recipe: Recipe, *, k1: int, k2: int) -> ClusteringOptions:
@@ -353,7 +330,7 @@ def _grouping(
     *,
     modality: NDArray[np.int64] | None = None,
 ) -> Grouping:
-    """What is told of labels on the graph of a clustering, which need not have made them."""
+    """Labels with their measures on the graph of a clustering, which need not have made them."""
     labels.setflags(write=False)
     trust = None
     if recipe.confidence == "weight":
@@ -393,17 +370,8 @@ def _nothing_but_noise(name: str, clustering: Clustering, settings: ClusteringSe
     )
 
 
-def centre_features(
-    visible: Features,
-    infrared: Features,
-    cameras: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
-    recipe: Recipe,
-) -> tuple[Features, Features]:
-    """Both modalities' features, less the mean of their modality or camera if the recipe says so."""
-    return _centre(visible, cameras[0], recipe), _centre(infrared, cameras[1], recipe)
-
-
-def _centre(features: Features, cameras: NDArray[np.int64] | None, recipe: Recipe) -> Features:
+def _centre(features: Features, cameras: Cameras | None, recipe: Recipe) -> Features:
+    """Features less the mean of their modality or camera, if the recipe says so."""
     if recipe.centre_features == "none":
         return features
     groups = np.zeros(len(features), dtype=np.int64)

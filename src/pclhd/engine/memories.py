@@ -13,6 +13,7 @@ from torch.nn import functional
 from pclhd.clustering.multi_memory import split_clusters
 from pclhd.config import MemorySettings
 from pclhd.engine.labelling import EpochLabels
+from pclhd.pair import Pair
 from pclhd.prototypes import (
     ClusterMemory,
     DynamicMemory,
@@ -46,7 +47,7 @@ class DynamicSource:
 
 @dataclass(frozen=True)
 class ModalityMemories:
-    """What one modality is contrasted against.
+    """What batches are contrasted with: the prototypes of one modality's clusters, or of the joint ones.
 
     Attributes:
         clusters: Centroid and hard prototypes.
@@ -55,8 +56,29 @@ class ModalityMemories:
     """
 
     clusters: ClusterMemory
-    dynamic: DynamicSource | None
+    dynamic: DynamicSource | None = None
     multi: MultiMemory | None = None
+
+    def centroid_similarities(self, queries: Tensor) -> Tensor:
+        """(B, C) similarities to the centroids, or to the nearest of several prototypes of each cluster.
+
+        Args:
+            queries: (B, D), unit length.
+        """
+        if self.multi is not None:
+            return self.multi.nearest_similarities(queries)
+        return self.clusters.centroid_similarities(queries)
+
+    def update(self, queries: Tensor, labels: Tensor) -> None:
+        """Move the prototypes of the clusters in a batch towards its queries; dynamic prototypes stay.
+
+        Args:
+            queries: (B, D), unit length, without a gradient.
+            labels: (B,) int64.
+        """
+        self.clusters.update(queries, labels)
+        if self.multi is not None:
+            self.multi.update(queries, labels)
 
 
 @dataclass(frozen=True)
@@ -64,20 +86,23 @@ class Memories:
     """All memories of an epoch.
 
     Attributes:
-        visible: See `ModalityMemories`.
-        infrared: See `ModalityMemories`.
+        own: The memories of each modality's own clusters.
         joint: Prototypes of the joint clusters; None where no cluster holds both modalities.
     """
 
-    visible: ModalityMemories
-    infrared: ModalityMemories
+    own: Pair[ModalityMemories]
     joint: ClusterMemory | None
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draw other members of each cluster for the dynamic prototypes, where there are any."""
+        for memory in self.own:
+            if memory.dynamic is not None:
+                memory.dynamic.redraw(generator)
 
 
 def build_memories(
-    visible: Tensor,
-    infrared: Tensor,
-    momentum: tuple[Tensor, Tensor] | None,
+    features: Pair[Tensor],
+    momentum: Pair[Tensor] | None,
     labels: EpochLabels,
     *,
     recipe: Recipe,
@@ -88,8 +113,7 @@ def build_memories(
     """Build the memories at the start of an epoch.
 
     Args:
-        visible: Embeddings (Nv, D).
-        infrared: Embeddings (Nr, D).
+        features: Embeddings, (Nv, D) and (Nr, D).
         momentum: The momentum network's embeddings of both, or None if no dynamic prototypes are wanted.
         labels: The epoch's pseudo labels.
         recipe: How prototypes start.
@@ -100,14 +124,14 @@ def build_memories(
     Returns:
         The memories.
     """
-    parts = []
-    for number, (features, pseudo) in enumerate(((visible, labels.visible), (infrared, labels.infrared))):
-        source = None
-        if momentum is not None:
-            source = _dynamic(momentum[number], pseudo, recipe, generator, device)
-        multi = _multi(features, pseudo, recipe, settings, device) if recipe.sub_prototypes > 1 else None
-        parts.append(ModalityMemories(_clusters(features, pseudo, recipe, settings, device), source, multi))
-    return Memories(parts[0], parts[1], _joint(visible, infrared, labels, recipe, settings, device))
+
+    def build(own: Tensor, slow: Tensor | None, pseudo: NDArray[np.int64]) -> ModalityMemories:
+        dynamic = None if slow is None else _dynamic(slow, pseudo, recipe, generator, device)
+        multi = _multi(own, pseudo, recipe, settings, device) if recipe.sub_prototypes > 1 else None
+        return ModalityMemories(_clusters(own, pseudo, recipe, settings, device), dynamic, multi)
+
+    own = Pair(*map(build, features, momentum or (None, None), labels.own))
+    return Memories(own, _joint(features, labels, recipe, settings, device))
 
 
 def _clusters(
@@ -128,8 +152,7 @@ def _multi(
 
 
 def _joint(
-    visible: Tensor,
-    infrared: Tensor,
+    features: Pair[Tensor],
     labels: EpochLabels,
     recipe: Recipe,
     settings: MemorySettings,
@@ -138,14 +161,14 @@ def _joint(
     if labels.joint is None or labels.joint_shared() is None:
         return None
     pseudo = as_tensor(labels.joint)
-    features = torch.cat([visible, infrared])
+    both = torch.cat(features)
     count = int(pseudo.max()) + 1
     if recipe.joint_means == "plain":
-        means = cluster_means(features, pseudo, count)
+        means = cluster_means(both, pseudo, count)
     else:
-        modality = torch.repeat_interleave(torch.tensor([0, 1]), torch.tensor([len(visible), len(infrared)]))
-        means = balanced_cluster_means(features, pseudo, modality, count)
-    return _memory(features, pseudo, functional.normalize(means), recipe, settings, device)
+        modality = torch.repeat_interleave(torch.tensor([0, 1]), torch.tensor([len(part) for part in features]))
+        means = balanced_cluster_means(both, pseudo, modality, count)
+    return _memory(both, pseudo, functional.normalize(means), recipe, settings, device)
 
 
 def _memory(

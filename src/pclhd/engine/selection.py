@@ -1,8 +1,8 @@
-"""Which epoch's weights a run ends with, told without identities.
+"""Which epoch's weights a run ends with, chosen without identities.
 
-The last epoch's by default. The criteria look at the clusters that the weights lead to, so those of an epoch are known
-when the next one begins; after the last epoch, one more clustering tells. Noise never counts as good: a clustering
-that calls all but the clearest images noise is not preferred for that.
+The last epoch's by default. The criteria measure the clusters that the weights lead to, so those of an epoch are known
+when the next one begins; after the last epoch, the images are clustered once more. Noise never counts as good: a
+clustering that calls all but the clearest images noise is not preferred for that.
 """
 
 from __future__ import annotations
@@ -12,33 +12,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pclhd.clustering.confidence import stability
 from pclhd.clustering.cycle import cycle_consistency
 from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
 from pclhd.clustering.pseudo_labels import NOISE
-from pclhd.engine.labelling import EpochLabels, Labels
+from pclhd.engine.labelling import EpochLabels, Features, Labels
+from pclhd.pair import Pair
 
 Criterion = Literal["last", "silhouette", "stability", "cycle"]
 
-#: Labels of the visible and of the infrared images.
-OwnLabels = tuple[Labels, Labels]
-
 
 def measure_criteria(
-    visible: NDArray[np.float32],
-    infrared: NDArray[np.float32],
+    features: Pair[Features],
     labels: EpochLabels,
-    previous: OwnLabels | None,
+    previous: Pair[Labels] | None,
     *,
     nearest: NearestSearch = nearest_neighbours,
 ) -> dict[str, float]:
-    """What the criteria say of the network whose embeddings were clustered (ours).
+    """The criteria of the network whose embeddings were clustered (ours).
 
     Args:
-        visible: Embeddings (Nv, D).
-        infrared: Embeddings (Nr, D).
+        features: Embeddings, (Nv, D) and (Nr, D).
         labels: Their clusters.
         previous: The labels one epoch earlier, or None at the start.
         nearest: Searches for neighbours.
@@ -46,17 +41,16 @@ def measure_criteria(
     Returns:
         Each from 0 to 1 (silhouettes from −1), the higher the better, means over the two modalities:
         `silhouette`: mean silhouette over all images, noise as 0;
-        `stability`: how much of the clusters stood one epoch earlier, times the share of clustered images; absent at
+        `stability`: how much of the clusters existed one epoch earlier, times the share of clustered images; absent at
         the start;
         `cycle`: see `pclhd.clustering.cycle`.
     """
-    # Labels that were kept say nothing of this network, which found only noise.
+    # Labels that were kept from the epoch before are not this network's, for which all is noise.
     own: dict[str, Labels] = {
-        name: np.full_like(part, NOISE) if name in labels.kept() else part
-        for name, part in (("visible", labels.visible), ("infrared", labels.infrared))
+        name: np.full_like(part, NOISE) if name in labels.kept() else part for name, part in labels.own.items()
     }
     clustered = {name: float((part >= 0).mean()) for name, part in own.items()}
-    found = {
+    criteria = {
         "silhouette": _mean(
             labels.groupings[name].silhouette * share if name in labels.groupings else 0.0
             for name, share in clustered.items()
@@ -64,9 +58,11 @@ def measure_criteria(
     }
     if previous is not None:
         pairs = zip(own.items(), previous, strict=True)
-        found["stability"] = _mean(clustered[name] * stability(part, before) for (name, part), before in pairs)
-    found["cycle"] = cycle_consistency(visible, own["visible"], infrared, own["infrared"], nearest=nearest)
-    return found
+        criteria["stability"] = _mean(clustered[name] * stability(part, before) for (name, part), before in pairs)
+    criteria["cycle"] = cycle_consistency(
+        features.visible, own["visible"], features.infrared, own["infrared"], nearest=nearest
+    )
+    return criteria
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -79,8 +75,8 @@ class Selection:
 
     Attributes:
         by: What decides.
-        epoch: After so many epochs the best weights stood; None before the first candidate.
-        value: What the criterion said of them.
+        epoch: The number of epochs after which the network had the best weights; None before the first candidate.
+        value: Their criterion.
     """
 
     by: Criterion

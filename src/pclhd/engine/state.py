@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pclhd.clustering.matching import Matching
 from pclhd.engine.labelling import EpochLabels, Grouping
 from pclhd.engine.memories import DynamicSource, Memories, ModalityMemories
+from pclhd.pair import Pair
 from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory
 
 
@@ -25,11 +26,11 @@ class EpochState:
     """An epoch under way.
 
     Attributes:
-        labels: The pseudo labels, as they were found.
-        criteria: What they say of the network they come from (`pclhd.engine.selection`).
+        labels: The pseudo labels.
+        criteria: Measures of the network that they come from (`pclhd.engine.selection`).
         memories: Changed by the steps.
         augmentation: Draws the views.
-        redraws: Draws dynamic prototypes anew.
+        redraws: Draws other dynamic prototypes.
         step: The step to make next.
         sums: Sum of each named loss over the steps so far.
         images_seen: Views that went through the online network.
@@ -69,7 +70,7 @@ def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, 
         "matching/infrared_to_visible": labels.matching.infrared_to_visible,
     }
     facts: dict[str, Any] = {name: getattr(state, name) for name in _NUMBERS}
-    for name, own in (("visible", labels.visible), ("infrared", labels.infrared), ("joint", labels.joint)):
+    for name, own in zip(_NAMES, (*labels.own, labels.joint), strict=True):
         if own is not None:
             arrays[f"labels/{name}"] = own
     facts["groupings"] = {}
@@ -84,7 +85,7 @@ def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, 
         if grouping.confidence is not None:
             arrays[f"confidence/{name}"] = grouping.confidence
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-    for name, part in (("visible", memories.visible), ("infrared", memories.infrared)):
+    for name, part in memories.own.items():
         tensors |= _tensors(f"{name}/clusters", part.clusters)
         if part.multi is not None:
             tensors |= _tensors(f"{name}/multi", part.multi)
@@ -115,18 +116,18 @@ def assemble(
         name: Grouping(
             labels[name],
             tensors[f"confidence/{name}"].numpy() if f"confidence/{name}" in tensors else None,
-            **told,
+            **measures,
         )
-        for name, told in facts["groupings"].items()
+        for name, measures in facts["groupings"].items()
     }
     matching = Matching(
         tensors["matching/visible_to_infrared"].numpy(), tensors["matching/infrared_to_visible"].numpy()
     )
-    parts = [_modality(tensors, name, momentum, device) for name in ("visible", "infrared")]
+    own = Pair(*(_modality(tensors, name, momentum, device) for name in ("visible", "infrared")))
     joint = _clusters(tensors, "joint/clusters", momentum, device) if "joint/clusters/centroids" in tensors else None
     return EpochState(
         EpochLabels(labels["visible"], labels["infrared"], labels.get("joint"), matching, groupings),
-        memories=Memories(parts[0], parts[1], joint),
+        memories=Memories(own, joint),
         augmentation=_generator(tensors["augmentation"]),
         redraws=_generator(tensors["redraws"]),
         **{name: facts[name] for name in _NUMBERS},

@@ -1,37 +1,40 @@
-"""The whole training: two stages of epochs, a checkpoint after each, and hooks for whoever watches.
+"""The whole training: two stages of epochs, a checkpoint after each, and calls to an observer.
 
-Nothing here, nor in anything this package imports, knows identities or test images: `TrainingSet` has no field for
-them. Whoever has identities may measure the clusters in `Observer.epoch_ended`; what it returns is logged, not used.
+The loop over the epochs is `_Training.run`; an epoch is `_Training._run_epoch`; a step is `pclhd.engine.steps`.
+Neither this module nor anything that this package imports handles identities or test images: `TrainingSet` has no
+field for them. A caller that has identities may measure the clusters in `Observer.epoch_ended`; what that returns is
+logged, not used.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pclhd.config import Settings
-from pclhd.data.datasets import TrainingImages, load_training_images
+from pclhd.data.datasets import load_training_images
 from pclhd.data.image_cache import ImageCache
 from pclhd.data.records import TrainingSet
 from pclhd.distributed.processes import Processes, join_processes
 from pclhd.engine.checkpoint import (
     Checkpoint,
-    begin_epoch_anew,
     load_latest_checkpoint,
-    optimiser_tensors,
     remove_partial_files,
-    restore_optimiser,
+    rewind_to_epoch,
     save_checkpoint,
 )
 from pclhd.engine.diagnosis import NotFinite, explaining_memory, first_not_finite, refuse_broken_network
-from pclhd.engine.epoch import Moment, begin_epoch, end_epoch, look, run_steps
+from pclhd.engine.epoch import begin_epoch, embed_and_label, end_epoch
 from pclhd.engine.interruption import Interrupted, Interruption
-from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
-from pclhd.engine.selection import OwnLabels, Selection
-from pclhd.engine.state import EpochState, assemble, dismantle
-from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
+from pclhd.engine.labelling import Labeller, label_epoch
+from pclhd.engine.networks import make_networks, resolve_precision, runs_on_gpu
+from pclhd.engine.observer import Observer, Silent
+from pclhd.engine.position import Position, position_of
+from pclhd.engine.progress import Progress
+from pclhd.engine.selection import Selection
+from pclhd.engine.session import Session
+from pclhd.engine.steps import StepObserver, run_steps
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
 from pclhd.models.preprocessing import Preprocessing
@@ -42,50 +45,11 @@ from pclhd.runs.provenance import provenance_json, provenance_resumed
 from pclhd.streams import Streams
 
 
-class Observer(Protocol):
-    """Who watches a training. Every method may do nothing."""
-
-    def loaded(self, images: TrainingImages, epochs: int) -> None:
-        """All images are decoded; so many epochs follow."""
-
-    def epoch_started(self, moment: Moment, steps: int) -> None:
-        """An epoch begins, with the embedding and the clustering."""
-
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
-        """A step was made."""
-
-    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
-        """An epoch is over. What is returned is logged as ``labels``, and has no influence on training."""
-
-    def warned(self, message: str) -> None:
-        """Something went wrong that training could help itself out of."""
-
-
-class Silent:
-    """An observer that does nothing."""
-
-    def loaded(self, images: TrainingImages, epochs: int) -> None:
-        """Nothing."""
-
-    def epoch_started(self, moment: Moment, steps: int) -> None:
-        """Nothing."""
-
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
-        """Nothing."""
-        return {}
-
-    def warned(self, message: str) -> None:
-        """Nothing."""
-
-
 def train(
     settings: Settings,
     training_set: TrainingSet,
     run: Path,
-    observer: Observer,
+    observer: Observer | None = None,
     *,
     resume: bool = False,
     labeller: Labeller | None = None,
@@ -97,13 +61,13 @@ def train(
         settings: Everything but the images.
         training_set: The unlabelled images.
         run: The run folder; new, or the one to resume.
-        observer: Who watches.
+        observer: Called as the training proceeds; None for no calls.
         resume: Go on after the newest checkpoint of `run`.
         labeller: For a recipe that trains with identities, what knows them; None for all others.
         interruption: Turns signals into a checkpoint and an end; without one, signals do what they do in Python.
 
     Returns:
-        ``model.safetensors``: the momentum network after the last epoch, or after the one that ``selection`` chose.
+        The model file: the momentum network after the last epoch, or after the one that ``selection`` chose.
 
     Raises:
         UserError: Something in the settings, the images or the folder does not fit; nothing is overwritten then.
@@ -119,7 +83,7 @@ def train(
     processes = join_processes(on_gpu=runs_on_gpu(settings))
     with processes.told_once():
         _refuse_shares_without_images(settings, processes)
-    trainee = make_trainee(settings, processes)
+    networks = make_networks(settings, processes)
     with explaining_memory("decoding the images", "lower data.height and data.width"):
         images = load_training_images(
             training_set,
@@ -128,281 +92,259 @@ def train(
             workers=settings.data.workers,
             cache=ImageCache.of(settings.data.cache, settings.data.cache_gib),
         )
-    training = _Training(settings, training_set, run, observer, trainee, images, labeller or label_epoch, interruption)
+    session = Session(settings, images, networks, Streams(settings.seed), labeller or label_epoch)
+    if interruption is not None:
+        interruption.agree = processes.largest
+    if observer is None or not processes.is_first:
+        observer = Silent()
+    training = _Training(session, _Writer(session, training_set, run, observer), observer, interruption)
     if resume:
         training.resume()
     else:
-        training.open()
-    training.observer.loaded(images, settings.epochs)
-    return training.run_all()
+        training.start()
+    observer.loaded(images, settings.epochs)
+    return training.run()
 
 
 class _Training:
-    """A training under way: what it has, and how far it got."""
+    """The epochs of a training, and how far they have got."""
 
     def __init__(
-        self,
-        settings: Settings,
-        training_set: TrainingSet,
-        run: Path,
-        observer: Observer,
-        trainee: Trainee,
-        images: TrainingImages,
-        labeller: Labeller,
-        interruption: Interruption | None,
+        self, session: Session, writer: _Writer, observer: Observer, interruption: Interruption | None
     ) -> None:
-        self.settings, self.training_set = settings, training_set
-        self.processes = trainee.processes
-        self.observer = observer if self.processes.is_first else Silent()
-        self.trainee, self.images, self.labeller, self.interruption = trainee, images, labeller, interruption
-        self.run = RunFolder(run)
-        self.preprocessing = Preprocessing(settings.data.height, settings.data.width)
-        self.streams = Streams(settings.seed)
-        self.selection = Selection(settings.selection)
-        self.next_epoch = 0
-        self.previous: OwnLabels | None = None
-        self.state: EpochState | None = None
-        self.restarts = 0
-        self.saved_at = time.monotonic()
-        self.log: MetricsLog | None = None
-        if interruption is not None:
-            interruption.agree = self.processes.largest
+        self.session, self.settings, self.networks = session, session.settings, session.networks
+        self.writer, self.observer, self.interruption = writer, observer, interruption
+        self.progress = Progress(Selection(self.settings.selection))
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Make the run folder, with the first checkpoint."""
-        self.processes.by_the_first(self._make_run)
-
-    def _make_run(self) -> None:
-        # Half a run could neither be resumed nor be trained into.
-        with making_folder(self.run.path):
-            self.run.write_settings(self.settings)
-            device = self.trainee.fabric.device
-            write_durably(self.run.provenance_file, provenance_json(self.settings, self.training_set, device))
-            make_new_folder(self.run.checkpoints_folder)
-            save_model(
-                self.run.weights_file("start"),
-                self.trainee.online,
-                {"weights": "start"},
-                preprocessing=self.preprocessing,
-            )
-            self._save()
-            self._open_log()
+        self.networks.processes.by_the_first(lambda: self.writer.make_run(self.progress))
 
     def resume(self) -> None:
         """Go on after the newest checkpoint that is whole."""
-        saved = load_latest_checkpoint(self.run.checkpoints_folder, warn=self.observer.warned)
-        _refuse_other_images(saved, self.training_set)
-        self._restore(saved)
-        self.restarts = saved.restarts
-        self._open_log()
-        if self.processes.is_first:
-            (self.run.path / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
-            for folder in (self.run.path, self.run.checkpoints_folder):
-                remove_partial_files(folder)
-        self.processes.by_the_first(self._note_session)
+        saved = self.writer.newest_checkpoint()
+        self.progress.restore(saved, self.session)
+        self.progress.restarts = saved.restarts
+        self.writer.resume(self.progress)
 
-    def _note_session(self) -> None:
-        """Say in the provenance where the run goes on. Nothing is computed from it, so a damaged one stops nobody."""
-        path = self.run.provenance_file
-        try:
-            saved = path.read_text("utf-8")
-            device = self.trainee.fabric.device
-            noted = provenance_resumed(saved, self.settings, device, epoch=self.next_epoch)
-        except (OSError, ValueError) as error:
-            self.observer.warned(f"{path}: cannot be gone on with ({error}); this session is not noted in it")
-        else:
-            write_durably(path, noted)
-
-    def _restore(self, saved: Checkpoint) -> None:
-        self.trainee.online.load_state_dict(saved.online)
-        self.trainee.momentum.network.load_state_dict(saved.momentum)
-        self.next_epoch, self.previous = saved.next_epoch, saved.previous
-        self.selection = saved.selection
-        self.trainee.optimiser = None
-        if saved.optimiser is not None:
-            self.trainee.begin_stage(self.settings)
-            restore_optimiser(self.trainee.optimiser, saved.optimiser)
-        self.trainee.loss_scale = saved.loss_scale
-        self.state = None
-        if saved.state is not None:
-            momentum = self.settings.memory.momentum
-            self.state = assemble(*saved.state, momentum=momentum, device=self.trainee.fabric.device)
-
-    def run_all(self) -> Path:
+    def run(self) -> Path:
         """Run the epochs that are left, and save the model."""
-        while self.next_epoch < self.settings.epochs:
-            moment = moment_of(self.settings, self.next_epoch, restarts=self.restarts)
+        progress, settings, processes = self.progress, self.settings, self.networks.processes
+        while progress.next_epoch < settings.epochs:
+            position = position_of(settings, progress.next_epoch, restarts=progress.restarts)
             try:
-                with explaining_memory(f"training epoch {moment.epoch + 1}", _how_to_save_memory(self.settings)):
-                    self._run_epoch(moment)
+                with explaining_memory(f"training epoch {position.epoch + 1}", _how_to_save_memory(settings)):
+                    self._run_epoch(position)
             except NotFinite as error:
-                if self.restarts == self.settings.schedule.restarts:
-                    with self.processes.told_once():
+                if progress.restarts == settings.schedule.restarts:
+                    with processes.told_once():
                         raise
                 self._restart(error)
-        if self.settings.selection != "last" or self.settings.engine.keep_weights:
+        if settings.selection != "last" or settings.engine.keep_weights:
             self._judge_the_last_epoch()
-        # Everybody waits until the model is there.
-        return self.processes.by_the_first(self._finish)
+        # All processes wait until the model is there.
+        return processes.by_the_first(lambda: self.writer.finish(progress))
 
-    def _finish(self) -> Path:
-        model = self.run.model_file
-        if self.settings.selection == "last":
-            self._save_weights(model)
-        else:
-            write_durably(model, self.run.selected_weights_file.read_bytes())
-        return model
+    def _run_epoch(self, position: Position) -> None:
+        """Label and build memories, unless that was done before an interruption; make the steps; save."""
+        session, progress, writer, observer = self.session, self.progress, self.writer, self.observer
+        schedule, epoch = self.settings.schedule, position.epoch
+        if self.networks.optimiser is None or (epoch == schedule.stage1_epochs and progress.state is None):
+            self.networks.begin_stage(self.settings)
+        for group in self.networks.optimiser.param_groups:
+            group["lr"] = position.learning_rate
+        observer.epoch_started(position, schedule.iterations)
+        if progress.state is None:
+            progress.state = begin_epoch(session, position, progress.previous)
+            self._consider(epoch, progress.state.criteria)
+            for warning in progress.state.labels.warnings():
+                observer.warned(f"epoch {epoch + 1}: {warning}")
+        state = progress.state
+        try:
+            run_steps(session, position, state, self._on_step(position), self.interruption)
+        except Interrupted:
+            writer.save(progress)
+            raise
+        refuse_broken_network(self.networks.online, where=f"epoch {epoch + 1}", learning_rate=position.learning_rate)
+        record = end_epoch(session, position, state)
+        measured = observer.epoch_ended(position, state.labels, record)
+        labels = {"labels": measured} if measured else {}
+        writer.log({"kind": "epoch", "epoch": epoch, "stage": position.stage, **record, **labels})
+        progress.next_epoch, progress.previous, progress.state = epoch + 1, state.labels.own, None
+        writer.save_weights_of_epoch(progress)
+        writer.save(progress)
 
-    def _restart(self, error: NotFinite) -> None:
-        """Begin the epoch anew with a lower learning rate.
-
-        Not from the newest checkpoint, which stands where the clock or a signal put it: then a run that was
-        interrupted would go another way than one that was not. A kill at any point of this leaves a run that comes to
-        the same error again, or goes on after it.
-        """
-        self._restore(
-            self.processes.by_the_first(
-                lambda: begin_epoch_anew(self.run.checkpoints_folder, warn=self.observer.warned)
-            )
-        )
-        self._open_log()
-        self.restarts += 1
-        rate = moment_of(self.settings, self.next_epoch, restarts=self.restarts).learning_rate
-        self.observer.warned(
-            f"{error.reason}; epoch {self.next_epoch + 1} begins anew with the learning rate {rate:g} (restart "
-            f"{self.restarts} of {self.settings.schedule.restarts})"
-        )
-        reached = {"epoch": self.next_epoch, "restarts": self.restarts, "lr": rate, "reason": error.reason}
-        self._write({"kind": "restart", **reached})
-        self._save()
-
-    def _run_epoch(self, moment: Moment) -> None:
-        schedule, epoch = self.settings.schedule, moment.epoch
-        if self.trainee.optimiser is None or (epoch == schedule.stage1_epochs and self.state is None):
-            self.trainee.begin_stage(self.settings)
-        for group in self.trainee.optimiser.param_groups:
-            group["lr"] = moment.learning_rate
-        self.observer.epoch_started(moment, schedule.iterations)
-        if self.state is None:
-            self.state = begin_epoch(
-                self.trainee,
-                self.images,
-                self.settings,
-                self.streams,
-                moment,
-                labeller=self.labeller,
-                previous=self.previous,
-            )
-            self._consider(epoch, self.state.criteria)
-            for mishap in self.state.labels.mishaps():
-                self.observer.warned(f"epoch {epoch + 1}: {mishap}")
-        state = self.state
-        where = {"epoch": epoch, "stage": moment.stage}
+    def _on_step(self, position: Position) -> StepObserver:
+        """What to do after each step: log, call the observer, save if it is time."""
+        schedule, engine = self.settings.schedule, self.settings.engine
+        where = {"epoch": position.epoch, "stage": position.stage}
 
         def on_step(step: int, losses: dict[str, float]) -> None:
-            if step % self.settings.engine.log_every == 0:
-                at = {"step": step, "global_step": epoch * schedule.iterations + step, "lr": moment.learning_rate}
-                self._write({"kind": "step", **where, **at, "loss": losses})
-            self.observer.stepped(moment, step, losses)
-            if time.monotonic() - self.saved_at > 60 * self.settings.engine.checkpoint_minutes:
-                self._save()
+            if step % engine.log_every == 0:
+                global_step = position.epoch * schedule.iterations + step
+                at = {"step": step, "global_step": global_step, "lr": position.learning_rate}
+                self.writer.log({"kind": "step", **where, **at, "loss": losses})
+            self.observer.stepped(position, step, losses)
+            if time.monotonic() - self.writer.saved_at > 60 * engine.checkpoint_minutes:
+                self.writer.save(self.progress)
 
-        try:
-            run_steps(self.trainee, self.images, self.settings, self.streams, moment, state, on_step, self.interruption)
-        except Interrupted:
-            self._save()
-            raise
-        refuse_broken_network(self.trainee.online, where=f"epoch {epoch + 1}", learning_rate=moment.learning_rate)
-        record = end_epoch(self.trainee, self.settings, moment, state)
-        measured = self.observer.epoch_ended(moment, state.labels, record)
-        self._write({"kind": "epoch", **where, **record, **({"labels": measured} if measured else {})})
-        self.next_epoch, self.previous = epoch + 1, (state.labels.visible, state.labels.infrared)
-        self.state = None
-        if self.next_epoch == schedule.stage1_epochs:
-            self._save_network(self.run.weights_file("stage1"), {"weights": "stage1"})
-        if self.settings.engine.keep_weights:
-            self._save_weights(self.run.kept_weights_file(self.next_epoch))
-        self._save()
+        return on_step
+
+    def _restart(self, error: NotFinite) -> None:
+        """Begin the epoch again with a lower learning rate.
+
+        Not from the newest checkpoint, whose step depends on the clock or a signal: then a run that was interrupted
+        would go another way than one that was not. If this is killed at any point, the resumed run meets the same error
+        again, or continues after it.
+        """
+        progress = self.progress
+        saved = self.networks.processes.by_the_first(self.writer.checkpoint_of_epoch)
+        progress.restore(saved, self.session)
+        self.writer.open_log(progress)
+        progress.restarts += 1
+        rate = position_of(self.settings, progress.next_epoch, restarts=progress.restarts).learning_rate
+        self.observer.warned(
+            f"{error.reason}; epoch {progress.next_epoch + 1} begins again with the learning rate {rate:g} (restart "
+            f"{progress.restarts} of {self.settings.schedule.restarts})"
+        )
+        reached = {"epoch": progress.next_epoch, "restarts": progress.restarts, "lr": rate, "reason": error.reason}
+        self.writer.log({"kind": "restart", **reached})
+        self.writer.save(progress)
 
     def _judge_the_last_epoch(self) -> None:
-        _, _, criteria = look(self.trainee, self.images, self.settings, self.labeller, self.previous, joint=False)
-        self._consider(self.next_epoch, criteria)
-        chosen = {"by": self.selection.by, "epoch": self.selection.epoch}
-        self._write({"kind": "selection", "epoch": self.next_epoch, "criteria": criteria, "selected": chosen})
+        progress = self.progress
+        _, _, criteria = embed_and_label(self.session, progress.previous, joint=False)
+        self._consider(progress.next_epoch, criteria)
+        chosen = {"by": progress.selection.by, "epoch": progress.selection.epoch}
+        self.writer.log({"kind": "selection", "epoch": progress.next_epoch, "criteria": criteria, "selected": chosen})
 
     def _consider(self, epochs: int, criteria: dict[str, float]) -> None:
-        """Keep the weights as they are after so many epochs, if the selection prefers them to those before."""
+        """Keep the weights after `epochs` epochs if the selection prefers them to those before."""
         schedule = self.settings.schedule
         first = schedule.stage1_epochs + 1 if schedule.stage2_epochs else 1
         if self.settings.selection == "last" or epochs < first:
             return
-        if self.selection.consider(epochs, criteria):
-            self._save_weights(self.run.selected_weights_file, epochs)
+        if self.progress.selection.consider(epochs, criteria):
+            self.writer.save_weights(self.writer.run.selected_weights_file, epochs)
 
-    def _save_weights(self, path: Path, epochs: int | None = None) -> None:
-        facts = {"weights": "final", "epoch": str(self.next_epoch if epochs is None else epochs)}
-        self._save_network(path, {**facts, "selection": self.settings.selection})
 
-    def _save_network(self, path: Path, facts: dict[str, str]) -> None:
-        if self.processes.is_first:
-            save_model(path, self.trainee.momentum.network, facts, preprocessing=self.preprocessing)
+class _Writer:
+    """Writes the run folder; of several processes only the first one does.
 
-    def _write(self, record: dict[str, Any]) -> None:
-        if self.log is not None:
-            self.log.write(record)
+    Args:
+        session: What is saved.
+        training_set: Named in the records.
+        run: The run folder.
+        observer: Gets the warnings.
+    """
 
-    def _save(self) -> None:
-        if not self.processes.is_first:
-            return
-        within = self.state is not None
-        if within and first_not_finite(self.trainee.online) is not None:
-            return  # the checkpoint before stays the newest; the next loss, or the end of the epoch, tells
-        begins_stage = self.next_epoch in (0, self.settings.schedule.stage1_epochs) and not within
-        redraws = self.settings.method.dynamic_redraw == "step"
-        save_checkpoint(
-            self.run.checkpoints_folder,
-            Checkpoint(
-                next_epoch=self.next_epoch,
-                online=self.trainee.online.state_dict(),
-                momentum=self.trainee.momentum.network.state_dict(),
-                optimiser=None if begins_stage else optimiser_tensors(self.trainee.optimiser),
-                previous=self.previous,
-                selection=self.selection,
-                data_checksum=self.training_set.checksum,
-                state=None if self.state is None else dismantle(self.state, redraws_each_step=redraws),
-                restarts=self.restarts,
-                loss_scale=self.trainee.loss_scale,
-            ),
-        )
+    def __init__(self, session: Session, training_set: TrainingSet, run: Path, observer: Observer) -> None:
+        self.session, self.settings, self.networks = session, session.settings, session.networks
+        self.training_set, self.observer = training_set, observer
+        self.processes = session.networks.processes
+        self.run = RunFolder(run)
+        self.preprocessing = Preprocessing(self.settings.data.height, self.settings.data.width)
         self.saved_at = time.monotonic()
+        self._log: MetricsLog | None = None
 
-    def _open_log(self) -> None:
+    def make_run(self, progress: Progress) -> None:
+        """Make the folder, with the first checkpoint."""
+        # Half a run could neither be resumed nor be trained into.
+        with making_folder(self.run.path):
+            self.run.write_settings(self.settings)
+            device = self.networks.fabric.device
+            write_durably(self.run.provenance_file, provenance_json(self.settings, self.training_set, device))
+            make_new_folder(self.run.checkpoints_folder)
+            start, facts = self.run.weights_file("start"), {"weights": "start"}
+            save_model(start, self.networks.online, facts, preprocessing=self.preprocessing)
+            self.save(progress)
+            self.open_log(progress)
+
+    def newest_checkpoint(self) -> Checkpoint:
+        """The newest checkpoint that is whole."""
+        saved = load_latest_checkpoint(self.run.checkpoints_folder, warn=self.observer.warned)
+        _refuse_other_images(saved, self.training_set)
+        return saved
+
+    def checkpoint_of_epoch(self) -> Checkpoint:
+        """The checkpoint that the newest epoch began with; later ones are removed."""
+        return rewind_to_epoch(self.run.checkpoints_folder, warn=self.observer.warned)
+
+    def resume(self, progress: Progress) -> None:
+        """Open the log, remove what a killed process left, and record in the provenance where the run resumes."""
+        self.open_log(progress)
+        if self.processes.is_first:
+            (self.run.path / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
+            for folder in (self.run.path, self.run.checkpoints_folder):
+                remove_partial_files(folder)
+        self.processes.by_the_first(lambda: self._note_session(progress))
+
+    def _note_session(self, progress: Progress) -> None:
+        """Record in the provenance where the run resumes. Nothing is computed from it: a damaged one is no error."""
+        path = self.run.provenance_file
+        try:
+            saved = path.read_text("utf-8")
+            device = self.networks.fabric.device
+            noted = provenance_resumed(saved, self.settings, device, epoch=progress.next_epoch)
+        except (OSError, ValueError) as error:
+            self.observer.warned(f"{path}: cannot be updated ({error}); this session is not recorded there")
+        else:
+            write_durably(path, noted)
+
+    def open_log(self, progress: Progress) -> None:
+        """Open the log for the next step; lines after it are dropped."""
         if not self.processes.is_first:
             return
-        self.log = MetricsLog(
+        self._log = MetricsLog(
             self.run.log_file,
-            first_epoch=self.next_epoch,
-            first_step=0 if self.state is None else self.state.step,
-            restarts=self.restarts,
+            first_epoch=progress.next_epoch,
+            first_step=0 if progress.state is None else progress.state.step,
+            restarts=progress.restarts,
             tensorboard=self.run.tensorboard_folder if self.settings.engine.tensorboard else None,
         )
 
+    def log(self, record: dict[str, Any]) -> None:
+        """Write a line of the log."""
+        if self._log is not None:
+            self._log.write(record)
 
-def moment_of(settings: Settings, epoch: int, *, restarts: int = 0) -> Moment:
-    """Stage, progress and learning rate of an epoch; both restart with the stage.
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint."""
+        if not self.processes.is_first:
+            return
+        if progress.state is not None and first_not_finite(self.networks.online) is not None:
+            return  # the checkpoint before stays the newest; the next loss, or the end of the epoch, raises the error
+        save_checkpoint(self.run.checkpoints_folder, progress.checkpoint(self.session, self.training_set.checksum))
+        self.saved_at = time.monotonic()
 
-    Args:
-        settings: The run's.
-        epoch: Counted from 0 over both stages.
-        restarts: How often the training went back because of a loss that was not finite.
-    """
-    schedule = settings.schedule
-    stage = 1 if epoch < schedule.stage1_epochs else 2
-    within = epoch if stage == 1 else epoch - schedule.stage1_epochs
-    length = schedule.stage1_epochs if stage == 1 else schedule.stage2_epochs
-    rate = schedule.learning_rate * schedule.decay_factor ** (within // schedule.decay_every)
-    rate *= schedule.restart_factor**restarts
-    return Moment(epoch=epoch, stage=stage, progress=(within + 1) / length, learning_rate=rate, epoch_of_stage=within)
+    def save_weights_of_epoch(self, progress: Progress) -> None:
+        """Save the weights after an epoch: those at the end of stage I, and all if the settings ask for them."""
+        if progress.next_epoch == self.settings.schedule.stage1_epochs:
+            self._save_network(self.run.weights_file("stage1"), {"weights": "stage1"})
+        if self.settings.engine.keep_weights:
+            self.save_weights(self.run.kept_weights_file(progress.next_epoch), progress.next_epoch)
+
+    def save_weights(self, path: Path, epochs: int) -> None:
+        """Save the momentum network as a model.
+
+        Args:
+            path: The file.
+            epochs: The number of epochs that it has been trained for.
+        """
+        self._save_network(path, {"weights": "final", "epoch": str(epochs), "selection": self.settings.selection})
+
+    def finish(self, progress: Progress) -> Path:
+        """Save the model that the run ends with."""
+        model = self.run.model_file
+        if self.settings.selection == "last":
+            self.save_weights(model, progress.next_epoch)
+        else:
+            write_durably(model, self.run.selected_weights_file.read_bytes())
+        return model
+
+    def _save_network(self, path: Path, facts: dict[str, str]) -> None:
+        if self.processes.is_first:
+            save_model(path, self.networks.momentum.network, facts, preprocessing=self.preprocessing)
 
 
 def _how_to_save_memory(settings: Settings) -> str:

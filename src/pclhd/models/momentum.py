@@ -17,12 +17,10 @@ class BufferPolicy(StrEnum):
 
     Attributes:
         AVERAGE: Averaged as the parameters are; counters are copied (ours).
-        COPY: Copied from the online network (ours).
         OWN: Left alone: they come from the momentum network's own forward passes in training mode (released code).
     """
 
     AVERAGE = "average"
-    COPY = "copy"
     OWN = "own"
 
 
@@ -61,8 +59,6 @@ class MomentumNetwork(Generic[Network]):
             return
         mine, theirs = dict(self.network.named_buffers()), dict(online.named_buffers())
         averaged = {name for name, buffer in mine.items() if buffer.is_floating_point()}
-        if self.buffers is BufferPolicy.COPY:
-            averaged = set()
         _average(_only(mine, averaged), _only(theirs, averaged), decay)
         _average(_only(mine, mine.keys() - averaged), _only(theirs, theirs.keys() - averaged), 0.0)
 

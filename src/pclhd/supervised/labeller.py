@@ -1,7 +1,7 @@
-"""Identities in the place of pseudo labels: for the supervised and semi-supervised bounds on the same engine.
+"""Identities instead of pseudo labels: for the supervised and semi-supervised recipes on the same engine.
 
-The engine asks a labeller what the clusters of an epoch are, and takes what it gets. Here is the one that answers with
-identities. Nothing that the engine imports imports this module, and only the recipes whose `labels` say so get it.
+The engine takes an epoch's labels from a labeller. This one answers with identities. The engine never imports this
+module, directly or indirectly; it gets such a labeller only for recipes whose `labels` ask for identities.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.clustering.matching import NO_PARTNER, Matching
-from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
-from pclhd.config import ClusteringSettings
 from pclhd.data.records import Dataset, Modality
 from pclhd.engine.labelling import (
     EpochLabels,
-    Features,
     Grouping,
+    LabelRequest,
     Labels,
-    across_modalities,
-    centre_features,
     cluster_modality,
+    label_across_modalities,
 )
 from pclhd.errors import UserError
-from pclhd.recipes import Recipe
+from pclhd.pair import Pair
 
 
 class IdentityLabeller:
@@ -48,53 +45,27 @@ class IdentityLabeller:
         identities = np.array(dataset.train_identities, dtype=np.int64)
         infrared = np.array([image.modality is Modality.INFRARED for image in dataset.train.images])
         self._visible = _numbered(identities[~infrared])
-        # Whoever asks for the visible identities must not be able to reach the others: nothing of them is kept.
-        self._everybody = None if visible_only else _Everybody.of(identities, infrared)
+        # With `visible_only` the infrared identities must be out of reach: nothing of them is kept.
+        self._all_labels = None if visible_only else _AllLabels.of(identities, infrared)
 
-    def __call__(
-        self,
-        visible: Features,
-        infrared: Features,
-        cameras: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
-        *,
-        settings: ClusteringSettings,
-        recipe: Recipe,
-        joint: bool,
-        previous: tuple[Labels, Labels] | None = None,
-        nearest: NearestSearch = nearest_neighbours,
-    ) -> EpochLabels:
-        """See `pclhd.engine.labelling.label_epoch`, whose place this takes."""
-        everybody = self._everybody
-        if everybody is not None:
+    def __call__(self, request: LabelRequest, /) -> EpochLabels:
+        """See `pclhd.engine.labelling.label_epoch`, which this replaces."""
+        all_labels = self._all_labels
+        if all_labels is not None:
             return EpochLabels(
-                self._visible, everybody.infrared, everybody.joint if joint else None, everybody.matching
+                self._visible, all_labels.infrared, all_labels.joint if request.joint else None, all_labels.matching
             )
-        visible, infrared = centre_features(visible, infrared, cameras, recipe)
-        labels = across_modalities(
-            visible,
-            infrared,
-            Grouping(self._visible),
-            cluster_modality(
-                infrared,
-                "infrared",
-                settings=settings,
-                recipe=recipe,
-                previous=None if previous is None else previous[1],
-                nearest=nearest,
-            ),
-            settings=settings,
-            recipe=recipe,
-            joint=joint,
-            nearest=nearest,
-        )
-        # Of identities there is nothing to tell: no radius, no silhouette, no confidence.
+        request = request.centred()
+        own = Pair(Grouping(self._visible), cluster_modality(request, "infrared"))
+        labels = label_across_modalities(request, own)
+        # Identities have no radius, no silhouette and no confidence to report.
         clustered = {name: grouping for name, grouping in labels.groupings.items() if name != "visible"}
         return replace(labels, groupings=clustered)
 
 
 @dataclass(frozen=True)
-class _Everybody:
-    """What the identities of both modalities say.
+class _AllLabels:
+    """The labels that the identities of both modalities give.
 
     Attributes:
         infrared: (Nr,) labels of the infrared images.
@@ -107,17 +78,16 @@ class _Everybody:
     matching: Matching
 
     @classmethod
-    def of(cls, identities: Labels, infrared: NDArray[np.bool_]) -> _Everybody:
-        parts = identities[~infrared], identities[infrared]
-        return cls(_numbered(parts[1]), _numbered(np.concatenate(parts)), _same_person(*parts))
+    def of(cls, identities: Labels, infrared: NDArray[np.bool_]) -> _AllLabels:
+        parts = Pair(identities[~infrared], identities[infrared])
+        return cls(_numbered(parts.infrared), _numbered(np.concatenate(parts)), _same_person(parts))
 
 
-def _same_person(visible: NDArray[np.int64], infrared: NDArray[np.int64]) -> Matching:
-    """Partners are the same person; one who was seen in one modality only has none."""
-    people = np.unique(visible), np.unique(infrared)
+def _same_person(identities: Pair[Labels]) -> Matching:
+    """Partners are the same person; a person who was seen in one modality only has none."""
+    people = identities.map(np.unique)
     _, in_visible, in_infrared = np.intersect1d(*people, return_indices=True)
-    nobody = [np.full(len(part), NO_PARTNER, dtype=np.int64) for part in people]
-    matching = Matching(nobody[0], nobody[1])
+    matching = Matching(*people.map(lambda part: np.full(len(part), NO_PARTNER, dtype=np.int64)))
     matching.visible_to_infrared[in_visible] = in_infrared
     matching.infrared_to_visible[in_infrared] = in_visible
     return matching

@@ -15,7 +15,7 @@ from pclhd.runs.folder import RunFolder
 if TYPE_CHECKING:
     from pclhd.engine.interruption import Interruption
     from pclhd.engine.labelling import EpochLabels, Labeller
-    from pclhd.engine.trainer import Observer
+    from pclhd.engine.observer import Observer
 
 
 def open_data(settings: Settings, data: Path | None = None) -> Dataset:
@@ -89,8 +89,8 @@ def train_run(
         UserError: Something in the settings, the data or the folder does not fit; nothing is overwritten then.
     """
     from pclhd.devices import keep_freed_memory
-    from pclhd.engine.trainee import runs_on_gpu
-    from pclhd.engine.trainer import Silent, train
+    from pclhd.engine.networks import runs_on_gpu
+    from pclhd.engine.trainer import train
 
     labeller = labeller_for(settings, dataset)
     if not runs_on_gpu(settings):
@@ -99,7 +99,7 @@ def train_run(
         with_data_root(settings, dataset),
         dataset.train,
         run.path,
-        observer or Silent(),
+        observer,
         resume=resume,
         labeller=labeller,
         interruption=interruption,

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 
 from pclhd.config import Settings
 from pclhd.data.records import Dataset, digest_file
-from pclhd.engine.epoch import Moment
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.trainer import Silent, train
+from pclhd.engine.observer import Silent
+from pclhd.engine.position import Position
+from pclhd.engine.trainer import train
 from pclhd.errors import UserError
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import EpochRecord, StepRecord, recorded_fact
@@ -286,11 +287,11 @@ class _FirstEpoch(Silent):
         self.steps: dict[int, dict[str, float]] = {}
         self.record: dict[str, float] = {}
 
-    def stepped(self, moment: Moment, step: int, losses: Mapping[str, float]) -> None:
+    def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """Keep the step's losses."""
         self.steps[step] = _numbers({"loss": dict(losses)})
 
-    def epoch_ended(self, moment: Moment, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
+    def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
         """Keep the epoch's record, and stop."""
         self.record = _repeatable(dict(record))
         raise _FirstEpochOver

@@ -9,12 +9,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from pclhd.engine.memories import DynamicSource, Memories, ModalityMemories
-from pclhd.engine.step import Losses, Queries, TermWeights, collect_losses, cross_loss, joint_losses, unit
+from pclhd.engine.terms import (
+    MEMORY_USE,
+    Losses,
+    Queries,
+    Term,
+    TermWeights,
+    compute_losses,
+    cross_terms,
+    joint_losses,
+    own_losses,
+)
+from pclhd.pair import Pair
 from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory
 from pclhd.recipes import BASELINE, MMM, PAPER, RECIPES, RELEASED, Recipe
 
 WIDTH, TAU = 5, 0.1
-PARTNERS = (torch.tensor([1, -1, 0]), torch.tensor([2, 0]))  # three visible clusters, two infrared ones
+PARTNERS = Pair(torch.tensor([1, -1, 0]), torch.tensor([2, 0]))  # three visible clusters, two infrared ones
 
 
 def rows(count: int, seed: int) -> Tensor:
@@ -41,7 +52,7 @@ def memories(*, dynamic: bool = True, multi: bool = False) -> Memories:
             source = DynamicSource(DynamicMemory(instances), instances.flatten(0, 1), labels)
         several = multi_memory(count, seed + 7) if multi else None
         parts.append(ModalityMemories(cluster_memory(count, seed), source, several))
-    return Memories(parts[0], parts[1], cluster_memory(2, 30))
+    return Memories(Pair(*parts), cluster_memory(2, 30))
 
 
 def queries(labels: list[int], seed: int, *, momentum: bool = False) -> Queries:
@@ -64,7 +75,7 @@ def collect(
     recipe: Recipe, weights: TermWeights, held: Memories, *, epoch: int = 0, momentum: bool = False
 ) -> tuple[Losses, Queries, Queries]:
     first, second = visible(momentum=momentum), infrared(momentum=momentum)
-    losses = collect_losses(first, second, held, PARTNERS, weights, epoch=epoch, recipe=recipe, temperature=TAU)
+    losses = own_losses(Pair(first, second), held, PARTNERS, weights, epoch=epoch, recipe=recipe, temperature=TAU)
     return losses, first, second
 
 
@@ -193,10 +204,10 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
     held = memories(dynamic=with_dynamic, multi=method.sub_prototypes > 1)
     losses, first, second = collect(method, weights, held, epoch=epoch, momentum=coupled)
     expected: dict[str, float] = {}
-    printed: dict[str, float] = {}
+    logged: dict[str, float] = {}
     for name, mine, partner, own, other in (
-        ("visible", first, PARTNERS[0], held.visible, held.infrared),
-        ("infrared", second, PARTNERS[1], held.infrared, held.visible),
+        ("visible", first, PARTNERS[0], held.own.visible, held.own.infrared),
+        ("infrared", second, PARTNERS[1], held.own.infrared, held.own.visible),
     ):
         features, labels = mine.features.detach(), mine.labels.tolist()
         if weights.centroid:
@@ -211,7 +222,7 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
                 expected[f"{name}_dynamic"] = weights.dynamic * slow_dynamic(features, labels, instances)
             else:
                 assert mine.momentum is not None
-                printed[f"{name}_dynamic"] = slow_dynamic(mine.momentum, labels, instances)
+                logged[f"{name}_dynamic"] = slow_dynamic(mine.momentum, labels, instances)
         turn = epoch % 2 == (name == "infrared")
         if weights.cross and (turn or method.cross_direction == "both"):
             kept, targets = with_partner(mine, partner)
@@ -220,15 +231,15 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
     assert {name: float(value.detach()) for name, value in losses.terms.items()} == pytest.approx(
         expected, rel=1e-4, abs=1e-6
     )
-    assert {name: float(value) for name, value in losses.printed.items()} == pytest.approx(printed, rel=1e-4)
+    assert {name: float(value) for name, value in losses.logged.items()} == pytest.approx(logged, rel=1e-4)
     assert float(losses.total.detach()) == pytest.approx(sum(expected.values()), rel=1e-4)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "released"])
 def test_joint_losses_equal_their_formulas(recipe: str) -> None:
     memory = cluster_memory(2, 30)
-    halves = queries([0, 1, 1], 1), queries([1, 0], 2)
-    losses = joint_losses(*halves, memory, 0.7, recipe=RECIPES[recipe], temperature=TAU)
+    halves = Pair(queries([0, 1, 1], 1), queries([1, 0], 2))
+    losses = joint_losses(halves, memory, 0.7, recipe=RECIPES[recipe], temperature=TAU)
     for name, half in zip(("visible_joint", "infrared_joint"), halves, strict=True):
         features, labels = half.features.detach(), half.labels.tolist()
         plain = slow_mean(features, labels, memory.centroids)
@@ -261,17 +272,17 @@ def test_every_term_pushes_its_own_modality_and_no_other(recipe: str, stage: int
         assert gradient_of(value, other) is None, name
 
 
-def test_the_dynamic_loss_trains_in_the_paper_and_is_only_printed_by_the_released_code() -> None:
+def test_the_dynamic_loss_trains_in_the_paper_and_is_only_logged_by_the_released_code() -> None:
     paper = TermWeights.at(PAPER, stage=2, progress=1)
     losses, first, _ = collect(PAPER, paper, memories(), momentum=True)
     assert losses.terms["visible_dynamic"].requires_grad
     assert gradient_of(losses.terms["visible_dynamic"], first) is not None
-    assert losses.printed == {}
+    assert losses.logged == {}
     released = TermWeights.at(RELEASED, stage=2, progress=1)
     losses, _, _ = collect(RELEASED, released, memories(), momentum=True)
-    assert set(losses.printed) == {"visible_dynamic", "infrared_dynamic"}
-    assert not any(value.requires_grad for value in losses.printed.values())
-    assert not set(losses.printed) & set(losses.terms)
+    assert set(losses.logged) == {"visible_dynamic", "infrared_dynamic"}
+    assert not any(value.requires_grad for value in losses.logged.values())
+    assert not set(losses.logged) & set(losses.terms)
 
 
 @pytest.mark.parametrize("gradient", [True, False])
@@ -279,7 +290,7 @@ def test_the_mean_of_the_instances_by_its_formula(gradient: bool) -> None:
     mean = PAPER.model_copy(update={"dynamic_similarity": "mean", "dynamic_gradient": gradient})
     held = memories()
     losses, first, second = collect(mean, TermWeights(dynamic=0.4), held, momentum=True)
-    for name, queries_, part in (("visible", first, held.visible), ("infrared", second, held.infrared)):
+    for name, queries_, part in (("visible", first, held.own.visible), ("infrared", second, held.own.infrared)):
         assert part.dynamic is not None
         instances = part.dynamic.memory.instances
         features = queries_.features.detach() if gradient else queries_.momentum
@@ -290,7 +301,7 @@ def test_the_mean_of_the_instances_by_its_formula(gradient: bool) -> None:
         ]
         expected = sum(values) / len(values)
         if not gradient:
-            assert float(losses.printed[f"{name}_dynamic"]) == pytest.approx(expected, rel=1e-4)
+            assert float(losses.logged[f"{name}_dynamic"]) == pytest.approx(expected, rel=1e-4)
             continue
         assert float(losses.terms[f"{name}_dynamic"].detach()) == pytest.approx(0.4 * expected, rel=1e-4)
         # The gradient of a contrast with means is that of a contrast with the mean instances as prototypes.
@@ -319,9 +330,9 @@ def test_both_directions_at_once() -> None:
 
 @pytest.mark.parametrize("recipe", [PAPER, RELEASED])
 def test_queries_without_a_partner_are_left_out(recipe: Recipe) -> None:
-    mine, memory = visible(), cluster_memory(2, 20)
-    losses = Losses()
-    cross_loss("cross", mine, PARTNERS[0], memory, 1.0, recipe=recipe, temperature=TAU, losses=losses)
+    mine, memory = visible(), ModalityMemories(cluster_memory(2, 20))
+    across = Term("cross", MEMORY_USE[recipe.memory_update].across, mine, memory, 1.0, PARTNERS.visible)
+    losses = compute_losses([across], recipe=recipe, temperature=TAU)
     gradient = gradient_of(losses.terms["cross"], mine)
     assert gradient is not None
     pushed = gradient.abs().sum(1) > 0
@@ -330,27 +341,24 @@ def test_queries_without_a_partner_are_left_out(recipe: Recipe) -> None:
 
 @pytest.mark.parametrize(("partner", "weight"), [([-1, -1, -1], 1.0), ([1, 0, 1], 0.0)])
 def test_no_cross_term_without_partners_or_weight(partner: list[int], weight: float) -> None:
-    losses = Losses()
-    cross_loss(
-        "cross",
-        visible(),
-        torch.tensor(partner),
-        cluster_memory(2, 20),
-        weight,
-        recipe=PAPER,
-        temperature=TAU,
-        losses=losses,
-    )
-    assert losses.terms == {}
+    partners = Pair(torch.tensor(partner), PARTNERS.infrared)
+    terms = cross_terms(Pair(visible(), infrared()), memories().own, partners, weight, epoch=0, recipe=PAPER)
+    assert compute_losses(terms, recipe=PAPER, temperature=TAU).terms == {}
+
+
+def test_a_dynamic_term_needs_dynamic_prototypes() -> None:
+    term = Term("dynamic", "dynamic", visible(), memories(dynamic=False).own.visible, 1.0)
+    with pytest.raises(ValueError, match="a dynamic term needs"):
+        compute_losses([term], recipe=PAPER, temperature=TAU)
 
 
 # When memories change.
 
 
 @pytest.mark.parametrize("recipe", [BASELINE, PAPER, RELEASED.model_copy(update={"memory_update": "after_step"})])
-def test_memories_change_only_when_they_are_told_to(recipe: Recipe) -> None:
+def test_memories_change_only_when_updated(recipe: Recipe) -> None:
     held = memories()
-    kept = [held.visible.clusters, held.infrared.clusters]
+    kept = [held.own.visible.clusters, held.own.infrared.clusters]
     before = [frozen(memory) for memory in kept]
     losses, first, second = collect(recipe, TermWeights.at(recipe, stage=2, progress=0.5), held)
     losses.total.backward()  # type: ignore[no-untyped-call]
@@ -366,9 +374,9 @@ def test_memories_change_only_when_they_are_told_to(recipe: Recipe) -> None:
         assert changed(memory, old)
 
 
-def test_several_prototypes_change_only_when_they_are_told_to() -> None:
+def test_several_prototypes_change_only_when_updated() -> None:
     held = memories(dynamic=False, multi=True)
-    several = [held.visible.multi, held.infrared.multi]
+    several = [held.own.visible.multi, held.own.infrared.multi]
     before = [None if memory is None else memory.prototypes.clone() for memory in several]
     losses, first, second = collect(MMM, TermWeights.at(MMM, stage=2, progress=0.5), held)
     losses.total.backward()  # type: ignore[no-untyped-call]
@@ -388,20 +396,20 @@ def test_several_prototypes_change_only_when_they_are_told_to() -> None:
 
 def test_memories_of_the_released_code_change_within_the_backward_pass() -> None:
     held = memories(dynamic=False)
-    before = frozen(held.visible.clusters), frozen(held.infrared.clusters)
+    before = frozen(held.own.visible.clusters), frozen(held.own.infrared.clusters)
     losses, *_ = collect(RELEASED, TermWeights.at(RELEASED, stage=2, progress=1), held)
     assert losses.updates == []
-    assert not changed(held.visible.clusters, before[0])
+    assert not changed(held.own.visible.clusters, before[0])
     losses.total.backward()  # type: ignore[no-untyped-call]
-    assert changed(held.visible.clusters, before[0])
-    assert changed(held.infrared.clusters, before[1])
+    assert changed(held.own.visible.clusters, before[0])
+    assert changed(held.own.infrared.clusters, before[1])
 
 
 @pytest.mark.parametrize("recipe", [PAPER, RELEASED])
 def test_the_joint_memory(recipe: Recipe) -> None:
     memory = cluster_memory(2, 30)
     before = frozen(memory)
-    losses = joint_losses(queries([0, 1], 1), queries([1, 0], 2), memory, 1.0, recipe=recipe, temperature=TAU)
+    losses = joint_losses(Pair(queries([0, 1], 1), queries([1, 0], 2)), memory, 1.0, recipe=recipe, temperature=TAU)
     assert not changed(memory, before)
     losses.total.backward()  # type: ignore[no-untyped-call]
     assert changed(memory, before) == (recipe is RELEASED)
@@ -415,9 +423,9 @@ def after_a_step(order: str, update: str) -> list[Tensor]:
     recipe = RELEASED.model_copy(update={"loss_order": order, "memory_update": update, "cross_direction": "both"})
     held = memories(dynamic=False)
     losses, first, second = collect(recipe, TermWeights.at(recipe, stage=2, progress=1), held)
-    halves = queries([0, 1, 1], 5), queries([1, 0], 6)
+    halves = Pair(queries([0, 1, 1], 5), queries([1, 0], 6))
     assert held.joint is not None
-    joint = joint_losses(*halves, held.joint, 1.0, recipe=recipe, temperature=TAU)
+    joint = joint_losses(halves, held.joint, 1.0, recipe=recipe, temperature=TAU)
     for part in (losses, joint):
         part.total.backward()  # type: ignore[no-untyped-call]
         for update_ in part.updates:
@@ -449,15 +457,9 @@ def test_the_order_of_the_terms() -> None:
         losses, *_ = collect(recipe, TermWeights(centroid=1), memories(dynamic=False))
         assert list(losses.terms) == [f"{name}_centroid" for name in expected]
         joint = joint_losses(
-            queries([0, 1], 1), queries([1, 0], 2), cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU
+            Pair(queries([0, 1], 1), queries([1, 0], 2)), cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU
         )
         assert list(joint.terms) == [f"{name}_joint" for name in expected]
-
-
-def test_unit_rows_in_32_bits() -> None:
-    scaled = unit(torch.randn(4, 3).bfloat16() * 100)
-    assert scaled.dtype == torch.float32
-    assert scaled.norm(dim=1).tolist() == pytest.approx([1.0] * 4)
 
 
 def test_every_weight_matters() -> None:
@@ -486,7 +488,7 @@ def test_a_query_without_confidence_pulls_nothing(name: str) -> None:
     trust = torch.tensor([0.0, 1.0, 0.5, 0.0, 1.0, 1.0]), torch.tensor([1.0, 0.0, 0.5])
     first, second = replace(first, confidence=trust[0]), replace(second, confidence=trust[1])
     held = memories()
-    losses = collect_losses(first, second, held, PARTNERS, weights, epoch=0, recipe=recipe, temperature=TAU)
+    losses = own_losses(Pair(first, second), held, PARTNERS, weights, epoch=0, recipe=recipe, temperature=TAU)
     losses.total.backward()  # type: ignore[no-untyped-call]
     for queries_, certain in ((first, trust[0]), (second, trust[1])):
         gradient = queries_.features.grad
@@ -500,7 +502,7 @@ def test_confidence_counts_in_the_joint_losses(name: str) -> None:
     parts = [queries([0, 1, 1], 1), queries([1, 0], 3)]
     trust = [torch.tensor([1.0, 0.0, 0.5]), torch.tensor([0.0, 1.0])]
     weighed = [replace(part, confidence=sure) for part, sure in zip(parts, trust, strict=True)]
-    losses = joint_losses(weighed[0], weighed[1], cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU)
+    losses = joint_losses(Pair(*weighed), cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU)
     losses.total.backward()  # type: ignore[no-untyped-call]
     for part, sure in zip(weighed, trust, strict=True):
         assert part.features.grad is not None

@@ -1,4 +1,4 @@
-"""What a training changes and what it runs on: networks, optimiser, device, precision, compiler, processes."""
+"""The networks of a training and their optimiser, with device, precision, compiler and processes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from pclhd.models.embed import embed_images
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
 from pclhd.models.weights import initialise
+from pclhd.recipes import Recipe
 from pclhd.streams import Streams
 
 _AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass
-class Trainee:
-    """What training changes.
+class Networks:
+    """The networks that a training changes.
 
     Attributes:
         fabric: Devices and precision.
@@ -37,7 +38,7 @@ class Trainee:
         wrapped: The same network as Fabric runs it.
         optimiser: Of the current stage.
         momentum: The averaged network.
-        processes: Who trains together.
+        processes: Those that train together.
     """
 
     fabric: Fabric
@@ -49,7 +50,7 @@ class Trainee:
 
     @property
     def loss_scale(self) -> dict[str, float]:
-        """By how much losses are multiplied before they go backward, and what changes it; empty but in 16-mixed."""
+        """The factor on losses in the backward pass, and what changes it; empty except in 16-mixed."""
         return self.fabric.strategy.precision.state_dict()
 
     @loss_scale.setter
@@ -68,6 +69,11 @@ class Trainee:
             fused=True if self.fabric.device.type == "cuda" else None,
         )
         self.optimiser = self.fabric.setup_optimizers(optimiser)
+
+
+def momentum_waits(recipe: Recipe, stage: int) -> bool:
+    """Whether the momentum network is still a mere copy of the online one."""
+    return stage == 1 and recipe.momentum_from == "stage2"
 
 
 def resolve_precision(settings: Settings) -> Settings:
@@ -89,21 +95,21 @@ def runs_on_gpu(settings: Settings) -> bool:
     return settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
 
 
-def make_trainee(settings: Settings, processes: Processes) -> Trainee:
+def make_networks(settings: Settings, processes: Processes) -> Networks:
     """Networks with their start weights on their device; the optimiser comes with the stage.
 
     Args:
         settings: With a precision that is no longer ``auto``.
-        processes: Who trains together.
+        processes: Those that train together.
 
     Raises:
         UserError: This machine has no such accelerator, does not compute in that precision, or cannot compile.
     """
     engine = settings.engine
-    # Fabric tells on every start which precision it uses; the run's settings do.
+    # Fabric logs its precision on every start; the run's settings have it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        # Of several processes each has one device; what they tell one another is `pclhd.distributed.processes`.
+        # Of several processes each has one device; `pclhd.distributed.processes` connects them.
         devices = [processes.local_rank] if processes.count > 1 and runs_on_gpu(settings) else 1
         fabric = Fabric(accelerator=engine.accelerator, devices=devices, **_precision_for(settings))
     except (RuntimeError, ValueError) as error:
@@ -122,11 +128,11 @@ def make_trainee(settings: Settings, processes: Processes) -> Trainee:
     momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
     if engine.compile:
         _compile(network, momentum.network)
-    return Trainee(fabric, network, fabric.setup_module(network), None, momentum, processes)
+    return Networks(fabric, network, fabric.setup_module(network), None, momentum, processes)
 
 
 def _refuse_images_that_do_not_fit(network: TwoStreamNetwork, settings: Settings) -> None:
-    """A network may need images of some size; its library tells only when it gets others."""
+    """A network may need images of some size; its library only fails when it gets others."""
     height, width = settings.data.height, settings.data.width
     blank = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     try:

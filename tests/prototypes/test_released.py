@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pclhd.losses import contrast, released_hybrid
-from pclhd.prototypes import CentroidUpdate, ClusterMemory, normalise
-from pclhd.released_memory import coupled_similarities
+from pclhd.prototypes import CentroidUpdate, ClusterMemory, coupled_similarities, normalise
 
 CLUSTERS, WIDTH, TEMPERATURE = 4, 6, 0.2
 LABELS_A = torch.tensor([0, 1, 1, 2, 0])

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from pclhd.prototypes import ClusterMemory, similarities
+from pclhd.prototypes.cluster import ClusterMemory
+from pclhd.prototypes.rows import similarities
 
 Which = Literal["centroid", "hybrid"]
 
@@ -31,7 +32,7 @@ class UpdateInBackward(Function):
         """Read the memory.
 
         Args:
-            ctx: Autograd's notebook.
+            ctx: The autograd context.
             queries: (B, D), unit length, in the memory's type.
             labels: (B,) int64, 0…C−1.
             memory: Read now, read again and written in the backward pass.
@@ -49,7 +50,7 @@ class UpdateInBackward(Function):
         """Gradient of the queries from the memory as it is *now*, then the update.
 
         Args:
-            ctx: Autograd's notebook.
+            ctx: The autograd context.
             centroid_gradient: (B, C), fixed by what the forward pass read.
             hard_gradient: (B, C), likewise.
 

@@ -1,0 +1,76 @@
+"""How far a training has got, to be saved in a checkpoint and taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pclhd.engine.checkpoint import Checkpoint, optimiser_tensors, restore_optimiser
+from pclhd.engine.labelling import Labels
+from pclhd.engine.selection import Selection
+from pclhd.engine.session import Session
+from pclhd.engine.state import EpochState, assemble, dismantle
+from pclhd.pair import Pair
+
+
+@dataclass
+class Progress:
+    """What changes in the course of a training, besides its networks.
+
+    Attributes:
+        selection: The best epoch so far.
+        next_epoch: The epoch to run next, or the one under way.
+        previous: Pseudo labels of the last epoch; None before the first.
+        state: The epoch under way; None between two epochs.
+        restarts: How often the training went back by itself.
+    """
+
+    selection: Selection
+    next_epoch: int = 0
+    previous: Pair[Labels] | None = None
+    state: EpochState | None = None
+    restarts: int = 0
+
+    def checkpoint(self, session: Session, data_checksum: str) -> Checkpoint:
+        """Everything that has to be saved now.
+
+        Args:
+            session: With the networks and the optimiser.
+            data_checksum: Of the training set.
+        """
+        settings, networks = session.settings, session.networks
+        begins_stage = self.next_epoch in (0, settings.schedule.stage1_epochs) and self.state is None
+        redraws = settings.method.dynamic_redraw == "step"
+        return Checkpoint(
+            next_epoch=self.next_epoch,
+            online=networks.online.state_dict(),
+            momentum=networks.momentum.network.state_dict(),
+            optimiser=None if begins_stage else optimiser_tensors(networks.optimiser),
+            previous=self.previous,
+            selection=self.selection,
+            data_checksum=data_checksum,
+            state=None if self.state is None else dismantle(self.state, redraws_each_step=redraws),
+            restarts=self.restarts,
+            loss_scale=networks.loss_scale,
+        )
+
+    def restore(self, saved: Checkpoint, session: Session) -> None:
+        """Take up a checkpoint, in the networks too; the number of restarts stays.
+
+        Args:
+            saved: Of this training.
+            session: Its networks and optimiser are changed.
+        """
+        networks = session.networks
+        networks.online.load_state_dict(saved.online)
+        networks.momentum.network.load_state_dict(saved.momentum)
+        self.next_epoch, self.previous = saved.next_epoch, saved.previous
+        self.selection = saved.selection
+        networks.optimiser = None
+        if saved.optimiser is not None:
+            networks.begin_stage(session.settings)
+            restore_optimiser(networks.optimiser, saved.optimiser)
+        networks.loss_scale = saved.loss_scale
+        self.state = None
+        if saved.state is not None:
+            momentum = session.settings.memory.momentum
+            self.state = assemble(*saved.state, momentum=momentum, device=networks.fabric.device)

@@ -1,0 +1,376 @@
+"""The losses of a training step: which queries are contrasted with which prototypes, and how much each contrast counts.
+
+A `Term` is one loss as a value; `compute_losses` turns terms into numbers. Memories are read while losses are computed
+and written only after the optimiser has moved, so that all losses of a step see the same prototypes. With
+``memory_update=in_backward`` they are written in the backward pass instead: the released code's way, which the default
+recipe keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pclhd.engine.memories import Memories, ModalityMemories
+from pclhd.losses import contrast, hardest_similarities, mean_over, released_hybrid
+from pclhd.pair import ModalityName, Pair
+from pclhd.prototypes import ClusterMemory, coupled_similarities
+from pclhd.recipes import Recipe
+
+#: Choices of stage II that contrast with something else than centroids, so that centroids can keep a share.
+SHARP = frozenset({"hard", "dynamic", "hard+dynamic"})
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """How much each kind of prototype counts at a moment of training; zero leaves the term out."""
+
+    centroid: float = 0.0
+    hybrid: float = 0.0
+    hard: float = 0.0
+    dynamic: float = 0.0
+    cross: float = 0.0
+    joint: float = 0.0
+
+    @classmethod
+    def at(cls, recipe: Recipe, *, stage: int, progress: float) -> TermWeights:
+        """The weights of a stage.
+
+        Args:
+            recipe: The method.
+            stage: 1 or 2.
+            progress: Share of the stage's epochs that are over, 0..1; only a ramp looks at it.
+        """
+        first = cls(
+            centroid=float(recipe.stage1 == "centroid"),
+            hybrid=float(recipe.stage1 == "hybrid"),
+            cross=recipe.cross if recipe.cross_stage1 else 0.0,
+        )
+        if stage == 1:
+            return first
+        rest = 1 - recipe.centroid_share
+        second = cls(
+            centroid=float(recipe.stage2 == "centroid") or (recipe.centroid_share if recipe.stage2 in SHARP else 0.0),
+            hybrid=float(recipe.stage2 == "hybrid"),
+            hard=rest * {"hard": 1.0, "hard+dynamic": recipe.hard_share}.get(recipe.stage2, 0.0),
+            dynamic=rest * {"dynamic": 1.0, "hard+dynamic": 1 - recipe.hard_share}.get(recipe.stage2, 0.0),
+            cross=recipe.cross,
+            joint=recipe.joint,
+        )
+        if recipe.progressive == "switch":
+            return second
+        # Only the kinds of prototype are shifted gradually; the terms across the modalities belong to the whole stage.
+        return cls(
+            centroid=(1 - progress) * first.centroid + progress * second.centroid,
+            hybrid=(1 - progress) * first.hybrid + progress * second.hybrid,
+            hard=progress * second.hard,
+            dynamic=progress * second.dynamic,
+            cross=second.cross,
+            joint=second.joint,
+        )
+
+
+@dataclass
+class Losses:
+    """The losses of one batch by name, and what to do to the memories once the optimiser has moved.
+
+    Attributes:
+        terms: Name to weighted scalar; their sum is minimised.
+        logged: Name to scalar that is logged and trains nothing.
+        updates: Calls that refresh memories; empty where the backward pass does it.
+    """
+
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    logged: dict[str, Tensor] = field(default_factory=dict)
+    updates: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum to minimise."""
+        return torch.stack(list(self.terms.values())).sum()
+
+    def numbers(self) -> dict[str, float]:
+        """All losses by name, minimised or only logged."""
+        return {name: float(value.detach()) for name, value in (self.terms | self.logged).items()}
+
+    def add(self, other: Losses) -> None:
+        """Take in the losses of another batch that shares the optimiser's step."""
+        self.terms |= other.terms
+        self.logged |= other.logged
+        self.updates += other.updates
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Unit-length features of one modality's batch and their pseudo labels.
+
+    Attributes:
+        features: (B, D) from the online network.
+        labels: (B,) labels in the modality's own clusters.
+        momentum: (B, D) from the momentum network, where the recipe runs it on batches.
+        confidence: (B,) how much each query counts in a loss; None counts all alike.
+    """
+
+    features: Tensor
+    labels: Tensor
+    momentum: Tensor | None = None
+    confidence: Tensor | None = None
+
+    def relabelled(self, label_map: Tensor) -> Queries:
+        """The queries in other clusters.
+
+        Args:
+            label_map: (C,) the other cluster for each own one, −1 for none; such queries are left out.
+        """
+        labels = label_map[self.labels]
+        kept = labels >= 0
+        confidence = None if self.confidence is None else self.confidence[kept]
+        return Queries(self.features[kept], labels[kept], confidence=confidence)
+
+
+Prototypes = Literal["centroid", "hybrid", "hard", "dynamic"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of a step: queries of one modality against the prototypes of one memory.
+
+    Attributes:
+        name: The loss appears under it in the log.
+        prototypes: What the queries are contrasted with; ``hybrid`` is the released mixture of hard and centroid.
+        queries: The batch.
+        memory: The modality's own, the other modality's, or the joint one.
+        weight: The loss is multiplied by it.
+        label_map: (C,) cluster in `memory` for each cluster of the queries, −1 for none; None where they are the same.
+        trains: Whether the loss is minimised, or only logged.
+    """
+
+    name: str
+    prototypes: Prototypes
+    queries: Queries
+    memory: ModalityMemories
+    weight: float
+    label_map: Tensor | None = None
+    trains: bool = True
+
+
+class AfterStep:
+    """Memories are constants while losses are computed, and are updated after the optimiser's step (paper).
+
+    Attributes:
+        across: What a batch is contrasted with in a memory that is not its modality's own.
+    """
+
+    across: Prototypes = "centroid"
+
+    def read(self, memory: ModalityMemories, queries: Queries) -> tuple[Tensor, Tensor]:
+        """Similarities to the centroids and to the hard prototypes, (B, C) each."""
+        return memory.centroid_similarities(queries.features), memory.clusters.hard_similarities(queries.features)
+
+    def updates(self, memory: ModalityMemories, queries: Queries) -> list[Callable[[], None]]:
+        """What to call after the optimiser's step."""
+        return [partial(memory.update, queries.features.detach(), queries.labels)]
+
+
+class InBackward(AfterStep):
+    """Memories are written in the backward pass, by each batch that read them (released code).
+
+    See `pclhd.prototypes.released`.
+    """
+
+    across: Prototypes = "hybrid"
+
+    def read(self, memory: ModalityMemories, queries: Queries) -> tuple[Tensor, Tensor]:
+        """Similarities to the centroids and to the hard prototypes; the backward pass updates the memory."""
+        return coupled_similarities(memory.clusters, queries.features, queries.labels, "hybrid")
+
+    def updates(self, memory: ModalityMemories, queries: Queries) -> list[Callable[[], None]]:
+        """Nothing: it has been done."""
+        return []
+
+
+#: How a step uses memories, by `Recipe.memory_update`.
+MEMORY_USE = {"after_step": AfterStep(), "in_backward": InBackward()}
+
+
+def compute_losses(terms: Sequence[Term], *, recipe: Recipe, temperature: float) -> Losses:
+    """The losses of terms, in their order. Memories are read, each once by each batch, but not written.
+
+    Args:
+        terms: One without a query that has a label in its memory is left out.
+        recipe: How memories are used, and which dynamic prototype of a cluster counts.
+        temperature: τ.
+
+    Returns:
+        The named losses; no updates.
+    """
+    losses = Losses()
+    readings: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    for term in terms:
+        queries = term.queries if term.label_map is None else term.queries.relabelled(term.label_map)
+        if len(queries.labels) == 0:
+            continue
+        if term.prototypes == "dynamic":
+            similarities = _dynamic_similarities(term.memory, queries, recipe)
+            loss = mean_over(contrast(similarities, queries.labels, temperature), queries.confidence)
+        else:
+            # In the released way each reading is an update, so the terms of a batch share one.
+            key = id(term.queries), id(term.memory)
+            if key not in readings:
+                readings[key] = MEMORY_USE[recipe.memory_update].read(term.memory, queries)
+            loss = _loss(term.prototypes, *readings[key], queries, temperature)
+        (losses.terms if term.trains else losses.logged)[term.name] = term.weight * loss
+    return losses
+
+
+def _loss(prototypes: Prototypes, to_centroid: Tensor, to_hard: Tensor, queries: Queries, temperature: float) -> Tensor:
+    if prototypes == "hybrid":
+        return released_hybrid(to_centroid, to_hard, queries.labels, temperature, confidence=queries.confidence)
+    similarities = to_centroid if prototypes == "centroid" else to_hard
+    return mean_over(contrast(similarities, queries.labels, temperature), queries.confidence)
+
+
+def _dynamic_similarities(memory: ModalityMemories, queries: Queries, recipe: Recipe) -> Tensor:
+    """(B, C): of the similarities to a cluster's instances, the hardest or the mean."""
+    if memory.dynamic is None:
+        raise ValueError("a dynamic term needs a memory with dynamic prototypes")
+    similarities = memory.dynamic.memory.similarities(queries.features)
+    return (
+        similarities.mean(dim=2)
+        if recipe.dynamic_similarity == "mean"
+        else hardest_similarities(similarities, queries.labels)
+    )
+
+
+def own_losses(
+    queries: Pair[Queries],
+    memories: Memories,
+    partners: Pair[Tensor],
+    weights: TermWeights,
+    *,
+    epoch: int,
+    recipe: Recipe,
+    temperature: float,
+) -> Losses:
+    """The losses of a batch that is labelled in each modality's own clusters: all but the joint ones.
+
+    Args:
+        queries: The batch.
+        memories: The epoch's memories.
+        partners: Matching, visible to infrared and infrared to visible: (C,) each, −1 for no partner.
+        weights: What counts.
+        epoch: Counted from 0 within the stage; its parity chooses the direction of an alternating cross term.
+        recipe: The method.
+        temperature: τ.
+
+    Returns:
+        The named losses and the memories' updates.
+    """
+    terms = [
+        term
+        for name, part, memory in _in_order(recipe, queries, memories.own)
+        for term in own_terms(name, part, memory, weights, recipe=recipe)
+    ]
+    terms += cross_terms(queries, memories.own, partners, weights.cross, epoch=epoch, recipe=recipe)
+    losses = compute_losses(terms, recipe=recipe, temperature=temperature)
+    for part, memory in zip(queries, memories.own, strict=True):
+        losses.updates += MEMORY_USE[recipe.memory_update].updates(memory, part)
+    return losses
+
+
+def own_terms(
+    name: ModalityName, queries: Queries, memory: ModalityMemories, weights: TermWeights, *, recipe: Recipe
+) -> list[Term]:
+    """The terms of a modality's batch against its own memory.
+
+    Args:
+        name: The modality.
+        queries: Its batch.
+        memory: Its memory.
+        weights: What counts.
+        recipe: The method.
+    """
+    kinds: tuple[tuple[Prototypes, float], ...] = (
+        ("centroid", weights.centroid),
+        ("hybrid", weights.hybrid),
+        ("hard", weights.hard),
+    )
+    terms = [Term(f"{name}_{kind}", kind, queries, memory, weight) for kind, weight in kinds if weight]
+    if memory.dynamic is not None and recipe.dynamic_gradient:
+        terms.append(Term(f"{name}_dynamic", "dynamic", queries, memory, weights.dynamic))
+    elif memory.dynamic is not None and queries.momentum is not None:
+        # The released code computes this from the momentum network's features, which carry no gradient.
+        slow = Queries(queries.momentum, queries.labels)
+        terms.append(Term(f"{name}_dynamic", "dynamic", slow, memory, 1.0, trains=False))
+    return terms
+
+
+def cross_terms(
+    queries: Pair[Queries],
+    memories: Pair[ModalityMemories],
+    partners: Pair[Tensor],
+    weight: float,
+    *,
+    epoch: int,
+    recipe: Recipe,
+) -> list[Term]:
+    """The terms of each modality's batch against the other's memory, through the matching.
+
+    Args:
+        queries: The batch.
+        memories: The modalities' own memories.
+        partners: See `own_losses`.
+        weight: Of the terms; with 0 there are none.
+        epoch: See `own_losses`.
+        recipe: The method.
+    """
+    across, both = MEMORY_USE[recipe.memory_update].across, recipe.cross_direction == "both"
+    terms = []
+    if both or epoch % 2 == 0:
+        terms.append(Term("visible_cross", across, queries.visible, memories.infrared, weight, partners.visible))
+    if both or epoch % 2 == 1:
+        terms.append(Term("infrared_cross", across, queries.infrared, memories.visible, weight, partners.infrared))
+    return terms if weight else []
+
+
+def joint_losses(
+    queries: Pair[Queries], memory: ClusterMemory, weight: float, *, recipe: Recipe, temperature: float
+) -> Losses:
+    """The losses of a batch that is labelled in joint clusters, against the joint memory.
+
+    Args:
+        queries: The batch.
+        memory: Prototypes of the joint clusters.
+        weight: Of both terms.
+        recipe: The method.
+        temperature: τ.
+
+    Returns:
+        Both terms, and the memory's update.
+    """
+    use, joint = MEMORY_USE[recipe.memory_update], ModalityMemories(memory)
+    terms = [
+        Term(f"{name}_joint", use.across, part, joint, weight)
+        for name, part, _ in _in_order(recipe, queries, Pair(joint, joint))
+    ]
+    losses = compute_losses(terms, recipe=recipe, temperature=temperature)
+    # One update with both halves: a centroid moves towards the mean of all its queries.
+    both = Queries(torch.cat([part.features for part in queries]), torch.cat([part.labels for part in queries]))
+    losses.updates = use.updates(joint, both)
+    return losses
+
+
+def _in_order(
+    recipe: Recipe, queries: Pair[Queries], memories: Pair[ModalityMemories]
+) -> list[tuple[ModalityName, Queries, ModalityMemories]]:
+    """Batches with their memories, the modality first that `loss_order` names.
+
+    Where memories are written in the backward pass, the order decides which batch sees which prototypes.
+    """
+    parts = [(name, part, memory) for (name, part), memory in zip(queries.items(), memories, strict=True)]
+    return parts[::-1] if recipe.loss_order == "infrared_first" else parts

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from pclhd.devices import keep_freed_memory
+from pclhd.devices import keep_freed_memory, resolve_device
+from pclhd.errors import UserError
 
 PROGRAM = """
 import resource, torch
@@ -42,3 +44,19 @@ def test_other_systems_and_libraries_go_on_without(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(("has_gpu", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch, has_gpu: bool, expected: str) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert resolve_device("auto") == torch.device(expected)
+
+
+def test_a_device_by_name() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["abacus", "", "meta", "cuda:99"])
+def test_a_device_that_cannot_compute_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^device {name}: cannot be used here \(.+\); expected auto, cpu or cuda$"):
+        resolve_device(name)

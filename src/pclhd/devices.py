@@ -1,4 +1,4 @@
-"""What this machine computes fast, and how its memory is held."""
+"""Where to compute, what this machine computes fast, and how its memory is held."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ import sys
 from collections.abc import Mapping
 
 import torch
+
+from pclhd.errors import UserError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of this name; ``auto`` is a CUDA GPU if there is one, and otherwise the CPU.
+
+    Raises:
+        UserError: This machine or this build of torch cannot compute there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name).item()  # the device "meta" has tensors, but no numbers in them
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend raises another of these
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"device {name}: cannot be used here ({reason}); expected auto, cpu or cuda") from error
 
 
 def cpu_computes_bfloat16() -> bool:

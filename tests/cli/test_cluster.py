@@ -503,7 +503,7 @@ def test_no_parquet_without_pyarrow(refused: Callable[..., str], pclhd: Call, mo
         (["--modality", "light.csv"], "no such file"),
         (["--identities", "who"], "--identities who"),
         (["--key", "x"], "--key x"),
-        (["--device", "abacus"], "--device abacus"),
+        (["--device", "abacus"], "device abacus: cannot be used here"),
     ],
 )
 def test_options(refused: Callable[..., str], words: list[str], said: str) -> None:

@@ -196,6 +196,7 @@ def parse_eps(text: str | None) -> float | Literal["auto"] | None:
 def clustering_options(request: ClusterRequest) -> ClusteringOptions:
     """The options of `cluster_features` that a request stands for."""
     from pclhd.clustering.pipeline import ClusteringOptions
+    from pclhd.devices import resolve_device
 
     joint = request.modality is not None and not request.per_modality
     eps = parse_eps(request.eps)
@@ -206,7 +207,7 @@ def clustering_options(request: ClusterRequest) -> ClusteringOptions:
         search=request.search,
         balanced_neighbours=request.balanced_neighbours,
         outliers=request.outliers,
-        device=_checked_device(request.device),
+        device=str(resolve_device(request.device)),
     )
     return replace(
         unchanged,
@@ -226,17 +227,6 @@ def unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         scaled[start : start + _ROWS_PER_BLOCK] = rows / np.where(lengths > 0, lengths, 1.0)
     return scaled
-
-
-def _checked_device(name: str) -> str:
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each kind of torch has its own words
-        said = str(error).strip().split("\n")[0]
-        raise UserError(f"--device {name}: cannot be used here ({said}); expected cpu, or cuda with a GPU") from error
-    return name
 
 
 @dataclass(frozen=True)

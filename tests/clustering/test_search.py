@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pclhd.clustering import search
 from pclhd.clustering.neighbours import Neighbours, nearest_neighbours
-from pclhd.clustering.search import SearchMethod, find_neighbours, neighbour_recall
+from pclhd.clustering.options import SearchMethod
+from pclhd.clustering.search import find_neighbours, neighbour_recall
 from pclhd.errors import UserError
 
 

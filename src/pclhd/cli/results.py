@@ -9,15 +9,18 @@ from typing import Annotated
 import typer
 
 from pclhd.cli.datasets import open_data
+from pclhd.cli.options import Json, MovedData, Run, verb
+from pclhd.cli.terminal import say
 from pclhd.errors import UserError
 
 
+@verb()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+    run: Run,
+    data: MovedData = None,
+    as_json: Json = False,
 ) -> None:
-    """Measure a run's weights (start, stage I, final) by the protocol of its data; writes results.json."""
+    """Measure a run's weights (start, stage I, final) by the protocol of its data; writes results.json into the run."""
     from pclhd.config import load_settings
     from pclhd.report.tables import results_text
     from pclhd.workflows.evaluate import evaluate_run
@@ -30,11 +33,14 @@ def evaluate(
         typer.echo(results_text(results))
 
 
+@verb()
 def combine(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, such as RegDB's ten trials.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Evaluated run folders, such as RegDB's ten trials.")
+    ],
+    as_json: Json = False,
 ) -> None:
-    """Average the results of several runs: RegDB's ten trials are ten trainings, and seeds are worth averaging too."""
+    """Average the results of several runs: RegDB's ten trials, which are ten trainings, or several seeds."""
     from pclhd.evaluation.evaluate import combine as average
     from pclhd.report.tables import results_text
     from pclhd.runs.records import read_results
@@ -58,9 +64,13 @@ def combine(
         typer.echo(results_text(combined))
 
 
+@verb()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are compared with.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders; the first is what the others are compared with."),
+    ],
+    as_json: Json = False,
 ) -> None:
     """Put runs side by side: settings and provenance that differ, results, clusters.
 
@@ -74,13 +84,14 @@ def compare(
     typer.echo(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else comparison_text(compared))
 
 
+@verb(quiet=True)
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
+    run: Run,
+    data: MovedData = None,
 ) -> None:
-    """Write the run's one-page report, report/index.html."""
+    """Write the run's report as one HTML page, report/index.html in the run folder."""
     from pclhd.config import load_settings
     from pclhd.report.page import write_report
 
     root = data or load_settings(run / "config.yaml").data.root
-    typer.echo(f"report: {write_report(run, data_root=root)}")
+    say(f"report: {write_report(run, data_root=root)}")

@@ -3,42 +3,81 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pclhd.cli.datasets import open_data, with_root
-from pclhd.cli.terminal import console, errors, print_step, say, status
+from pclhd.cli.options import DEVICES, Data, MovedData, complete_recipes, complete_settings, verb
+from pclhd.cli.terminal import complain, console, errors, print_step, say, status
 from pclhd.errors import UserError
 
 
+@verb(quiet=True)
 def train(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PRESET [KEY=VALUE]...", help="Preset (or YAML file), then settings to change."),
+        typer.Argument(
+            metavar="PRESET [KEY=VALUE]...",
+            help="A preset (or a YAML file), then settings to change; pclhd settings lists them.",
+            autocompletion=complete_settings,
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="The data set's folder, or a CSV file.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make; default runs/PRESET-RECIPE-SEED.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Run folder to make.", show_default="runs/PRESET-RECIPE-SEED"),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The method; pclhd recipes lists them. Short for recipe=NAME.",
+            show_default="pclhd",
+            autocompletion=complete_recipes,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of all random draws. Short for seed=N.", show_default="0")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar=DEVICES, help="Where to compute. Short for engine.accelerator=DEVICE.", show_default="auto"
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue a stopped run. Its settings are in its folder.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run folder if it exists, once the new training begins.")
+    ] = False,
 ) -> None:
-    """Train without labels; leaves a run folder. Only recipe=supervised and semi-supervised use labels.
+    """Train without labels; makes a run folder. Only the recipes supervised and semi-supervised use labels.
 
-    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own.
-    Example: pclhd train synthetic --data build/small recipe=paper
+    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own. pclhd settings lists all settings and pclhd recipes the
+    methods.
+    Example: pclhd train synthetic --data build/small --recipe paper schedule.iterations=20
     """
     from pclhd.config import load_preset, load_settings
+    from pclhd.files import check_replaceable
 
     words = arguments or []
+    options = {"recipe": recipe, "seed": seed, "device": device}
     if resume is not None:
-        if words or out is not None:
-            raise UserError("--resume takes its settings from the run; leave out the preset, key=value and --out")
+        given = [f"--{name}" for name, value in options.items() if value is not None]
+        if words or out is not None or given or force:
+            raise UserError("--resume takes its settings from the run; leave out all else but --data")
         settings, run = load_settings(resume / "config.yaml"), resume
     else:
         if not words:
             raise UserError("which preset? For example: pclhd train synthetic --data DIR (see pclhd train --help)")
-        settings = load_preset(words[0], words[1:], root=data)
+        settings = load_preset(words[0], [*words[1:], *_as_settings(options, words[1:])], root=data)
         run = out or Path("runs") / f"{settings.preset}-{settings.recipe}-{settings.seed}"
+        if force:
+            check_replaceable(run, "config.yaml")
     dataset = open_data(settings, data)
     # The slow imports come last, so that a mistake in the settings or in the data is answered at once.
     from pclhd.cli.training_console import ConsoleObserver
@@ -62,29 +101,34 @@ def train(
     say(f"training {settings.recipe} on {dataset.name} into {run}")
     interruption = Interruption()
     try:
-        with ConsoleObserver(console, measure) as observer, interruption.handling():
+        warnings = errors if console.quiet else None
+        with ConsoleObserver(console, measure, warnings=warnings) as observer, interruption.handling():
             run_training(
                 with_root(settings, dataset),
                 dataset.train,
                 run,
                 observer,
                 resume=resume is not None,
+                replace=force,
                 labeller=labeller,
                 interruption=interruption,
             )
     except Interrupted as stop:
         begun = (run / "checkpoints").is_dir()
-        message = f"interrupted; go on with: pclhd train --resume {run}" if begun else "interrupted before the start"
-        errors.print(message, highlight=False, markup=False, soft_wrap=True)
+        complain(f"interrupted; continue with: pclhd train --resume {run}" if begun else "interrupted before the start")
         sys.exit(stop.exit_code)
     say(f"done: {run}; next: pclhd evaluate {run}")
 
 
+@verb(quiet=True)
 def verify(
-    run: Annotated[Path, typer.Argument(help="Run folder, finished or interrupted.")],
-    data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, finished or interrupted.")],
+    data: MovedData = None,
 ) -> None:
-    """Train a run's first epoch again, elsewhere, and compare with what it logged; exit code 1 if it differs."""
+    """Train a run's first epoch again in a temporary folder and compare it with the run's log.
+
+    Exit code 1 if they differ.
+    """
     from pclhd.config import load_settings
     from pclhd.workflows.verify import read_logged_epoch, verify_run
 
@@ -95,17 +139,20 @@ def verify(
         with status("training the first epoch again"):
             found = verify_run(logged, settings, dataset)
     except KeyboardInterrupt:
-        errors.print("interrupted; nothing was written", highlight=False)
+        complain("interrupted; nothing was written")
         sys.exit(130)
     typer.echo(found.text())
     if not found.agrees:
         sys.exit(1)
 
 
+@verb(quiet=True)
 def upper_bound(
-    arguments: Annotated[list[str], typer.Argument(metavar="PRESET [KEY=VALUE]...", help="As for train.")],
-    out: Annotated[Path, typer.Option(help="Run folder to make.")],
-    data: Annotated[Path | None, typer.Option(help="The data set's folder.")] = None,
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="PRESET [KEY=VALUE]...", help="Preset and settings, as for train.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder to make.")],
+    data: Data = None,
 ) -> None:
     """Train the same network with labels: what the unsupervised methods are measured against."""
     from pclhd.config import load_preset
@@ -116,7 +163,23 @@ def upper_bound(
     from pclhd.supervised.starter import train_upper_bound
 
     train_upper_bound(with_root(settings, dataset), dataset, out, on_step=print_step)
-    typer.echo(f"done: {out}; next: pclhd evaluate {out}")
+    say(f"done: {out}; next: pclhd evaluate {out}")
+
+
+def _as_settings(options: Mapping[str, object], words: Sequence[str]) -> list[str]:
+    """Options that are short for settings, as ``key=value``; one that says something else than a setting is refused."""
+    keys = {"device": "engine.accelerator"}
+    settings = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        setting = f"{keys.get(name, name)}={value}"
+        key = setting.partition("=")[0]
+        other = next((word for word in words if word.partition("=")[0] == key and word != setting), None)
+        if other is not None:
+            raise UserError(f"--{name} {value} and {other} contradict each other; leave out one of them")
+        settings.append(setting)
+    return settings
 
 
 def _refuse_unread(words: list[str]) -> None:

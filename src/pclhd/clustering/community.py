@@ -8,11 +8,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from pclhd.clustering.density import number_clusters
+from pclhd.clustering.options import DEFAULT_RESOLUTION
 from pclhd.errors import UserError
-
-# On made-up people with 40 images each and k1 = 30, values from 0.05 to 0.1 came nearest to the identities; with 20
-# images 0.08 to 0.15, with 12 images 0.15 to 0.2.
-DEFAULT_RESOLUTION = 0.1
 
 # A pass, or a level, that gains less than this share of all similarity is the last one.
 _TOLERANCE = 1e-5

@@ -33,7 +33,7 @@ from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
 from pclhd.errors import UserError
-from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
+from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
 from pclhd.models.weights import save_model
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 from pclhd.runs.provenance import provenance_json, provenance_resumed
@@ -93,6 +93,7 @@ def train(
     observer: Observer,
     *,
     resume: bool = False,
+    replace: bool = False,
     labeller: Labeller | None = None,
     interruption: Interruption | None = None,
 ) -> Path:
@@ -104,6 +105,7 @@ def train(
         run: The run folder; new, or the one to resume.
         observer: Who watches.
         resume: Go on after the newest checkpoint of `run`.
+        replace: Replace a run folder that is there already, once everything is ready to begin.
         labeller: For a recipe that trains with identities, what knows them; None for all others.
         interruption: Turns signals into a checkpoint and an end; without one, signals do what they do in Python.
 
@@ -137,7 +139,7 @@ def train(
     if resume:
         training.resume()
     else:
-        training.open()
+        training.open(replace=replace)
     training.observer.loaded(images, settings.epochs)
     return training.run_all()
 
@@ -172,9 +174,13 @@ class _Training:
         if interruption is not None:
             interruption.agree = self.processes.largest
 
-    def open(self) -> None:
+    def open(self, *, replace: bool) -> None:
         """Make the run folder, with the first checkpoint."""
-        self.processes.by_the_first(self._make_run)
+        self.processes.by_the_first(self._replace_run if replace else self._make_run)
+
+    def _replace_run(self) -> None:
+        with putting_aside(self.run, "config.yaml"):
+            self._make_run()
 
     def _make_run(self) -> None:
         # Half a run could neither be resumed nor be trained into.

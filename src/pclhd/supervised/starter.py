@@ -23,6 +23,7 @@ from pclhd.data.datasets import load_training_images
 from pclhd.data.image_cache import ImageCache
 from pclhd.data.records import Dataset, Modality
 from pclhd.data.samplers import cluster_batches
+from pclhd.devices import resolve_device
 from pclhd.errors import UserError
 from pclhd.files import make_new_folder, write_durably
 from pclhd.models.backbones import build_network
@@ -87,6 +88,7 @@ def train_with_labels(
     schedule: SupervisedSchedule,
     streams: Streams,
     *,
+    device: torch.device | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
     """Train the network in place, on the cosine scores of a linear classifier over identities (ours).
@@ -95,17 +97,21 @@ def train_with_labels(
     share one classifier row per identity, which is what pulls them together.
 
     Args:
-        network: Trained in place, on the CPU.
+        network: Trained in place. It is on the CPU before and after.
         visible: Visible images.
         infrared: Infrared images, or None to train on visible ones alone. The infrared stem is then a copy of the
             visible one at the end, as ImageNet weights give both stems the same start.
         schedule: See there.
-        streams: Source of all draws.
+        streams: Source of all draws, which are made on the CPU.
+        device: Where to compute; None takes the CPU.
         on_step: Called with the step and its loss.
     """
+    device = device or torch.device("cpu")
+    network.to(device)
     sources = [source for source in (visible, infrared) if source is not None]
     classes = 1 + max(int(source.identities.max()) for source in sources)
-    classifier = torch.nn.Parameter(torch.randn(classes, network.embedding_size, generator=streams.torch("classifier")))
+    drawn = torch.randn(classes, network.embedding_size, generator=streams.torch("classifier"))
+    classifier = torch.nn.Parameter(drawn.to(device))
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW([*parameters, classifier], lr=0.0, weight_decay=schedule.weight_decay)
     batches = [
@@ -125,18 +131,18 @@ def train_with_labels(
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)
         rows = batches[0][step]
-        views = visible_views(visible.images[rows], noise)
+        views = visible_views(visible.images[rows], noise).to(device)
         classes_of = [np.tile(visible.identities[rows], 2)]
         other = None
         if infrared is not None:
             rows = batches[1][step]
-            other = infrared_view(infrared.images[rows], noise)
+            other = infrared_view(infrared.images[rows], noise).to(device)
             classes_of.append(infrared.identities[rows])
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=schedule.half):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=schedule.half):
             embedding = network(views, other).embedding
         embedding = functional.normalize(embedding.float())
         scores = embedding @ functional.normalize(classifier).T / schedule.temperature
-        targets = torch.from_numpy(np.concatenate(classes_of))
+        targets = torch.from_numpy(np.concatenate(classes_of)).to(device)
         loss = functional.cross_entropy(scores, targets, label_smoothing=schedule.smoothing)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -145,6 +151,7 @@ def train_with_labels(
             on_step(step, float(loss.detach()))
     if infrared is None:
         network.infrared_stem.load_state_dict(network.visible_stem.state_dict())
+    network.to("cpu")
 
 
 def train_upper_bound(
@@ -220,6 +227,7 @@ def make_starter(
     seed: int,
     preset: Settings | None = None,
     learning_rate: float | None = None,
+    device: str = "cpu",
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> None:
     """Train a network on visible images of synthetic people who are in no benchmark, and save it.
@@ -235,6 +243,7 @@ def make_starter(
         seed: Of the people and of the training.
         preset: Whose network, from a random start, and at what size; by default the narrow one for 96 × 48.
         learning_rate: Peak of the schedule; None takes `SupervisedSchedule`'s.
+        device: Where to compute; see `resolve_device`. The shipped weights were made on the CPU.
         on_step: Called with the step, the number of steps and the loss.
 
     Raises:
@@ -242,6 +251,7 @@ def make_starter(
     """
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder; make it first, the model file is written there")
+    place = resolve_device(device)
     model = ModelSettings(architecture="narrow") if preset is None else preset.model
     network = build_network(model, generator=Streams(seed).torch("network"))
     to_channels_last(network)
@@ -264,6 +274,7 @@ def make_starter(
         None,
         schedule,
         Streams(seed),
+        device=place,
         on_step=None if on_step is None else lambda step, loss: on_step(step, schedule.steps, loss),
     )
     facts: dict[str, object] = {"people": people, "images_per_person": images_per_person, "steps": steps, "seed": seed}

@@ -1,12 +1,12 @@
-"""What each recipe reaches on the synthetic benchmark, beside the start weights and a label-trained classifier.
+"""What each recipe reaches on the synthetic benchmark, beside the start weights.
 
 Usage: python benchmarks/recipes.py [--data DIR] [--data-seed N] [--out DIR] [--methods NAME …] [--seeds N …]
     [--jobs N] [--quick] [--json FILE]
 
 Trains and evaluates every recipe with every seed, each in a process of its own with one thread, so that the figures do
 not depend on the number of cores; runs that are finished already are only read. `--quick` draws tiny data and runs the
-`tiny` preset with one seed: it shows that the benchmark works and says nothing about the recipes. `classifier` is what
-`pclhd upper-bound` trains; the recipes `supervised` and `semi-supervised` train with identities, too.
+`tiny` preset with one seed: it shows that the benchmark works and says nothing about the recipes. The recipes
+`supervised` and `semi-supervised` train with identities.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from pclhd.recipes import RECIPES
 
 SEARCHES = ("all/single-shot", "indoor/single-shot")
 MEASURES = ("rank1", "mAP")
-METHODS = (*RECIPES, "classifier")
 
 
 def main() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
     benchmark = benchmark_of(arguments, "recipes", seeds=3, quick_seeds=1)
     benchmark.draw(arguments.data_seed)
     runs = [
-        TrainingRun(method, seed, benchmark.out / f"{method}-{seed}", training_words(method, benchmark.preset))
+        TrainingRun(method, seed, benchmark.out / f"{method}-{seed}", ("train", benchmark.preset, f"recipe={method}"))
         for seed in benchmark.seeds
         for method in arguments.methods
     ]
@@ -51,13 +50,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = training_parser(__doc__)
     parser.add_argument("--data-seed", type=int, default=0, help="which drawing of the people")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=RECIPES, default=list(RECIPES))
     return parser.parse_args()
-
-
-def training_words(method: str, preset: str) -> tuple[str, ...]:
-    """The command that trains a recipe, or the label-trained classifier."""
-    return ("upper-bound", preset) if method == "classifier" else ("train", preset, f"recipe={method}")
 
 
 def collect(runs: list[TrainingRun]) -> list[dict[str, Any]]:
@@ -65,7 +59,7 @@ def collect(runs: list[TrainingRun]) -> list[dict[str, Any]]:
     wanted = [("start", "start", runs[0].name)] + [
         (method, weights, method)
         for method in dict.fromkeys(run.name for run in runs)
-        for weights in (("final",) if method == "classifier" else ("stage1", "final"))
+        for weights in ("stage1", "final")
     ]
     table = []
     for name, weights, method in wanted:

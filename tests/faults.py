@@ -822,7 +822,7 @@ def _features(*, broken: bool = False) -> np.ndarray[Any, Any]:
 
 def _synth_into_a_used_folder(bench: Bench) -> Observed:
     data = bench.data()
-    return bench.watch("synth", data, "--scale", "tiny", "--workers", "1")
+    return bench.watch("synth", "--out", data, "--scale", "tiny", "--workers", "1")
 
 
 def _report_of_a_damaged_log(bench: Bench) -> Observed:

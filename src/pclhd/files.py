@@ -82,8 +82,10 @@ def check_replaceable(path: Path, mark: str) -> None:
         mark: A file that each folder of the kind has.
 
     Raises:
-        ArgumentError: It is a file, or holds files but not the mark.
+        ArgumentError: It is a file or a link, or holds files but not the mark.
     """
+    if path.is_symlink():
+        raise ArgumentError("out", "is a link, and `force` replaces only folders; name the folder itself", value=path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not ((path / mark).is_file() or (path / UNFINISHED).is_file()):
@@ -104,7 +106,6 @@ def putting_aside(path: Path, mark: str) -> Iterator[None]:
         ArgumentError: The folder is of another kind.
     """
     check_replaceable(path, mark)
-    path = path.resolve()
     if not path.is_dir() or not any(path.iterdir()):
         yield
         return

@@ -31,7 +31,7 @@ QUICK = (
     "schedule.iterations=1",
     "schedule.stage1_epochs=1",
     "schedule.stage2_epochs=0",
-    "clustering.eps=0.8",  # the last: upper-bound does not take it
+    "clustering.eps=0.8",
 )
 
 
@@ -384,32 +384,13 @@ def test_comparing_what_is_no_run(pclhd: Call, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_upper_bound_needs_identities(pclhd: Call, own: Path, tmp_path: Path) -> None:
-    said = complaint(pclhd("upper-bound", "tiny", "--data", own, "--out", tmp_path / "run", *QUICK[:-1]))
-    assert "no identities" in said
-    assert not (tmp_path / "run").exists()
-
-
-def test_upper_bound_with_wrong_weights(pclhd: Call, sysu: Path, tmp_path: Path) -> None:
-    words = (
-        "upper-bound",
-        "tiny",
-        "--data",
-        sysu,
-        "--out",
-        tmp_path / "run",
-        *QUICK[:-1],
-        "model.weights=nothing.safetensors",
+@pytest.mark.parametrize("words", [(), ("synthetic", "--data", "DIR", "--out", "RUN", "seed=1")])
+def test_upper_bound_points_to_the_recipe(pclhd: Call, words: tuple[str, ...]) -> None:
+    said = complaint(pclhd("upper-bound", *words))
+    assert said.endswith(
+        "upper-bound was removed; train the recipe supervised instead: pclhd train PRESET recipe=supervised"
     )
-    assert "no such file" in complaint(pclhd(*words))
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("word", ["selection=cycle", "recipe=paper", "method.hard_samples=2", "clustering.k1=9"])
-def test_upper_bound_with_settings_that_reach_nothing(pclhd: Call, sysu: Path, tmp_path: Path, word: str) -> None:
-    said = complaint(pclhd("upper-bound", "tiny", word, "--data", sysu, "--out", tmp_path / "run"))
-    assert f"'{word}' reaches nothing here" in said
-    assert not (tmp_path / "run").exists()
+    assert "upper-bound" not in pclhd("--help").out
 
 
 def test_paths_that_cannot_even_be_looked_at(pclhd: Call, tmp_path: Path) -> None:

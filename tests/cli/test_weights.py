@@ -133,7 +133,7 @@ def test_pickled_objects_and_other_files(refused: Callable[[Path], str], state: 
 def test_two_networks_in_a_file(refused: Callable[[Path], str], state: State, tmp_path: Path) -> None:
     copies = {f"{place}.{name}": tensor for place in ("model", "model_ema") for name, tensor in state.items()}
     torch.save(copies, tmp_path / "x.pth")
-    assert "several networks: model, model_ema; choose one with --network" in refused(tmp_path / "x.pth")
+    assert "holds several networks: model, model_ema; choose one" in refused(tmp_path / "x.pth")
 
 
 def test_an_existing_run_folder_and_data_that_is_not_there(

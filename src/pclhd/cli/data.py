@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from pclhd.cli.options import Json, Trial, verb
-from pclhd.cli.terminal import one_of, progress, say
+from pclhd.cli.terminal import output, progress, say
 from pclhd.config import Layout
 
 
@@ -38,7 +38,7 @@ def check(
 
 @verb(quiet=True)
 def synth(
-    folder: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to make; it must be new or empty (required).")
     ] = None,
@@ -65,7 +65,7 @@ def synth(
 
     from pclhd.synthetic import write_synthetic
 
-    target = cast(Path, one_of(out, folder, option="--out", metavar="DIR"))
+    target = output(out, context.args, metavar="DIR")
     with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
         task = bar.add_task("drawing people", total=None)
         summary = write_synthetic(

@@ -36,7 +36,7 @@ def evaluate(
 @verb()
 def combine(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Evaluated run folders, such as RegDB's ten trials.")
+        list[Path], typer.Argument(metavar="RUN", help="Evaluated run folders, such as RegDB's ten trials.")
     ],
     as_json: Json = False,
 ) -> None:
@@ -68,7 +68,7 @@ def combine(
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run folders; the first is what the others are compared with."),
+        typer.Argument(metavar="RUN", help="Run folders; the first is what the others are compared with."),
     ],
     as_json: Json = False,
 ) -> None:

@@ -14,7 +14,7 @@ from pclhd.errors import UserError
 @verb()
 def settings(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A section (clustering) or one setting (clustering.k1).")
+        str | None, typer.Argument(metavar="NAME", help="A section (clustering) or one setting (clustering.k1).")
     ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="PRESET", help="Also show the values of this preset (or YAML file).")
@@ -60,7 +60,7 @@ def settings(
 
 @verb()
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="List this recipe's choices.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="RECIPE", help="List this recipe's choices.")] = None,
     against: Annotated[
         str | None, typer.Option(metavar="RECIPE", help="List only the choices that differ from this recipe's.")
     ] = None,

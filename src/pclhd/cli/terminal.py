@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -69,16 +69,25 @@ def deprecated(old: str, new: str) -> None:
     complain(f"note: {old} is an old spelling; use {new}")
 
 
-def one_of(named: object, positional: object, *, option: str, metavar: str) -> object:
-    """The value of an option that used to be a positional argument, and still may be."""
-    if positional is not None and named is not None:
-        raise UserError(f"{metavar} and {option} name the same; leave out {positional}")
-    if positional is not None:
-        deprecated(f"the argument {metavar}", f"{option} {positional}")
-        return positional
-    if named is None:
-        raise typer.BadParameter(f"{option} is missing")
-    return named
+def output(named: Path | None, words: Sequence[str], *, metavar: str) -> Path:
+    """The value of ``--out``, which used to be a positional argument, and still may be.
+
+    Args:
+        named: What ``--out`` says, if it was given.
+        words: The positional arguments, of which the verb has no others.
+        metavar: What stands for the value in messages.
+
+    Raises:
+        UserError: Neither was given, or both.
+    """
+    if named is None and not words:
+        raise UserError(f"--out is missing: name the output with --out {metavar}")
+    if named is not None and not words:
+        return named
+    if named is not None or len(words) > 1:
+        raise UserError(f"'{words[-1]}' is one argument too many; the output is named with --out {metavar}")
+    deprecated(f"the argument {metavar}", f"--out {words[0]}")
+    return Path(words[0])
 
 
 def as_options(error: UserError) -> str:

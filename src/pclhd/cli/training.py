@@ -11,7 +11,7 @@ import typer
 
 from pclhd.cli.datasets import open_data, with_root
 from pclhd.cli.options import DEVICES, Data, MovedData, complete_recipes, complete_settings, verb
-from pclhd.cli.terminal import complain, console, errors, print_step, say, status
+from pclhd.cli.terminal import complain, console, errors, say, status
 from pclhd.errors import UserError
 
 
@@ -146,24 +146,12 @@ def verify(
         sys.exit(1)
 
 
-@verb(quiet=True)
-def upper_bound(
-    arguments: Annotated[
-        list[str], typer.Argument(metavar="PRESET [KEY=VALUE]...", help="Preset and settings, as for train.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder to make.")],
-    data: Data = None,
-) -> None:
-    """Train the same network with labels: what the unsupervised methods are measured against."""
-    from pclhd.config import load_preset
-
-    settings = load_preset(arguments[0], arguments[1:], root=data)
-    _refuse_unread(arguments[1:])
-    dataset = open_data(settings, data)
-    from pclhd.supervised.starter import train_upper_bound
-
-    train_upper_bound(with_root(settings, dataset), dataset, out, on_step=print_step)
-    say(f"done: {out}; next: pclhd evaluate {out}")
+@verb()
+def upper_bound() -> None:
+    """Refuse: the verb is gone."""
+    raise UserError(
+        "upper-bound was removed; train the recipe supervised instead: pclhd train PRESET recipe=supervised"
+    )
 
 
 def _as_settings(options: Mapping[str, object], words: Sequence[str]) -> list[str]:
@@ -180,12 +168,3 @@ def _as_settings(options: Mapping[str, object], words: Sequence[str]) -> list[st
             raise UserError(f"--{name} {value} and {other} contradict each other; leave out one of them")
         settings.append(setting)
     return settings
-
-
-def _refuse_unread(words: list[str]) -> None:
-    for word in words:
-        if word.partition("=")[0].partition(".")[0] in ("recipe", "method", "selection", "clustering", "memory"):
-            raise UserError(
-                f"'{word}' reaches nothing here: upper-bound has no clusters and no prototypes, and keeps the last "
-                "step's weights; leave it out"
-            )

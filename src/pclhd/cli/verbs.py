@@ -51,9 +51,10 @@ def main() -> None:
     except _ParseError as error:
         if debug:
             raise
-        words = error.ctx.command_path if error.ctx is not None else "pclhd"
-        message = " ".join(error.format_message().split()).rstrip(".")
-        complain(f"pclhd: {message}; see {' '.join(['pclhd', *words.split()[1:]])} --help")
+        # The program may be called by another name, such as `python -m pclhd`; a verb has a parent, pclhd has none.
+        verb_name = f" {error.ctx.info_name}" if error.ctx is not None and error.ctx.parent is not None else ""
+        message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+        complain(f"pclhd: {message}; see pclhd{verb_name} --help")
         sys.exit(2)
 
 
@@ -81,7 +82,7 @@ def options(
 
 @verb()
 def show_help(
-    name: Annotated[str | None, typer.Argument(metavar="[VERB]", help="The verb to explain.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="VERB", help="The verb to explain.")] = None,
 ) -> None:
     """Explain pclhd, or one of its verbs; the same as --help."""
     app([*([] if name is None else [name]), "--help"], standalone_mode=False)
@@ -98,10 +99,14 @@ app.command(name="import")(weights.import_weights)
 app.command()(weights.export)
 app.command()(features.embed)
 app.command()(data.check)
-app.command()(data.synth)
-app.command()(weights.starter)
-app.command(name="fetch-imagenet")(weights.fetch_imagenet)
-app.command(name="upper-bound")(training.upper_bound)
+# Their output used to be an argument, which is no longer in the help; see `terminal.output`.
+_OLD_ARGUMENT = {"allow_extra_args": True}
+app.command(context_settings=_OLD_ARGUMENT)(data.synth)
+app.command(context_settings=_OLD_ARGUMENT)(weights.starter)
+app.command(name="fetch-imagenet", context_settings=_OLD_ARGUMENT)(weights.fetch_imagenet)
 app.command()(settings.settings)
 app.command()(settings.recipes)
 app.command(name="help")(show_help)
+
+_ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command(name="upper-bound", hidden=True, context_settings=_ANY_WORDS)(training.upper_bound)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from pclhd.cli.options import Data, Device, Force, Run, Trial, verb
-from pclhd.cli.terminal import one_of, print_step, say
+from pclhd.cli.terminal import output, print_step, say
 
 
 @verb(quiet=True)
@@ -52,7 +52,7 @@ def export(
 
 @verb(quiet=True)
 def starter(
-    file: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Model file to make, such as vit.safetensors (required).")
     ] = None,
@@ -82,7 +82,7 @@ def starter(
     from pclhd.config import load_preset
     from pclhd.files import check_output
 
-    path = cast(Path, one_of(out, file, option="--out", metavar="FILE"))
+    path = output(out, context.args, metavar="FILE")
     check_output(path, (".safetensors",), "a model", force=force)
     settings = None if preset is None else load_preset(preset, [])
     from pclhd.supervised.starter import make_starter
@@ -103,7 +103,7 @@ def starter(
 
 @verb(quiet=True)
 def fetch_imagenet(
-    folder: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the file; made if it does not exist (required).")
     ] = None,
@@ -114,5 +114,5 @@ def fetch_imagenet(
     """
     from pclhd.models.imagenet import download_imagenet
 
-    path = download_imagenet(cast(Path, one_of(out, folder, option="--out", metavar="DIR")))
+    path = download_imagenet(output(out, context.args, metavar="DIR"))
     say(f"{path}; use it with model.weights=imagenet:{path}")

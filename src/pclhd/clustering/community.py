@@ -67,7 +67,7 @@ def _louvain(
         from sknetwork.clustering import Louvain
     except ImportError as missing:
         raise UserError(
-            "clustering by communities needs scikit-network, which is not installed: pip install 'pclhd[community]'"
+            "clustering by communities needs scikit-network, which is not installed: pip install scikit-network"
         ) from missing
     # scikit-network adds the transpose, divides by the sum of everything, and gives every sample a share of 1 / N
     # instead of 1. Times N² / sum, its resolution is ours again.

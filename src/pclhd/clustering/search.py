@@ -57,7 +57,7 @@ def find_neighbours(
     approximate = is_approximate(method, len(samples))
     if method == "auto" and not approximate and len(samples) > EXACT_UP_TO:
         warnings.warn(
-            f"{len(samples)} samples are searched exactly, which is slow: `pip install 'pclhd[ann]'` makes it faster",
+            f"{len(samples)} samples are searched exactly, which is slow: `pip install faiss-cpu` makes it faster",
             stacklevel=2,
         )
 

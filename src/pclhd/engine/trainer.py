@@ -32,7 +32,7 @@ from pclhd.engine.labelling import EpochLabels, Labeller, label_epoch
 from pclhd.engine.selection import OwnLabels, Selection
 from pclhd.engine.state import EpochState, assemble, dismantle
 from pclhd.engine.trainee import Trainee, make_trainee, resolve_precision, runs_on_gpu
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError, UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
 from pclhd.models.weights import save_model
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
@@ -427,7 +427,8 @@ def _refuse_shares_without_images(settings: Settings, processes: Processes) -> N
 
 def _refuse_other_images(saved: Checkpoint, training_set: TrainingSet) -> None:
     if saved.data_checksum != training_set.checksum:
-        raise UserError(
+        raise ArgumentError(
+            "data",
             f"the training images are not those the run began with (checksum {training_set.checksum[:12]}, expected "
-            f"{saved.data_checksum[:12]}); point --data at the same data, or start a new run"
+            f"{saved.data_checksum[:12]}); name the same data, or start a new run",
         )

@@ -8,7 +8,7 @@ from pclhd.data.records import Modality
 from pclhd.synthetic.person import LIES_UPON, Material, Part, Person, Rgb
 
 DEFAULT_GAP = 0.55
-"""Chosen with the starter weights and the label-trained upper bound alone, before any method was tried, then frozen."""
+"""Chosen with the starter weights and a label-trained classifier alone, before any method was tried, then frozen."""
 
 Palette = Mapping[Part, tuple[float, ...]]
 """Channel values in 0..1 for each part: three for visible, one for infrared."""

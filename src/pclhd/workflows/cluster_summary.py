@@ -131,7 +131,7 @@ def summary_text(summary: ClusterSummary) -> str:
         shown.append("  ".join([name.ljust(first), *values, remark]).rstrip())
     for group in summary.groups:
         if group.clusters == 0:
-            mend = "lower --min-samples" if group.eps is None else "raise --eps or lower --min-samples"
+            mend = "lower min_samples" if group.eps is None else "raise eps or lower min_samples"
             where = f" ({group.name})" if len(summary.groups) > 1 else ""
             shown.append(f"no cluster was found{where}: {mend}")
     return "\n".join(shown)

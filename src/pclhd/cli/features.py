@@ -104,7 +104,7 @@ def cluster(
         str | None,
         typer.Option(metavar="NAME", help="Tensor or column with the features, if the file has several."),
     ] = None,
-    device: Device = "auto",
+    device: Device = "cpu",
     force: Force = False,
     as_json: Json = False,
     method: Annotated[ClusteringMethod | None, typer.Option(hidden=True)] = None,

@@ -35,6 +35,7 @@ def embed(
         Literal["visible", "infrared"] | None, typer.Option(help="Modality of the images given by --images.")
     ] = None,
     device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Embed images with a run's final weights; writes a row per image, ready for pclhd cluster.
 
@@ -54,6 +55,7 @@ def embed(
         images=tuple(images or ()),
         modality=None if modality is None else Modality(modality),
         device=device,
+        force=force,
     )
     try:
         with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:

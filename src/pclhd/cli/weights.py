@@ -21,6 +21,7 @@ def import_weights(
     network: Annotated[
         str | None, typer.Option(metavar="PLACE", help="Which network, if the file holds several.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run folder if it exists.")] = False,
 ) -> None:
     """Make a run folder from a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
 
@@ -28,7 +29,7 @@ def import_weights(
     """
     from pclhd.workflows.exchange import import_checkpoint
 
-    report = import_checkpoint(checkpoint, layout, out, data=data, trial=trial, network=network)
+    report = import_checkpoint(checkpoint, layout, out, data=data, trial=trial, network=network, force=force)
     typer.echo(report.text())
     say(f"wrote {out}; next: pclhd evaluate {out}{'' if data else ' --data DIR'}")
 
@@ -40,6 +41,7 @@ def export(
     form: Annotated[
         Literal["released"], typer.Option("--format", help="Names and layout of the entries.")
     ] = "released",
+    force: Force = False,
 ) -> None:
     """Write a run's final weights as a checkpoint that the released code loads.
 
@@ -47,7 +49,7 @@ def export(
     """
     from pclhd.workflows.exchange import export_released
 
-    say(f"wrote {out}: {export_released(run, out)} entries in the {form} code's names")
+    say(f"wrote {out}: {export_released(run, out, force=force)} entries in the {form} code's names")
 
 
 @verb(quiet=True)

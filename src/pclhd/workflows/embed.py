@@ -18,9 +18,9 @@ from pclhd.data.image_folders import IMAGE_EXTENSIONS, images_anywhere_in
 from pclhd.data.images import load_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Dataset, ImageRecord, Modality, digest_file
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError
 from pclhd.features.read import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
-from pclhd.files import replacing
+from pclhd.files import check_output, replacing
 from pclhd.models.embed import embed_images, require_finite
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.workflows.exchange import load_final
@@ -65,6 +65,7 @@ class EmbeddingRequest:
         images: Folders or image files instead of a data set.
         modality: What kind of light those were taken in.
         device: Where to compute; ``auto`` takes a GPU where there is one.
+        force: Whether `out` may replace a file.
     """
 
     run: Path
@@ -75,6 +76,7 @@ class EmbeddingRequest:
     images: tuple[Path, ...] = ()
     modality: Modality | None = None
     device: str = "auto"
+    force: bool = False
 
 
 def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None = None) -> int:
@@ -90,7 +92,7 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
     Raises:
         UserError: Something does not fit; no file is left behind then.
     """
-    _check_out(request.out)
+    _check_out(request.out, force=request.force)
     settings = load_settings(request.run / "config.yaml")
     network = load_final(request.run)
     device = _device(request.device)
@@ -151,15 +153,15 @@ def _chunks(records: Sequence[ImageRecord]) -> Iterator[tuple[Modality, list[int
 def _find_images(request: EmbeddingRequest, data: DataSettings) -> list[EmbeddedImage]:
     if request.images:
         if request.data is not None or request.layout is not None or request.split != "all":
-            raise UserError("--images takes no data set; leave out --data, --layout and --split")
+            raise ArgumentError("images", "takes no data set; leave out `data`, `layout` and `split`")
         if request.modality is None:
-            raise UserError("--images: of which modality? Say --modality visible or --modality infrared")
+            raise ArgumentError("modality", "is missing: say whether `images` are visible or infrared")
         return _loose_images(request.images, request.modality)
     if request.modality is not None:
-        raise UserError("--modality goes with --images; a data set knows its modalities")
+        raise ArgumentError("modality", "goes with `images` only; a data set knows its modalities")
     root = request.data or data.root
     if root is None:
-        raise UserError("where are the images? Name a data set with --data DIR, or folders with --images DIR")
+        raise ArgumentError("data", "is missing: name a data set, or name folders with `images`")
     return _data_set_images(open_dataset(request.layout or data.layout, root, trial=data.trial), request.split)
 
 
@@ -168,7 +170,7 @@ def _loose_images(places: Sequence[Path], modality: Modality) -> list[EmbeddedIm
     for place in places:
         found = [place] if place.is_file() else images_anywhere_in(place)
         if not found:
-            raise UserError(f"--images {place}: no image there; expected files {listed(IMAGE_EXTENSIONS)}")
+            raise ArgumentError("images", f"no image there; expected files {listed(IMAGE_EXTENSIONS)}", value=place)
         paths += found
     return [EmbeddedImage(ImageRecord(path, modality), path.as_posix()) for path in dict.fromkeys(paths)]
 
@@ -189,7 +191,7 @@ def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
                 if record.path not in present:
                     rows.append(EmbeddedImage(record, _shown(record.path, folder), identity, "test"))
         elif split == "test":
-            raise UserError(f"{dataset.root}: has no labelled test images; leave out --split test")
+            raise ArgumentError("split", f"{dataset.root} has no labelled test images; leave it out", value=split)
     return rows
 
 
@@ -205,18 +207,14 @@ def _device(name: str) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         said = str(error).splitlines()[0]
-        raise UserError(f"--device {name}: cannot be used here ({said}); expected auto, cpu or cuda") from error
+        raise ArgumentError(
+            "device", f"cannot be used here ({said}); expected auto, cpu or cuda", value=name
+        ) from error
 
 
-def _check_out(path: Path) -> None:
-    suffix = path.suffix.lower()
-    if suffix not in FEATURE_SUFFIXES:
-        raise UserError(f"--out {path}: not a kind of file for features; expected {listed(FEATURE_SUFFIXES)}")
-    if path.exists():
-        raise UserError(f"--out {path}: already exists; choose another --out, or remove it first")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}; create it first")
-    if suffix == ".parquet":
+def _check_out(path: Path, *, force: bool) -> None:
+    check_output(path, FEATURE_SUFFIXES, "features", force=force)
+    if path.suffix.lower() == ".parquet":
         load_pyarrow(path)
 
 
@@ -260,7 +258,9 @@ def _safetensors(
     }
     paths = json.dumps([row.shown for row in rows], ensure_ascii=False)
     if len(json.dumps(paths, ensure_ascii=False).encode()) > _LONGEST_HEADER:
-        raise UserError(f"--out {path}: too many paths for the header of a .safetensors file; write .parquet instead")
+        raise ArgumentError(
+            "out", "too many paths for the header of a .safetensors file; write .parquet instead", value=path
+        )
     return safetensors_bytes(
         {"embedding": torch.from_numpy(embeddings), **tensors}, {"pclhd": json.dumps(facts), "paths": paths}
     )

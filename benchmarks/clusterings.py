@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -44,7 +43,8 @@ from benchmarks.showing import markdown_table, read_rows, short, write_json
 from pclhd.clustering import pipeline
 from pclhd.clustering.density import number_clusters
 from pclhd.clustering.jaccard import jaccard_similarity
-from pclhd.clustering.pipeline import ClusteringOptions, cluster_features, graph_labels
+from pclhd.clustering.options import CUTS_AT_EPS, ClusteringOptions
+from pclhd.clustering.pipeline import cluster_features, graph_labels
 from pclhd.clustering.quality import clustering_quality
 from pclhd.clustering.search import find_neighbours, neighbour_recall
 
@@ -54,13 +54,13 @@ REPETITIONS = 3
 _EXACT = ClusteringOptions(k1=30, k2=6, eps=EPS, min_samples=MIN_SAMPLES, search="exact")
 VARIANTS: dict[str, ClusteringOptions] = {
     "dbscan": _EXACT,
-    "dbscan-approximate": replace(_EXACT, search="approximate"),
-    "dbscan-auto-eps": replace(_EXACT, eps="auto"),
-    "hdbscan": replace(_EXACT, method="hdbscan"),
-    "agglomerative": replace(_EXACT, method="agglomerative"),
-    "community": replace(_EXACT, method="community"),
+    "dbscan-approximate": _EXACT.changed(search="approximate"),
+    "dbscan-auto-eps": _EXACT.changed(eps="auto"),
+    "hdbscan": _EXACT.changed(clustering="hdbscan"),
+    "agglomerative": _EXACT.changed(clustering="agglomerative"),
+    "community": _EXACT.changed(clustering="community"),
     "two-modalities": _EXACT,
-    "two-modalities-balanced": replace(_EXACT, balanced_neighbours=True),
+    "two-modalities-balanced": _EXACT.changed(balanced_neighbours=True),
 }
 _DBSCAN = DBSCAN(eps=EPS, min_samples=MIN_SAMPLES, metric="precomputed")
 
@@ -223,7 +223,7 @@ def as_markdown(rows: Sequence[dict[str, Any]], settings: dict[str, int]) -> str
             [
                 [row["name"]]
                 + [short(row[key]) for key in keys]
-                + [short(row["eps"]) if VARIANTS[row["name"]].method in pipeline.CUTS_AT_EPS else "–"]
+                + [short(row["eps"]) if VARIANTS[row["name"]].clustering in CUTS_AT_EPS else "–"]
                 + [short(row["clusters"]), short(row["people"])]
                 + [f"{row[key]:.3f}" for key in ("noise", "ari", "nmi")]
                 for row in calls

@@ -128,7 +128,7 @@ def draw(work: Path, number: int, width: int, *, uneven: bool) -> None:
 def measure_ours(work: Path) -> dict[str, Any]:
     """Three times the call that users make, and its part after the search; leaves table, labels and similarity."""
     features = np.load(work / "features.npy")
-    options = ClusteringOptions(method="dbscan", k1=K1, k2=K2, eps=EPS, min_samples=MIN_SAMPLES, search="exact")
+    options = ClusteringOptions(clustering="dbscan", k1=K1, k2=K2, eps=EPS, min_samples=MIN_SAMPLES, search="exact")
     cluster_features(features[:200], options)  # compiles
     steps = Steps()
     labels = steps.run("whole", lambda: cluster_features(features, options)).labels

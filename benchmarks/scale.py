@@ -37,8 +37,9 @@ from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, 
 from pclhd.clustering.density import dbscan_labels
 from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.neighbours import Neighbours
+from pclhd.clustering.options import SearchMethod
 from pclhd.clustering.quality import clustering_quality
-from pclhd.clustering.search import SearchMethod, find_neighbours, neighbour_recall
+from pclhd.clustering.search import find_neighbours, neighbour_recall
 from pclhd.report.figures import AMBER, BLUE, GREEN, GREY, style
 from pclhd.report.figures import VERMILLION as RED
 

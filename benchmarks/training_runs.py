@@ -63,7 +63,7 @@ class Benchmark:
 
     def draw(self, seed: int = 0) -> None:
         """Draw the synthetic data if they are not there."""
-        pclhd("synth", self.data, "--scale", self.scale, "--seed", seed)
+        pclhd("synth", "--out", self.data, "--scale", self.scale, "--seed", seed)
 
 
 def training_parser(description: str | None) -> argparse.ArgumentParser:

@@ -33,7 +33,8 @@ from pclhd.clustering.confidence import global_confidence, label_confidence, loc
 from pclhd.clustering.density import dbscan_labels
 from pclhd.clustering.eps import CANDIDATES, choose_eps
 from pclhd.clustering.jaccard import jaccard_similarity
-from pclhd.clustering.pipeline import ClusteringOptions, Outliers, cluster_features
+from pclhd.clustering.options import ClusteringOptions, Outliers
+from pclhd.clustering.pipeline import cluster_features
 from pclhd.clustering.quality import clustering_quality, majority_identities
 
 K1, K2 = 30, 6

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,7 +102,7 @@ def embed(network: TwoStreamNetwork, images: TrainingImages) -> Pair[Tensor]:
 def begin(features: Pair[Tensor], averaged: Pair[Tensor], settings: Settings, streams: Streams, number: int) -> Epoch:
     """Cluster each modality and both together, match the clusters, and build the memories."""
     method, sizes, kept = settings.method, settings.clustering, settings.memory.momentum
-    alone = ClusteringOptions("dbscan", sizes.k1, sizes.k2, sizes.eps, sizes.min_samples, neighbourhood="paper")
+    alone = ClusteringOptions.of(sizes, method)
     clusters = features.map(lambda part: cluster_features(part, alone).labels)
     labels = clusters.map(torch.tensor)
     matching = match_clusters(*map(cluster_centres, features.map(Tensor.numpy), clusters), method="progressive")
@@ -120,7 +119,7 @@ def begin(features: Pair[Tensor], averaged: Pair[Tensor], settings: Settings, st
     # Joint clusters that hold both modalities (stage II needs them); their centroids weigh the modalities alike.
     both, counts = torch.cat(features), [len(part) for part in features]
     modality = torch.tensor([0, 1]).repeat_interleave(torch.tensor(counts))
-    together = replace(alone, k1=sizes.joint_k1, k2=sizes.joint_k2)
+    together = alone.changed(k1=sizes.joint_k1, k2=sizes.joint_k2)
     joint = cluster_features(both, together, modality=modality.numpy()).labels
     shared = np.intersect1d(joint[modality == 0], joint[modality == 1])
     joint_labels = torch.tensor(compact_labels(np.where(np.isin(joint, shared), joint, -1)))

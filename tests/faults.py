@@ -786,7 +786,7 @@ def _features(*, broken: bool = False) -> np.ndarray[Any, Any]:
 
 def _synth_into_a_used_folder(bench: Bench) -> Observed:
     data = bench.data()
-    return bench.watch("synth", data, "--scale", "tiny", "--workers", "1")
+    return bench.watch("synth", "--out", data, "--scale", "tiny", "--workers", "1")
 
 
 def _report_of_a_damaged_log(bench: Bench) -> Observed:
@@ -990,8 +990,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the machine runs out of memory", TRAINING, _out_of_memory(MemoryError()), 2, "this machine ran", WHOLE, True
     ),
-    Fault("SIGTERM comes", TRAINING, _signalled(signal.SIGTERM), 143, "go on with: pclhd train --resume", WHOLE, True),
-    Fault("SIGINT comes (Ctrl-C)", TRAINING, _signalled(signal.SIGINT), 130, "go on with", WHOLE, True),
+    Fault(
+        "SIGTERM comes", TRAINING, _signalled(signal.SIGTERM), 143, "continue with: pclhd train --resume", WHOLE, True
+    ),
+    Fault("SIGINT comes (Ctrl-C)", TRAINING, _signalled(signal.SIGINT), 130, "continue with", WHOLE, True),
     Fault("SIGKILL comes", TRAINING, _killed, -9, "", WHOLE, True, slow=True),
     Fault("the disk is full before the first epoch", TRAINING, _disk_full_at_the_start, 2, "No space left on device"),
     Fault(

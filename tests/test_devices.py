@@ -58,5 +58,7 @@ def test_a_device_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["abacus", "", "meta", "cuda:99"])
 def test_a_device_that_cannot_compute_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=rf"^device {name}: cannot be used here \(.+\); expected auto, cpu or cuda$"):
+    with pytest.raises(
+        UserError, match=rf"^device={name}: cannot be used here \(.+\); expected auto, cpu, cuda, cuda:N or mps$"
+    ):
         resolve_device(name)

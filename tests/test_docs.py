@@ -16,6 +16,7 @@ from pclhd.cli import app
 from pclhd.config import DataSettings, load_preset, preset_names
 from pclhd.data.folder import COLUMNS, REQUIRED_COLUMNS
 from pclhd.recipes import RECIPES, Recipe
+from pclhd.workflows.settings import settings_page
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -38,7 +39,8 @@ class Command:
     @property
     def words(self) -> list[str]:
         """The words after ``pclhd``, without those that any verb takes."""
-        return [word for word in shlex.split(self.text, comments=True)[1:] if word not in {"--debug", "--help", "-h"}]
+        called = self.text.partition(" > ")[0]
+        return [word for word in shlex.split(called, comments=True)[1:] if word not in {"--debug", "--help", "-h"}]
 
     def __str__(self) -> str:
         return f"{self.page}: {self.text}"
@@ -208,6 +210,11 @@ def test_the_method_page_shows_every_recipe() -> None:
     page = _read(ROOT / "docs" / "method.md")
     for table in (_recipe_table(), _other_methods_table()):
         assert table in page, f"a table in docs/method.md should be:\n{table}"
+
+
+def test_the_settings_page_is_what_the_command_prints() -> None:
+    page = _read(ROOT / "docs" / "settings.md")
+    assert page == settings_page(), "docs/settings.md is old: pclhd settings --markdown > docs/settings.md"
 
 
 def test_the_model_function_of_the_guide_is_the_real_one() -> None:

@@ -93,7 +93,7 @@ def run_all(pclhd: Call, data: Path, run: Path, layout: str, *overrides: str) ->
 @pytest.mark.parametrize("layout", ["sysu", "regdb", "llcm"])
 def test_from_nothing_to_a_report(pclhd: Call, tmp_path: Path, layout: str) -> None:
     data, run = tmp_path / "data", tmp_path / "a run with spaces and ümlauts [1]"
-    drawn = pclhd("synth", data, "--scale", "tiny", "--layout", layout, "--workers", 1)
+    drawn = pclhd("synth", "--out", data, "--scale", "tiny", "--layout", layout, "--workers", 1)
     assert drawn.code == 0
     assert "images of" in drawn.out
     checked = pclhd("check", data, "--layout", layout)
@@ -197,7 +197,7 @@ def test_interrupted_and_resumed(
         patch.setattr(ConsoleObserver, "stepped", interrupted)
         stopped = pclhd("train", "tiny", "--data", tiny_sysu, "--out", parts, *QUICK)
     assert stopped.code == code
-    assert stopped.err.strip() == f"interrupted; go on with: pclhd train --resume {parts}"
+    assert stopped.err.strip() == f"interrupted; continue with: pclhd train --resume {parts}"
     assert "not finished" in complaint(pclhd("evaluate", parts))
     resumed = pclhd("train", "--resume", parts)
     assert resumed.code == 0, resumed

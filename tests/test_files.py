@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pclhd.errors import UserError
-from pclhd.files import UNFINISHED, making_folder, replacing
+from pclhd.errors import ArgumentError, UserError
+from pclhd.files import UNFINISHED, check_output, making_folder, putting_aside, replacing
 
 
 def test_replaces_the_whole_file(tmp_path: Path) -> None:
@@ -97,3 +97,77 @@ def test_a_folder_with_files_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already holds files"):
         fill(tmp_path)
     assert contents(tmp_path) == ["old"]
+
+
+# Replacing.
+
+
+def old_run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("old")
+    return folder
+
+
+def test_a_folder_put_aside_comes_back(tmp_path: Path) -> None:
+    folder = old_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt), putting_aside(folder, "config.yaml"):
+        fill(folder, fail=True)
+    assert contents(tmp_path) == ["run/config.yaml"]
+    with putting_aside(folder, "config.yaml"):
+        fill(folder)
+    assert contents(tmp_path) == ["run/below/file", "run/file"]
+
+
+def test_a_link_is_not_replaced(tmp_path: Path) -> None:
+    folder = old_run(tmp_path)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(ArgumentError, match="is a link"), putting_aside(tmp_path / "link", "config.yaml"):
+        raise AssertionError
+    assert contents(folder) == ["config.yaml"]
+
+
+@pytest.mark.parametrize("make", ["nothing", "empty", "unfinished"])
+def test_what_holds_nothing_is_replaced(tmp_path: Path, make: str) -> None:
+    folder = tmp_path / "run"
+    if make != "nothing":
+        folder.mkdir()
+    if make == "unfinished":
+        (folder / UNFINISHED).touch()
+    with putting_aside(folder, "config.yaml"):
+        fill(folder)
+    assert contents(tmp_path) == ["run/below/file", "run/file"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_run_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mine"
+    if kind == "folder":
+        path.mkdir()
+        (path / "file").write_text("mine")
+    else:
+        path.write_text("mine")
+    with pytest.raises(ArgumentError, match="is no run folder"), putting_aside(path, "config.yaml"):
+        raise AssertionError
+    assert (path if kind == "file" else path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("new.txt", "out=.*new.txt: not a kind of file for labels; expected .csv, .npy"),
+        ("old.csv", "already exists; choose another `out`, or replace the file with `force`"),
+        ("folder.npy", "is a folder"),
+        ("none/new.csv", "there is no folder"),
+    ],
+)
+def test_an_output_that_cannot_be_written(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "old.csv").touch()
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(ArgumentError, match=said):
+        check_output(tmp_path / name, (".csv", ".npy"), "labels")
+    if name == "old.csv":
+        check_output(tmp_path / name, (".csv", ".npy"), "labels", force=True)
+    else:
+        with pytest.raises(ArgumentError, match=said):
+            check_output(tmp_path / name, (".csv", ".npy"), "labels", force=True)

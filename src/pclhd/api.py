@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pclhd.clustering.pipeline import ClusteringOptions, cluster_features
+from pclhd.clustering.options import CUTS_AT_EPS, JOINT_DEFAULTS, ClusteringOptions
+from pclhd.clustering.pipeline import cluster_features
 from pclhd.clustering.quality import clustering_quality
 from pclhd.config import Settings, load_preset
 from pclhd.data.open import open_dataset as open_layout
@@ -139,31 +140,28 @@ def cluster(features: Embeddings | ArrayLike, *, modality: ArrayLike | None = No
         features: Embeddings, or an array (N, D), ideally of unit length.
         modality: (N,) which rows are which modality (any two codes), for a clustering of both together. Embeddings
             know their own; it is used where they hold both.
-        **options: Fields of `pclhd.clustering.pipeline.ClusteringOptions`, such as ``k1=20``, ``eps="auto"``,
-            ``method="hdbscan"``.
+        **options: Fields of `pclhd.clustering.options.ClusteringOptions`, such as ``k1=20``, ``eps="auto"``,
+            ``clustering="hdbscan"``. Where both modalities are clustered together, k1 and k2 are 40 and 32 by default.
 
     Returns:
         A label per row.
 
     Raises:
-        UserError: An option is unknown.
-        ValueError: An option is out of range, or features are not finite.
+        UserError: An option is unknown or out of range.
+        ValueError: Features are not finite.
     """
-    try:
-        chosen = ClusteringOptions(**options)
-    except TypeError:
-        known = ", ".join(ClusteringOptions.__dataclass_fields__)
-        unknown = sorted(options.keys() - ClusteringOptions.__dataclass_fields__.keys())
-        raise UserError(f"cluster has no option {', '.join(unknown)}; expected some of: {known}") from None
+    chosen = ClusteringOptions.checked(options)
     codes = None if modality is None else np.unique(np.asarray(modality), return_inverse=True)[1].astype(np.int64)
     if codes is None and isinstance(features, Embeddings):
         infrared = np.array([image.modality is Modality.INFRARED for image in features.images], dtype=np.int64)
         codes = infrared if 0 < infrared.sum() < len(infrared) else None
+    if codes is not None:
+        chosen = chosen.changed(**{name: size for name, size in JOINT_DEFAULTS.items() if name not in options})
     found = cluster_features(_features(features), chosen, modality=codes)
     eps = found.options.eps
     return ClusterLabels(
         found.labels,
-        eps if isinstance(eps, float) and chosen.method in ("dbscan", "agglomerative") else None,
+        eps if isinstance(eps, float) and chosen.clustering in CUTS_AT_EPS else None,
         features.images if isinstance(features, Embeddings) else None,
     )
 

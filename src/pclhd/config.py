@@ -8,18 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
+from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps
 from pclhd.errors import UserError
-from pclhd.recipes import RECIPES, Recipe
-
-
-def _distance_or_auto(value: object) -> float | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise ValueError("expected a distance above 0 and below 1, or auto")
-    return float(value)
+from pclhd.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 
 def _folder_or_configuration(value: object) -> Path | dict[str, Any] | None:
@@ -37,8 +30,12 @@ def _none_or_folder(value: object) -> object:
 
 
 CacheFolder = Annotated[Path | None, BeforeValidator(_none_or_folder)]
-Backbone = Annotated[Path | dict[str, Any] | None, PlainValidator(_folder_or_configuration)]
-Eps = Annotated[float | Literal["auto"], PlainValidator(_distance_or_auto)]
+Backbone = Annotated[
+    Path | dict[str, Any] | None,
+    PlainValidator(_folder_or_configuration),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}),
+]
+Layout = Literal["auto", "sysu", "regdb", "llcm", "own"]
 
 
 class _Section(BaseModel):
@@ -46,176 +43,171 @@ class _Section(BaseModel):
 
 
 class DataSettings(_Section):
-    """Where the images are and at what size the network sees them.
+    """Where the images are and at what size the network sees them."""
 
-    Attributes:
-        layout: How the folder is laid out; ``auto`` looks.
-        root: The data set's folder, or a CSV file for one's own images.
-        trial: Which of RegDB's ten splits.
-        height: Pixels.
-        width: Pixels.
-        same_camera_rule: Own images only: leave out gallery images of the query's own person and camera.
-        workers: Threads that decode images; 0 takes one per core. Never changes a result.
-        cache: A folder that keeps decoded training images for the next training and lets sets be larger than memory,
-            or ``none``. Never changes a result.
-        cache_gib: Largest size of all files in it; those not used for longest are removed.
-    """
-
-    layout: Literal["auto", "sysu", "regdb", "llcm", "own"] = "auto"
-    root: Path | None = None
-    trial: int = Field(1, ge=1, le=10)
-    height: int = Field(288, ge=16)
-    width: int = Field(144, ge=8)
-    same_camera_rule: bool = False
-    workers: int = Field(0, ge=0)
-    cache: CacheFolder = None
-    cache_gib: float = Field(64, gt=0)
+    layout: Layout = Field("auto", description="How the data folder is laid out. auto recognises the layout.")
+    root: Path | None = Field(
+        None, description="The data set's folder, or a CSV file of your own images. --data sets it."
+    )
+    trial: int = Field(1, ge=1, le=10, description="Which of RegDB's ten splits to use. Other layouts ignore it.")
+    height: int = Field(288, ge=16, description="Height of the network's input, in pixels.")
+    width: int = Field(144, ge=8, description="Width of the network's input, in pixels.")
+    same_camera_rule: bool = Field(
+        False,
+        description="Evaluation of your own images: leave out gallery images of the query's person and camera.",
+    )
+    workers: int = Field(
+        0, ge=0, description="Threads that decode images; 0 means one per core. Does not change any result."
+    )
+    cache: CacheFolder = Field(
+        None,
+        description="Folder that keeps decoded training images, so that later trainings start faster and the images "
+        "need not fit into memory; none keeps them in memory. Does not change any result.",
+    )
+    cache_gib: float = Field(
+        64,
+        gt=0,
+        description="Largest total size of the cache folder, in GiB. The least recently used files are deleted first.",
+    )
 
 
 class ModelSettings(_Section):
-    """The network and where its first weights come from.
+    """The network and where its first weights come from."""
 
-    Attributes:
-        architecture: ``resnet50`` (AGW), ``narrow`` (the demo's), or ``backbone``.
-        backbone: For ``backbone``: a local folder with a ``config.json`` of transformers, or what would stand in it
-            (needs the ``backbones`` extra).
-        weights: ``starter`` (shipped, for ``narrow``), ``none``,
-            ``imagenet:FILE`` (torchvision's names), a model file, or ``backbone`` (those in the backbone's folder).
-    """
-
-    architecture: Literal["resnet50", "narrow", "backbone"] = "resnet50"
-    backbone: Backbone = None
-    weights: str = "imagenet"
+    architecture: Literal["resnet50", "narrow", "backbone"] = Field(
+        "resnet50",
+        description="The network: AGW's ResNet-50 (resnet50), a small one for images of 96 x 48 (narrow), or one of "
+        "the transformers library (backbone).",
+    )
+    backbone: Backbone = Field(
+        None,
+        description="For architecture=backbone: a local folder with a config.json of transformers, or the content of "
+        "such a file.",
+    )
+    weights: str = Field(
+        "imagenet",
+        description="Start weights: starter (shipped with the package, fits narrow only), imagenet:FILE (ResNet-50 in "
+        "torchvision's names), a model file, backbone (the weights in the backbone's folder), or none (random; the "
+        "method does not train from random weights).",
+    )
 
 
 class ScheduleSettings(_Section):
-    """How long, how fast.
+    """How long and how fast to train."""
 
-    Attributes:
-        stage1_epochs: Epochs of stage I.
-        stage2_epochs: Epochs of stage II.
-        iterations: Optimiser steps per epoch (twice as many where the recipe's joint loss has steps of its own).
-        learning_rate: Adam's, at the start of each stage.
-        weight_decay: Adam's.
-        decay_every: Epochs after which the rate is multiplied by `decay_factor`, counted within the stage.
-        decay_factor: See there.
-        ema_decay: Share of the old value in the momentum network's average, per step.
-        restarts: How often a training whose loss is no longer finite goes back to the start of its epoch by itself.
-        restart_factor: The learning rate is multiplied by this at each restart, for the rest of the training.
-    """
-
-    stage1_epochs: int = Field(50, ge=0)
-    stage2_epochs: int = Field(50, ge=0)
-    iterations: int = Field(200, ge=1)
-    learning_rate: float = Field(3.5e-4, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
-    decay_every: int = Field(20, ge=1)
-    decay_factor: float = Field(0.1, gt=0, le=1)
-    ema_decay: float = Field(0.999, ge=0, lt=1)
-    restarts: int = Field(0, ge=0)
-    restart_factor: float = Field(0.5, gt=0, lt=1)
+    stage1_epochs: int = Field(50, ge=0, description="Epochs of stage I.")
+    stage2_epochs: int = Field(50, ge=0, description="Epochs of stage II.")
+    iterations: int = Field(
+        200,
+        ge=1,
+        description="Optimiser steps per epoch, whatever the number of images. With method.joint_step=own, stage II "
+        "makes twice as many.",
+    )
+    learning_rate: float = Field(3.5e-4, gt=0, description="Adam's learning rate at the start of each stage.")
+    weight_decay: float = Field(5e-4, ge=0, description="Adam's weight decay.")
+    decay_every: int = Field(
+        20, ge=1, description="Epochs of a stage after which the learning rate is multiplied by decay_factor."
+    )
+    decay_factor: float = Field(
+        0.1, gt=0, le=1, description="Factor for the learning rate after every decay_every epochs."
+    )
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="Share of the old weights in the momentum network's average, per step."
+    )
+    restarts: int = Field(
+        0,
+        ge=0,
+        description="How often training may go back to the start of the epoch when the loss is no longer finite. 0 "
+        "stops with an error.",
+    )
+    restart_factor: float = Field(
+        0.5, gt=0, lt=1, description="Factor for the learning rate at each restart, for the rest of the training."
+    )
 
 
 class BatchSettings(_Section):
-    """What a batch of each modality is made of.
+    """What a batch of each modality is made of."""
 
-    Attributes:
-        clusters: Clusters per modality, P.
-        instances: Images per cluster, K.
-        sampler: ``camera`` prefers images of other cameras than the anchor's; ``blind`` does not look at cameras.
-    """
-
-    clusters: int = Field(8, ge=1)
-    instances: int = Field(16, ge=1)
-    sampler: Literal["camera", "blind"] = "camera"
+    clusters: int = Field(8, ge=1, description="Clusters per modality in a batch, P.")
+    instances: int = Field(16, ge=1, description="Images per cluster in a batch, K.")
+    sampler: Literal["camera", "blind"] = Field(
+        "camera",
+        description="How the images of a cluster are drawn: preferably from cameras other than the first image's "
+        "(camera), or without regard to cameras (blind).",
+    )
 
 
-class ClusteringSettings(_Section):
-    """From features to pseudo labels.
+class ClusteringSettings(ClusteringSizes):
+    """From features to pseudo labels: sizes for one modality, and those that differ for both together."""
 
-    Attributes:
-        k1: Neighbours for the k-reciprocal sets, within a modality.
-        k2: Neighbours for query expansion, within a modality.
-        joint_k1: The same for both modalities together.
-        joint_k2: The same for both modalities together.
-        eps: Jaccard distance at which the graph is cut, visible: DBSCAN's radius, the mean distance within which
-            average linkage merges. ``auto`` chooses it without identities, every epoch anew.
-        eps_infrared: The same for infrared; None takes `eps`.
-        eps_joint: The same for both together; None takes `eps`.
-        loosen: Where a modality is all noise, its radius is raised in steps of 0.05, at most to this; 0 never does.
-        min_samples: Neighbours that make a core (DBSCAN, HDBSCAN), and the smallest cluster (all but DBSCAN).
-        resolution: Mean similarity above which two communities are joined (``method.clustering=community`` only).
-        search: How neighbours are searched: ``exact``, ``approximate`` (needs the ``ann`` extra), or ``auto``, by size.
-    """
-
-    k1: int = Field(30, ge=1)
-    k2: int = Field(6, ge=1)
-    joint_k1: int = Field(40, ge=1)
-    joint_k2: int = Field(32, ge=1)
-    eps: Eps = 0.6
-    eps_infrared: Eps | None = None
-    eps_joint: Eps | None = None
-    loosen: float = Field(0.0, ge=0, lt=1)
-    min_samples: int = Field(4, ge=1)
-    resolution: float = Field(0.1, gt=0, lt=1)
-    search: Literal["auto", "exact", "approximate"] = "auto"
+    joint_k1: int = Field(JOINT_DEFAULTS["k1"], ge=1, description="k1 where both modalities are clustered together.")
+    joint_k2: int = Field(JOINT_DEFAULTS["k2"], ge=1, description="k2 where both modalities are clustered together.")
+    eps_infrared: Eps | None = Field(None, description="eps for the infrared images; null takes eps.")
+    eps_joint: Eps | None = Field(None, description="eps for both modalities together; null takes eps.")
+    loosen: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Where all images of a modality are noise, raise its eps in steps of 0.05 up to this value. 0 "
+        "never does.",
+    )
 
 
 class MemorySettings(_Section):
-    """The prototype memories.
+    """The prototype memories."""
 
-    Attributes:
-        momentum: Share of the old prototype when a batch refreshes it.
-        temperature: τ of the contrastive losses.
-    """
-
-    momentum: float = Field(0.1, ge=0, lt=1)
-    temperature: float = Field(0.05, gt=0)
+    momentum: float = Field(0.1, ge=0, lt=1, description="Share of the old prototype when a batch updates it.")
+    temperature: float = Field(
+        0.05, gt=0, description="Temperature τ of the contrastive losses. Smaller values weigh near prototypes more."
+    )
 
 
 class EngineSettings(_Section):
-    """What it runs on.
+    """What the training runs on."""
 
-    Attributes:
-        accelerator: As Lightning Fabric names them.
-        precision: As Lightning Fabric names them. Losses are always computed in 32 bits. ``auto`` takes bfloat16 where
-            the processor computes with it, else 32 bits; the run's ``config.yaml`` says which it was. ``16-mixed`` is
-            for GPUs without bfloat16; it scales losses so that small gradients do not vanish.
-        compile: Compile the networks with ``torch.compile``, which needs a C++ compiler on the machine.
-        log_every: Steps between two lines of ``metrics.jsonl``.
-        checkpoint_minutes: Minutes after which a checkpoint is written within an epoch, too. There is always one
-            between epochs.
-        keep_weights: Keep the momentum network after every epoch, for whoever wants to look at the way it went.
-        tensorboard: Write TensorBoard events beside ``metrics.jsonl`` (needs the ``tensorboard`` extra).
-    """
-
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    compile: bool = False
-    log_every: int = Field(10, ge=1)
-    checkpoint_minutes: float = Field(10, ge=0)
-    keep_weights: bool = False
-    tensorboard: bool = False
+    accelerator: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        description="Where to train: auto (a GPU if there is one), cpu, cuda, cuda:N (the GPU of that number; several "
+        "processes take one each whatever it says) or mps. --device sets it.",
+    )
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true",
+        description="Number format of the network. Losses are always computed in 32 bits. auto takes bfloat16 where "
+        "the hardware computes with it, otherwise 32 bits; 16-mixed is for GPUs without bfloat16.",
+    )
+    compile: bool = Field(
+        False, description="Compile the networks with torch.compile, which needs a C++ compiler on this machine."
+    )
+    log_every: int = Field(10, ge=1, description="Steps between two lines of losses in metrics.jsonl.")
+    checkpoint_minutes: float = Field(
+        10,
+        ge=0,
+        description="Minutes after which a checkpoint is also written within an epoch. There is always one after "
+        "each epoch.",
+    )
+    keep_weights: bool = Field(False, description="Keep the momentum network's weights of every epoch.")
+    tensorboard: bool = Field(
+        False, description="Also write TensorBoard events beside metrics.jsonl (needs the package tensorboard)."
+    )
 
 
 class Settings(_Section):
-    """Everything a run depends on besides the images.
+    """Everything a run depends on besides the images."""
 
-    Attributes:
-        preset: Name of the preset it started from.
-        seed: Seed of every random draw.
-        selection: Which epoch's weights the run ends with: the ``last``, or, among those of the last stage, the best by
-            ``silhouette``, ``stability`` or ``cycle`` (see `pclhd.engine.selection`); never by a test label.
-        recipe: Name of the method's recipe.
-        method: The recipe's choices, overrides applied.
-        data: See `DataSettings`; the others likewise.
-    """
-
-    preset: str
-    seed: int = Field(0, ge=0)
-    selection: Literal["last", "silhouette", "stability", "cycle"] = "last"
-    recipe: str = "pclhd"
-    method: Recipe = Field(default_factory=Recipe)
+    preset: str = Field(description="Name of the preset that the settings started from.")
+    seed: int = Field(0, ge=0, description="Seed of every random draw. --seed sets it.")
+    selection: Literal["last", "silhouette", "stability", "cycle"] = Field(
+        "last",
+        description="Which epoch's weights a training ends with: the last, or the best epoch of the last stage by a "
+        "criterion that uses no label (silhouette, stability or cycle).",
+    )
+    recipe: str = Field(
+        DEFAULT_RECIPE,
+        json_schema_extra={"enum": list(RECIPES)},
+        description="Name of the method; `pclhd recipes` lists them. --recipe sets it.",
+    )
+    method: Recipe = Field(RECIPES[DEFAULT_RECIPE], description="The choices of the recipe; each of them can be set.")
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
@@ -319,7 +311,7 @@ def _section(node: dict[str, Any], name: str, key: str) -> dict[str, Any]:
 
 def _check(tree: dict[str, Any], *, source: str) -> Settings:
     _refuse_unknown(tree, Settings, prefix="")
-    recipe = str(tree.get("recipe", "pclhd"))
+    recipe = str(tree.get("recipe", DEFAULT_RECIPE))
     if recipe not in RECIPES:
         raise UserError(f"recipe '{recipe}' is unknown{_nearest(recipe, list(RECIPES))}")
     method = {**RECIPES[recipe].model_dump(), **(tree.get("method") or {})}

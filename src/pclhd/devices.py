@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 import torch
 
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError
 
 
 def resolve_device(name: str) -> torch.device:
     """The device of this name; ``auto`` is a CUDA GPU if there is one, and otherwise the CPU.
 
     Raises:
-        UserError: This machine or this build of torch cannot compute there.
+        ArgumentError: This machine or this build of torch cannot compute there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -24,7 +24,9 @@ def resolve_device(name: str) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend raises another of these
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"device {name}: cannot be used here ({reason}); expected auto, cpu or cuda") from error
+        raise ArgumentError(
+            "device", f"cannot be used here ({reason}); expected auto, cpu, cuda, cuda:N or mps", value=name
+        ) from error
 
 
 def cpu_computes_bfloat16() -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError, UserError
 
 UNFINISHED = ".unfinished"
 
@@ -52,6 +52,75 @@ def write_durably(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bool = False) -> None:
+    """Refuse a file that could not be written later, after all the work.
+
+    Args:
+        path: The file to write; the argument ``out`` of the caller.
+        suffixes: Ends of the names that it may have, in any case.
+        content: What will be in it, for the message.
+        force: Whether it may replace a file. A folder is never replaced.
+
+    Raises:
+        ArgumentError: Another kind of file, one that exists, or no such folder.
+    """
+    if not path.name.lower().endswith(tuple(suffixes)):
+        raise ArgumentError("out", f"not a kind of file for {content}; expected {', '.join(suffixes)}", value=path)
+    if path.is_dir():
+        raise ArgumentError("out", "is a folder; name a file", value=path)
+    if path.exists() and not force:
+        raise ArgumentError("out", "already exists; choose another `out`, or replace the file with `force`", value=path)
+    if not path.parent.is_dir():
+        raise ArgumentError("out", f"there is no folder {path.parent}; create it first", value=path)
+
+
+def check_replaceable(path: Path, mark: str) -> None:
+    """Refuse to replace a folder that is of another kind.
+
+    Args:
+        path: A folder, which may be missing or empty.
+        mark: A file that each folder of the kind has.
+
+    Raises:
+        ArgumentError: It is a file or a link, or holds files but not the mark.
+    """
+    if path.is_symlink():
+        raise ArgumentError("out", "is a link, and `force` replaces only folders; name the folder itself", value=path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not ((path / mark).is_file() or (path / UNFINISHED).is_file()):
+        raise ArgumentError(
+            "out", f"is no run folder (it has no {mark}), and `force` replaces only those; choose another", value=path
+        )
+
+
+@contextmanager
+def putting_aside(path: Path, mark: str) -> Iterator[None]:
+    """Move a folder out of the way, and remove it when the block has ended well; otherwise move it back.
+
+    Args:
+        path: A folder; one that is missing or empty needs no such care.
+        mark: See `check_replaceable`.
+
+    Raises:
+        ArgumentError: The folder is of another kind.
+    """
+    check_replaceable(path, mark)
+    if not path.is_dir() or not any(path.iterdir()):
+        yield
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+    path.rename(aside)
+    try:
+        yield
+    except BaseException:
+        if path.is_dir():
+            path.rmdir()  # what the block made it has removed
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside)
+
+
 def make_new_folder(path: Path) -> None:
     """Create a folder, with its parents; one that exists must be empty.
 
@@ -62,10 +131,13 @@ def make_new_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         used = any(path.iterdir())
     except OSError as error:
-        raise UserError(f"{path}: cannot be created ({error.strerror}); choose another --out") from error
+        raise ArgumentError("out", f"cannot be created ({error.strerror}); choose another", value=path) from error
     if used:
-        raise UserError(
-            f"{path}: already holds files; choose another --out, or go on with a run: pclhd train --resume {path}"
+        raise ArgumentError(
+            "out",
+            f"already holds files; choose another, replace a run with `force`, or continue it: "
+            f"pclhd train --resume {path}",
+            value=path,
         )
 
 
@@ -73,8 +145,8 @@ def make_new_folder(path: Path) -> None:
 def making_folder(path: Path) -> Iterator[None]:
     """Make a folder and fill it in the block; if that fails, nothing stays of it.
 
-    A process that is killed meanwhile leaves a mark in the folder: then nothing in it is of worth, and whoever makes it
-    anew clears it first.
+    A process that is killed meanwhile leaves a mark in the folder: its content is then useless, and the next call
+    removes it.
 
     Args:
         path: The folder. One that exists must be empty, or have the mark.

@@ -9,113 +9,157 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from pclhd.clustering.options import ClusteringChoices
 
 
-class Recipe(BaseModel):
-    """The choices that make a method.
+class Recipe(ClusteringChoices):
+    """The choices that make a method. How images are clustered is inherited from `ClusteringChoices`."""
 
-    Attributes:
-        stage1: Stage I contrasts against the centroids, or against the released code's half-and-half of hard and
-            centroid prototypes (``hybrid``).
-        stage2: Stage II does the same, or contrasts ``hard``, ``dynamic``, or both (``hard+dynamic``, weighed by
-            `hard_share`).
-        sub_prototypes: Prototypes per cluster, one for each of the parts that it is split into. With more than 1, they
-            stand in for the centroids in the centroid loss and the cross-modality term, where the nearest one counts.
-        hard_share: λ of the paper: the share of the hard loss; the dynamic loss gets the rest.
-        centroid_share: How much of the centroid loss stays in stage II beside hard or dynamic prototypes, which get the
-            rest; 0 in the paper.
-        progressive: At the start of stage II the terms are exchanged at once (``switch``), or stage II's weight grows
-            evenly from 0 to 1 over the stage (``ramp``).
-        hard_samples: k of the paper: how many of the furthest samples make a hard prototype.
-        hard_start: Hard prototypes start as the furthest samples (paper), or as the centroid (released code).
-        dynamic_samples: K: how many samples are drawn from each cluster for its dynamic prototype.
-        dynamic_gradient: Whether the dynamic loss trains the network (paper), or is only printed (released code).
-        dynamic_similarity: Of the K similarities to a cluster counts the ``hardest``, the smallest for the own cluster
-            and the largest for others (released code), or their ``mean``.
-        dynamic_redraw: Dynamic prototypes are drawn anew every epoch (released code) or every step.
-        batch_passes: A pass over the clusters that ends within a batch is continued by the next one (``go_on``), or its
-            incomplete batch is left out (``drop``, released code).
-        loss_order: Which modality's own and joint losses come first in a step. It matters where memories are written in
-            the backward pass, which visits them last to first.
-        memory_update: Memories are refreshed after the optimiser's step, or in the middle of the backward pass
-            (released code).
-        cross: Weight of the cross-modality term in stage II: features of one modality against the other's memory.
-        cross_direction: Even epochs push visible features and odd epochs infrared ones (``alternate``, released code),
-            or every step does both.
-        cross_stage1: Whether the cross-modality term already enters in stage I.
-        joint: Weight of the joint memory in stage II, whose clusters hold both modalities; 0 leaves it out.
-        joint_labels: Joint clusters come from clustering both modalities together (``clustering``), or are each
-            modality's own clusters, merged where they match (``matching``).
-        joint_means: A joint prototype starts as the mean of its two modalities' means (``balanced``, released code), or
-            as the mean of all its images (``plain``).
-        joint_prototypes: Which joint clusters have a prototype: those that hold both modalities (``shared``), as those
-            that batches are drawn from, or ``all``, the others as negatives only (released code).
-        joint_step: The joint loss has an optimiser step of its own (released code) or shares the other losses' step.
-        clustering: What finds the clusters in the Jaccard graph (see `pclhd.clustering.pipeline`).
-        outliers: What happens to noise and to doubtful members: ``keep`` the clustering's word, ``rescue``, ``drop`` or
-            ``both``.
-        confidence: Whether a query's losses count by how far neighbours and prototypes agree on its label (``weight``).
-        labels: Pseudo labels come from ``clusters``; or, for the supervised and semi-supervised bounds, labels are the
-            ``identities`` of all images or the ``visible_identities`` alone. Only those who have identities can hand
-            them in; see `pclhd.supervised.labeller`.
-        matching: How clusters find partners across the modalities: by their centres, by the ``votes`` of images, or by
-            all of their `sub_prototypes` (``multi_memory``).
-        centre_features: Subtract from each image's features the mean of its ``modality`` or ``camera`` before
-            clustering and matching, or nothing.
-        renormalise: Whether flip-averaged features are scaled back to unit length before clustering (the released code
-            does not).
-        neighbourhood: ``released``: k1 neighbours with the sample itself; ``paper``: k1 besides it.
-        modality_balance: Whether the joint clustering expands queries with equal weight for each modality.
-        balanced_neighbours: Whether the joint clustering takes half of the neighbours from each modality.
-        momentum_from: The momentum network runs from the start, or from stage II on (released code).
-        momentum_buffers: Its batch-norm statistics follow the online network's (``average``) or come from forward
-            passes of its own in training mode (``own``, released code).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stage1: Literal["centroid", "hybrid"] = "centroid"
-    stage2: Literal["centroid", "hybrid", "hard", "dynamic", "hard+dynamic"] = "hard+dynamic"
-    sub_prototypes: int = Field(1, ge=1)
-    hard_share: float = Field(0.5, ge=0, le=1)
-    centroid_share: float = Field(0.0, ge=0, le=1)
-    progressive: Literal["switch", "ramp"] = "switch"
-    hard_samples: int = Field(1, ge=1)
-    hard_start: Literal["furthest", "centroid"] = "furthest"
-    dynamic_samples: int = Field(16, ge=1)
-    dynamic_gradient: bool = True
-    dynamic_similarity: Literal["hardest", "mean"] = "hardest"
-    dynamic_redraw: Literal["epoch", "step"] = "epoch"
-    batch_passes: Literal["go_on", "drop"] = "go_on"
-    loss_order: Literal["infrared_first", "visible_first"] = "infrared_first"
-    memory_update: Literal["after_step", "in_backward"] = "after_step"
-    cross: float = Field(0.25, ge=0)
-    cross_direction: Literal["alternate", "both"] = "alternate"
-    cross_stage1: bool = False
-    joint: float = Field(1.0, ge=0)
-    joint_labels: Literal["clustering", "matching"] = "clustering"
-    joint_means: Literal["balanced", "plain"] = "balanced"
-    joint_prototypes: Literal["shared", "all"] = "shared"
-    joint_step: Literal["own", "shared"] = "own"
-    labels: Literal["clusters", "identities", "visible_identities"] = "clusters"
-    clustering: Literal["dbscan", "hdbscan", "agglomerative", "community"] = "dbscan"
-    outliers: Literal["keep", "rescue", "drop", "both"] = "keep"
-    confidence: Literal["none", "weight"] = "none"
+    stage1: Literal["centroid", "hybrid"] = Field(
+        "centroid",
+        description="Prototypes that stage I contrasts with: centroids, or the released code's half of hard and half "
+        "of centroid prototypes (hybrid).",
+    )
+    stage2: Literal["centroid", "hybrid", "hard", "dynamic", "hard+dynamic"] = Field(
+        "hard+dynamic",
+        description="Prototypes that stage II contrasts with: as in stage I, or hard ones, dynamic ones, or both, "
+        "weighted by hard_share (hard+dynamic).",
+    )
+    sub_prototypes: int = Field(
+        1,
+        ge=1,
+        description="Prototypes per cluster, one for each part that it is split into. With more than 1 they replace "
+        "the centroid in the centroid loss and in the cross-modality term, where the nearest one counts.",
+    )
+    hard_share: float = Field(
+        0.5, ge=0, le=1, description="Weight λ of the hard loss (paper). The dynamic loss gets the rest."
+    )
+    centroid_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Weight of the centroid loss in stage II, beside hard or dynamic prototypes. They get the rest.",
+    )
+    progressive: Literal["switch", "ramp"] = Field(
+        "switch",
+        description="How stage II begins: its losses replace those of stage I at once (switch), or their weight grows "
+        "evenly from 0 to 1 over the stage (ramp).",
+    )
+    hard_samples: int = Field(
+        1, ge=1, description="Number k of a cluster's images furthest from the centroid that make its hard prototype."
+    )
+    hard_start: Literal["furthest", "centroid"] = Field(
+        "furthest",
+        description="How a hard prototype starts each epoch: from the furthest images (paper), or as the centroid "
+        "(released code).",
+    )
+    dynamic_samples: int = Field(
+        16, ge=1, description="Number K of images drawn from each cluster for its dynamic prototype."
+    )
+    dynamic_gradient: bool = Field(
+        True, description="Whether the dynamic loss trains the network (paper) or is only logged (released code)."
+    )
+    dynamic_similarity: Literal["hardest", "mean"] = Field(
+        "hardest",
+        description="Which of the K similarities to a cluster counts: the smallest for the image's own cluster and the "
+        "largest for others (hardest, released code), or their mean.",
+    )
+    dynamic_redraw: Literal["epoch", "step"] = Field(
+        "epoch", description="When dynamic prototypes are drawn: every epoch (released code) or every step."
+    )
+    batch_passes: Literal["go_on", "drop"] = Field(
+        "go_on",
+        description="When a pass over the clusters ends within a batch: fill the batch from the next pass (go_on), or "
+        "leave it out (drop, released code).",
+    )
+    loss_order: Literal["infrared_first", "visible_first"] = Field(
+        "infrared_first",
+        description="Which modality's losses come first in a step. It matters only for memory_update=in_backward: "
+        "there the backward pass visits the losses last to first.",
+    )
+    memory_update: Literal["after_step", "in_backward"] = Field(
+        "after_step",
+        description="When memories are updated: after the optimiser step, or during the backward pass (released code).",
+    )
+    cross: float = Field(
+        0.25,
+        ge=0,
+        description="Weight of the cross-modality loss in stage II: features of one modality against the memory of the "
+        "other. 0 leaves it out.",
+    )
+    cross_direction: Literal["alternate", "both"] = Field(
+        "alternate",
+        description="Which features the cross-modality loss moves: visible ones in even and infrared ones in odd "
+        "epochs (alternate, released code), or both in every step.",
+    )
+    cross_stage1: bool = Field(False, description="Whether stage I already has the cross-modality loss.")
+    joint: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of the joint memory in stage II, whose clusters hold both modalities. 0 leaves it out.",
+    )
+    joint_labels: Literal["clustering", "matching"] = Field(
+        "clustering",
+        description="Where joint clusters come from: clustering both modalities together, or merging the clusters of "
+        "the two modalities that match (matching).",
+    )
+    joint_means: Literal["balanced", "plain"] = Field(
+        "balanced",
+        description="How a joint prototype starts: as the mean of its two modalities' means (balanced, released code), "
+        "or as the mean of all its images (plain).",
+    )
+    joint_prototypes: Literal["shared", "all"] = Field(
+        "shared",
+        description="Which joint clusters have a prototype: those that hold both modalities (shared), or all of them. "
+        "Batches are drawn from the shared ones; the others are negatives only (released code).",
+    )
+    joint_step: Literal["own", "shared"] = Field(
+        "own",
+        description="Whether the joint loss has an optimiser step of its own (released code) or shares the step of the "
+        "other losses.",
+    )
+    labels: Literal["clusters", "identities", "visible_identities"] = Field(
+        "clusters",
+        description="What training uses as labels: clusters (unsupervised), the identities of all images, or those of "
+        "the visible images only. The last two need data with identities.",
+    )
+    confidence: Literal["none", "weight"] = Field(
+        "none",
+        description="Whether a query's losses are weighted by the confidence in its label: how far its neighbours and "
+        "the prototypes agree on it.",
+    )
     matching: Literal[
         "progressive", "mutual", "transport", "votes", "multi_memory", "released_sysu", "released_regdb"
-    ] = "progressive"
-    centre_features: Literal["none", "modality", "camera"] = "none"
-    renormalise: bool = True
-    neighbourhood: Literal["released", "paper"] = "paper"
-    modality_balance: bool = True
-    balanced_neighbours: bool = False
-    momentum_from: Literal["start", "stage2"] = "start"
-    momentum_buffers: Literal["average", "own"] = "average"
+    ] = Field(
+        "progressive",
+        description="How clusters find partners in the other modality: by their centres in rounds (progressive), only "
+        "mutual nearest ones (mutual), by optimal transport (transport), by votes of the images (votes), by all "
+        "sub-prototypes (multi_memory), or as the released code does for either data set.",
+    )
+    centre_features: Literal["none", "modality", "camera"] = Field(
+        "none",
+        description="Mean to subtract from the features before clustering and matching: none, that of the image's "
+        "modality, or that of its camera.",
+    )
+    renormalise: bool = Field(
+        True,
+        description="Whether features averaged over an image and its mirror image are scaled to unit length before "
+        "clustering. The released code does not.",
+    )
+    momentum_from: Literal["start", "stage2"] = Field(
+        "start", description="When the momentum network starts: with training, or with stage II (released code)."
+    )
+    momentum_buffers: Literal["average", "own"] = Field(
+        "average",
+        description="Batch-norm statistics of the momentum network: averaged like its weights (average), or its own, "
+        "from forward passes in training mode (own, released code).",
+    )
 
 
 #: The paper's method as far as it is published, our reading where it is silent.
-PAPER = Recipe()
+PAPER = Recipe(neighbourhood="paper")
 
 #: Centroid prototypes only, in both stages; everything else as `PAPER`, so the difference is the prototypes' worth.
 BASELINE = PAPER.model_copy(update={"stage2": "centroid"})
@@ -165,6 +209,8 @@ MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory
 SUPERVISED = PCLHD.model_copy(update={"labels": "identities"})
 SEMI_SUPERVISED = PCLHD.model_copy(update={"labels": "visible_identities"})
 
+DEFAULT_RECIPE = "pclhd"
+
 RECIPES: dict[str, Recipe] = {
     "baseline": BASELINE,
     "paper": PAPER,
@@ -176,4 +222,18 @@ RECIPES: dict[str, Recipe] = {
     "mmm": MMM,
     "supervised": SUPERVISED,
     "semi-supervised": SEMI_SUPERVISED,
+}
+
+#: A line on each recipe, for lists of them.
+MEANINGS: dict[str, str] = {
+    "baseline": "centroid prototypes in both stages; otherwise as paper",
+    "paper": "centroids first, then hard and dynamic prototypes, as published; our reading where the paper is silent",
+    "released": "the released code step by step, without its choice of checkpoints on test labels",
+    "pclhd": "the default: nearly the released code's method, for any numbers of clusters",
+    "dcl": "dual contrastive learning: each modality against its own centroids only",
+    "adca": "the idea of ADCA on this engine: matched clusters share one memory; not a reproduction",
+    "pgm": "the idea of PGM on this engine: contrast with the matched cluster's memory; not a reproduction",
+    "mmm": "the idea of MMM on this engine: several memories per cluster; not a reproduction",
+    "supervised": "an upper bound: pclhd trained with the identities of all training images",
+    "semi-supervised": "an upper bound: pclhd trained with the identities of the visible training images",
 }

@@ -426,12 +426,12 @@ def test_paths_that_cannot_even_be_looked_at(pclhd: Call, tmp_path: Path) -> Non
 
 
 def test_starter_into_a_missing_folder(pclhd: Call, tmp_path: Path) -> None:
-    assert "no such folder" in complaint(pclhd("starter", tmp_path / "none" / "starter.safetensors"))
+    assert "there is no folder" in complaint(pclhd("starter", "--out", tmp_path / "none" / "starter.safetensors"))
 
 
 def test_synth_into_a_used_folder(pclhd: Call, own: Path) -> None:
     before = sorted(own.rglob("*"))
-    assert str(own) in complaint(pclhd("synth", own, "--scale", "tiny", "--workers", 1))
+    assert str(own) in complaint(pclhd("synth", "--out", own, "--scale", "tiny", "--workers", 1))
     assert sorted(own.rglob("*")) == before
 
 

@@ -133,7 +133,7 @@ def test_pickled_objects_and_other_files(refused: Callable[[Path], str], state: 
 def test_two_networks_in_a_file(refused: Callable[[Path], str], state: State, tmp_path: Path) -> None:
     copies = {f"{place}.{name}": tensor for place in ("model", "model_ema") for name, tensor in state.items()}
     torch.save(copies, tmp_path / "x.pth")
-    assert "several networks: model, model_ema; choose one with --network" in refused(tmp_path / "x.pth")
+    assert "holds several networks: model, model_ema; choose one" in refused(tmp_path / "x.pth")
 
 
 def test_an_existing_run_folder_and_data_that_is_not_there(
@@ -142,11 +142,34 @@ def test_an_existing_run_folder_and_data_that_is_not_there(
     torch.save(state, tmp_path / "x.pth")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     said = complaint(pclhd("import", tmp_path / "x.pth", "--layout", "sysu", "--out", run))
-    assert "never overwritten" in said
+    assert "replace a run with --force" in said
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    forced = ("import", tmp_path / "x.pth", "--layout", "sysu", "--out", run, "--force")
+    assert "nowhere" in complaint(pclhd(*forced, "--data", tmp_path / "nowhere"))
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     words = ("import", tmp_path / "x.pth", "--layout", "sysu", "--out", tmp_path / "new")
     assert "nowhere" in complaint(pclhd(*words, "--data", tmp_path / "nowhere"))
     assert not (tmp_path / "new").exists()
+
+
+def test_force_replaces_a_run_and_a_checkpoint(pclhd: Call, state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "x.pth")
+    words = ("import", tmp_path / "x.pth", "--layout", "own", "--out", tmp_path / "run")
+    assert pclhd(*words).code == 0
+    (tmp_path / "run" / "note.txt").write_text("mine")
+    assert pclhd(*words, "--force", "-q").code == 0
+    assert not (tmp_path / "run" / "note.txt").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "note.txt").write_text("mine")
+    said = complaint(pclhd(*words[:-1], tmp_path / "other", "--force"))
+    assert "is no run folder" in said
+    assert (tmp_path / "other" / "note.txt").read_text() == "mine"
+    out = tmp_path / "back.pth"
+    out.write_text("old")
+    assert "replace the file with --force" in complaint(pclhd("export", tmp_path / "run", "--out", out))
+    exported = pclhd("export", tmp_path / "run", "--out", out, "--force", "--quiet")
+    assert (exported.code, exported.out, exported.err) == (0, "", "")
+    assert torch.load(out, weights_only=True).keys()
 
 
 def test_exports_that_cannot_be(pclhd: Call, run: Path, tmp_path: Path) -> None:
@@ -262,7 +285,8 @@ def test_labelled_images_that_serve_both_parts_come_once(pclhd: Call, run: Path,
     (tmp_path / "images.csv").write_text("\n".join(lines))
     for split, count in (("all", 2), ("train", 2), ("test", 2)):
         words = ("--data", tmp_path, "--layout", "auto", "--split", split, "--out", tmp_path / f"{split}.npy")
-        assert pclhd("embed", run, *words).code == 0
+        (tmp_path / f"{split}.npy").write_text("old")
+        assert pclhd("embed", run, *words, "--force").code == 0
         assert len(np.load(tmp_path / f"{split}.npy")) == count
 
 
@@ -273,8 +297,8 @@ def test_labelled_images_that_serve_both_parts_come_once(pclhd: Call, run: Path,
         (("--out", "old.npy"), "already exists"),
         (("--out", "no/x.npy"), "no folder"),
         (("--out", "x.npy", "--data", "nowhere"), "nowhere"),
-        (("--out", "x.npy", "--device", "tpu9"), "device tpu9"),
-        (("--out", "x.npy", "--images", "empty"), "of which modality"),
+        (("--out", "x.npy", "--device", "tpu9"), "--device tpu9"),
+        (("--out", "x.npy", "--images", "empty"), "say whether --images are visible or infrared"),
         (("--out", "x.npy", "--images", "empty", "--modality", "visible"), "no image there"),
         (("--out", "x.npy", "--images", "empty", "--modality", "visible", "--data", "empty"), "leave out --data"),
         (("--out", "x.npy", "--images", "bad", "--modality", "visible"), "bad/x.png"),
@@ -302,7 +326,7 @@ def test_no_data_and_no_test_part(pclhd: Call, run: Path, tmp_path: Path) -> Non
     (bare / "config.yaml").write_text(load_preset("tiny", ["data.layout=own"]).to_yaml())
     assert "not finished" in complaint(pclhd("embed", bare, "--out", tmp_path / "x.npy"))
     save_model(bare / "model.safetensors", TwoStreamNetwork(NARROW))
-    assert "--images DIR" in complaint(pclhd("embed", bare, "--out", tmp_path / "x.npy"))
+    assert "name folders with --images" in complaint(pclhd("embed", bare, "--out", tmp_path / "x.npy"))
     for modality in Modality:
         write_image(tmp_path / "own" / modality / "1.png", modality)
     words = ("embed", bare, "--data", tmp_path / "own", "--split", "test", "--out", tmp_path / "x.npy")

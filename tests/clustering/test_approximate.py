@@ -236,7 +236,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_without_faiss_one_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(UserError, match=r"pip install 'pclhd\[ann\]'"):
+    with pytest.raises(UserError, match=r"pip install faiss-cpu"):
         approximate_neighbours(people(100, 4), 3)
 
 

@@ -148,7 +148,7 @@ def test_nothing_is_drawn_from_global_generators() -> None:
 
 def test_without_scikit_network_the_user_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sknetwork.clustering", None)
-    with pytest.raises(UserError, match=r"pip install 'pclhd\[community\]'"):
+    with pytest.raises(UserError, match=r"pip install scikit-network"):
         community_labels(blocks(5, 5))
 
 

@@ -79,6 +79,6 @@ def test_a_failure_leaves_nothing(tmp_path: Path, suffix: str) -> None:
 def test_a_path_is_checked_before(tmp_path: Path) -> None:
     check_labels_path(tmp_path / "l.PARQUET")
     (tmp_path / "l.csv").mkdir()
-    for name, said in (("l.csv", "already exists"), ("l.txt", "expected .parquet"), ("none/l.csv", "no folder")):
+    for name, said in (("l.csv", "is a folder"), ("l.txt", "expected .parquet"), ("none/l.csv", "no folder")):
         with pytest.raises(UserError, match=said):
             check_labels_path(tmp_path / name)

@@ -155,7 +155,7 @@ def test_download_that_breaks_its_promise_leaves_nothing(tmp_path: Path, address
 
 def test_download_that_is_not_there(tmp_path: Path, address: str) -> None:
     with pytest.raises(UserError, match="404"):
-        download_imagenet(tmp_path, url=f"{address}/gone-{DIGEST[:8]}.pth")
+        download_imagenet(tmp_path / "new" / "folder", url=f"{address}/gone-{DIGEST[:8]}.pth")
     assert not list(tmp_path.iterdir())
 
 

@@ -157,13 +157,13 @@ def test_the_network_in_a_file_is_found(prefixes: list[str], wanted: str | None,
     ("names", "wanted", "said"),
     [
         (["conv1.weight", "fc.bias"], None, "no network of the released family.*'conv1.weight'"),
-        (["a.base_resnet.x", "b.base_resnet.x"], None, "several networks: a, b; choose one with --network"),
+        (["a.base_resnet.x", "b.base_resnet.x"], None, "several networks: a, b; choose one"),
         (["state_dict.a.base_resnet.x", "state_dict.b.base_resnet.x"], None, "several networks"),
         (["base_resnet.x"], "model_ema", "no network at 'model_ema'"),
     ],
 )
 def test_no_network_or_no_choice(names: list[str], wanted: str | None, said: str) -> None:
-    with pytest.raises(UserError, match=rf"^old\.pth: .*{said}"):
+    with pytest.raises(UserError, match=rf"old\.pth.*{said}"):
         find_network(dict.fromkeys(names, torch.zeros(1)), wanted, origin="old.pth")
 
 

@@ -236,7 +236,7 @@ def test_the_checksum_covers_images_and_lists(tiny: Path) -> None:
 def test_the_card_tells_what_it_is(tiny: Path) -> None:
     card = (tiny / "DATA_CARD.md").read_text()
     assert "No real person" in card
-    assert "pclhd synth DIR --scale tiny --layout sysu --seed 0 --gap 0.5" in card
+    assert "pclhd synth --out DIR --scale tiny --layout sysu --seed 0 --gap 0.5" in card
     assert "| test | 6 | visible | 1 |" in card
     with Image.open(tiny / "contact_sheet.png") as sheet:
         assert sheet.width > 600

@@ -105,7 +105,7 @@ def test_nothing_is_overwritten(checkpoint: Path, tmp_path: Path, there: str) ->
     note = run / "note.txt" if there == "folder" else run
     note.parent.mkdir(exist_ok=True)
     note.write_text("mine")
-    with pytest.raises(UserError, match="never overwritten"):
+    with pytest.raises(UserError, match="already there; choose another, or replace a run with `force`"):
         import_checkpoint(checkpoint, "own", run)
     assert note.read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"run", checkpoint.name}
@@ -126,7 +126,7 @@ def test_a_failure_while_writing_leaves_nothing(
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
     monkeypatch.setattr(exchange, "save_model", said_of_the_file)
-    with pytest.raises(UserError, match=rf"^--out {tmp_path / 'run'}/model\.safetensors: cannot be written"):
+    with pytest.raises(UserError, match=rf"^{tmp_path / 'run'}/model\.safetensors: cannot be written"):
         import_checkpoint(checkpoint, "own", tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
 
@@ -209,7 +209,11 @@ def test_the_family_is_the_resnet_50() -> None:
 def test_where_an_export_cannot_go(small_family: TwoStreamNetwork, tmp_path: Path) -> None:
     run = run_of(small_family, tmp_path / "ours")
     (tmp_path / "old.pth").write_text("mine")
-    for out, said in (("old.pth", "already exists"), ("no/x.pth", "no folder"), ("x.tar", "not a kind of checkpoint")):
+    for out, said in (
+        ("old.pth", "already exists"),
+        ("no/x.pth", "no folder"),
+        ("x.tar", "not a kind of file for a checkpoint"),
+    ):
         with pytest.raises(UserError, match=said):
             export_released(run, tmp_path / out)
     assert (tmp_path / "old.pth").read_text() == "mine"

@@ -9,17 +9,25 @@ from typing import Annotated, Literal
 
 import typer
 
-from pclhd.cli.terminal import console
+from pclhd.cli.options import Json, Trial, verb
+from pclhd.cli.terminal import output, progress, say
+from pclhd.config import Layout
 
 
+@verb()
 def check(
-    data: Annotated[Path, typer.Argument(help="The data set's folder, or a CSV file.")],
-    layout: Annotated[str, typer.Option(help="sysu, regdb, llcm, own, or auto.")] = "auto",
-    trial: Annotated[int, typer.Option(help="RegDB's split, 1 to 10.")] = 1,
-    decode: Annotated[bool, typer.Option(help="Open every image, not only its file.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's folder, or a CSV file.")],
+    layout: Annotated[Layout, typer.Option(help="How the folder is laid out; auto recognises it.")] = "auto",
+    trial: Trial = 1,
+    decode: Annotated[
+        bool, typer.Option("--decode/--no-decode", help="Decode every image, or only look whether its file is there.")
+    ] = True,
+    as_json: Json = False,
 ) -> None:
-    """Count a data set's images and people, compare with the published counts, and name what is wrong with it."""
+    """Count a data set's images and people, compare with the published counts, and list missing or broken files.
+
+    Exit code 1 if something is wrong. Example: pclhd check data/SYSU-MM01
+    """
     from pclhd.data.check import check_dataset
 
     found = check_dataset(layout, data, trial=trial, decode=decode)
@@ -28,32 +36,46 @@ def check(
         sys.exit(1)
 
 
+@verb(quiet=True)
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    scale: Annotated[Literal["tiny", "small", "sysu"], typer.Option(help="How much.")] = "small",
-    layout: Annotated[Literal["sysu", "regdb", "llcm"], typer.Option(help="Laid out like which data set.")] = "sysu",
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    gap: Annotated[float, typer.Option(help="How far infrared brightness leaves luminance, 0..1.")] = 0.55,
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to make; it must be new or empty (required).")
+    ] = None,
+    scale: Annotated[
+        Literal["tiny", "small", "sysu"],
+        typer.Option(help="How many people and images: a few, a small benchmark, or about as many as in SYSU-MM01."),
+    ] = "small",
+    layout: Annotated[Literal["sysu", "regdb", "llcm"], typer.Option(help="Layout of the folder.")] = "sysu",
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same files, to the byte.")] = 0,
+    gap: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="How much infrared brightness differs from that of the visible image."),
+    ] = 0.55,
     one_modality: Annotated[
-        float, typer.Option(help="Share of the training people who are seen in one modality only.")
+        float, typer.Option(min=0, max=1, help="Share of the training people with images in one modality only.")
     ] = 0.0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 takes one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one per core.")] = 0,
 ) -> None:
-    """Draw the synthetic benchmark: invented people in a real layout, for everyone without the gated data sets."""
+    """Draw the synthetic benchmark: images of invented people, laid out like a public data set.
+
+    Example: pclhd synth --out build/small --scale small
+    """
     from rich.progress import Progress
 
     from pclhd.synthetic import write_synthetic
 
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("drawing people", total=None)
+    target = output(out, context.args, metavar="DIR")
+    with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
+        task = bar.add_task("drawing people", total=None)
         summary = write_synthetic(
-            out,
+            target,
             scale=scale,
             layout=layout,
             seed=seed,
             gap=gap,
             one_modality_share=one_modality,
             workers=workers or None,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    typer.echo(f"{summary.images:,} images of {summary.people} people in {out}, checksum {summary.checksum[:16]}")
+    say(f"{summary.images:,} images of {summary.people} people in {target}, checksum {summary.checksum[:16]}")

@@ -6,31 +6,38 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from pclhd.cli.terminal import embedding_progress, errors, print_warning, status
+from pclhd.cli.options import Device, Force, Json, Run, verb, with_fields
+from pclhd.cli.terminal import complain, deprecated, embedding_progress, print_warning, say, status
+from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringMethod, ClusteringOptions
+from pclhd.config import Layout
 
 
+@verb(quiet=True)
 def embed(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    out: Annotated[Path, typer.Option(help="File to make: .parquet, .safetensors, or .npy (embeddings only).")],
-    data: Annotated[Path | None, typer.Option(help="Data set to embed; by default the run's own.")] = None,
-    layout: Annotated[
-        Literal["auto", "sysu", "regdb", "llcm", "own"] | None,
-        typer.Option(help="Its layout.", show_default="the run's"),
+    run: Run,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File to make: .parquet, .safetensors, or .npy (embeddings only).")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data set to embed.", show_default="the run's")
     ] = None,
-    split: Annotated[Literal["all", "train", "test"], typer.Option(help="Which of its images.")] = "all",
+    layout: Annotated[Layout | None, typer.Option(help="Layout of the data set.", show_default="the run's")] = None,
+    split: Annotated[Literal["all", "train", "test"], typer.Option(help="Which images of the data set.")] = "all",
     images: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Instead of a data set: a folder of images; repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Embed the images in this folder, not a data set; may be repeated."),
     ] = None,
     modality: Annotated[
-        Literal["visible", "infrared"] | None, typer.Option(help="What light those images were taken in.")
+        Literal["visible", "infrared"] | None, typer.Option(help="Modality of the images given by --images.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute; auto takes a GPU where there is one.")] = "auto",
+    device: Device = "auto",
+    force: Force = False,
 ) -> None:
-    """Embed images with a run's final weights; writes a row per image, ready for `pclhd cluster`.
+    """Embed images with a run's final weights; writes a row per image, ready for pclhd cluster.
 
     Example: pclhd embed RUN --data DIR --out features.parquet
     """
@@ -46,89 +53,74 @@ def embed(
         images=tuple(images or ()),
         modality=None if modality is None else Modality(modality),
         device=device,
+        force=force,
     )
     try:
         with embedding_progress() as on_progress:
             count = run_embedding(request, on_progress)
     except KeyboardInterrupt:
-        errors.print("interrupted; nothing was written", highlight=False)
+        complain("interrupted; nothing was written")
         sys.exit(130)
-    typer.echo(f"wrote {out}: {count:,} embeddings")
+    say(f"wrote {out}: {count:,} embeddings")
 
 
+@verb(quiet=True)
+@with_fields(
+    ClusteringOptions,
+    panel="How to cluster (the same names as in clustering.… and method.… of a training)",
+    without={"device"},
+    also={name: f"; {size} for both modalities together" for name, size in JOINT_DEFAULTS.items()},
+)
 def cluster(
-    features: Annotated[Path, typer.Argument(metavar="FEATURES", help=".npy, .safetensors or .parquet, a row each.")],
-    out: Annotated[Path, typer.Option(help="File to make: .parquet, .csv, or .npy (labels only).")],
+    features: Annotated[
+        Path, typer.Argument(metavar="FEATURES", help="A .npy, .safetensors or .parquet file with a row per image.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .parquet, .csv, or .npy (labels only).")],
+    given: dict[str, Any],
     modality: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN|FILE", help="Which rows are visible (rgb, v, 0), which infrared (ir, t, 1)."),
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Which rows are visible (visible, rgb, v, 0) and which infrared (infrared, ir, t, 1).",
+        ),
     ] = None,
     per_modality: Annotated[
         bool, typer.Option("--per-modality", help="Cluster each modality by itself, then match the clusters.")
     ] = False,
-    match: Annotated[
+    matching: Annotated[
         Literal["progressive", "mutual", "transport"] | None,
-        typer.Option(help="How to match them.", show_default="progressive"),
+        typer.Option(help="With --per-modality: how to match the clusters.", show_default="progressive"),
     ] = None,
-    method: Annotated[
-        Literal["dbscan", "hdbscan", "agglomerative", "community"], typer.Option(help="How to cluster.")
-    ] = "dbscan",
-    k1: Annotated[
-        int | None,
-        typer.Option(help="Neighbours in a neighbourhood; by default 30, and 40 for both modalities together."),
-    ] = None,
-    k2: Annotated[
-        int | None,
-        typer.Option(help="Neighbours averaged over; by default 6, and 32 for both modalities together."),
-    ] = None,
-    eps: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBER|auto",
-            help="Largest Jaccard distance within a cluster (dbscan, agglomerative).",
-            show_default="0.6",
-        ),
-    ] = None,
-    min_samples: Annotated[
-        int | None,
-        typer.Option(
-            help="Samples that make a dense place (dbscan), or the smallest cluster (the others).", show_default="4"
-        ),
-    ] = None,
-    resolution: Annotated[
-        float | None, typer.Option(help="Higher makes smaller clusters (community).", show_default="the method's")
-    ] = None,
-    search: Annotated[
-        Literal["auto", "exact", "approximate"],
-        typer.Option(help="How to find neighbours; auto looks at the number of samples."),
-    ] = "auto",
-    balanced_neighbours: Annotated[
-        bool, typer.Option("--balanced-neighbours", help="Half of the neighbours from each modality.")
-    ] = False,
-    outliers: Annotated[
-        Literal["keep", "rescue", "drop", "both"],
-        typer.Option(help="Give noise to clear clusters (rescue), make doubtful members noise (drop)."),
-    ] = "keep",
     normalise: Annotated[
-        bool, typer.Option("--normalise/--as-they-are", help="Scale rows to length 1 first, as the method expects.")
+        bool,
+        typer.Option("--normalise/--as-they-are", help="Scale rows to length 1 first, as the method expects."),
     ] = True,
     identities: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN|FILE", help="True identities, to measure the clusters; no label depends on them."),
+        typer.Option(metavar="COLUMN|FILE", help="True identities to measure the clusters with. No label uses them."),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Tensor or column that holds the features, where there are several.")
+        str | None,
+        typer.Option(metavar="NAME", help="Tensor or column with the features, if the file has several."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where neighbours are searched, such as cuda.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    device: Device = "cpu",
+    force: Force = False,
+    as_json: Json = False,
+    method: Annotated[ClusteringMethod | None, typer.Option(hidden=True)] = None,
+    match: Annotated[Literal["progressive", "mutual", "transport"] | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Cluster features that were made anywhere, visible and infrared together or apart; writes a label per row.
+    """Cluster features from any source, both modalities together or each by itself; writes a label per row.
 
     Example: pclhd cluster features.npy --modality modality.txt --out labels.parquet
     """
     from pclhd.workflows.cluster import ClusterRequest, run_clustering
     from pclhd.workflows.cluster_summary import summary_text
 
+    if method is not None:
+        deprecated("--method", f"--clustering {method}")
+        given.setdefault("clustering", method)
+    if match is not None:
+        deprecated("--match", f"--matching {match}")
     request = ClusterRequest(
         features=features,
         out=out,
@@ -136,28 +128,20 @@ def cluster(
         modality=modality,
         identities=identities,
         per_modality=per_modality,
-        match=match,
+        matching=matching or match,
         normalise=normalise,
-        method=method,
-        k1=k1,
-        k2=k2,
-        eps=eps,
-        min_samples=min_samples,
-        resolution=resolution,
-        search=search,
-        balanced_neighbours=balanced_neighbours,
-        outliers=outliers,
-        device=device,
+        options=ClusteringOptions.checked({**given, "device": device}),
+        force=force,
     )
     try:
         with warnings.catch_warnings():
             warnings.showwarning = print_warning
             summary = run_clustering(request, status)
     except KeyboardInterrupt:
-        errors.print("interrupted; nothing was written", highlight=False)
+        complain("interrupted; nothing was written")
         sys.exit(130)
     if as_json:
         typer.echo(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
         return
     typer.echo(summary_text(summary))
-    typer.echo(f"wrote {out}: {', '.join(summary.columns)}")
+    say(f"wrote {out}: {', '.join(summary.columns)}")

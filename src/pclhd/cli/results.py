@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from pclhd.cli.terminal import embedding_progress
+from pclhd.cli.options import Device, Json, MovedData, Run, verb
+from pclhd.cli.terminal import embedding_progress, say
 
 
+@verb(quiet=True)
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute; auto takes a GPU where there is one.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
+    run: Run,
+    data: MovedData = None,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Measure a run's weights (start, stage I, final) by the protocol of its data; saves the results in the run."""
     from pclhd.report.tables import results_text
@@ -34,11 +36,14 @@ def evaluate(
         typer.echo(results_text(results))
 
 
+@verb()
 def combine(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, such as RegDB's ten trials.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Evaluated run folders, such as RegDB's ten trials.")
+    ],
+    as_json: Json = False,
 ) -> None:
-    """Average the results of several runs: RegDB's ten trials are ten trainings, and seeds are worth averaging too."""
+    """Average the results of several runs: RegDB's ten trials, which are ten trainings, or several seeds."""
     from pclhd.report.tables import results_text
     from pclhd.runs.folder import RunFolder
     from pclhd.workflows.combine import combine_runs
@@ -50,9 +55,13 @@ def combine(
         typer.echo(results_text(combined))
 
 
+@verb()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are compared with.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Run folders; the first is what the others are compared with."),
+    ],
+    as_json: Json = False,
 ) -> None:
     """Put runs side by side: settings and provenance that differ, results, clusters.
 
@@ -66,13 +75,14 @@ def compare(
     typer.echo(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else comparison_text(compared))
 
 
+@verb(quiet=True)
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
+    run: Run,
+    data: MovedData = None,
 ) -> None:
-    """Write the run's one-page report, report/index.html."""
+    """Write the run's report as one HTML page, into the run folder."""
     from pclhd.report.page import write_report
     from pclhd.runs.folder import RunFolder
 
     root = data or RunFolder(run).settings().data.root
-    typer.echo(f"report: {write_report(run, data_root=root)}")
+    say(f"report: {write_report(run, data_root=root)}")

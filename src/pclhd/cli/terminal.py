@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from pclhd.errors import ArgumentError, UserError
+
 console = Console()
 errors = Console(stderr=True)
+#: Progress and notes; `be_quiet` silences them.
+progress = Console(stderr=True)
+
+
+def be_quiet() -> None:
+    """Leave out progress and notes from now on."""
+    console.quiet = progress.quiet = True
+
+
+def speak() -> None:
+    """The opposite of `be_quiet`, for the next call in the same process."""
+    console.quiet = progress.quiet = False
 
 
 def say(line: str) -> None:
-    """Print one line as it is: no colours for numbers, and no wrapping, which would break paths in a log.
+    """Print a note: one line as it is, without colours for numbers or wrapping, which would break paths in a log.
 
-    Of several processes that train together the first one speaks.
+    Of several processes that train together only the first one prints.
     """
     if os.environ.get("RANK", "0") == "0":
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def complain(message: str) -> None:
+    """Print one line on stderr."""
+    errors.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def status(phase: str) -> Iterator[None]:
     """Show on a terminal what is going on, and nothing in a log."""
-    if errors.is_terminal:
-        with errors.status(escape(phase)):
+    if progress.is_terminal:
+        with progress.status(escape(phase)):
             yield
     else:
         yield
@@ -36,17 +57,55 @@ def status(phase: str) -> Iterator[None]:
 @contextmanager
 def embedding_progress() -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal: yields what is called with the number of images embedded and of all."""
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("embedding", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
+        task = bar.add_task("embedding", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning in one line."""
-    errors.print(f"note: {message}", highlight=False, markup=False, soft_wrap=True)
+    complain(f"note: {message}")
 
 
 def print_step(step: int, steps: int, loss: float) -> None:
     """Print every fiftieth step."""
     if step % 50 == 0 or step + 1 == steps:
         say(f"step {step + 1}/{steps}  loss {loss:.3f}")
+
+
+def deprecated(old: str, new: str) -> None:
+    """Say that a spelling is an old one."""
+    complain(f"note: {old} is an old spelling; use {new}")
+
+
+def output(named: Path | None, words: Sequence[str], *, metavar: str) -> Path:
+    """The value of ``--out``, which used to be a positional argument, and still may be.
+
+    Args:
+        named: What ``--out`` says, if it was given.
+        words: The positional arguments, of which the verb has no others.
+        metavar: What stands for the value in messages.
+
+    Raises:
+        UserError: Neither was given, or both.
+    """
+    if named is None and not words:
+        raise UserError(f"--out is missing: name the output with --out {metavar}")
+    if named is not None and not words:
+        return named
+    if named is not None or len(words) > 1:
+        raise UserError(f"'{words[-1]}' is one argument too many; the output is named with --out {metavar}")
+    deprecated(f"the argument {metavar}", f"--out {words[0]}")
+    return Path(words[0])
+
+
+def as_options(error: UserError) -> str:
+    """The message of an error, with the command line's options in place of arguments."""
+    if not isinstance(error, ArgumentError):
+        return str(error)
+    given = _option(error.argument) + ("" if error.value is None else f" {error.value}")
+    return f"{given}: {re.sub(r'`([a-z_0-9]+)`', lambda found: _option(found[1]), error.reason)}"
+
+
+def _option(argument: str) -> str:
+    return f"--{argument.replace('_', '-')}"

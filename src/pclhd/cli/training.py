@@ -3,44 +3,83 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pclhd.cli.terminal import console, errors, say, status
+from pclhd.cli.options import DEVICES, Data, MovedData, complete_recipes, complete_settings, verb
+from pclhd.cli.terminal import complain, console, errors, say, status
 from pclhd.errors import UserError
 
 
+@verb(quiet=True)
 def train(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PRESET [KEY=VALUE]...", help="Preset (or YAML file), then settings to change."),
+        typer.Argument(
+            metavar="PRESET [KEY=VALUE]...",
+            help="A preset (or a YAML file), then settings to change; pclhd settings lists them.",
+            autocompletion=complete_settings,
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="The data set's folder, or a CSV file.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make; default runs/PRESET-RECIPE-SEED.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Run folder to make.", show_default="runs/PRESET-RECIPE-SEED"),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The method; pclhd recipes lists them. Short for recipe=NAME.",
+            show_default="pclhd",
+            autocompletion=complete_recipes,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of all random draws. Short for seed=N.", show_default="0")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar=DEVICES, help="Where to compute. Short for engine.accelerator=DEVICE.", show_default="auto"
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue a stopped run. Its settings are in its folder.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run folder if it exists, once the new training begins.")
+    ] = False,
 ) -> None:
-    """Train without labels; leaves a run folder. Only recipe=supervised and semi-supervised use labels.
+    """Train without labels; makes a run folder. Only the recipes supervised and semi-supervised use labels.
 
-    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own.
-    Example: pclhd train synthetic --data build/small recipe=paper
+    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own. pclhd settings lists all settings and pclhd recipes the
+    methods.
+    Example: pclhd train synthetic --data build/small --recipe paper schedule.iterations=20
     """
     from pclhd.config import load_preset
+    from pclhd.files import check_replaceable
     from pclhd.runs.folder import RunFolder
     from pclhd.workflows.train import default_run_folder, measure_for, open_data, train_run
 
     words = arguments or []
+    options = {"recipe": recipe, "seed": seed, "device": device}
     if resume is not None:
-        if words or out is not None:
-            raise UserError("--resume takes its settings from the run; leave out the preset, key=value and --out")
+        given = [f"--{name}" for name, value in options.items() if value is not None]
+        if words or out is not None or given or force:
+            raise UserError("--resume takes its settings from the run; leave out all else but --data")
         run = RunFolder(resume)
         settings = run.settings()
     else:
         if not words:
             raise UserError("which preset? For example: pclhd train synthetic --data DIR (see pclhd train --help)")
-        settings = load_preset(words[0], words[1:], root=data)
+        settings = load_preset(words[0], [*words[1:], *_as_settings(options, words[1:])], root=data)
         run = default_run_folder(settings) if out is None else RunFolder(out)
+        if force:
+            check_replaceable(run.path, run.settings_file.name)
     dataset = open_data(settings, data)
     # The slow imports come last, so that a mistake in the settings or in the data is answered at once.
     from pclhd.cli.training_console import ConsoleObserver
@@ -48,22 +87,37 @@ def train(
 
     say(f"training {settings.recipe} on {dataset.name} into {run}")
     interruption = Interruption()
+    warnings = errors if console.quiet else None
     try:
-        with ConsoleObserver(console, measure_for(dataset)) as observer, interruption.handling():
-            train_run(settings, dataset, run, observer=observer, resume=resume is not None, interruption=interruption)
+        with (
+            ConsoleObserver(console, measure_for(dataset), warnings=warnings) as observer,
+            interruption.handling(),
+        ):
+            train_run(
+                settings,
+                dataset,
+                run,
+                observer=observer,
+                resume=resume is not None,
+                replace=force,
+                interruption=interruption,
+            )
     except Interrupted as stop:
         begun = f"interrupted; continue with: pclhd train --resume {run}"
-        message = begun if run.is_begun() else "interrupted before the start"
-        errors.print(message, highlight=False, markup=False, soft_wrap=True)
+        complain(begun if run.is_begun() else "interrupted before the start")
         sys.exit(stop.exit_code)
     say(f"done: {run}; next: pclhd evaluate {run}")
 
 
+@verb(quiet=True)
 def verify(
-    run: Annotated[Path, typer.Argument(help="Run folder, finished or interrupted.")],
-    data: Annotated[Path | None, typer.Option(help="The data, if it has moved since training.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, finished or interrupted.")],
+    data: MovedData = None,
 ) -> None:
-    """Train a run's first epoch again, elsewhere, and compare with what it logged; exit code 1 if it differs."""
+    """Train a run's first epoch again in a temporary folder and compare it with the run's log.
+
+    Exit code 1 if they differ.
+    """
     from pclhd.runs.folder import RunFolder
     from pclhd.workflows.train import open_data
     from pclhd.workflows.verify import read_logged_epoch, verify_run
@@ -75,15 +129,32 @@ def verify(
         with status("training the first epoch again"):
             found = verify_run(logged, settings, dataset)
     except KeyboardInterrupt:
-        errors.print("interrupted; nothing was written", highlight=False)
+        complain("interrupted; nothing was written")
         sys.exit(130)
     typer.echo(found.text())
     if not found.agrees:
         sys.exit(1)
 
 
+@verb()
 def upper_bound() -> None:
     """Refuse: the verb is gone."""
     raise UserError(
         "upper-bound was removed; train the recipe supervised instead: pclhd train PRESET recipe=supervised"
     )
+
+
+def _as_settings(options: Mapping[str, object], words: Sequence[str]) -> list[str]:
+    """Options that are short for settings, as ``key=value``; one that says something else than a setting is refused."""
+    keys = {"device": "engine.accelerator"}
+    settings = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        setting = f"{keys.get(name, name)}={value}"
+        key = setting.partition("=")[0]
+        other = next((word for word in words if word.partition("=")[0] == key and word != setting), None)
+        if other is not None:
+            raise UserError(f"--{name} {value} and {other} contradict each other; leave out one of them")
+        settings.append(setting)
+    return settings

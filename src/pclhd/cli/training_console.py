@@ -21,10 +21,11 @@ class ConsoleObserver:
     Args:
         console: Where to write.
         measure: From pseudo labels to named figures, or None.
+        warnings: Where to write warnings; by default where everything else goes.
     """
 
-    def __init__(self, console: Console, measure: Measure | None) -> None:
-        self._console, self._measure = console, measure
+    def __init__(self, console: Console, measure: Measure | None, *, warnings: Console | None = None) -> None:
+        self._console, self._measure, self._warnings = console, measure, warnings or console
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -33,7 +34,7 @@ class ConsoleObserver:
             console=console,
             transient=True,
             # In a log file a bar that cannot be redrawn would only leave blank lines.
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or console.quiet,
         )
         self._epochs = 0
 
@@ -83,8 +84,8 @@ class ConsoleObserver:
 
     def warned(self, message: str) -> None:
         """A line of its own."""
-        self._print(f"warning: {message}")
+        self._print(f"warning: {message}", self._warnings)
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str, console: Console | None = None) -> None:
         # Not wrapped: where there is no terminal to measure, a line is a line.
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        (console or self._console).print(line, highlight=False, markup=False, soft_wrap=True)

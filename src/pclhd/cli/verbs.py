@@ -5,23 +5,26 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
+import typer.main
 
 from pclhd import __version__
-from pclhd.cli import data, features, results, training, weights
-from pclhd.cli.terminal import console, errors
+from pclhd.cli import data, features, results, settings, terminal, training, weights
+from pclhd.cli.options import verb
+from pclhd.cli.terminal import complain, console
 from pclhd.errors import UserError
 
 app = typer.Typer(
     help="Unsupervised visible-infrared person re-identification: train, evaluate, report.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+#: What the command line library raises for words that it cannot parse. It is public by its subclasses only.
+_ParseError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
@@ -29,21 +32,29 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
+    terminal.speak()
     try:
-        app(arguments)
+        sys.exit(app(arguments or ["--help"], standalone_mode=False))
     except UserError as error:
         if debug:
             raise
         if not error.told:
-            errors.print(f"pclhd: {escape(str(error))}", soft_wrap=True, highlight=False)
+            complain(f"pclhd: {terminal.as_options(error)}")
         sys.exit(2)
     except OSError as error:
         # Most paths are looked at where they are used. This is for what any look can meet: a folder that may not be
         # entered, a name that is too long, a disk that is gone.
         if debug or error.filename is None:
             raise
-        told = f"pclhd: {error.filename}: {error.strerror}; check the path and its permissions"
-        errors.print(escape(told), soft_wrap=True, highlight=False)
+        complain(f"pclhd: {error.filename}: {error.strerror}; check the path and its permissions")
+        sys.exit(2)
+    except _ParseError as error:
+        if debug:
+            raise
+        # The program may be called by another name, such as `python -m pclhd`; a verb has a parent, pclhd has none.
+        verb_name = f" {error.ctx.info_name}" if error.ctx is not None and error.ctx.parent is not None else ""
+        message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+        complain(f"pclhd: {message}; see pclhd{verb_name} --help")
         sys.exit(2)
 
 
@@ -65,8 +76,16 @@ def options(
 ) -> None:
     """Unsupervised visible-infrared person re-identification: train, evaluate, report.
 
-    Any verb takes --debug, which shows where in the program an error arose.
+    pclhd VERB --help explains a verb; pclhd settings lists all settings, and pclhd recipes the methods.
     """
+
+
+@verb()
+def show_help(
+    name: Annotated[str | None, typer.Argument(metavar="VERB", help="The verb to explain.")] = None,
+) -> None:
+    """Explain pclhd, or one of its verbs; the same as --help."""
+    app([*([] if name is None else [name]), "--help"], standalone_mode=False)
 
 
 app.command()(training.train)
@@ -80,9 +99,14 @@ app.command(name="import")(weights.import_weights)
 app.command()(weights.export)
 app.command()(features.embed)
 app.command()(data.check)
-app.command()(data.synth)
-app.command()(weights.starter)
-app.command(name="fetch-imagenet")(weights.fetch_imagenet)
+# Their output used to be an argument, which is no longer in the help; see `terminal.output`.
+_OLD_ARGUMENT = {"allow_extra_args": True}
+app.command(context_settings=_OLD_ARGUMENT)(data.synth)
+app.command(context_settings=_OLD_ARGUMENT)(weights.starter)
+app.command(name="fetch-imagenet", context_settings=_OLD_ARGUMENT)(weights.fetch_imagenet)
+app.command()(settings.settings)
+app.command()(settings.recipes)
+app.command(name="help")(show_help)
 
 _ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(name="upper-bound", hidden=True, context_settings=_ANY_WORDS)(training.upper_bound)

@@ -7,34 +7,41 @@ from typing import Annotated, Literal
 
 import typer
 
-from pclhd.cli.terminal import print_step
+from pclhd.cli.options import Data, Device, Force, Run, Trial, verb
+from pclhd.cli.terminal import output, print_step, say
 
 
+@verb(quiet=True)
 def import_weights(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth, .pth.tar or .safetensors file.")],
     layout: Annotated[Literal["sysu", "regdb", "llcm", "own"], typer.Option(help="The data it was trained on.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder to make.")],
-    data: Annotated[Path | None, typer.Option(help="The data set's folder, to be remembered in the run.")] = None,
-    trial: Annotated[int, typer.Option(help="RegDB's split that it was trained on, 1 to 10.")] = 1,
+    data: Data = None,
+    trial: Trial = 1,
     network: Annotated[
-        str | None, typer.Option(metavar="PLACE", help="Which network, where the file holds several.")
+        str | None, typer.Option(metavar="PLACE", help="Which network, if the file holds several.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run folder if it exists.")] = False,
 ) -> None:
-    """Make a run folder of a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
+    """Make a run folder from a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
 
     Example: pclhd import model_best.pth.tar --layout sysu --data DIR --out runs/theirs
     """
     from pclhd.workflows.exchange import import_checkpoint
 
-    report = import_checkpoint(checkpoint, layout, out, data=data, trial=trial, network=network)
+    report = import_checkpoint(checkpoint, layout, out, data=data, trial=trial, network=network, force=force)
     typer.echo(report.text())
-    typer.echo(f"wrote {out}; next: pclhd evaluate {out}{'' if data else ' --data DIR'}")
+    say(f"wrote {out}; next: pclhd evaluate {out}{'' if data else ' --data DIR'}")
 
 
+@verb(quiet=True)
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    out: Annotated[Path, typer.Option(help="File to make: .pth.tar, .pth or .safetensors.")],
-    form: Annotated[Literal["released"], typer.Option("--format", help="Whose names and layout.")] = "released",
+    run: Run,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .pth.tar, .pth or .safetensors.")],
+    form: Annotated[
+        Literal["released"], typer.Option("--format", help="Names and layout of the entries.")
+    ] = "released",
+    force: Force = False,
 ) -> None:
     """Write a run's final weights as a checkpoint that the released code loads.
 
@@ -42,33 +49,48 @@ def export(
     """
     from pclhd.workflows.exchange import export_released
 
-    typer.echo(f"wrote {out}: {export_released(run, out)} entries in the {form} code's names")
+    say(f"wrote {out}: {export_released(run, out, force=force)} entries in the {form} code's names")
 
 
+@verb(quiet=True)
 def starter(
-    out: Annotated[Path, typer.Argument(help="Model file to write.")],
-    people: Annotated[int, typer.Option(help="Synthetic people to draw.")] = 500,
-    images: Annotated[int, typer.Option(help="Images of each.")] = 16,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the people and the training.")] = 1,
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Model file to make, such as vit.safetensors (required).")
+    ] = None,
+    people: Annotated[int, typer.Option(min=1, metavar="N", help="Synthetic people to draw.")] = 500,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images of each person.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimiser steps.")] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the people and of the training.")] = 1,
     preset: Annotated[
         str | None,
-        typer.Option(help="Preset (or YAML file) whose network to train.", show_default="the shipped weights' network"),
+        typer.Option(
+            metavar="PRESET",
+            help="Preset (or YAML file) whose network to train.",
+            show_default="the shipped weights' network",
+        ),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="0.002")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")] = "cpu",
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Peak learning rate.", show_default="0.002")
+    ] = None,
+    device: Device = "cpu",
+    force: Force = False,
 ) -> None:
-    """Remake the shipped starter weights: trained with labels on other synthetic people, visible images only.
+    """Make start weights: train a network with labels on synthetic people who are in no benchmark, in colour only.
 
-    With --preset, make such weights for another network. Example: pclhd starter vit.safetensors --preset vit
+    Without --preset, this makes the weights that ship with the package.
+    Example: pclhd starter --out vit.safetensors --preset vit
     """
     from pclhd.config import load_preset
+    from pclhd.files import check_output
 
+    path = output(out, context.args, metavar="FILE")
+    check_output(path, (".safetensors",), "a model", force=force)
     settings = None if preset is None else load_preset(preset, [])
     from pclhd.supervised.starter import make_starter
 
     make_starter(
-        out,
+        path,
         people=people,
         images_per_person=images,
         steps=steps,
@@ -78,14 +100,21 @@ def starter(
         device=device,
         on_step=print_step,
     )
-    typer.echo(f"wrote {out}")
+    say(f"wrote {path}")
 
 
+@verb(quiet=True)
 def fetch_imagenet(
-    folder: Annotated[Path, typer.Argument(help="Existing folder for the file.")],
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the file; made if it does not exist (required).")
+    ] = None,
 ) -> None:
-    """Download torchvision's ResNet-50 ImageNet weights, check their hash, and say how to use them."""
+    """Download torchvision's ResNet-50 ImageNet weights (about 100 MB), check their hash, and say how to use them.
+
+    Example: pclhd fetch-imagenet --out weights
+    """
     from pclhd.models.imagenet import download_imagenet
 
-    path = download_imagenet(folder)
-    typer.echo(f"{path}; use it with model.weights=imagenet:{path}")
+    path = download_imagenet(output(out, context.args, metavar="DIR"))
+    say(f"{path}; use it with model.weights=imagenet:{path}")

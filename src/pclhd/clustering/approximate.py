@@ -139,8 +139,8 @@ def _import_faiss() -> ModuleType:
         import faiss
     except ImportError:
         raise UserError(
-            "approximate neighbour search needs faiss, which is not installed: run `pip install 'pclhd[ann]'`, "
-            "or search exactly"
+            "approximate neighbour search needs faiss, which is not installed: run `pip install faiss-cpu`, or "
+            "search exactly"
         ) from None
     module: ModuleType = faiss
     return module

@@ -8,11 +8,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from pclhd.clustering.density import number_clusters
+from pclhd.clustering.options import DEFAULT_RESOLUTION
 from pclhd.errors import UserError
-
-# On made-up people with 40 images each and k1 = 30, values from 0.05 to 0.1 came nearest to the identities; with 20
-# images 0.08 to 0.15, with 12 images 0.15 to 0.2.
-DEFAULT_RESOLUTION = 0.1
 
 # A pass, or a level, that gains less than this share of all similarity is the last one.
 _TOLERANCE = 1e-5
@@ -70,7 +67,7 @@ def _louvain(
         from sknetwork.clustering import Louvain
     except ImportError as missing:
         raise UserError(
-            "clustering by communities needs scikit-network, which is not installed: pip install 'pclhd[community]'"
+            "clustering by communities needs scikit-network, which is not installed: pip install scikit-network"
         ) from missing
     # scikit-network adds the transpose, divides by the sum of everything, and gives every sample a share of 1 / N
     # instead of 1. Times N² / sum, its resolution is ours again.

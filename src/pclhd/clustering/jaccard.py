@@ -9,7 +9,7 @@ gathered through the columns it uses (an inverted index). No step needs more tha
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from scipy.sparse import csr_matrix, identity
 
 from pclhd.clustering.compile import compiled
 from pclhd.clustering.neighbours import Neighbours, as_features, nearest_neighbours
+from pclhd.clustering.options import Neighbourhood
 
-Neighbourhood = Literal["released", "paper"]
 _Value = TypeVar("_Value", np.int32, np.float32)
 
 _PAIRS_PER_BLOCK = 2**22  # room for 32 MiB of near pairs

@@ -5,78 +5,27 @@ The same call serves the training loop, the command line and people who train el
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from pclhd.clustering.community import DEFAULT_RESOLUTION, community_labels
+from pclhd.clustering.community import community_labels
 from pclhd.clustering.confidence import drop_outliers, label_confidence, rescue_outliers
-from pclhd.clustering.density import check_eps, dbscan_labels, hdbscan_labels
+from pclhd.clustering.density import dbscan_labels, hdbscan_labels
 from pclhd.clustering.eps import CANDIDATES, choose_eps
-from pclhd.clustering.jaccard import Neighbourhood, jaccard_similarity, table_size
+from pclhd.clustering.jaccard import jaccard_similarity, table_size
 from pclhd.clustering.linkage import agglomerative_labels
 from pclhd.clustering.neighbours import NearestSearch, Neighbours, as_features, nearest_neighbours
-from pclhd.clustering.search import SearchMethod, find_neighbours
+from pclhd.clustering.options import CUTS_AT_EPS, ClusteringOptions
+from pclhd.clustering.search import find_neighbours
 
-ClusteringMethod = Literal["dbscan", "hdbscan", "agglomerative", "community"]
-Outliers = Literal["keep", "rescue", "drop", "both"]
+__all__ = ["Clustering", "ClusteringOptions", "cluster_features", "graph_labels"]
 
 _DROPPED_BELOW = 0.2  # confidence; benchmarks/without_labels.py shows what it does
-
-#: Clusterings that cut the graph at a distance.
-CUTS_AT_EPS = frozenset({"dbscan", "agglomerative"})
-
-
-@dataclass(frozen=True)
-class ClusteringOptions:
-    """How features are clustered.
-
-    Attributes:
-        method: ``dbscan`` (released code), ``hdbscan``, ``agglomerative`` (average linkage) or ``community``
-            (constant Potts model); all on the Jaccard similarity.
-        k1: Size of the neighbourhood that must be mutual.
-        k2: Samples in the query expansion.
-        eps: Jaccard distance at which ``dbscan`` and ``agglomerative`` cut, above 0 and below 1; ``auto`` lets
-            `choose_eps` choose it. The others do without.
-        min_samples: ``dbscan``, ``hdbscan``: neighbours that make a core, itself counted. Except for ``dbscan``, also
-            the size of the smallest cluster that is kept.
-        resolution: ``community`` only: mean similarity above which two communities are joined.
-        neighbourhood: Whether k1 counts the sample itself, see `jaccard_similarity`.
-        search: ``exact``, ``approximate`` (needs faiss), or ``auto``, by the number of samples.
-        balanced_neighbours: With a modality: half of the neighbours come from each modality.
-        balanced_expansion: With a modality: query expansion gives both modalities equal weight (released code).
-        outliers: ``rescue`` noise that both its neighbours and the prototypes assign to the same cluster, ``drop``
-            members that neither supports, do ``both``, or ``keep`` what the clustering says.
-        device: Where an exact search multiplies.
-    """
-
-    method: ClusteringMethod = "dbscan"
-    k1: int = 30
-    k2: int = 6
-    eps: float | Literal["auto"] = 0.6
-    min_samples: int = 4
-    resolution: float = DEFAULT_RESOLUTION
-    neighbourhood: Neighbourhood = "released"
-    search: SearchMethod = "auto"
-    balanced_neighbours: bool = False
-    balanced_expansion: bool = True
-    outliers: Outliers = "keep"
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(ClusteringMethod):
-            raise ValueError(f"method must be one of {', '.join(get_args(ClusteringMethod))}, got {self.method!r}")
-        if self.outliers not in get_args(Outliers):
-            raise ValueError(f"outliers must be one of {', '.join(get_args(Outliers))}, got {self.outliers!r}")
-        if self.eps != "auto":
-            check_eps(self.eps)
-        if self.min_samples < 1:
-            raise ValueError(f"min_samples must be at least 1, got {self.min_samples}")
 
 
 @dataclass(frozen=True)
@@ -125,14 +74,14 @@ def cluster_features(
         samples,
         chosen.k1,
         chosen.k2,
-        modality=modality if chosen.balanced_expansion else None,
+        modality=modality if chosen.modality_balance else None,
         neighbours=neighbours,
         max_distance=_reach(chosen),
         neighbourhood=chosen.neighbourhood,
     )
-    if chosen.method in CUTS_AT_EPS and chosen.eps == "auto":
-        cut = dbscan_labels if chosen.method == "dbscan" else agglomerative_labels
-        chosen = replace(chosen, eps=choose_eps(similarity, min_samples=chosen.min_samples, cluster=cut).eps)
+    if chosen.clustering in CUTS_AT_EPS and chosen.eps == "auto":
+        cut = dbscan_labels if chosen.clustering == "dbscan" else agglomerative_labels
+        chosen = chosen.changed(eps=choose_eps(similarity, min_samples=chosen.min_samples, cluster=cut).eps)
     labels = _refined(similarity, samples, graph_labels(similarity, chosen), chosen)
     return Clustering(labels, similarity, neighbours, chosen)
 
@@ -140,13 +89,13 @@ def cluster_features(
 def graph_labels(similarity: csr_matrix, options: ClusteringOptions) -> NDArray[np.int64]:
     """Cluster a sparse similarity: (N,) labels, −1 for noise. The eps must be a number here."""
     smallest = max(2, options.min_samples)
-    if options.method == "hdbscan":
+    if options.clustering == "hdbscan":
         return hdbscan_labels(similarity, options.min_samples, smallest)
-    if options.method == "community":
+    if options.clustering == "community":
         return community_labels(similarity, options.resolution, smallest)
     if options.eps == "auto":
         raise ValueError("eps is still 'auto'; cluster_features chooses it")
-    if options.method == "agglomerative":
+    if options.clustering == "agglomerative":
         return agglomerative_labels(similarity, options.eps, smallest)
     return dbscan_labels(similarity, options.eps, options.min_samples)
 
@@ -164,7 +113,7 @@ def _neighbours(
 
 def _reach(options: ClusteringOptions) -> float:
     """The distance beyond which no pair matters."""
-    if options.method != "dbscan" or options.outliers in ("rescue", "both"):
+    if options.clustering != "dbscan" or options.outliers in ("rescue", "both"):
         return 1.0
     return max(CANDIDATES) if options.eps == "auto" else options.eps
 

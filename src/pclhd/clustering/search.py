@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from pclhd.clustering.approximate import approximate_neighbours
 from pclhd.clustering.neighbours import NearestSearch, Neighbours, as_features, nearest_neighbours
-
-SearchMethod = Literal["auto", "exact", "approximate"]
+from pclhd.clustering.options import SearchMethod
 
 EXACT_UP_TO = 200_000
 """Samples up to which "auto" searches exactly."""
@@ -58,7 +57,7 @@ def find_neighbours(
     approximate = is_approximate(method, len(samples))
     if method == "auto" and not approximate and len(samples) > EXACT_UP_TO:
         warnings.warn(
-            f"{len(samples)} samples are searched exactly, which is slow: `pip install 'pclhd[ann]'` makes it faster",
+            f"{len(samples)} samples are searched exactly, which is slow: `pip install faiss-cpu` makes it faster",
             stacklevel=2,
         )
 

@@ -15,7 +15,8 @@ from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
 from pclhd.clustering.multi_memory import match_by_memories
 from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
-from pclhd.clustering.pipeline import CUTS_AT_EPS, Clustering, ClusteringOptions, cluster_features
+from pclhd.clustering.options import CUTS_AT_EPS, ClusteringOptions
+from pclhd.clustering.pipeline import Clustering, cluster_features
 from pclhd.clustering.pseudo_labels import cluster_centres, compact_labels
 from pclhd.clustering.search import is_approximate, neighbour_recall
 from pclhd.clustering.votes import match_by_votes
@@ -206,14 +207,14 @@ def cluster_modality(request: LabelRequest, modality: ModalityName) -> Grouping:
     settings, recipe = request.settings, request.recipe
     features = request.features.of(modality)
     previous = None if request.previous is None else request.previous.of(modality)
-    options = _options(settings, recipe, k1=settings.k1, k2=settings.k2)
+    options = ClusteringOptions.of(settings, recipe)
     if modality == "infrared" and settings.eps_infrared is not None:
-        options = replace(options, eps=settings.eps_infrared)
+        options = options.changed(eps=settings.eps_infrared)
     clustering = cluster_features(features, options, nearest=request.nearest)
     loosened = False
     for eps in _looser(clustering, settings):
         if _is_all_noise(clustering.labels):
-            clustering = cluster_features(features, replace(options, eps=eps), nearest=request.nearest)
+            clustering = cluster_features(features, options.changed(eps=eps), nearest=request.nearest)
             loosened = True
     if not _is_all_noise(clustering.labels):
         return replace(_grouping(features, clustering, clustering.labels, recipe), loosened=loosened)
@@ -229,7 +230,7 @@ def _is_all_noise(labels: Labels) -> bool:
 def _looser(clustering: Clustering, settings: ClusteringSettings) -> list[float]:
     """Larger radii than that of a clustering, in steps, up to what the settings allow."""
     eps = clustering.options.eps
-    if clustering.options.method not in CUTS_AT_EPS or eps == "auto" or settings.loosen <= eps:
+    if clustering.options.clustering not in CUTS_AT_EPS or eps == "auto" or settings.loosen <= eps:
         return []
     steps = math.ceil(round((settings.loosen - eps) / LOOSEN_STEP, 6))
     return [min(round(eps + LOOSEN_STEP * (number + 1), 6), settings.loosen) for number in range(steps)]
@@ -274,9 +275,9 @@ def label_across_modalities(request: LabelRequest, own: Pair[Grouping]) -> Epoch
     if request.joint and recipe.joint_labels == "matching":
         joint = _merge_matched(labels, matching)
     elif request.joint:
-        options = _options(settings, recipe, k1=settings.joint_k1, k2=settings.joint_k2)
+        options = ClusteringOptions.of(settings, recipe, k1=settings.joint_k1, k2=settings.joint_k2)
         if settings.eps_joint is not None:
-            options = replace(options, eps=settings.eps_joint)
+            options = options.changed(eps=settings.eps_joint)
         modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(part) for part in request.features])
         both = np.concatenate(request.features)
         clustering = cluster_features(both, options, modality=modality, nearest=request.nearest)
@@ -306,22 +307,6 @@ def _merge_matched(labels: Pair[Labels], matching: Matching) -> Labels:
     return merged
 
 
-def _options(settings: ClusteringSettings, recipe: Recipe, *, k1: int, k2: int) -> ClusteringOptions:
-    return ClusteringOptions(
-        method=recipe.clustering,
-        k1=k1,
-        k2=k2,
-        eps=settings.eps,
-        min_samples=settings.min_samples,
-        resolution=settings.resolution,
-        neighbourhood=recipe.neighbourhood,
-        search=settings.search,
-        balanced_neighbours=recipe.balanced_neighbours,
-        balanced_expansion=recipe.modality_balance,
-        outliers=recipe.outliers,
-    )
-
-
 def _grouping(
     features: Features,
     clustering: Clustering,
@@ -340,7 +325,7 @@ def _grouping(
     return Grouping(
         labels,
         trust,
-        eps if clustering.options.method in CUTS_AT_EPS and eps != "auto" else None,
+        eps if clustering.options.clustering in CUTS_AT_EPS and eps != "auto" else None,
         float(silhouettes(clustering.similarity, labels)[clustered].mean()) if clustered.any() else 0.0,
         _recall(features, clustering, modality),
     )
@@ -360,7 +345,7 @@ def _recall(features: Features, clustering: Clustering, modality: NDArray[np.int
 
 def _nothing_but_noise(name: str, clustering: Clustering, settings: ClusteringSettings) -> UserError:
     images, eps = len(clustering.labels), clustering.options.eps
-    if clustering.options.method not in CUTS_AT_EPS or eps == "auto":
+    if clustering.options.clustering not in CUTS_AT_EPS or eps == "auto":
         return UserError(f"no {name} cluster: all {images} images are noise; lower clustering.min_samples")
     of_its_own = "_infrared" if name == "infrared" else ""
     limit = " with clustering.loosen" if eps == settings.loosen else ""

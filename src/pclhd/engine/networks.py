@@ -92,7 +92,7 @@ def autocast_type(settings: Settings) -> torch.dtype | None:
 
 def runs_on_gpu(settings: Settings) -> bool:
     """Whether the settings, on this machine, mean a GPU."""
-    return settings.engine.accelerator in {"auto", "cuda"} and torch.cuda.is_available()
+    return settings.engine.accelerator.startswith(("auto", "cuda")) and torch.cuda.is_available()
 
 
 def make_networks(settings: Settings, processes: Processes) -> Networks:
@@ -110,8 +110,11 @@ def make_networks(settings: Settings, processes: Processes) -> Networks:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         # Of several processes each has one device; `pclhd.distributed.processes` connects them.
-        devices = [processes.local_rank] if processes.count > 1 and runs_on_gpu(settings) else 1
-        fabric = Fabric(accelerator=engine.accelerator, devices=devices, **_precision_for(settings))
+        accelerator, _, index = engine.accelerator.partition(":")
+        devices: list[int] | int = [int(index)] if index else 1
+        if processes.count > 1 and runs_on_gpu(settings):
+            devices = [processes.local_rank]
+        fabric = Fabric(accelerator=accelerator, devices=devices, **_precision_for(settings))
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"engine.accelerator={engine.accelerator} with engine.precision={engine.precision} does not run on this "

@@ -35,8 +35,8 @@ from pclhd.engine.progress import Progress
 from pclhd.engine.selection import Selection
 from pclhd.engine.session import Session
 from pclhd.engine.steps import StepObserver, run_steps
-from pclhd.errors import UserError
-from pclhd.files import UNFINISHED, make_new_folder, making_folder, write_durably
+from pclhd.errors import ArgumentError, UserError
+from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import save_model
 from pclhd.runs.folder import RunFolder
@@ -52,6 +52,7 @@ def train(
     observer: Observer | None = None,
     *,
     resume: bool = False,
+    replace: bool = False,
     labeller: Labeller | None = None,
     interruption: Interruption | None = None,
 ) -> Path:
@@ -63,6 +64,7 @@ def train(
         run: The run folder; new, or the one to resume.
         observer: Called as the training proceeds; None for no calls.
         resume: Go on after the newest checkpoint of `run`.
+        replace: Replace a run folder that is there already, once everything is ready to begin.
         labeller: For a recipe that trains with identities, what knows them; None for all others.
         interruption: Turns signals into a checkpoint and an end; without one, signals do what they do in Python.
 
@@ -101,7 +103,7 @@ def train(
     if resume:
         training.resume()
     else:
-        training.start()
+        training.start(replace=replace)
     observer.loaded(images, settings.epochs)
     return training.run()
 
@@ -116,9 +118,14 @@ class _Training:
         self.writer, self.observer, self.interruption = writer, observer, interruption
         self.progress = Progress(Selection(self.settings.selection))
 
-    def start(self) -> None:
-        """Make the run folder, with the first checkpoint."""
-        self.networks.processes.by_the_first(lambda: self.writer.make_run(self.progress))
+    def start(self, *, replace: bool) -> None:
+        """Make the run folder, with the first checkpoint.
+
+        Args:
+            replace: Replace the one that is there.
+        """
+        make_run = self.writer.replace_run if replace else self.writer.make_run
+        self.networks.processes.by_the_first(lambda: make_run(self.progress))
 
     def resume(self) -> None:
         """Go on after the newest checkpoint that is whole."""
@@ -260,6 +267,11 @@ class _Writer:
             self.save(progress)
             self.open_log(progress)
 
+    def replace_run(self, progress: Progress) -> None:
+        """As `make_run`, in the place of another run."""
+        with putting_aside(self.run.path, self.run.settings_file.name):
+            self.make_run(progress)
+
     def newest_checkpoint(self) -> Checkpoint:
         """The newest checkpoint that is whole."""
         saved = load_latest_checkpoint(self.run.checkpoints_folder, warn=self.observer.warned)
@@ -366,7 +378,8 @@ def _refuse_shares_without_images(settings: Settings, processes: Processes) -> N
 
 def _refuse_other_images(saved: Checkpoint, training_set: TrainingSet) -> None:
     if saved.data_checksum != training_set.checksum:
-        raise UserError(
+        raise ArgumentError(
+            "data",
             f"the training images are not those the run began with (checksum {training_set.checksum[:12]}, expected "
-            f"{saved.data_checksum[:12]}); point --data at the same data, or start a new run"
+            f"{saved.data_checksum[:12]}); name the same data, or start a new run",
         )

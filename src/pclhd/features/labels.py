@@ -11,25 +11,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.errors import UserError
-from pclhd.features.read import listed, load_pyarrow
-from pclhd.files import replacing
+from pclhd.features.read import load_pyarrow
+from pclhd.files import check_output, replacing
 
 LABEL_SUFFIXES = (".parquet", ".csv", ".npy")
 
 
-def check_labels_path(path: Path) -> None:
+def check_labels_path(path: Path, *, force: bool = False) -> None:
     """Refuse a file of labels that could not be written later, after all the work.
 
     Raises:
-        UserError: An unknown kind of file, one that exists, no such folder, or a missing package.
+        UserError: See `check_output`; or a package is missing.
     """
-    if path.suffix.lower() not in LABEL_SUFFIXES:
-        raise UserError(f"--out {path}: not a kind of file for labels; expected {listed(LABEL_SUFFIXES)}")
-    if path.exists():
-        raise UserError(f"--out {path}: already exists; choose another --out, or remove it first")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}; create it first")
+    check_output(path, LABEL_SUFFIXES, "labels", force=force)
     if path.suffix.lower() == ".parquet":
         load_pyarrow(path)
 

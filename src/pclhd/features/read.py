@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,9 @@ def read_features(path: Path, *, key: str | None = None) -> FeatureTable:
         raise UserError(f"{path}: no such file; expected features in {listed(FEATURE_SUFFIXES)}")
     if suffix == ".npy":
         if key is not None:
-            raise UserError(f"--key {key}: {path} is a .npy file, which holds one array without a name; leave it out")
+            raise ArgumentError(
+                "key", f"{path} is a .npy file, which holds one array without a name; leave it out", value=key
+            )
         return FeatureTable(_as_features(load_array(path), path))
     if suffix == ".safetensors":
         return _read_safetensors(path, key)
@@ -91,7 +93,7 @@ def read_modality(wanted: str, table: FeatureTable, source: Path) -> NDArray[np.
     Raises:
         UserError: No such column or file, an unknown value, another number of values, or one modality only.
     """
-    values, origin = _row_values(wanted, table, source, option="--modality", column="modality")
+    values, origin = _row_values(wanted, table, source, argument="modality", column="modality")
     codes = np.empty(len(values), dtype=np.int64)
     # Among a million rows there are few different values; each is looked at once.
     names, inverse = np.unique(values.astype(str), return_inverse=True)
@@ -106,7 +108,9 @@ def read_modality(wanted: str, table: FeatureTable, source: Path) -> NDArray[np.
     present = np.unique(codes)
     if len(present) == 1:
         only = "visible" if present[0] == VISIBLE else "infrared"
-        raise UserError(f"{origin}: all {len(codes)} rows are {only}; expected both modalities; leave out --modality")
+        raise ArgumentError(
+            "modality", f"all {len(codes)} rows are {only}; expected both modalities; leave it out", value=origin
+        )
     return codes
 
 
@@ -115,7 +119,7 @@ def read_identities(wanted: str, table: FeatureTable, source: Path) -> NDArray[n
 
     Arguments and errors are those of `read_modality`; values may be any names or numbers.
     """
-    values, _ = _row_values(wanted, table, source, option="--identities", column="identity")
+    values, _ = _row_values(wanted, table, source, argument="identities", column="identity")
     return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
 
 
@@ -167,7 +171,7 @@ def load_pyarrow(path: Path) -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise UserError(
-            f"{path}: .parquet files need pyarrow; install it with: pip install 'pclhd[parquet]', or use another format"
+            f"{path}: .parquet files need pyarrow; install it with: pip install pyarrow, or use another format"
         ) from error
     return pyarrow
 
@@ -241,12 +245,14 @@ def _choose(key: str | None, candidates: Sequence[str], shapes: Mapping[str, tup
     held = listed([f"{name} {_shape(shape)}" for name, shape in shapes.items()]) or "nothing"
     if key is not None:
         if key not in shapes:
-            raise UserError(f"--key {key}: {path} holds no such tensor; it holds {held}")
+            raise ArgumentError("key", f"{path} holds no such tensor; it holds {held}", value=key)
         return key
     if not candidates:
         raise UserError(f"{path}: holds no tensor of shape samples × width; it holds {held}")
     if len(candidates) > 1:
-        raise UserError(f"{path}: several tensors may be the features: {listed(candidates)}; choose one with --key")
+        raise ArgumentError(
+            "key", f"{path} holds several tensors that may be the features: {listed(candidates)}; choose one"
+        )
     return candidates[0]
 
 
@@ -279,11 +285,13 @@ def _choose_column(key: str | None, schema: Any, path: Path) -> str:
     held = listed([f"{column.name} ({column.type})" for column in schema]) or "no column"
     if key is not None:
         if key not in schema.names:
-            raise UserError(f"--key {key}: {path} holds no such column; it holds {held}")
+            raise ArgumentError("key", f"{path} holds no such column; it holds {held}", value=key)
         if not holds_numbers(schema.field(key).type):
-            raise UserError(
-                f"--key {key}: the column of {path} is of type {schema.field(key).type}; expected a list of numbers "
-                f"per row; the file holds {held}"
+            raise ArgumentError(
+                "key",
+                f"the column of {path} is of type {schema.field(key).type}; expected a list of numbers per row; the "
+                f"file holds {held}",
+                value=key,
             )
         return key
     candidates: list[str] = [column.name for column in schema if holds_numbers(column.type)]
@@ -296,7 +304,9 @@ def _choose_column(key: str | None, schema: Any, path: Path) -> str:
             f"{held}"
         )
     if len(candidates) > 1:
-        raise UserError(f"{path}: several columns may be the features: {listed(candidates)}; choose one with --key")
+        raise ArgumentError(
+            "key", f"{path} holds several columns that may be the features: {listed(candidates)}; choose one"
+        )
     return candidates[0]
 
 
@@ -352,7 +362,7 @@ def _column_values(column: Any) -> NDArray[Any]:
 
 
 def _row_values(
-    wanted: str, table: FeatureTable, source: Path, *, option: str, column: str
+    wanted: str, table: FeatureTable, source: Path, *, argument: str, column: str
 ) -> tuple[NDArray[Any], str]:
     """One value per row, from a column of the features' file or a file of its own; and where it stands."""
     path = Path(wanted)
@@ -360,12 +370,16 @@ def _row_values(
         values, origin = table.columns[wanted], f"{source}, {wanted!r}"
     elif path.suffix.lower() in VALUE_SUFFIXES:
         if not path.is_file():
-            raise UserError(f"{option} {wanted}: no such file; expected a value per row in {listed(VALUE_SUFFIXES)}")
+            raise ArgumentError(
+                argument, f"no such file; expected a value per row in {listed(VALUE_SUFFIXES)}", value=wanted
+            )
         values, origin = _read_values(path, column, len(table)), wanted
     else:
-        raise UserError(
-            f"{option} {wanted}: {source} has no such column (it has {listed(table.columns) or 'none'}); expected a "
-            f"column, or a {listed(VALUE_SUFFIXES)} file with a value per row"
+        raise ArgumentError(
+            argument,
+            f"{source} has no such column (it has {listed(table.columns) or 'none'}); expected a column, or a "
+            f"{listed(VALUE_SUFFIXES)} file with a value per row",
+            value=wanted,
         )
     if values.shape != (len(table),):
         raise UserError(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save as safetensors_bytes
 
 from pclhd.data.records import ImageRecord, Modality
-from pclhd.errors import UserError
-from pclhd.features.read import FEATURE_SUFFIXES, INFRARED, VISIBLE, listed, load_pyarrow
-from pclhd.files import replacing
+from pclhd.errors import ArgumentError
+from pclhd.features.read import FEATURE_SUFFIXES, INFRARED, VISIBLE, load_pyarrow
+from pclhd.files import check_output, replacing
 
 _CODES = {Modality.VISIBLE: VISIBLE, Modality.INFRARED: INFRARED}
 _UNKNOWN = -1
@@ -40,20 +40,18 @@ class EmbeddedImage:
     split: str | None = None
 
 
-def check_embeddings_path(path: Path) -> None:
+def check_embeddings_path(path: Path, *, force: bool) -> None:
     """Check that embeddings can be written to a path.
 
+    Args:
+        path: The file.
+        force: Whether it may replace a file.
+
     Raises:
-        UserError: It is there already, its folder is not, or its suffix is of no known kind.
+        ArgumentError: It is there already, its folder is not, or its suffix is of no known kind.
     """
-    suffix = path.suffix.lower()
-    if suffix not in FEATURE_SUFFIXES:
-        raise UserError(f"--out {path}: not a kind of file for features; expected {listed(FEATURE_SUFFIXES)}")
-    if path.exists():
-        raise UserError(f"--out {path}: already exists; choose another --out, or remove it first")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}; create it first")
-    if suffix == ".parquet":
+    check_output(path, FEATURE_SUFFIXES, "features", force=force)
+    if path.suffix.lower() == ".parquet":
         load_pyarrow(path)
 
 
@@ -108,7 +106,9 @@ def _safetensors(
     }
     paths = json.dumps([row.shown for row in rows], ensure_ascii=False)
     if len(json.dumps(paths, ensure_ascii=False).encode()) > _LONGEST_HEADER:
-        raise UserError(f"--out {path}: too many paths for the header of a .safetensors file; write .parquet instead")
+        raise ArgumentError(
+            "out", "too many paths for the header of a .safetensors file; write .parquet instead", value=path
+        )
     return safetensors_bytes(
         {"embedding": torch.from_numpy(embeddings), **tensors}, {"pclhd": json.dumps(dict(facts)), "paths": paths}
     )

@@ -428,7 +428,7 @@ def _transformers() -> Any:
     except (ImportError, AttributeError) as error:
         raise UserError(
             "model.architecture=backbone needs transformers, which is not installed or too old: "
-            "pip install 'pclhd[backbones]'"
+            "pip install 'transformers>=5.23'"
         ) from error
     return library
 

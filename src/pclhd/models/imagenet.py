@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -104,7 +106,7 @@ def download_imagenet(folder: Path, *, url: str = IMAGENET_URL, timeout: float =
 
     Raises:
         UserError: The address cannot be reached, the content is not what the name promises, or the folder cannot be
-            written. No file is left behind.
+            written. No file and no new folder is left behind.
         ValueError: The URL is of another kind.
     """
     name = Path(urlsplit(url).path).name
@@ -114,11 +116,7 @@ def download_imagenet(folder: Path, *, url: str = IMAGENET_URL, timeout: float =
     path = folder / name
     if path.is_file() and digest_file(path).startswith(promised[1]):
         return path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose a writable folder") from error
-    with replacing(path) as file:
+    with _kept_if_filled(folder), replacing(path) as file:
         digest = hashlib.sha256()
         try:
             with urllib.request.urlopen(url, timeout=timeout) as answer:
@@ -135,3 +133,20 @@ def download_imagenet(folder: Path, *, url: str = IMAGENET_URL, timeout: float =
                 "the file was damaged or replaced on its way, so nothing was kept; try again"
             )
     return path
+
+
+@contextmanager
+def _kept_if_filled(folder: Path) -> Iterator[None]:
+    """Make a folder, with its parents, for what the block puts there; if it fails, those that were made go again."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose a writable folder") from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # something else has put a file there meanwhile
+            for place in missing:
+                place.rmdir()
+        raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError, UserError
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.two_stream import RESNET50_AGW, TwoStreamNetwork
 
@@ -110,7 +110,7 @@ def find_network(tensors: Mapping[str, Tensor], wanted: str | None = None, *, or
     for candidates in (found, preferred):
         if len(candidates) == 1:
             return candidates[0]
-    raise UserError(f"{origin}: holds several networks: {listed}; choose one with --network")
+    raise ArgumentError("network", f"{origin} holds several networks: {listed}; choose one")
 
 
 def load_released_state(

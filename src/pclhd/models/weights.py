@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pclhd.errors import UserError
 from pclhd.files import replacing
-from pclhd.models.architecture import AnyArchitecture, first_difference, read_architecture
+from pclhd.models.architecture import NARROW, AnyArchitecture, first_difference, read_architecture
 from pclhd.models.backbones import BackboneNetwork, load_backbone, new_network
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
@@ -115,10 +115,15 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
             raise UserError(f"{starter_path()}: the starter weights are missing; reinstall pclhd or use weights=none")
         _fill(network, _read_model(starter_path()))
         return
+    if weights == "imagenet" and network.architecture == NARROW:
+        raise UserError(
+            "model.weights=imagenet is for ResNet-50, but model.architecture is narrow; say model.weights=starter for "
+            "the weights that ship with pclhd and fit it"
+        )
     if weights == "imagenet":
         raise UserError(
             "model.weights=imagenet names no file; say model.weights=imagenet:FILE with torchvision's ResNet-50 "
-            "weights, which `pclhd fetch-imagenet FOLDER` downloads"
+            "weights, which `pclhd fetch-imagenet --out DIR` downloads"
         )
     if weights.startswith("imagenet:"):
         load_imagenet(network, Path(weights.removeprefix("imagenet:")).expanduser())

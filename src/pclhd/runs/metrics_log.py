@@ -108,5 +108,5 @@ def require_tensorboard() -> type[Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UserError("engine.tensorboard=true needs TensorBoard: pip install 'pclhd[tensorboard]'") from error
+        raise UserError("engine.tensorboard=true needs TensorBoard: pip install tensorboard") from error
     return SummaryWriter

@@ -263,7 +263,7 @@ def _command(parameters: dict[str, object]) -> str:
     plain = parameters["people"] is None and parameters["population"] == Population.BENCHMARK
     if plain and parameters["one_modality_share"] == 0:
         return (
-            f"pclhd synth DIR --scale {parameters['scale']} --layout {parameters['layout']} "
+            f"pclhd synth --out DIR --scale {parameters['scale']} --layout {parameters['layout']} "
             f"--seed {parameters['seed']} --gap {parameters['gap']}"
         )
     arguments = ", ".join(f"{name}={value!r}" for name, value in parameters.items())

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd import __version__
-from pclhd.errors import UserError
+from pclhd.clustering.options import CUTS_AT_EPS, JOINT_DEFAULTS, ClusteringOptions
+from pclhd.errors import ArgumentError
 from pclhd.features.labels import check_labels_path, write_labels
 from pclhd.features.read import INFRARED, VISIBLE, FeatureTable, read_features, read_identities, read_modality
 from pclhd.workflows.cluster_summary import ClusterSummary, GroupSummary, MatchSummary, Stability
@@ -23,18 +24,10 @@ from pclhd.workflows.cluster_summary import ClusterSummary, GroupSummary, MatchS
 # answered at once.
 if TYPE_CHECKING:
     from pclhd.clustering.matching import Matching
-    from pclhd.clustering.pipeline import Clustering, ClusteringOptions
+    from pclhd.clustering.pipeline import Clustering
 
-Method = Literal["dbscan", "hdbscan", "agglomerative", "community"]
 Match = Literal["progressive", "mutual", "transport"]
-Search = Literal["auto", "exact", "approximate"]
-Outliers = Literal["keep", "rescue", "drop", "both"]
 
-# The field's values: neighbours within one set of images, and across both modalities together.
-SINGLE_K1, SINGLE_K2 = 30, 6
-JOINT_K1, JOINT_K2 = 40, 32
-
-_USES_EPS = ("dbscan", "agglomerative")
 _SECOND_EPS = 0.9  # of the first: only pairs up to the first are stored
 _RECALL_SAMPLES = 1000
 _ROWS_PER_BLOCK = 4096
@@ -45,22 +38,21 @@ Phase = Callable[[str], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class ClusterRequest:
-    """What `pclhd cluster` was asked for; None leaves a choice to the default.
+    """What `pclhd cluster` was asked for.
 
     Attributes:
         features: See `read_features`.
         out: See `write_labels`.
         key: See `read_features`.
         modality: See `read_modality`; without it all samples are of one kind.
-        identities: See `read_identities`; measured against when all is done.
+        identities: See `read_identities`; the clusters are measured against them at the end.
         per_modality: Cluster each modality by itself, then match the clusters.
-        match: How they are matched.
+        matching: How they are matched; None takes ``progressive``.
         normalise: Scale rows to length 1 first, unless they are. The Jaccard similarity weighs neighbours by
-            −(2 − 2 x·y), so it means what it should for features of this length only.
-        method: This and the others: see `ClusteringOptions`.
-        k1: None takes 30, and 40 for both modalities together.
-        k2: None takes 6, and 32 for both modalities together.
-        eps: A number or ``auto``.
+            −(2 − 2 x·y), so it has its meaning for features of this length only.
+        options: How to cluster. Of the sizes that were not given, some have another default where both modalities are
+            clustered together (`JOINT_DEFAULTS`).
+        force: Whether `out` may replace a file.
     """
 
     features: Path
@@ -69,18 +61,15 @@ class ClusterRequest:
     modality: str | None = None
     identities: str | None = None
     per_modality: bool = False
-    match: Match | None = None
+    matching: Match | None = None
     normalise: bool = True
-    method: Method = "dbscan"
-    k1: int | None = None
-    k2: int | None = None
-    eps: str | None = None
-    min_samples: int | None = None
-    resolution: float | None = None
-    search: Search = "auto"
-    balanced_neighbours: bool = False
-    outliers: Outliers = "keep"
-    device: str = "cpu"
+    options: ClusteringOptions = field(default_factory=ClusteringOptions)
+    force: bool = False
+
+    @property
+    def joint(self) -> bool:
+        """Whether both modalities are clustered together."""
+        return self.modality is not None and not self.per_modality
 
 
 def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> ClusterSummary:
@@ -98,7 +87,7 @@ def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> Clust
             Nothing is written then.
     """
     check_request(request)
-    check_labels_path(request.out)
+    check_labels_path(request.out, force=request.force)
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -117,7 +106,7 @@ def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> Clust
         lengths = np.sqrt(np.einsum("nd,nd->n", table.features, table.features, dtype=np.float64))
         scale = request.normalise and bool((np.abs(lengths - 1) > _UNIT_TOLERANCE).any())
         features = unit_length(table.features) if scale else table.features
-    with timed("clustering", f"clustering {len(table):,} samples by {request.method}"):
+    with timed("clustering", f"clustering {len(table):,} samples by {request.options.clustering}"):
         parts = _cluster(features, modality, request)
         matching = _match(features, parts, request) if request.per_modality else None
     with timed("measuring", "measuring the clusters"):
@@ -138,7 +127,7 @@ def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> Clust
         length_min=float(lengths.min()),
         length_max=float(lengths.max()),
         normalised=scale,
-        method=request.method,
+        method=request.options.clustering,
         groups=groups,
         matching=matched,
         seconds=seconds,
@@ -151,82 +140,42 @@ def check_request(request: ClusterRequest) -> None:
     Raises:
         UserError: See above.
     """
-    for name in ("k1", "k2", "min_samples"):
-        value = getattr(request, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number from 1")
-    if request.resolution is not None and not 0 < request.resolution < np.inf:
-        raise UserError(f"--resolution {request.resolution:g}: expected a number above 0")
-    parse_eps(request.eps)
-    for given, option, needed, has in (
-        (request.eps is not None, "--eps", "--method dbscan or agglomerative", request.method in _USES_EPS),
-        (request.resolution is not None, "--resolution", "--method community", request.method == "community"),
-        (request.per_modality, "--per-modality", "--modality", request.modality is not None),
-        (request.balanced_neighbours, "--balanced-neighbours", "--modality", request.modality is not None),
-        (request.match is not None, "--match", "--per-modality", request.per_modality),
+    options, given = request.options, request.options.model_fields_set
+    for argument, needed, has in (
+        ("eps", "`clustering` dbscan or agglomerative", options.clustering in CUTS_AT_EPS),
+        ("resolution", "`clustering` community", options.clustering == "community"),
+        ("balanced_neighbours", "`modality`", request.modality is not None),
+        ("modality_balance", "`modality`", request.modality is not None),
     ):
-        if given and not has:
-            raise UserError(f"{option} has a meaning only with {needed}; add that, or leave it out")
-    if request.balanced_neighbours and request.per_modality:
-        raise UserError(
-            "--balanced-neighbours is for both modalities together, --per-modality for each alone; leave out one of "
-            "the two"
-        )
-
-
-def parse_eps(text: str | None) -> float | Literal["auto"] | None:
-    """The value of ``--eps``; None stays None.
-
-    Raises:
-        UserError: Neither ``auto`` nor a number between 0 and 1.
-    """
-    if text is None:
-        return None
-    if text == "auto":
-        return "auto"
-    try:
-        eps = float(text)
-    except ValueError:
-        eps = float("nan")
-    if not 0 < eps < 1:
-        raise UserError(f"--eps {text}: expected a distance above 0 and below 1 (0.6 is usual), or auto")
-    return eps
+        if argument in given and not has:
+            raise ArgumentError(argument, f"has an effect only with {needed}; add that, or leave it out")
+        if needed == "`modality`" and argument in given and request.per_modality:
+            raise ArgumentError(
+                argument,
+                "is for both modalities together, `per_modality` for each by itself; leave out one of the two",
+            )
+    if request.per_modality and request.modality is None:
+        raise ArgumentError("per_modality", "has an effect only with `modality`; add that, or leave it out")
+    if request.matching is not None and not request.per_modality:
+        raise ArgumentError("matching", "has an effect only with `per_modality`; add that, or leave it out")
 
 
 def clustering_options(request: ClusterRequest) -> ClusteringOptions:
     """The options of `cluster_features` that a request stands for."""
-    from pclhd.clustering.pipeline import ClusteringOptions
     from pclhd.devices import resolve_device
 
-    joint = request.modality is not None and not request.per_modality
-    eps = parse_eps(request.eps)
-    unchanged = ClusteringOptions(
-        method=request.method,
-        k1=JOINT_K1 if joint else SINGLE_K1,
-        k2=JOINT_K2 if joint else SINGLE_K2,
-        search=request.search,
-        balanced_neighbours=request.balanced_neighbours,
-        outliers=request.outliers,
-        device=str(resolve_device(request.device)),
-    )
-    return replace(
-        unchanged,
-        k1=unchanged.k1 if request.k1 is None else request.k1,
-        k2=unchanged.k2 if request.k2 is None else request.k2,
-        eps=unchanged.eps if eps is None else eps,
-        min_samples=unchanged.min_samples if request.min_samples is None else request.min_samples,
-        resolution=unchanged.resolution if request.resolution is None else request.resolution,
-    )
+    options = request.options
+    joint = {name: size for name, size in JOINT_DEFAULTS.items() if name not in options.model_fields_set}
+    return options.changed(device=str(resolve_device(options.device)), **(joint if request.joint else {}))
 
 
 def unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1, some at a time in double precision; rows of zeros stay."""
-    from pclhd.clustering import candidates
-
+    """Rows scaled to length 1, whatever their length; rows of zeros stay."""
     scaled = np.empty_like(features)
     for start in range(0, len(features), _ROWS_PER_BLOCK):
-        block = slice(start, start + _ROWS_PER_BLOCK)
-        scaled[block] = candidates.unit_length(features[block])
+        rows = features[start : start + _ROWS_PER_BLOCK].astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        scaled[start : start + _ROWS_PER_BLOCK] = rows / np.where(lengths > 0, lengths, 1.0)
     return scaled
 
 
@@ -262,7 +211,7 @@ def _match(features: NDArray[np.float32], parts: Sequence[_Part], request: Clust
     from pclhd.clustering.pseudo_labels import cluster_centres
 
     visible, infrared = (cluster_centres(features[part.rows], part.clustering.labels) for part in parts)
-    return match_clusters(visible, infrared, method=request.match or "progressive")
+    return match_clusters(visible, infrared, method=request.matching or "progressive")
 
 
 def _confidence(features: NDArray[np.float32], parts: Sequence[_Part]) -> NDArray[np.float32]:
@@ -303,7 +252,7 @@ def _describe(
         k1=options.k1,
         k2=options.k2,
         eps=_eps_used(part.clustering),
-        eps_chosen=request.eps == "auto",
+        eps_chosen=request.options.eps == "auto",
         silhouette=float(silhouettes(part.clustering.similarity, labels)[clustered].mean()) if len(sizes) else None,
         stability=_stability(part.clustering),
         recall=_recall(features[part.rows], part.clustering, None if request.per_modality else modality),
@@ -313,7 +262,7 @@ def _describe(
 
 def _eps_used(clustering: Clustering) -> float | None:
     eps = clustering.options.eps
-    return float(eps) if clustering.options.method in _USES_EPS and not isinstance(eps, str) else None
+    return float(eps) if clustering.options.clustering in CUTS_AT_EPS and not isinstance(eps, str) else None
 
 
 def _stability(clustering: Clustering) -> Stability | None:
@@ -324,7 +273,7 @@ def _stability(clustering: Clustering) -> Stability | None:
     eps = _eps_used(clustering)
     if eps is None or clustering.labels.max(initial=-1) < 0:
         return None
-    second = graph_labels(clustering.similarity, replace(clustering.options, eps=_SECOND_EPS * eps))
+    second = graph_labels(clustering.similarity, clustering.options.changed(eps=_SECOND_EPS * eps))
     return Stability(_SECOND_EPS * eps, stability(clustering.labels, second))
 
 
@@ -353,7 +302,7 @@ def _describe_matching(
         visible, infrared = ((part.clustering.labels, identities[part.rows]) for part in parts)
         precision = matching_precision(matching, *visible, *infrared)
     return MatchSummary(
-        method=request.match or "progressive",
+        method=request.matching or "progressive",
         visible=int((matching.visible_to_infrared != NO_PARTNER).sum()),
         infrared=int((matching.infrared_to_visible != NO_PARTNER).sum()),
         precision=precision,
@@ -415,8 +364,8 @@ def _provenance(parts: Sequence[_Part], request: ClusterRequest, normalised: boo
         {
             "version": __version__,
             "normalised": normalised,
-            "match": (request.match or "progressive") if request.per_modality else None,
-            "clustering": {part.name: asdict(part.clustering.options) for part in parts},
+            "match": (request.matching or "progressive") if request.per_modality else None,
+            "clustering": {part.name: part.clustering.options.model_dump() for part in parts},
         },
         sort_keys=True,
     )

@@ -126,7 +126,7 @@ def summary_text(summary: ClusterSummary) -> str:
     shown = [text_table(rows, right=range(1, groups + 1))]
     for group in summary.groups:
         if group.clusters == 0:
-            advice = "lower --min-samples" if group.eps is None else "raise --eps or lower --min-samples"
+            advice = "lower min_samples" if group.eps is None else "raise eps or lower min_samples"
             where = f" ({group.name})" if groups > 1 else ""
             shown.append(f"no cluster was found{where}: {advice}")
     return "\n".join(shown)

@@ -11,7 +11,7 @@ from pclhd.config import DataSettings
 from pclhd.data.image_folders import IMAGE_EXTENSIONS, images_anywhere_in
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Dataset, ImageRecord, Modality, digest_file
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError
 from pclhd.features.read import listed
 from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_embeddings
 from pclhd.models.encoder import Encoder, embed_records
@@ -31,6 +31,7 @@ class EmbeddingRequest:
         images: Folders or image files instead of a data set.
         modality: What kind of light those were taken in.
         device: Where to compute; ``auto`` takes a GPU where there is one.
+        force: Whether `out` may replace a file.
     """
 
     run: Path
@@ -41,6 +42,7 @@ class EmbeddingRequest:
     images: tuple[Path, ...] = ()
     modality: Modality | None = None
     device: str = "auto"
+    force: bool = False
 
 
 def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None = None) -> int:
@@ -56,7 +58,7 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
     Raises:
         UserError: Something does not fit; no file is left behind then.
     """
-    check_embeddings_path(request.out)
+    check_embeddings_path(request.out, force=request.force)
     run = RunFolder(request.run)
     run.require_model()
     data = run.settings().data
@@ -78,15 +80,15 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
 def _find_images(request: EmbeddingRequest, data: DataSettings) -> list[EmbeddedImage]:
     if request.images:
         if request.data is not None or request.layout is not None or request.split != "all":
-            raise UserError("--images takes no data set; leave out --data, --layout and --split")
+            raise ArgumentError("images", "takes no data set; leave out `data`, `layout` and `split`")
         if request.modality is None:
-            raise UserError("--images: of which modality? Say --modality visible or --modality infrared")
+            raise ArgumentError("modality", "is missing: say whether `images` are visible or infrared")
         return _loose_images(request.images, request.modality)
     if request.modality is not None:
-        raise UserError("--modality goes with --images; a data set knows its modalities")
+        raise ArgumentError("modality", "goes with `images` only; a data set knows its modalities")
     root = request.data or data.root
     if root is None:
-        raise UserError("where are the images? Name a data set with --data DIR, or folders with --images DIR")
+        raise ArgumentError("data", "is missing: name a data set, or name folders with `images`")
     return _data_set_images(open_dataset(request.layout or data.layout, root, trial=data.trial), request.split)
 
 
@@ -95,7 +97,7 @@ def _loose_images(places: Sequence[Path], modality: Modality) -> list[EmbeddedIm
     for place in places:
         found = [place] if place.is_file() else images_anywhere_in(place)
         if not found:
-            raise UserError(f"--images {place}: no image there; expected files {listed(IMAGE_EXTENSIONS)}")
+            raise ArgumentError("images", f"no image there; expected files {listed(IMAGE_EXTENSIONS)}", value=place)
         paths += found
     return [EmbeddedImage(ImageRecord(path, modality), path.as_posix()) for path in dict.fromkeys(paths)]
 
@@ -115,7 +117,7 @@ def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
                 if record.path not in present:
                     rows.append(EmbeddedImage(record, _shown(record.path, folder), identity, "test"))
         elif split == "test":
-            raise UserError(f"{dataset.root}: has no labelled test images; leave out --split test")
+            raise ArgumentError("split", f"{dataset.root} has no labelled test images; leave it out", value=split)
     return rows
 
 

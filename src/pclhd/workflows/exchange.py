@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from safetensors.torch import save as safetensors_bytes
 from pclhd.config import Settings, load_preset
 from pclhd.data.open import open_dataset
 from pclhd.data.records import TrainingSet, digest_file
-from pclhd.errors import UserError
-from pclhd.files import replacing, write_durably
+from pclhd.errors import ArgumentError, UserError
+from pclhd.files import check_output, check_replaceable, putting_aside, replacing, write_durably
 from pclhd.models.foreign import read_foreign_checkpoint
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.released import (
@@ -106,6 +106,7 @@ def import_checkpoint(
     data: Path | None = None,
     trial: int = 1,
     network: str | None = None,
+    force: bool = False,
 ) -> ImportReport:
     """Make a run folder of a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
 
@@ -119,6 +120,7 @@ def import_checkpoint(
         data: The data set, to be remembered and to have its checksum in the provenance.
         trial: RegDB's split that the checkpoint was trained on.
         network: Where in the file the network lies, where there are several.
+        force: Whether `run` may replace a run folder.
 
     Returns:
         What was used and what not.
@@ -127,7 +129,7 @@ def import_checkpoint(
         UserError: The checkpoint does not fit, the data cannot be read, or the folder cannot be made. Nothing is
             left behind then.
     """
-    _refuse_used(run)
+    _refuse_used(run, force=force)
     settings = _settings(layout, data, trial)
     training_set = TrainingSet((), ()) if data is None else open_dataset(layout, data, trial=trial).train
     found = read_foreign_checkpoint(checkpoint)
@@ -138,7 +140,7 @@ def import_checkpoint(
     entries = load_released_state(loaded, state, origin=str(checkpoint))
     outside = (*(name for name in found.tensors if not name.startswith(prefix)), *found.others)
     report = ImportReport(checkpoint, digest_file(checkpoint), place, entries, outside, run)
-    with _whole_folder(run) as folder:
+    with _whole_folder(run, force=force) as folder:
         made = RunFolder(folder)
         made.write_settings(settings)
         write_durably(made.provenance_file, _provenance(settings, training_set, report))
@@ -149,7 +151,7 @@ def import_checkpoint(
     return report
 
 
-def export_released(run: Path, out: Path) -> int:
+def export_released(run: Path, out: Path, *, force: bool = False) -> int:
     """Write a run's final weights in the released code's format.
 
     Args:
@@ -164,13 +166,8 @@ def export_released(run: Path, out: Path) -> int:
         UserError: There are no final weights, the network is not the released one, or the file exists or cannot be
             written. Nothing is left behind then.
     """
-    suffix = next((suffix for suffix in CHECKPOINT_SUFFIXES if out.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise UserError(f"--out {out}: not a kind of checkpoint; expected a name with {', '.join(CHECKPOINT_SUFFIXES)}")
-    if out.exists():
-        raise UserError(f"--out {out}: already exists; choose another --out, or remove it first")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}; create it first")
+    check_output(out, CHECKPOINT_SUFFIXES, "a checkpoint", force=force)
+    suffix = next(suffix for suffix in CHECKPOINT_SUFFIXES if out.name.lower().endswith(suffix))
     model = RunFolder(run).require_model()
     network = load_model(model)
     if network.architecture != RELEASED_ARCHITECTURE:
@@ -204,7 +201,7 @@ def _settings(layout: str, data: Path | None, trial: int) -> Settings:
     overrides = ["recipe=released", "model.weights=none", f"data.trial={trial}"]
     settings = load_preset(layout, overrides, root=None if data is None else data.resolve())
     if trial != 1 and layout != "regdb":
-        raise UserError(f"--trial {trial}: layout {layout} has no trials; only regdb has, leave it out")
+        raise ArgumentError("trial", f"layout {layout} has no trials; only regdb has, leave it out", value=trial)
     return settings
 
 
@@ -221,29 +218,34 @@ def _count_parts(names: tuple[str, ...]) -> dict[str, int]:
     return dict(sorted(Counter(name.split(".")[0] for name in names).items()))
 
 
-def _refuse_used(run: Path) -> None:
+def _refuse_used(run: Path, *, force: bool) -> None:
+    if force:
+        check_replaceable(run, "config.yaml")
+        return
     try:
         used = run.exists() and (not run.is_dir() or any(run.iterdir()))
     except OSError as error:
-        raise UserError(f"--out {run}: cannot be read ({error.strerror}); choose another --out") from error
+        raise ArgumentError("out", f"cannot be read ({error.strerror}); choose another", value=run) from error
     if used:
-        raise UserError(f"--out {run}: already there, and never overwritten; choose another --out")
+        raise ArgumentError("out", "already there; choose another, or replace a run with `force`", value=run)
 
 
 @contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
+def _whole_folder(path: Path, *, force: bool) -> Iterator[Path]:
     """A folder beside `path` that takes its place once the block ends well; otherwise nothing is left."""
     final = path.resolve()
     aside = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         aside.mkdir(parents=True)
         yield aside
-        # An empty folder may stand there.
-        aside.replace(final)
+        with putting_aside(final, "config.yaml") if force else nullcontext():
+            aside.replace(final)  # an empty folder may be there
     except OSError as error:
-        raise UserError(f"--out {path}: cannot be made ({error.strerror or error}); choose another --out") from error
+        raise ArgumentError("out", f"cannot be made ({error.strerror or error}); choose another", value=path) from error
+    except ArgumentError:
+        raise
     except UserError as error:
         # The folder beside it is nothing that a user knows of.
-        raise UserError(str(error).replace(str(aside), f"--out {path}")) from error
+        raise UserError(str(error).replace(str(aside), str(path))) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

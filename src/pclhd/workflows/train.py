@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pclhd.config import Settings
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Dataset
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError
 from pclhd.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def open_data(settings: Settings, data: Path | None = None) -> Dataset:
     """
     root = data or settings.data.root
     if root is None:
-        raise UserError("where is the data? Name its folder with data=DIR (on the command line: --data DIR)")
+        raise ArgumentError("data", "is missing; name the folder of the data set, or its CSV file")
     return open_dataset(settings.data.layout, root, trial=settings.data.trial)
 
 
@@ -70,6 +70,7 @@ def train_run(
     *,
     observer: Observer | None = None,
     resume: bool = False,
+    replace: bool = False,
     interruption: Interruption | None = None,
 ) -> RunFolder:
     """Train a network.
@@ -80,6 +81,7 @@ def train_run(
         run: The run folder to make or to resume.
         observer: Follows the training; None follows it silently.
         resume: Continue after the newest checkpoint.
+        replace: Replace a run folder that is there already, once everything is ready to begin.
         interruption: Turns signals into a checkpoint and an end.
 
     Returns:
@@ -101,6 +103,7 @@ def train_run(
         run.path,
         observer,
         resume=resume,
+        replace=replace,
         labeller=labeller,
         interruption=interruption,
     )

@@ -1,0 +1,142 @@
+"""The one place where an option of the clustering is defined: its name, range, default and meaning.
+
+The settings (``clustering.…``), the recipes (``method.…``), the options of ``pclhd cluster`` and the pages that list
+them are derived from these classes. A new option is a field here and the code that uses it. The module knows neither
+settings nor the command line, and imports nothing slow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+
+from pclhd.errors import ArgumentError
+
+ClusteringMethod = Literal["dbscan", "hdbscan", "agglomerative", "community"]
+Neighbourhood = Literal["released", "paper"]
+Outliers = Literal["keep", "rescue", "drop", "both"]
+SearchMethod = Literal["auto", "exact", "approximate"]
+
+#: Clusterings that cut the graph at a distance.
+CUTS_AT_EPS = frozenset({"dbscan", "agglomerative"})
+
+# On made-up people with 40 images each and k1 = 30, values from 0.05 to 0.1 came nearest to the identities; with 20
+# images 0.08 to 0.15, with 12 images 0.15 to 0.2.
+DEFAULT_RESOLUTION = 0.1
+
+#: Sizes where both modalities are clustered together (released code); `ClusteringSizes` has those for one modality.
+JOINT_DEFAULTS = {"k1": 40, "k2": 32}
+
+
+def _distance_or_auto(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ValueError("expected a distance above 0 and below 1, or auto")
+    return float(value)
+
+
+Eps = Annotated[
+    float | Literal["auto"],
+    PlainValidator(_distance_or_auto),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, {"const": "auto"}]}),
+]
+
+
+class ClusteringSizes(BaseModel):
+    """What depends on the data: it belongs to a preset (``clustering.…``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    k1: int = Field(
+        30,
+        ge=1,
+        description="Images in a k-reciprocal neighbourhood. Choose about the number of images per person: with far "
+        "more, several people become one cluster.",
+    )
+    k2: int = Field(
+        6, ge=1, description="Images averaged in the query expansion, the image itself included. 1 switches it off."
+    )
+    eps: Eps = Field(
+        0.6,
+        description="Jaccard distance at which clusters are cut (dbscan, agglomerative). A larger value makes larger "
+        "clusters and less noise. auto chooses a value without identities.",
+    )
+    min_samples: int = Field(
+        4,
+        ge=1,
+        description="Images that make a dense region, the image itself included (dbscan, hdbscan). For all but dbscan, "
+        "also the size of the smallest cluster.",
+    )
+    resolution: float = Field(
+        DEFAULT_RESOLUTION,
+        gt=0,
+        lt=1,
+        description="Mean similarity above which two communities are joined (community). A larger value makes smaller "
+        "clusters.",
+    )
+    search: SearchMethod = Field(
+        "auto",
+        description="How neighbours are searched. exact compares all pairs; approximate is faster for many images and "
+        "needs faiss; auto decides by the number of images.",
+    )
+
+
+class ClusteringChoices(BaseModel):
+    """What belongs to a method: it is part of a recipe (``method.…``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clustering: ClusteringMethod = Field(
+        "dbscan",
+        description="How the graph of Jaccard similarities is clustered. dbscan is the released code's choice; "
+        "agglomerative is average linkage; community is the constant Potts model.",
+    )
+    outliers: Outliers = Field(
+        "keep",
+        description="What happens to noise and to doubtful members. keep leaves them; rescue gives noise to the "
+        "cluster that its neighbours and the prototypes agree on; drop makes doubtful members noise; both does both.",
+    )
+    neighbourhood: Neighbourhood = Field(
+        "released",
+        description="Whether the k1 images of a neighbourhood include the image itself (released) or not (paper).",
+    )
+    modality_balance: bool = Field(
+        True,
+        description="Both modalities together: give each modality equal weight in the query expansion (released code).",
+    )
+    balanced_neighbours: bool = Field(
+        False, description="Both modalities together: take half of the neighbours from each modality."
+    )
+
+
+class ClusteringOptions(ClusteringSizes, ClusteringChoices):
+    """How features are clustered: all that `pclhd.clustering.pipeline.cluster_features` can be asked for."""
+
+    device: str = Field("cpu", description="Where an exact search multiplies, as torch names it.")
+
+    @classmethod
+    def checked(cls, given: dict[str, Any]) -> ClusteringOptions:
+        """The options that a user gave by name.
+
+        Raises:
+            ArgumentError: An unknown name, or a value out of range.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = first["msg"].removeprefix("Value error, ")
+            raise ArgumentError(str(first["loc"][0]), reason, value=first["input"]) from error
+
+    @classmethod
+    def of(cls, sizes: ClusteringSizes, choices: ClusteringChoices, **changes: Any) -> ClusteringOptions:
+        """The sizes of a preset and the choices of a recipe, with some of them changed."""
+        own = {name: getattr(sizes, name) for name in ClusteringSizes.model_fields}
+        own |= {name: getattr(choices, name) for name in ClusteringChoices.model_fields}
+        return cls(**{**own, **changes})
+
+    def changed(self, **changes: Any) -> ClusteringOptions:
+        """The same options with some of them changed, checked like all."""
+        return ClusteringOptions(**{**self.model_dump(), **changes})

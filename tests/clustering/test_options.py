@@ -1,0 +1,105 @@
+"""An option of the clustering is one field and its use: all that lists or reads options is derived from the field."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pclhd
+from pclhd.clustering.options import ClusteringOptions, ClusteringSizes
+from pclhd.errors import ArgumentError
+from pclhd.recipes import RECIPES
+
+NEW_SIZE = """
+    reach: float = Field(0.25, gt=0, description="A made-up size.")
+"""
+NEW_CHOICE = """
+    flavour: Literal["plain", "odd"] = Field("plain", description="A made-up choice.")
+"""
+
+# Everything a user can see of an option, looked at in a process that imports the changed package.
+LOOK = """
+import io, json, sys
+from contextlib import redirect_stdout, suppress
+from pclhd.cli import main
+from pclhd.clustering.options import ClusteringOptions
+from pclhd.config import load_preset
+
+def run(*words):
+    sys.argv = ["pclhd", *words]
+    out = io.StringIO()
+    with redirect_stdout(out), suppress(SystemExit):
+        main()
+    return out.getvalue()
+
+settings = load_preset("tiny", ["clustering.reach=0.5", "method.flavour=odd"])
+options = ClusteringOptions.of(settings.clustering, settings.method)
+print(json.dumps({
+    "engine": [options.reach, options.flavour],
+    "page": run("settings", "--markdown"),
+    "list": run("settings", "clustering.reach") + run("settings", "flavour"),
+    "schema": run("settings", "--schema"),
+    "recipe": run("recipes", "pclhd"),
+    "help": run("cluster", "--help"),
+    "yaml": settings.to_yaml(),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_a_new_option_is_one_field(tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    package = tmp_path / "pclhd"
+    shutil.copytree(Path(pclhd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    home = package / "clustering" / "options.py"
+    text = home.read_text("utf-8")
+    for before, field in (("\n\nclass ClusteringChoices", NEW_SIZE), ("\n\nclass ClusteringOptions", NEW_CHOICE)):
+        assert text.count(before) == 1
+        text = text.replace(before, f"{field}{before}")
+    home.write_text(text, "utf-8")
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, env=environment, check=False)
+    assert ran.returncode == 0, ran.stderr
+    seen = json.loads(ran.stdout)
+    assert seen["engine"] == [0.5, "odd"]
+    assert "| `clustering.reach` | `0.25` | number above 0 | A made-up size. |" in seen["page"]
+    assert "| `method.flavour` | `plain` | plain, odd | A made-up choice. |" in seen["page"]
+    assert "A made-up size." in seen["list"]
+    assert "A made-up choice." in seen["list"]
+    assert '"reach"' in seen["schema"]
+    assert '"flavour"' in seen["schema"]
+    assert "method.flavour=plain" in seen["recipe"]
+    assert "--reach" in seen["help"]
+    assert "--flavour" in seen["help"]
+    assert "plain|odd" in seen["help"]
+    assert "reach: 0.5" in seen["yaml"]
+
+
+def test_sizes_and_choices_together() -> None:
+    options = ClusteringOptions.of(ClusteringSizes(k1=7), RECIPES["paper"], k2=3, eps=0.4)
+    assert options == ClusteringOptions(k1=7, k2=3, eps=0.4, neighbourhood="paper")
+
+
+def test_a_change_is_checked() -> None:
+    assert ClusteringOptions(k1=7).changed(k2=3) == ClusteringOptions(k1=7, k2=3)
+    with pytest.raises(ValueError, match="k1"):
+        ClusteringOptions().changed(k1=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"k1": 0}, "k1=0: Input should be greater than or equal to 1"),
+        ({"eps": 1.5}, "eps=1.5: expected a distance above 0 and below 1, or auto"),
+        ({"k3": 1}, "k3=1: Extra inputs are not permitted"),
+    ],
+)
+def test_what_a_user_gave_is_refused_by_name(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ClusteringOptions.checked(given)
+    assert str(caught.value) == message

@@ -74,7 +74,7 @@ bench: $(STAMP) ## Every benchmark, in its quick form
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
 demo: $(RUNTIME) ## Draw the synthetic people, train, evaluate, write the report
-	$(BIN)/pclhd synth $(DEMO)/data --scale small
+	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
 	rm -rf $(DEMO)/run
 	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run
 	$(BIN)/pclhd evaluate $(DEMO)/run

@@ -70,7 +70,7 @@ def refused(pclhd: Call, tmp_path: Path) -> Callable[..., str]:
 
 
 def test_no_data(pclhd: Call, tmp_path: Path) -> None:
-    assert "--data DIR" in complaint(pclhd("train", "tiny", "--out", tmp_path / "run"))
+    assert "--data: is missing" in complaint(pclhd("train", "tiny", "--out", tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -303,7 +303,7 @@ def test_wrong_weights(
 @pytest.mark.parametrize(
     ("weights", "reason"),
     [
-        ("imagenet", "imagenet names no file"),
+        ("imagenet", "say model.weights=starter"),
         ("imagenet:none.pth", "none.pth: no such file"),
         ("none.safetensors", "none.safetensors: no such file"),
         ("starterr", "starterr: no such file"),

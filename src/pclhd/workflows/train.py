@@ -26,7 +26,7 @@ def open_data(settings: Settings, data: Path | None = None) -> Dataset:
     """
     root = data or settings.data.root
     if root is None:
-        raise ArgumentError("data", "is missing; name the folder of the data set, or its CSV file")
+        raise ArgumentError("data", "is missing: where is the data? Name the data set's folder, or its CSV file")
     return open_dataset(settings.data.layout, root, trial=settings.data.trial)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ from tests.commands import Call, call
 from tests.engine.runs import SmallData, draw_people, write_start
 
 THREADS = torch.get_num_threads()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile numba's loops once, before several test processes start and each compiles all of them.
+
+    In a process of its own, so that this one, which only hands out tests, stays small.
+    """
+    if session.config.getoption("numprocesses", None):
+        subprocess.run([sys.executable, "-m", "tests.kernels"], cwd=session.config.rootpath, check=True)
 
 
 @pytest.fixture(autouse=True)

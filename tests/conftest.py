@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 import torch
 
@@ -24,7 +25,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _as_many_threads_as_at_the_start() -> None:
+def _threads() -> None:
+    # On inputs as small as those of tests, numba's threads mostly wait for each other: ten times the processor time.
+    numba.set_num_threads(1)
     # Numba's parallel calls set the number of torch's threads, too; sums would depend on the tests before.
     if torch.get_num_threads() != THREADS:
         torch.set_num_threads(THREADS)

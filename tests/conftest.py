@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numba
 import pytest
 import torch
 
@@ -12,8 +15,19 @@ from tests.engine.runs import SmallData, draw_people, write_start
 THREADS = torch.get_num_threads()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile numba's loops once, before several test processes start and each compiles all of them.
+
+    In a process of its own, so that this one, which only hands out tests, stays small.
+    """
+    if session.config.getoption("numprocesses", None):
+        subprocess.run([sys.executable, "-m", "tests.kernels"], cwd=session.config.rootpath, check=True)
+
+
 @pytest.fixture(autouse=True)
-def _as_many_threads_as_at_the_start() -> None:
+def _threads() -> None:
+    # On inputs as small as those of tests, numba's threads mostly wait for each other: ten times the processor time.
+    numba.set_num_threads(1)
     # Numba's parallel calls set the number of torch's threads, too; sums would depend on the tests before.
     if torch.get_num_threads() != THREADS:
         torch.set_num_threads(THREADS)

@@ -202,17 +202,16 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads_do_not_matter() -> None:
     features = people(3000, 24)
-    faiss_threads, numba_threads = faiss.omp_get_max_threads(), numba.get_num_threads()
+    faiss_threads = faiss.omp_get_max_threads()
     found = []
     try:
         for threads in (1, 2):
             faiss.omp_set_num_threads(threads)
-            numba.set_num_threads(min(threads, numba_threads))
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
             found.append(approximate_neighbours(features, 12, lists=60, probes=8))
             assert faiss.omp_get_max_threads() == threads
     finally:
         faiss.omp_set_num_threads(faiss_threads)
-        numba.set_num_threads(numba_threads)
     np.testing.assert_array_equal(found[0].index, found[1].index)
     np.testing.assert_array_equal(found[0].squared_distance, found[1].squared_distance)
 

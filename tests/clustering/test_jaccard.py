@@ -133,15 +133,12 @@ def test_far_pairs_are_left_out() -> None:
 
 def test_many_blocks_and_any_number_of_threads_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     features = people(150, 8, 3)
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     expected = jaccard_similarity(features, 15, 6)
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        monkeypatch.setattr("pclhd.clustering.jaccard._PAIRS_PER_BLOCK", 7 * 150)
-        monkeypatch.setattr("pclhd.clustering.jaccard._ROWS_PER_BLOCK", 1)
-        found = jaccard_similarity(features, 15, 6)
-    finally:
-        numba.set_num_threads(threads)
+    numba.set_num_threads(1)
+    monkeypatch.setattr("pclhd.clustering.jaccard._PAIRS_PER_BLOCK", 7 * 150)
+    monkeypatch.setattr("pclhd.clustering.jaccard._ROWS_PER_BLOCK", 1)
+    found = jaccard_similarity(features, 15, 6)
     np.testing.assert_array_equal(found.indptr, expected.indptr)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.data, expected.data)

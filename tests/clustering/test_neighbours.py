@@ -182,16 +182,16 @@ def test_some_rows_are_rows_of_the_whole_table(start: int, stop: int, within: bo
 
 def test_block_size_threads_and_reduced_precision_do_not_matter() -> None:
     features = np.random.default_rng(2).standard_normal((150, 33)).astype(np.float32)
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     expected = nearest_neighbours(features, 12)
-    threads, precision = numba.get_num_threads(), torch.get_float32_matmul_precision()
+    numba.set_num_threads(1)
+    precision = torch.get_float32_matmul_precision()
     try:
-        numba.set_num_threads(1)
         torch.set_float32_matmul_precision("medium")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = nearest_neighbours(torch.from_numpy(features), 12, block_size=11)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
-        numba.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
     np.testing.assert_array_equal(found.index, expected.index)
     np.testing.assert_array_equal(found.squared_distance, expected.squared_distance)

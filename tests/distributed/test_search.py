@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -44,6 +45,7 @@ def test_several_find_what_one_finds_and_each_looks_for_its_share(tmp_path: Path
 def search_in_a_group(rank: int, count: int, folder: Path) -> None:
     """In each process: the first searches three times, the others help; then the first refuses."""
     torch.set_num_threads(1)
+    numba.set_num_threads(1)
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=count)
     looked: list[int] = []

@@ -1,0 +1,34 @@
+"""Compile the loops of `pclhd.clustering` and keep them in numba's cache: ``python -m tests.kernels``.
+
+From a fresh checkout this takes half a minute. `conftest.py` runs it before several test processes start; otherwise
+each of them would compile every loop, within whatever test needs it first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+
+from pclhd.clustering.approximate import approximate_neighbours
+from pclhd.clustering.confidence import local_confidence
+from pclhd.clustering.pipeline import ClusteringOptions, cluster_features
+from pclhd.errors import UserError
+
+
+def compile_kernels() -> None:
+    """Cluster a few made-up people in every way."""
+    random = np.random.default_rng(0)
+    features = (np.repeat(random.standard_normal((12, 16)), 8, axis=0) + 0.1 * random.standard_normal((96, 16))).astype(
+        np.float32
+    )
+    for method in ("dbscan", "hdbscan", "agglomerative"):
+        found = cluster_features(features, ClusteringOptions(method=method, k1=10, k2=3, outliers="both"))
+    cluster_features(features, ClusteringOptions(method="dbscan", k1=10, k2=1))
+    local_confidence(found.similarity, found.labels)
+    with contextlib.suppress(UserError):  # faiss is not installed, so no test needs these
+        approximate_neighbours(features, 10, lists=8, probes=2)
+
+
+if __name__ == "__main__":
+    compile_kernels()

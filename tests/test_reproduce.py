@@ -159,7 +159,7 @@ def test_every_call_is_accepted() -> None:
         ("pclhd train sisu --data X", UserError, "unknown preset 'sisu'"),
         ("pclhd train sysu --data X recipe=papers", UserError, "recipe 'papers' is unknown"),
         ("pclhd train regdb --data X method.matching=released", UserError, "'method.matching' = 'released'"),
-        ("pclhd check X --layout sisu", LookupError, "there is no layout sisu"),
+        ("pclhd check X --layout sisu", Exception, "'sisu' is not one of"),
         ("pclhd import A --layout sisu --out B", Exception, "'sisu' is not one of"),
         ("pclhd evaluat A", KeyError, "evaluat"),
     ],

@@ -15,7 +15,7 @@ from pclhd.engine import trainer
 from pclhd.engine.checkpoint import load_checkpoint, rewind_to_epoch
 from pclhd.engine.diagnosis import NotFinite
 from pclhd.engine.interruption import Interrupted, Interruption
-from pclhd.engine.position import Position, position_of
+from pclhd.engine.position import Position
 from pclhd.engine.steps import Steps
 from pclhd.engine.terms import Losses
 from pclhd.engine.trainer import train
@@ -50,12 +50,6 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         lambda position, number: (position.epoch, number) == (1, 1) and position.learning_rate > bounds[0],
     )
     return bounds
-
-
-def test_rates_after_restarts(small: SmallData) -> None:
-    settings = small.settings("schedule.restart_factor=0.1", "schedule.decay_every=1", "schedule.decay_factor=0.5")
-    assert position_of(settings, 2, restarts=2).learning_rate == pytest.approx(RATE * 0.5 * 0.01)
-    assert position_of(settings, 2, restarts=0) == position_of(settings, 2)
 
 
 def test_without_restarts_the_last_checkpoint_stays(small: SmallData, bound: list[float], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pclhd.data.records import Modality
 from pclhd.engine import labelling, trainer
 from pclhd.engine.checkpoint import load_latest_checkpoint
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.position import Position, position_of
+from pclhd.engine.position import Position
 from pclhd.engine.trainer import train
 from pclhd.errors import UserError
 from pclhd.models.embed import embed_images
@@ -50,21 +50,6 @@ def trained(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Train
 def blurred(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> SmallData:
     """Data whose clusters hang on every setting of the clustering."""
     return SmallData(draw_people(tmp_path_factory.mktemp("blurred"), noise=90), small.start)
-
-
-# The stages.
-
-
-def test_stage_progress_and_rate(small: SmallData) -> None:
-    settings = small.settings(
-        "schedule.stage1_epochs=3", "schedule.stage2_epochs=4", "schedule.decay_every=2", "schedule.decay_factor=0.5"
-    )
-    positions = [position_of(settings, epoch) for epoch in range(7)]
-    assert [position.epoch for position in positions] == list(range(7))
-    assert [position.stage for position in positions] == [1, 1, 1, 2, 2, 2, 2]
-    assert [position.progress for position in positions] == pytest.approx([1 / 3, 2 / 3, 1, 1 / 4, 2 / 4, 3 / 4, 1])
-    shares = [position.learning_rate / settings.schedule.learning_rate for position in positions]
-    assert shares == pytest.approx([1, 1, 0.5, 1, 1, 0.5, 0.5])
 
 
 # Same run, same weights.

@@ -45,7 +45,9 @@ def describe_labels(labels: EpochLabels) -> dict[str, Any]:
         described[name] |= _describe_grouping(grouping)
     if labels.joint is not None:
         shared = labels.joint_shared()
-        described["joint"]["shared_clusters"] = 0 if shared is None else len(np.unique(shared[0][shared[0] >= 0]))
+        described["joint"]["shared_clusters"] = (
+            0 if shared is None else len(np.unique(shared.visible[shared.visible >= 0]))
+        )
     described["matched"] = {
         "visible": float((matching.visible_to_infrared >= 0).mean()),
         "infrared": float((matching.infrared_to_visible >= 0).mean()),

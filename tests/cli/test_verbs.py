@@ -384,6 +384,8 @@ def test_verifying_and_comparing_runs(pclhd: Call, tiny_sysu: Path, tmp_path: Pa
     verified = pclhd("verify", runs[0])
     assert (verified.code, verified.err) == (0, "")
     assert verified.out.startswith("identical: ")
+    assert pclhd("verify", runs[0], "--device", "cpu").out == verified.out
+    assert "--device nonsense: cannot be used here" in complaint(pclhd("verify", runs[0], "--device", "nonsense"))
     # The data may have moved.
     moved = data.rename(tmp_path / "moved")
     assert str(data) in complaint(pclhd("verify", runs[0]))

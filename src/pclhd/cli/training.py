@@ -113,16 +113,21 @@ def train(
 def verify(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, finished or interrupted.")],
     data: MovedData = None,
+    device: Annotated[
+        str | None, typer.Option(metavar=DEVICES, help="Where to compute.", show_default="where the run was trained")
+    ] = None,
 ) -> None:
     """Train a run's first epoch again in a temporary folder and compare it with the run's log.
 
     Exit code 1 if they differ.
     """
     from pclhd.runs.folder import RunFolder
-    from pclhd.workflows.train import open_data
+    from pclhd.workflows.train import on_device, open_data
     from pclhd.workflows.verify import read_logged_epoch, verify_run
 
     settings = RunFolder(run).settings()
+    if device is not None:
+        settings = on_device(settings, device)
     logged = read_logged_epoch(run)
     dataset = open_data(settings, data)
     try:

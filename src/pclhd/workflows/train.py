@@ -41,6 +41,18 @@ def with_data_root(settings: Settings, dataset: Dataset) -> Settings:
     return settings.model_copy(update={"data": data})
 
 
+def on_device(settings: Settings, device: str) -> Settings:
+    """The settings with another place to compute.
+
+    Raises:
+        ArgumentError: This machine cannot compute there.
+    """
+    from pclhd.devices import resolve_device
+
+    resolve_device(device)
+    return settings.model_copy(update={"engine": settings.engine.model_copy(update={"accelerator": device})})
+
+
 def labeller_for(settings: Settings, dataset: Dataset) -> Labeller | None:
     """What labels the images of a recipe that trains with identities; None for all others.
 

@@ -350,7 +350,6 @@ def test_no_run(pclhd: Call, tmp_path: Path, verb: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_evaluating_an_unfinished_run(pclhd: Call, sysu: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     ran = pclhd("train", "tiny", "--data", sysu, "--out", run, *QUICK, "clustering.k1=4", "clustering.eps=0.6")

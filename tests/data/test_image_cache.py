@@ -263,7 +263,6 @@ def test_the_setting_names_a_folder_or_none(value: str, folder: Path | None) -> 
     assert load_preset("tiny", []).data.cache is None
 
 
-@pytest.mark.slow
 def test_weights_are_the_same_with_and_without(small: SmallData, tmp_path: Path) -> None:
     cached = f"data.cache={tmp_path / 'cache'}"
     once = "schedule.stage2_epochs=0"

@@ -33,6 +33,7 @@ def test_alone_it_is_the_plain_search() -> None:
     np.testing.assert_array_equal(found.squared_distance, expected.squared_distance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_find_what_one_finds_and_each_looks_for_its_share(tmp_path: Path, count: int) -> None:
     spawn(search_in_a_group, (count, tmp_path), nprocs=count)  # type: ignore[no-untyped-call]

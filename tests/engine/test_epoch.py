@@ -78,7 +78,6 @@ def test_an_epoch_trains_and_reports(small: SmallData, images: TrainingImages) -
         assert {"visible_joint", "infrared_joint"} <= losses.keys()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_stage_two_trains_every_part_of_the_network(small: SmallData, images: TrainingImages, recipe: str) -> None:
     networks, *_ = run(small, images, f"recipe={recipe}")
@@ -113,7 +112,6 @@ def test_the_momentum_network_of_the_released_code_waits_for_stage_two(
         assert torch.equal(mine, theirs)
 
 
-@pytest.mark.slow
 def test_statistics_of_its_own(small: SmallData, images: TrainingImages) -> None:
     def counters(*overrides: str) -> set[int]:
         network = run(small, images, *overrides)[0].momentum.network
@@ -126,7 +124,6 @@ def test_statistics_of_its_own(small: SmallData, images: TrainingImages) -> None
     assert counters("recipe=paper", "method.joint=0") == {2}
 
 
-@pytest.mark.slow
 def test_one_step_for_both_kinds_of_batch_or_two(
     small: SmallData, images: TrainingImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +141,6 @@ def test_one_step_for_both_kinds_of_batch_or_two(
         assert len(steps) == expected
 
 
-@pytest.mark.slow
 def test_dynamic_prototypes_are_redrawn_each_step_if_wished(
     small: SmallData, images: TrainingImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,6 @@ def test_the_last_needs_no_criterion() -> None:
 OVERRIDES = ("schedule.iterations=1", "schedule.stage1_epochs=2", "schedule.stage2_epochs=3")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by", CRITERIA)
 def test_a_run_ends_with_the_weights_that_were_selected(small: SmallData, tmp_path: Path, by: Criterion) -> None:
     run = tmp_path / "run"

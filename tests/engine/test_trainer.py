@@ -55,6 +55,7 @@ def blurred(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Small
 # Same run, same weights.
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_whatever_the_workers(
     small: SmallData, trained: Trained, tmp_path: Path
 ) -> None:
@@ -453,6 +454,7 @@ def test_half_precision_trains(small: SmallData, tmp_path: Path) -> None:
     assert len(moved) > len(weights) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "kind"), [("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)])
 def test_both_networks_run_in_half_precision(
     small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, kind: torch.dtype
@@ -470,6 +472,7 @@ def test_both_networks_run_in_half_precision(
     assert seen == {(*passes, kind) for passes in (steps, momentum, embedding)}
 
 
+@pytest.mark.slow
 def test_sixteen_bits_without_a_wide_exponent_scale_the_loss(small: SmallData, tmp_path: Path) -> None:
     half, full = tmp_path / "half", tmp_path / "full"
     shorter = ("schedule.stage2_epochs=0", "schedule.iterations=6")

@@ -158,7 +158,7 @@ def test_a_truncated_image(refused: Callable[..., str], own: Path, kind: str) ->
 
 def test_text_instead_of_an_image(refused: Callable[..., str], own: Path) -> None:
     (own / "visible" / "3.png").write_text("hello")
-    assert "not a JPEG, PNG or BMP image" in refused(own)
+    assert "not an image of a known format" in refused(own)
 
 
 def test_one_modality_only(refused: Callable[..., str], own: Path) -> None:

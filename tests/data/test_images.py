@@ -158,9 +158,10 @@ def test_a_damaged_byte_gives_an_image_or_a_user_error(
 
 def test_text_and_foreign_formats_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no image")
-    Image.new("RGB", (4, 4)).save(tmp_path / "b.jpg", format="GIF")
-    for name in ("a.jpg", "b.jpg"):
-        with pytest.raises(UserError, match=f"{name}: not a JPEG, PNG or BMP"):
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.jpg", format="EPS")
+    Image.new("RGB", (4, 4)).save(tmp_path / "c.jpg", format="PDF")
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        with pytest.raises(UserError, match=f"{name}: not an image of a known format"):
             decode_image(tmp_path / name, 4, 4, resample="bicubic")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pclhd.cli.terminal import embedding_progress, errors, print_warning, status
+from pclhd.cli.terminal import embedding_progress, errors, print_warning, say_passed_over, status
 
 
 def embed(
@@ -49,10 +49,11 @@ def embed(
     )
     try:
         with embedding_progress() as on_progress:
-            count = run_embedding(request, on_progress)
+            count, passed_over = run_embedding(request, on_progress)
     except KeyboardInterrupt:
         errors.print("interrupted; nothing was written", highlight=False)
         sys.exit(130)
+    say_passed_over(passed_over)
     typer.echo(f"wrote {out}: {count:,} embeddings")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pclhd.cli.terminal import embedding_progress
+from pclhd.cli.terminal import embedding_progress, say_passed_over
 
 
 def evaluate(
@@ -25,6 +25,7 @@ def evaluate(
 
     folder = RunFolder(run)
     dataset = open_data(folder.settings(), data)
+    say_passed_over(dataset.passed_over)
     with embedding_progress() as on_progress:
         results = evaluate_run(folder, dataset, device=device, on_progress=on_progress)
     folder.write_results(results)

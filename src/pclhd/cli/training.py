@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pclhd.cli.terminal import console, errors, print_step, say, status
+from pclhd.cli.terminal import console, errors, print_step, say, say_passed_over, status
 from pclhd.errors import UserError
 
 
@@ -47,6 +47,7 @@ def train(
     from pclhd.engine.interruption import Interrupted, Interruption
 
     say(f"training {settings.recipe} on {dataset.name} into {run}")
+    say_passed_over(dataset.passed_over)
     interruption = Interruption()
     try:
         with ConsoleObserver(console, measure_for(dataset)) as observer, interruption.handling():

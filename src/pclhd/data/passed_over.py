@@ -91,9 +91,9 @@ class PassedOver:
         parts = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.items())
         return f"passed over: {self.files:,} file{'s' if self.files != 1 else ''} ({parts})"
 
-    def lines(self) -> list[str]:
-        """One line per reason with its examples."""
-        return [f"{reason}: {_some(paths, self.counts[reason])}" for reason, paths in self.examples.items()]
+    def lines(self, root: Path) -> list[str]:
+        """One line per reason with its examples, relative to a root where they are below it."""
+        return [f"{reason}: {_some(paths, self.counts[reason], root)}" for reason, paths in self.examples.items()]
 
     def to_dict(self) -> dict[str, object]:
         """Counts and examples as plain values, ready for JSON."""
@@ -104,11 +104,11 @@ class PassedOver:
         }
 
 
-def printable(path: Path) -> str:
-    """A path as text that every output can hold: bytes that are not UTF-8 are written as ``\\xff``."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def printable(text: str | Path) -> str:
+    """A path, or text with one in it, that every output can hold: bytes that are not UTF-8 are written as ``\\xff``."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _some(paths: tuple[Path, ...], count: int) -> str:
-    shown = ", ".join(map(printable, paths))
+def _some(paths: tuple[Path, ...], count: int, root: Path) -> str:
+    shown = ", ".join(printable(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths)
     return f"{shown}, …" if count > len(paths) else shown

@@ -217,8 +217,8 @@ TRAINED = ("a.jpg,visible,hall,{},", "b.jpg,infrared,door,{},")
 
 
 def test_roles_and_names_are_counted(tmp_path: Path) -> None:
-    rows = ("c.jpg,infrared,door,anna,query", "d.jpg,visible,hall,anna,gallery")
-    rows += ("e.jpg,visible,hall,,gallery", "f.jpg,visible,hall,-1,gallery")
+    rows = ["c.jpg,infrared,door,anna,query", "d.jpg,visible,hall,anna,gallery"]
+    rows += ["e.jpg,visible,hall,,gallery", "f.jpg,visible,hall,-1,gallery"]
     report = check_dataset("own", _own_csv(tmp_path, *(row.format("bo") for row in TRAINED), *rows))
     assert report.ok, report.problems
     counts = {(row.split, row.modality, row.camera): (row.images, row.people) for row in report.counts}

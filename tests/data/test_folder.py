@@ -259,7 +259,7 @@ def test_csv_paths_as_other_systems_write_them(tmp_path: Path) -> None:
     text = f"path,modality\nsub\\a.jpg,visible\n{tmp_path}/sub/b.jpg,infrared\nZoe\u0308.jpg,visible\n"
     dataset = read_csv(_csv(tmp_path, text, ("sub/a.jpg", "sub/b.jpg", "Zo\u00eb.jpg")))
     assert len(dataset.train) == 3
-    with pytest.raises(UserError, match="row 2: no file .*; it has backslashes"):
+    with pytest.raises(UserError, match=r"row 2: no file .*; it has backslashes"):
         read_csv(_csv(tmp_path, "path,modality\nsub\\gone.jpg,visible\n"))
 
 

@@ -154,10 +154,9 @@ def test_orientation_of_wide_grey(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["a.webp", "a.tif", "a.gif", "a.ppm", "a.jp2"])
 def test_other_formats_are_read(tmp_path: Path, kind: str) -> None:
     image = Image.new("RGB", (8, 6), (200, 100, 0))
-    options = {"lossless": True} if kind == "a.webp" else {}
-    image.save(tmp_path / kind, **options)
+    image.save(tmp_path / kind)
     pixels = decode_image(tmp_path / kind, 6, 8, resample="bicubic")
-    assert np.abs(pixels[:, 0, 0].astype(int) - [200, 100, 0]).max() <= 3
+    assert np.abs(pixels[:, 0, 0].astype(int) - [200, 100, 0]).max() <= 6
 
 
 @pytest.mark.parametrize("kind", ["gif", "tif"])

@@ -882,7 +882,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a list of identities is damaged", DATA, _sysu_list, 2, "train_id.txt"),
     Fault("the layout is another than was said", DATA, _other_layout, 2, "it looks like sysu"),
     Fault("a CSV file names an image that is not there", DATA, _csv(["none.png,visible,,"]), 2, "row 2: no file"),
-    Fault("a CSV file has two columns of a name", DATA, _csv(["a,b"], header="path,path"), 2, "stands there twice"),
+    Fault("a CSV file has two columns of a name", DATA, _csv(["a,b"], header="path,path"), 2, "is there twice"),
     Fault(
         "a test image has no identity",
         DATA,

@@ -140,7 +140,7 @@ def test_absolute_paths_quotes_and_byte_order_mark(tmp_path: Path) -> None:
         ("path;modality\na.jpg;visible\n", "row 1: columns are not split by commas"),
         ("path,modalty\n", "row 1: unknown column 'modalty'; did you mean 'modality'"),
         ("path,colour,modality\n", "row 1: unknown column 'colour'; known: path, "),
-        ("path,path,modality\n", "row 1: column 'path' stands there twice"),
+        ("path,path,modality\n", "row 1: column 'path' is there twice"),
         ("path,camera\n", "row 1: no column 'modality'"),
         ("modality\n", "row 1: no column 'path'"),
         ("path,modality\na.jpg,visible\nb.jpg,thermal\n", "row 3: modality 'thermal'; expected visible or infrared"),

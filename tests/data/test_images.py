@@ -261,18 +261,25 @@ def test_truncated_file_is_named(tmp_path: Path, kind: str) -> None:
         decode_image(path, 8, 8, resample="bicubic")
 
 
-@settings(max_examples=30, deadline=None)
-@given(position=st.integers(0, 400), value=st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000"]),
+    position=st.integers(0, 400),
+    value=st.integers(0, 255),
+    cut=st.booleans(),
+)
 def test_a_damaged_byte_gives_an_image_or_a_user_error(
-    tmp_path_factory: pytest.TempPathFactory, position: int, value: int
+    tmp_path_factory: pytest.TempPathFactory, kind: str, position: int, value: int, cut: bool
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "a.png"
     write_image(path, "damaged")
-    content = bytearray(path.read_bytes())
+    memory = io.BytesIO()
+    Image.open(path).save(memory, kind)
+    content = bytearray(memory.getvalue())
     content[position % len(content)] = value
-    path.write_bytes(content)
+    path.write_bytes(content[: position + 1 if cut else None])
     try:
-        image = decode_image(path, 4, 4, resample="bicubic")
+        image = decode_image(path, 4, 4, resample="bicubic", upright=True)
     except UserError as error:
         outcome = str(error)
     else:

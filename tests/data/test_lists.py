@@ -166,6 +166,20 @@ def test_other_encodings_are_named(tmp_path: Path, content: bytes, message: str)
         read_identity_list(tmp_path / "ids.txt")
 
 
+def test_control_characters_are_refused(tmp_path: Path) -> None:
+    for sign in ("\x1b[31m", "\x0c", "\x7f", "\x9b"):
+        with pytest.raises(UserError, match=r"list\.txt, line 2: holds the control character '.*'; save") as caught:
+            _lines(tmp_path, "v/1.bmp 1", f"v/{sign}1.bmp 1")
+        assert sign not in str(caught.value)
+
+
+def test_long_entries_are_cut_in_messages(tmp_path: Path) -> None:
+    write_text(tmp_path / "ids.txt", "1," + "2" * 5000)
+    with pytest.raises(UserError, match="has more than 18 digits") as caught:
+        read_identity_list(tmp_path / "ids.txt")
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
 def test_a_pipe_is_no_list(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ids.txt")
     with pytest.raises(UserError, match="not a regular file"):

@@ -183,7 +183,7 @@ def _empty_folders(layout: str, root: Path) -> list[str]:
 
 
 def _doubled(dataset: Dataset) -> tuple[list[str], list[str]]:
-    """Images with the same content, and images that stand in both training and test.
+    """Images with the same content, and images that are in both training and test.
 
     Own data without a test split are tested on their labelled training images on purpose: that is a note.
     """

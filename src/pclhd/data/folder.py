@@ -20,7 +20,7 @@ from pclhd.data.image_folders import (
 )
 from pclhd.data.layouts import nearest_name, require_layout
 from pclhd.data.listed_paths import ListedPaths, is_file
-from pclhd.data.lists import junk_images, read_text
+from pclhd.data.lists import junk_images, quoted, read_text
 from pclhd.data.names import known, number_names
 from pclhd.data.passed_over import Passed, PassedOver, Reason
 from pclhd.data.records import (
@@ -100,7 +100,7 @@ def read_csv(path: Path) -> Dataset:
     (train, query, gallery, test; empty means train). Optional cells may be empty.
 
     Rows of the other splits are the test part. Without an identity a gallery row shows an unknown person, who is
-    nobody's right answer; query and test rows need one. The identity −1 marks junk, which no measure counts. With any
+    no query's right answer; query and test rows need one. The identity −1 marks junk, which no measure counts. With any
     role but test among the rows, the test part has roles. Without rows of these splits, all labelled images are the
     test part, provided both modalities have some: the training still sees no label. Training identities are known only
     if every training row has one.
@@ -270,9 +270,9 @@ def _check_header(header: list[str], path: Path) -> None:
         raise UserError(f"{path}, row 1: columns are not split by commas; save the file with commas between cells")
     for name in header:
         if name not in COLUMNS:
-            raise UserError(f"{path}, row 1: unknown column {name!r}; {nearest_name(name, COLUMNS)}")
+            raise UserError(f"{path}, row 1: unknown column {quoted(name)}; {nearest_name(name, COLUMNS)}")
         if header.count(name) > 1:
-            raise UserError(f"{path}, row 1: column {name!r} stands there twice; keep one")
+            raise UserError(f"{path}, row 1: column {name!r} is there twice; keep one")
     for name in REQUIRED_COLUMNS:
         if name not in header:
             raise UserError(f"{path}, row 1: no column {name!r}; needed are {' and '.join(REQUIRED_COLUMNS)}")
@@ -282,7 +282,7 @@ def _check_row(values: Mapping[str, str], path: Path, number: int, files: Listed
     """The image of a row, whose cells have been checked, without its camera."""
     where = f"{path}, row {number}"
     if values["modality"] not in tuple(Modality):
-        raise UserError(f"{where}: modality {values['modality']!r}; expected {' or '.join(Modality)}")
+        raise UserError(f"{where}: modality {quoted(values['modality'])}; expected {' or '.join(Modality)}")
     if not values["path"]:
         raise UserError(f"{where}: path is empty; write the image file, relative to {path.parent}")
     found = files.find(values["path"])
@@ -290,7 +290,7 @@ def _check_row(values: Mapping[str, str], path: Path, number: int, files: Listed
         raise UserError(f"{where}: no file {found.path}; {found.hint or 'paths are relative to the CSV file'}")
     split = values.get("split") or "train"
     if split not in SPLITS:
-        raise UserError(f"{where}: split {split!r}; {nearest_name(split, SPLITS)}")
+        raise UserError(f"{where}: split {quoted(split)}; {nearest_name(split, SPLITS)}")
     _check_time(values.get("time", ""), where)
     return ImageRecord(found.path, Modality(values["modality"]), upright=True)
 
@@ -316,4 +316,6 @@ def _check_time(text: str, where: str) -> None:
     try:
         datetime.fromisoformat(text)
     except ValueError:
-        raise UserError(f"{where}: time {text!r}; expected ISO 8601 like 2024-05-17T14:03:00, or nothing") from None
+        raise UserError(
+            f"{where}: time {quoted(text)}; expected ISO 8601 like 2024-05-17T14:03:00, or nothing"
+        ) from None

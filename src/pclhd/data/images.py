@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import warnings
@@ -27,6 +28,8 @@ _HEAD = 32
 # The limit on pixels here is stricter than Pillow's, and EXIF data matter for the orientation alone.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Pillow logs what is wrong with a file before it raises; without a handler Python would print that.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {

@@ -19,6 +19,8 @@ MAX_DIGITS = 18
 # A point and zeros: pandas writes whole numbers so as soon as one of a column is missing.
 _WHOLE_NUMBER = re.compile(r"(\d+)(?:\.0+)?", re.ASCII)
 _OTHER_SEPARATOR = re.compile(r".+?\s*([,;|])\s*-?\d+(?:\.0+)?", re.ASCII)
+_QUOTED = 60
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -68,7 +70,7 @@ def read_identity_list(path: Path) -> tuple[int, ...]:
                 identities.add(whole_number(entry.strip()))
             except ValueError as error:
                 raise UserError(
-                    f"{path}, line {number}: {entry.strip()!r} {error}; "
+                    f"{path}, line {number}: {quoted(entry.strip())} {error}; "
                     "write identities separated by commas, like 1,2,7"
                 ) from None
     if not identities:
@@ -133,7 +135,7 @@ def all_labels(images: Sequence[ListedImage], list_file: Path) -> list[int] | No
 
 
 def known_labels(labels: Sequence[int] | None) -> Sequence[int] | None:
-    """The labels of training images, or None if they are missing or one of them is nobody's."""
+    """The labels of training images, or None if they are missing or one of them is `NOBODY`."""
     return None if labels is None or NOBODY in labels else labels
 
 
@@ -175,7 +177,8 @@ def read_text(path: Path, expected: str) -> str:
         expected: What should be in it, for messages.
 
     Raises:
-        UserError: It is missing or no regular file, cannot be read, or has another encoding, which the message names.
+        UserError: It is missing or no regular file, cannot be read, has another encoding, which the message names, or
+            holds control characters.
     """
     try:
         if path.exists() and not path.is_file():
@@ -191,13 +194,23 @@ def read_text(path: Path, expected: str) -> str:
     if encoding is not None:
         raise UserError(f"{path}: cannot be read as text (it is {encoding}); save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = len(_LINE_END.split(content[: error.start].decode("utf-8", "replace")))
         raise UserError(
             f"{path}, line {line}: cannot be read as text (byte {content[error.start]:#04x} is not UTF-8; probably it "
             "is Latin-1 or Windows-1252); save it as UTF-8"
         ) from None
+    control = _CONTROL.search(text)
+    if control:
+        line = len(_LINE_END.split(text[: control.start()]))
+        raise UserError(f"{path}, line {line}: holds the control character {control[0]!r}; save it as plain text")
+    return text
+
+
+def quoted(text: str) -> str:
+    """A text for messages: in quotes, and cut if it is long."""
+    return repr(text if len(text) <= _QUOTED else text[: _QUOTED - 1] + "…")
 
 
 def _listed_image(line: str, root: Path, files: ListedPaths, where: str, number: int) -> ListedImage:
@@ -206,7 +219,7 @@ def _listed_image(line: str, root: Path, files: ListedPaths, where: str, number:
     if PurePosixPath(written).is_absolute() or is_windows_path(written):
         relative = _below(root, written, where)
     if ".." in re.split(r"[/\\]", relative):
-        raise UserError(f"{where}: {written!r} leads out of the data; write a path below {root}")
+        raise UserError(f"{where}: {quoted(written)} leads out of the data; write a path below {root}")
     found = files.find(relative)
     if found.path.is_relative_to(root):
         relative = found.path.relative_to(root).as_posix()
@@ -227,7 +240,7 @@ def _split(line: str, files: ListedPaths, where: str) -> tuple[str, int | None]:
     except ValueError as error:
         if is_file(files.find(line).path):
             return line, None
-        raise UserError(f"{where}: label {text!r} {error}; expected `relative/path label`") from None
+        raise UserError(f"{where}: label {quoted(text)} {error}; expected `relative/path label`") from None
     if len(path.split()) > 1 and not is_file(files.find(path).path):
         raise UserError(f"{where}: {len(line.split())} fields; expected `relative/path label`, one space")
     return path, label
@@ -244,4 +257,4 @@ def _below(root: Path, written: str, where: str) -> str:
             if path.is_relative_to(folder) and path != folder:
                 return path.relative_to(folder).as_posix()
     cause = "is a Windows path from another machine" if is_windows_path(written) else "leads out of the data"
-    raise UserError(f"{where}: {written!r} {cause}; write a path below {root}, relative to it")
+    raise UserError(f"{where}: {quoted(written)} {cause}; write a path below {root}, relative to it")

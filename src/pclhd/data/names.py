@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from pclhd.data.lists import MAX_DIGITS
+from pclhd.data.lists import MAX_DIGITS, quoted
 from pclhd.errors import UserError
 
 # What tables hold where nothing is known, beside the empty cell: pandas, R, Excel and databases.
@@ -42,7 +42,7 @@ def number_names(
             other = spelled.setdefault(_digits(name), name)
             if other != name:
                 raise UserError(
-                    f"{where}: {column} {name!r} is written {other!r} elsewhere; write each {column} in one way"
+                    f"{where}: {column} {quoted(name)} is written {quoted(other)} elsewhere; write it in one way"
                 )
     present = {name for name in names if name is not None}
     if all(_is_whole(name) and len(_digits(name)) <= MAX_DIGITS for name in present):
@@ -64,15 +64,15 @@ def _clean(text: str, column: str, where: str) -> str:
     if whole:
         if whole[2] and len(_digits(whole[1])) > _EXACT_DIGITS:
             raise UserError(
-                f"{where}: {column} {_short(text)} went through floating point and may have lost digits; save the "
+                f"{where}: {column} {quoted(text)} went through floating point and may have lost digits; save the "
                 "column as text"
             )
         return whole[1]
     if _NUMBER.fullmatch(text):
-        raise UserError(f"{where}: {column} {_short(text)}; expected a name or a whole number from 0, or nothing")
+        raise UserError(f"{where}: {column} {quoted(text)}; expected a name or a whole number from 0, or nothing")
     name = unicodedata.normalize("NFC", text)
     if not name.isprintable():
-        raise UserError(f"{where}: {column} {_short(text)} holds characters that cannot be printed; write another name")
+        raise UserError(f"{where}: {column} {quoted(text)} holds characters that cannot be printed; write another name")
     return name
 
 
@@ -82,7 +82,3 @@ def _is_whole(name: str) -> bool:
 
 def _digits(number: str) -> str:
     return number.lstrip("0") or "0"
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "…")

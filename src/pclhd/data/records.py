@@ -30,7 +30,7 @@ class ImageRecord:
 
     Attributes:
         path: The image file.
-        modality: Visible or infrared, told by the layout, never guessed from the path.
+        modality: Visible or infrared, given by the layout, never guessed from the path.
         camera: Camera number, or None where the data does not say.
         upright: Whether the orientation in the file's EXIF data is followed. The released code ignores it, so the
             benchmarks do not; your own images do.
@@ -97,8 +97,8 @@ class LabelledImages:
 
     Roles mean the same in all layouts. ``query`` and ``gallery`` images search and are searched, ``test`` images do
     both. ``unknown`` images show people whose identity is not known, and who are no query's person: they are in the
-    gallery and are nobody's right answer. ``junk`` images (identity −1 in lists) are in neither, so that no measure
-    counts them, for or against.
+    gallery and are the right answer to no query. ``junk`` images (identity −1 in lists) are in neither, so that no
+    measure counts them, for or against.
 
     Attributes:
         images: The records, in the order the protocol prescribes.
@@ -128,7 +128,7 @@ class LabelledImages:
         return "test" if self.roles is None else self.roles[row]
 
     def known(self) -> list[int]:
-        """Rows of the images that show somebody: neither unknown people nor junk."""
+        """Rows of the images whose person is known: neither unknown people nor junk."""
         return [row for row in range(len(self)) if self.role(row) not in (JUNK, UNKNOWN)]
 
     def infos(self, rows: Iterable[int]) -> tuple[ImageInfo, ...]:
@@ -183,7 +183,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One benchmark, or one's own images, as training and evaluation see it.
+    """One benchmark, or your own images, as training and evaluation see it.
 
     Attributes:
         name: Layout and, where it applies, trial: ``sysu``, ``regdb-3``, ``llcm``, ``own``.

@@ -16,7 +16,7 @@ from pclhd.data.images import is_wide, opened_image, to_rgb
 from pclhd.data.records import ImageRecord, Modality
 from pclhd.data.stretch import Stretch
 
-# The range of a modality is taken from so many images, spread evenly over it, and so many pixels of each.
+# The range of a modality is taken from at most this many images, spread evenly over it, and pixels of each.
 SAMPLED_IMAGES = 1000
 SAMPLED_PIXELS = 4096
 # The darkest and the brightest thousandth of the pixels are cut off: dead pixels, reflections, time stamps.
@@ -187,7 +187,8 @@ def _sample_of_wide(path: Path) -> NDArray[np.float64] | None:
         rows = [
             np.asarray(image.crop((0, top, image.width, top + 1)))[0, ::step] for top in range(0, image.height, step)
         ]
-    values = np.concatenate(rows).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # some bits that are NaN in 32 bits raise a warning
+        values = np.concatenate(rows).astype(np.float64)
     return values[np.isfinite(values)]
 
 

@@ -824,7 +824,13 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("the folder is missing", DATA, lambda bench: bench.train(data=bench.root / "none"), 2, "none: no such file"),
     Fault("a modality has no image", DATA, _empty_modality, 2, "infrared"),
-    Fault("an image is text", DATA, _with_image(lambda path: path.write_text("hello")), 2, "not a JPEG, PNG or BMP"),
+    Fault(
+        "an image is text",
+        DATA,
+        _with_image(lambda path: path.write_text("hello")),
+        2,
+        "not an image of a known format",
+    ),
     Fault("a JPEG is cut short", DATA, _with_image(_truncated), 2, "restore the file or drop it"),
     Fault("an image has no bytes", DATA, _with_image(lambda path: path.write_bytes(b"")), 2, "the file is empty"),
     Fault("an image has 56 million pixels", DATA, _with_image(_huge), 2, "give crops of single persons"),
@@ -839,7 +845,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a list of identities is damaged", DATA, _sysu_list, 2, "train_id.txt"),
     Fault("the layout is another than was said", DATA, _other_layout, 2, "it looks like sysu"),
     Fault("a CSV file names an image that is not there", DATA, _csv(["none.png,visible,,"]), 2, "row 2: no file"),
-    Fault("a CSV file has two columns of a name", DATA, _csv(["a,b"], header="path,path"), 2, "stands there twice"),
+    Fault("a CSV file has two columns of a name", DATA, _csv(["a,b"], header="path,path"), 2, "is there twice"),
     Fault(
         "a test image has no identity",
         DATA,

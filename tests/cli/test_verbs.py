@@ -158,7 +158,7 @@ def test_a_truncated_image(refused: Callable[..., str], own: Path, kind: str) ->
 
 def test_text_instead_of_an_image(refused: Callable[..., str], own: Path) -> None:
     (own / "visible" / "3.png").write_text("hello")
-    assert "not a JPEG, PNG or BMP image" in refused(own)
+    assert "not an image of a known format" in refused(own)
 
 
 def test_one_modality_only(refused: Callable[..., str], own: Path) -> None:
@@ -202,7 +202,7 @@ def test_unusual_images_train(pclhd: Call, own: Path, tmp_path: Path) -> None:
         ("path,modalty", "visible/0.png,visible", "did you mean 'modality'?"),
         ("path,modality", "visible/0.png,thermal", "modality 'thermal'"),
         ("path,modality", "visible/none.png,visible", "row 2"),
-        ("path,modality,camera", "visible/0.png,visible,left", "camera 'left'"),
+        ("path,modality,camera", "visible/0.png,visible,1.5", "camera '1.5'"),
         ("path;modality", "visible/0.png;visible", "split by commas"),
         ("path", "visible/0.png", "no column 'modality'"),
         ("path,modality", "visible/0.png,visible", "no infrared training image"),

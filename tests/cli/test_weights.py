@@ -339,3 +339,39 @@ def test_a_header_that_nobody_could_read(
     monkeypatch.setattr("pclhd.features.write._LONGEST_HEADER", 10)
     assert "write .parquet instead" in complaint(pclhd("embed", run, "--out", tmp_path / "x.safetensors"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_and_long_numbers_come_out_as_they_went_in(pclhd: Call, run: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    people = ("17000000000000000001", "17000000000000000002", "anna")
+    lines = ["path,modality,camera,identity"]
+    for modality in Modality:
+        for number, person in enumerate(people):
+            write_image(tmp_path / f"{modality}-{number}.png", f"{modality} {number}")
+            lines.append(f"{modality}-{number}.png,{modality},{'door' if number else ''},{person}")
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    for suffix in ("parquet", "safetensors"):
+        outcome = pclhd(
+            "embed", run, "--data", tmp_path / "mine.csv", "--layout", "own", "--out", tmp_path / f"x.{suffix}"
+        )
+        assert outcome.code == 0, outcome
+    columns = parquet.read_table(tmp_path / "x.parquet").to_pydict()
+    expected = {f"{modality}-{n}.png": person for modality in Modality for n, person in enumerate(people)}
+    assert dict(zip(columns["path"], columns["identity"], strict=True)) == expected
+    assert set(columns["camera"]) == {"door", None}
+    with safe_open(tmp_path / "x.safetensors", "np") as file:
+        metadata, numbers = file.metadata(), file.get_tensor("identity").tolist()
+        assert set(file.get_tensor("camera").tolist()) == {-1, 0}
+    names = json.loads(metadata["identity_names"])
+    paths = json.loads(metadata["paths"])
+    assert {path: names[number] for path, number in zip(paths, numbers, strict=True)} == expected
+
+
+def test_what_was_passed_over_is_said(pclhd: Call, run: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "1.png", "1")
+    write_image(tmp_path / "in" / ".thumbnails" / "1.png", "2")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    outcome = pclhd("embed", run, "--images", tmp_path / "in", "--modality", "visible", "--out", tmp_path / "x.npy")
+    assert outcome.code == 0
+    assert outcome.err == "note: passed over: 2 files (1 hidden, 1 not an image)\n"
+    assert "1 embeddings" in outcome.out

@@ -190,3 +190,55 @@ def test_wrong_layout_and_missing_root_are_errors(tmp_path: Path) -> None:
         check_dataset("sysu", tmp_path / "nowhere")
     with pytest.raises(UserError, match="is unknown"):
         check_dataset("market", tmp_path)
+
+
+def test_what_was_passed_over_is_printed_in_one_line_and_in_the_json(tmp_path: Path) -> None:
+    write_sysu(tmp_path)
+    write_image(tmp_path / "cam7" / "0001" / "1.png", "7")
+    write_image(tmp_path / "cam1" / "0099" / "1.png", "99")
+    report = check_dataset("sysu", tmp_path)
+    assert report.ok
+    lines = report.render().splitlines()
+    at = lines.index("passed over: 2 files (1 in no list, 1 of another camera)")
+    assert lines[at + 1 : at + 3] == ["  in no list: cam1/0099/1.png", "  of another camera: cam7/0001/1.png"]
+    passed = json.loads(json.dumps(report.to_dict()))["passed_over"]
+    assert passed["counts"] == {"in no list": 1, "of another camera": 1}
+    assert passed["examples"]["in no list"] == [str(tmp_path / "cam1" / "0099" / "1.png")]
+
+
+def _own_csv(root: Path, *rows: str) -> Path:
+    for row in rows:
+        write_image(root / row.partition(",")[0], row)
+    write_text(root / "images.csv", "\n".join(["path,modality,camera,identity,split", *rows]))
+    return root
+
+
+TRAINED = ("a.jpg,visible,hall,{},", "b.jpg,infrared,door,{},")
+
+
+def test_roles_and_names_are_counted(tmp_path: Path) -> None:
+    rows = ["c.jpg,infrared,door,anna,query", "d.jpg,visible,hall,anna,gallery"]
+    rows += ["e.jpg,visible,hall,,gallery", "f.jpg,visible,hall,-1,gallery"]
+    report = check_dataset("own", _own_csv(tmp_path, *(row.format("bo") for row in TRAINED), *rows))
+    assert report.ok, report.problems
+    counts = {(row.split, row.modality, row.camera): (row.images, row.people) for row in report.counts}
+    assert counts["test", "visible", "hall"] == (1, 1)
+    assert counts["test, unknown", "visible", "hall"] == (1, None)
+    assert counts["test, junk", "visible", "all"] == (1, None)
+    assert "passed over: 1 file (1 junk)" in report.render().splitlines()
+
+
+def test_people_in_training_and_test_are_named(tmp_path: Path) -> None:
+    rows = ("c.jpg,infrared,door,17000000000000000001,query", "d.jpg,visible,hall,17000000000000000001,gallery")
+    trained = (row.format("17000000000000000001") for row in TRAINED)
+    report = check_dataset("own", _own_csv(tmp_path, *trained, *rows))
+    assert report.problems == ("people in both training and test: 1 (17000000000000000001)",)
+
+
+def test_lists_of_images_that_are_missing_say_why(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_regdb(root)
+    path = root / "idx" / "train_visible_1.txt"
+    write_text(path, path.read_text().replace("Visible/1/visible_0", "data/Visible/1/visible_0"))
+    (problem,) = check_dataset("regdb", root).problems
+    assert problem.endswith("it repeats the folder's own name; write Visible/1/visible_0.bmp")

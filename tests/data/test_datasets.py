@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pclhd.data.datasets import ModalityImages, load_training_images
 from pclhd.data.images import decode_image
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
+from pclhd.data.stretch import Stretch
 from pclhd.errors import UserError
 from pclhd.pair import Pair
 from tests.data.fake_layouts import write_image
@@ -64,3 +66,22 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
 def test_there_is_no_place_for_an_identity() -> None:
     assert {field.name for field in dataclasses.fields(ModalityImages)} == {"images", "cameras"}
     assert Pair._fields == ("visible", "infrared")
+
+
+def test_your_own_images_are_turned_and_wide_grey_is_stretched(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 5, 3), dtype=np.uint8)
+    wide = np.random.default_rng(0).integers(1000, 2000, (9, 5)).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "v.png", exif=exif)
+    Image.fromarray(wide).save(tmp_path / "i.png")
+    for upright in (False, True):
+        records = [
+            ImageRecord(tmp_path / "v.png", Modality.VISIBLE, upright=upright),
+            ImageRecord(tmp_path / "i.png", Modality.INFRARED, upright=upright),
+        ]
+        stretch = Stretch(1000, 2000)
+        loaded = load_training_images(make_training_set(records)[0], 9, 5, stretches={Modality.INFRARED: stretch})
+        turned = pixels[::-1, ::-1] if upright else pixels
+        assert np.array_equal(loaded.visible.images[0], turned.transpose(2, 0, 1))
+        assert np.array_equal(loaded.infrared.images[0, 0], stretch.to_bytes(wide))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pclhd.data.folder import read_csv, read_folders, read_own
-from pclhd.data.records import Modality
+from pclhd.data.passed_over import Reason
+from pclhd.data.records import NOBODY, Modality
 from pclhd.errors import UserError
 from tests.data.fake_layouts import write_image, write_text
 
@@ -23,10 +24,12 @@ def _csv(root: Path, text: str, images: tuple[str, ...] = ("a.jpg", "b.jpg", "c.
 
 
 def test_folders_are_read_to_any_depth(tmp_path: Path) -> None:
-    _images(tmp_path, "v/1.jpg", "v/deep/er/2.PNG", "i/x/3.bmp", "i/.hidden.jpg", "v/note.txt")
+    _images(tmp_path, "v/1.jpg", "v/deep/er/2.PNG", "i/x/3.bmp", "i/.hidden.jpg", "v/no_extension")
+    write_text(tmp_path / "v" / "note.txt", "no image")
     dataset = read_folders(tmp_path / "v", tmp_path / "i")
     found = {(image.path.relative_to(tmp_path).as_posix(), image.modality.value) for image in dataset.train.images}
-    assert found == {("v/1.jpg", "visible"), ("v/deep/er/2.PNG", "visible"), ("i/x/3.bmp", "infrared")}
+    names = {"v/1.jpg": "visible", "v/deep/er/2.PNG": "visible", "v/no_extension": "visible", "i/x/3.bmp": "infrared"}
+    assert found == set(names.items())
     assert {image.camera for image in dataset.train.images} == {None}
     assert dataset.train_identities is None
     assert dataset.test is None
@@ -137,7 +140,7 @@ def test_absolute_paths_quotes_and_byte_order_mark(tmp_path: Path) -> None:
         ("path;modality\na.jpg;visible\n", "row 1: columns are not split by commas"),
         ("path,modalty\n", "row 1: unknown column 'modalty'; did you mean 'modality'"),
         ("path,colour,modality\n", "row 1: unknown column 'colour'; known: path, "),
-        ("path,path,modality\n", "row 1: column 'path' stands there twice"),
+        ("path,path,modality\n", "row 1: column 'path' is there twice"),
         ("path,camera\n", "row 1: no column 'modality'"),
         ("modality\n", "row 1: no column 'path'"),
         ("path,modality\na.jpg,visible\nb.jpg,thermal\n", "row 3: modality 'thermal'; expected visible or infrared"),
@@ -146,7 +149,7 @@ def test_absolute_paths_quotes_and_byte_order_mark(tmp_path: Path) -> None:
         ("path,modality\na.jpg,visible\n\ngone.jpg,infrared\n", r"row 4: no file .*gone\.jpg"),
         ("path,modality\na.jpg\n", "row 2: 1 cells, but the header has 2"),
         ("path,modality\na.jpg,visible,x\n", "row 2: 3 cells"),
-        ("path,modality,camera\na.jpg,visible,left\n", "row 2: camera 'left'"),
+        ("path,modality,camera\na.jpg,visible,1e3\n", "row 2: camera '1e3'"),
         ("path,modality,camera\na.jpg,visible,-1\n", "row 2: camera '-1'"),
         ("path,modality,identity\na.jpg,visible,1.5\n", "row 2: identity '1.5'"),
         ("path,modality,time\na.jpg,visible,yesterday\n", "row 2: time 'yesterday'; expected ISO 8601"),
@@ -181,3 +184,95 @@ def test_csv_test_part_faults(tmp_path: Path, rows: str, message: str) -> None:
 def test_missing_csv(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.csv: no such file; expected a CSV file with columns path, modality"):
         read_csv(tmp_path / "gone.csv")
+
+
+ROLES = (
+    "path,modality,camera,identity,split\n"
+    "a.jpg,visible,,,train\n"
+    "b.jpg,infrared,,,train\n"
+    "c.jpg,infrared,door,{query},query\n"
+    "d.jpg,visible,hall,{query},gallery\n"
+    "e.jpg,visible,hall,{other},gallery\n"
+)
+FIVE = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg")
+
+
+@pytest.mark.parametrize(
+    ("other", "role"),
+    [
+        ("", "unknown"),
+        ("nan", "unknown"),
+        ("unknown", "unknown"),
+        ("0000", "unknown"),
+        ("-1", "junk"),
+        ("-1.0", "junk"),
+        ("junk", "junk"),
+        ("0", "gallery"),
+        ("somebody", "gallery"),
+    ],
+)
+@pytest.mark.parametrize("query", ["7", "17000000000000000001", "anna"])
+def test_roles(tmp_path: Path, query: str, other: str, role: str) -> None:
+    dataset = read_csv(_csv(tmp_path, ROLES.format(query=query, other=other), FIVE))
+    assert dataset.test is not None
+    assert dataset.test.roles == ("query", "gallery", role)
+    first, second, third = dataset.test.identities
+    assert first == second != third
+    assert (third == NOBODY) == (role != "gallery")
+    assert str(dataset.names.identity(first)) == query
+    assert [dataset.names.camera(image.camera) for image in dataset.test.images] == ["door", "hall", "hall"]
+    assert dataset.passed_over.counts.get(Reason.JUNK, 0) == (role == "junk")
+
+
+def test_a_person_may_be_called_0000(tmp_path: Path) -> None:
+    test = read_csv(_csv(tmp_path, ROLES.format(query="0000", other="0001"), FIVE)).test
+    assert test is not None
+    assert test.roles == ("query", "gallery", "gallery")
+
+
+@pytest.mark.parametrize("split", ["query", "test"])
+def test_who_asks_must_be_known(tmp_path: Path, split: str) -> None:
+    text = ROLES.format(query="7", other="").replace(",,gallery", f",,{split}")
+    with pytest.raises(UserError, match=f"row 6: split is {split} but identity is empty; a test needs it"):
+        read_csv(_csv(tmp_path, text, FIVE))
+
+
+def test_unknown_training_images_stay_in_training(tmp_path: Path) -> None:
+    text = "path,modality,identity\na.jpg,visible,3\nb.jpg,infrared,3\nc.jpg,visible,-1\nd.jpg,visible,unknown\n"
+    dataset = read_csv(_csv(tmp_path, text))
+    assert len(dataset.train) == 4
+    assert dataset.train_identities is None
+    assert dataset.test is not None
+    assert len(dataset.test) == 2
+
+
+def test_a_repeated_row_counts_once_and_a_contradiction_is_refused(tmp_path: Path) -> None:
+    text = "path,modality,identity\na.jpg,visible,3\nb.jpg,infrared,3\na.jpg,visible,{}\n"
+    dataset = read_csv(_csv(tmp_path, text.format("3.0"), ("a.jpg", "b.jpg")))
+    assert len(dataset.train) == 2
+    assert dataset.passed_over.counts == {Reason.DOUBLE: 1}
+    with pytest.raises(UserError, match=r"row 4: .*a\.jpg is in row 2 too, with another"):
+        read_csv(_csv(tmp_path, text.format("4")))
+
+
+def test_csv_paths_as_other_systems_write_them(tmp_path: Path) -> None:
+    text = f"path,modality\nsub\\a.jpg,visible\n{tmp_path}/sub/b.jpg,infrared\nZoe\u0308.jpg,visible\n"
+    dataset = read_csv(_csv(tmp_path, text, ("sub/a.jpg", "sub/b.jpg", "Zo\u00eb.jpg")))
+    assert len(dataset.train) == 3
+    with pytest.raises(UserError, match=r"row 2: no file .*; it has backslashes"):
+        read_csv(_csv(tmp_path, "path,modality\nsub\\gone.jpg,visible\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_csv_in_another_encoding(tmp_path: Path, encoding: str) -> None:
+    path = _csv(tmp_path, "")
+    path.write_text("path,modality\nä.jpg,visible\n", encoding=encoding)
+    with pytest.raises(UserError, match="save it as UTF-8"):
+        read_csv(path)
+
+
+def test_own_images_are_read_upright(tmp_path: Path) -> None:
+    _images(tmp_path, "visible/1.jpg", "infrared/2.jpg")
+    assert {image.upright for image in read_own(tmp_path).train.images} == {True}
+    write_text(tmp_path / "images.csv", "path,modality\nvisible/1.jpg,visible\ninfrared/2.jpg,infrared\n")
+    assert {image.upright for image in read_own(tmp_path).train.images} == {True}

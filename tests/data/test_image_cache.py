@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pclhd.config import load_preset
 from pclhd.data import image_cache
 from pclhd.data.datasets import load_training_images
 from pclhd.data.image_cache import ImageCache
-from pclhd.data.images import load_images
+from pclhd.data.images import DecodingOptions, load_images
+from pclhd.data.stretch import Stretch
 from pclhd.errors import UserError
 from tests.data.fake_layouts import write_image
 from tests.data.test_datasets import make_set
@@ -270,3 +272,20 @@ def test_weights_are_the_same_with_and_without(small: SmallData, tmp_path: Path)
     assert small.train(tmp_path / "first", once, cached) == without
     assert small.train(tmp_path / "second", once, cached) == without
     assert len(files(tmp_path / "cache")) == 2
+
+
+def test_options_that_change_pixels_have_files_of_their_own(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = np.random.default_rng(0).integers(1000, 2000, (8, 20)).astype(np.uint16)
+    Image.fromarray(wide).save(tmp_path / "a.png", exif=exif)
+    cache = ImageCache(tmp_path / "cache", 1)
+    options: list[DecodingOptions] = [{}, {"upright": True}, {"stretch": Stretch(1000, 2000)}]
+    options += [{"upright": True, "stretch": Stretch(1000, 2000)}, {"stretch": Stretch(1000, 2001)}]
+    for chosen in options:
+        expected = load_images([tmp_path / "a.png"], HEIGHT, WIDTH, resample="bicubic", **chosen)
+        found = cache.load([tmp_path / "a.png"], "a", HEIGHT, WIDTH, resample="bicubic", workers=1, **chosen)
+        assert torch.equal(found, torch.from_numpy(expected))
+    assert len(files(tmp_path / "cache")) == len(options)
+    cache.load([tmp_path / "a.png"], "a", HEIGHT, WIDTH, resample="bicubic", upright=False, stretch=None)
+    assert len(files(tmp_path / "cache")) == len(options)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
+from pclhd.data.image_formats import readable_formats
 from pclhd.data.images import decode_image, load_images, open_rgb
+from pclhd.data.stretch import Stretch
 from pclhd.errors import UserError
 from tests.data.fake_layouts import write_image
 
@@ -108,11 +114,129 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     assert decode_image(tmp_path / "a.jpg", 16, 16, resample="bicubic").min() > 250
 
 
-def test_noted_orientation_is_not_applied(tmp_path: Path) -> None:
+def _noted(image: Image.Image, path: Path, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (8, 16)).save(tmp_path / "a.jpg", exif=exif)
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+
+
+def test_noted_orientation_is_followed_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    _noted(Image.new("RGB", (8, 16)), tmp_path / "a.jpg", 6)
     assert open_rgb(tmp_path / "a.jpg").size == (8, 16)
+    assert open_rgb(tmp_path / "a.jpg", upright=True).size == (16, 8)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_followed_as_pillow_does(tmp_path: Path, kind: str, orientation: int) -> None:
+    write_image(tmp_path / "plain.png", "a")
+    path = tmp_path / f"a.{kind}"
+    _noted(Image.open(tmp_path / "plain.png"), path, orientation)
+    with Image.open(path) as opened:
+        opened.load()
+        expected = ImageOps.exif_transpose(opened).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(open_rgb(path, upright=True)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0", b"Exif\0\0" + b"\xff" * 40, b"nothing"])
+def test_damaged_notes_do_no_harm(tmp_path: Path, exif: bytes, recwarn: pytest.WarningsRecorder) -> None:
+    Image.new("RGB", (8, 16)).save(tmp_path / "a.jpg", exif=exif)
+    assert open_rgb(tmp_path / "a.jpg", upright=True).size == (8, 16)
+
+
+def test_orientation_of_wide_grey(tmp_path: Path) -> None:
+    wide = np.arange(32, dtype=np.uint16).reshape(4, 8) * 2000
+    _noted(Image.fromarray(wide), tmp_path / "a.png", 6)
+    turned = open_rgb(tmp_path / "a.png", upright=True)
+    np.testing.assert_array_equal(np.asarray(turned), np.rot90(np.asarray(open_rgb(tmp_path / "a.png")), -1))
+
+
+@pytest.mark.parametrize("kind", ["a.webp", "a.tif", "a.gif", "a.ppm", "a.jp2"])
+def test_other_formats_are_read(tmp_path: Path, kind: str) -> None:
+    image = Image.new("RGB", (8, 6), (200, 100, 0))
+    image.save(tmp_path / kind)
+    pixels = decode_image(tmp_path / kind, 6, 8, resample="bicubic")
+    assert np.abs(pixels[:, 0, 0].astype(int) - [200, 100, 0]).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["gif", "tif"])
+def test_of_several_images_in_a_file_the_first_is_read(tmp_path: Path, kind: str) -> None:
+    first, second = Image.new("RGB", (6, 6), (255, 0, 0)), Image.new("RGB", (6, 6), (0, 0, 255))
+    first.save(tmp_path / f"a.{kind}", save_all=True, append_images=[second])
+    assert decode_image(tmp_path / f"a.{kind}", 6, 6, resample="bicubic")[:, 3, 3].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"hevc"])
+def test_heic_names_its_plugin(tmp_path: Path, brand: bytes) -> None:
+    if "HEIF" in readable_formats():
+        pytest.skip("the plugin is installed")
+    content = b"\0\0\0\x18ftyp" + brand + b"\0" * 40
+    (tmp_path / "IMG_1.HEIC").write_bytes(content)
+    for opened in (None, io.BytesIO(content)):
+        with pytest.raises(UserError, match=r"IMG_1\.HEIC: a HEIC image, .* pip install pillow-heif") as caught:
+            open_rgb(tmp_path / "IMG_1.HEIC", opened)
+        assert "\n" not in str(caught.value)
+
+
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
+        with pytest.raises(UserError, match="not a regular file"):
+            open_rgb(path)
+
+
+def test_a_stretch_is_applied_to_wide_grey_only(tmp_path: Path) -> None:
+    wide = np.array([[900, 1000, 1500, 2000, 65535]], dtype=np.uint16)
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    Image.fromarray((wide // 257).astype(np.uint8)).save(tmp_path / "b.png")
+    stretch = Stretch(1000, 2000)
+    (image,) = load_images([tmp_path / "a.png"], 1, 5, resample="bicubic", stretch=stretch)
+    assert image.tolist() == [[[0, 0, 128, 255, 255]]] * 3
+    plain = load_images([tmp_path / "b.png"], 1, 5, resample="bicubic")
+    assert np.array_equal(load_images([tmp_path / "b.png"], 1, 5, resample="bicubic", stretch=stretch), plain)
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "pgm"])
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_wide_grey_in_strips_is_that_in_one(
+    tmp_path: Path, kind: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = np.random.default_rng(0).integers(0, 65536, (37, 11)).astype(order)
+    mode = "I;16B" if order == ">u2" and kind == "tif" else "I;16"
+    stored = wide if mode == "I;16B" else wide.astype("<u2")
+    Image.frombytes(mode, (11, 37), stored.tobytes()).save(tmp_path / f"a.{kind}")
+    monkeypatch.setattr("pclhd.data.images._STRIP_PIXELS", 50)
+    expected = (wide.astype(np.int64) * 255 + 32767) // 65535
+    np.testing.assert_array_equal(np.asarray(open_rgb(tmp_path / f"a.{kind}"))[..., 0], expected)
+
+
+def test_floating_point_images_need_a_range(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[20.0, 30.0, np.nan, 40.0]], dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: holds floating-point numbers"):
+        open_rgb(tmp_path / "a.tif")
+    pixels = np.asarray(open_rgb(tmp_path / "a.tif", stretch=Stretch(20, 40)))
+    assert pixels[0, :, 0].tolist() == [0, 128, 0, 255]
+
+
+_PEAK = """
+import resource, sys
+from pathlib import Path
+from pclhd.data.images import open_rgb
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+open_rgb(Path(sys.argv[1]))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def test_memory_of_a_large_wide_image_is_bounded(tmp_path: Path) -> None:
+    side = 3000
+    Image.fromarray(np.full((side, side), 4000, dtype=np.uint16)).save(tmp_path / "a.png")
+    ran = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
+    )
+    # The wide image, its 8-bit grey and its RGB (which Pillow keeps in four bytes) are 7 bytes a pixel; strips are
+    # small beside it. With 64-bit temporaries it would be 24 more.
+    assert int(ran.stdout) < 10 * side * side + 30_000_000
 
 
 def test_empty_file_is_named(tmp_path: Path) -> None:
@@ -137,18 +261,25 @@ def test_truncated_file_is_named(tmp_path: Path, kind: str) -> None:
         decode_image(path, 8, 8, resample="bicubic")
 
 
-@settings(max_examples=30, deadline=None)
-@given(position=st.integers(0, 400), value=st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000"]),
+    position=st.integers(0, 400),
+    value=st.integers(0, 255),
+    cut=st.booleans(),
+)
 def test_a_damaged_byte_gives_an_image_or_a_user_error(
-    tmp_path_factory: pytest.TempPathFactory, position: int, value: int
+    tmp_path_factory: pytest.TempPathFactory, kind: str, position: int, value: int, cut: bool
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "a.png"
     write_image(path, "damaged")
-    content = bytearray(path.read_bytes())
+    memory = io.BytesIO()
+    Image.open(path).save(memory, kind)
+    content = bytearray(memory.getvalue())
     content[position % len(content)] = value
-    path.write_bytes(content)
+    path.write_bytes(content[: position + 1 if cut else None])
     try:
-        image = decode_image(path, 4, 4, resample="bicubic")
+        image = decode_image(path, 4, 4, resample="bicubic", upright=True)
     except UserError as error:
         outcome = str(error)
     else:
@@ -158,9 +289,10 @@ def test_a_damaged_byte_gives_an_image_or_a_user_error(
 
 def test_text_and_foreign_formats_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no image")
-    Image.new("RGB", (4, 4)).save(tmp_path / "b.jpg", format="GIF")
-    for name in ("a.jpg", "b.jpg"):
-        with pytest.raises(UserError, match=f"{name}: not a JPEG, PNG or BMP"):
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.jpg", format="EPS")
+    Image.new("RGB", (4, 4)).save(tmp_path / "c.jpg", format="PDF")
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        with pytest.raises(UserError, match=f"{name}: not an image of a known format"):
             decode_image(tmp_path / name, 4, 4, resample="bicubic")
 
 

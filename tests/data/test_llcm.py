@@ -145,3 +145,13 @@ def test_recorded_protocol(path: Path, tmp_path: Path) -> None:
             draw = random.Random(int(trial))
             drawn = [draw.choice(group).path.relative_to(tmp_path).as_posix() for group in groups.values()]
             assert drawn == gallery["files"]
+
+
+def test_a_training_label_of_minus_one_is_nobodys(tmp_path: Path) -> None:
+    write_llcm(tmp_path)
+    labelled = read_llcm(tmp_path)
+    path = tmp_path / "idx" / "train_nir.txt"
+    write_text(path, path.read_text().replace("_nir.jpg 4", "_nir.jpg -1"))
+    dataset = read_llcm(tmp_path)
+    assert dataset.train == labelled.train
+    assert dataset.train_identities is None

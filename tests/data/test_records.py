@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pclhd.data.records import (
+    NOBODY,
     ImageRecord,
     LabelledImages,
     Modality,
+    Names,
     digest_file,
     digest_files,
     make_training_set,
@@ -120,3 +123,39 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
         digest_file(missing)
     with pytest.raises(UserError, match=r"gone\.jpg"):
         digest_files([*_files(tmp_path, [b"a"]), missing])
+
+
+def test_roles_are_checked() -> None:
+    with pytest.raises(ValueError, match="role 'galery' is unknown"):
+        LabelledImages((RECORD,), (1,), ("galery",))
+
+
+def test_who_is_known() -> None:
+    test = LabelledImages((RECORD,) * 5, (1, 1, NOBODY, NOBODY, 2), ("query", "gallery", "unknown", "junk", "test"))
+    assert test.known() == [0, 1, 4]
+    assert LabelledImages((RECORD,), (1,)).known() == [0]
+
+
+def test_numbers_and_what_they_are_called() -> None:
+    plain, named = Names(), Names(("anna", "bo"), ("door",))
+    assert (plain.identity(7), plain.camera(3), plain.camera(None)) == (7, 3, None)
+    assert (named.identity(1), named.identity(NOBODY), named.camera(0), named.camera(None)) == (
+        "bo",
+        NOBODY,
+        "door",
+        None,
+    )
+
+
+def test_the_checksum_follows_names_not_their_numbers(tmp_path: Path) -> None:
+    (path,) = _files(tmp_path, [b"a"])
+    record = ImageRecord(path, Modality.VISIBLE, 0)
+    sums = {LabelledImages((record,), (0,), names=Names((name,), None)).checksum() for name in ("anna", "bo")}
+    assert len(sums) == 2
+    assert LabelledImages((record,), (7,)).checksum() == LabelledImages((record,), (0,), names=Names(("7",))).checksum()
+
+
+def test_a_pipe_is_not_digested(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: not a regular file"):
+        digest_file(tmp_path / "a.png")

@@ -11,6 +11,7 @@ from PIL import Image
 from pclhd.data.images import decode_image
 from pclhd.data.records import ImageRecord, Modality
 from pclhd.data.sources import decode_sources, gather_images
+from pclhd.data.stretch import Stretch
 from pclhd.errors import UserError
 from tests.data.fake_layouts import write_image
 
@@ -125,3 +126,37 @@ def test_text_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("x")
     with (tmp_path / "x.png").open() as file, pytest.raises(TypeError, match="binary mode"):
         gather_images(file)
+
+
+def test_orientation_is_followed_unless_a_record_says_otherwise(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 5, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    path = tmp_path / "a.png"
+    upright = ImageRecord(path, Modality.VISIBLE, upright=True)
+    sources = gather_images([path, path.read_bytes(), Image.open(path), upright, ImageRecord(path, Modality.VISIBLE)])
+    *turned, plain = decode_sources(sources, 9, 5, resample="lanczos", workers=1)
+    assert np.array_equal(plain, pixels.transpose(2, 0, 1))
+    for image in turned:
+        assert np.array_equal(image, pixels[::-1, ::-1].transpose(2, 0, 1))
+
+
+def test_a_stretch_reaches_files_and_arrays(tmp_path: Path) -> None:
+    wide = np.full((9, 5), 1500, dtype=np.uint16)
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    decoded = decode_sources(
+        gather_images([tmp_path / "a.png", wide]), 9, 5, resample="lanczos", stretch=Stretch(1000, 2000)
+    )
+    assert set(decoded.flatten().tolist()) == {128}
+
+
+def test_what_a_folder_does_not_give_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gather_images(folder)
+    assert caplog.messages == [f"{folder}: passed over: 1 file (1 not an image)"]
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match="not a regular file"):
+        gather_images(tmp_path / "a.png")

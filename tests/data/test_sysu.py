@@ -123,12 +123,13 @@ def test_empty_folder_is_skipped_and_named(tmp_path: Path) -> None:
     assert sysu_folders_without_image(tmp_path) == [tmp_path / "cam4" / "0005"]
 
 
-def test_only_the_first_line_of_a_list_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["12\n5\n", " 12, 12\n5\n", "\n5,\r\n12,\r\n", "5.0,12.0"])
+def test_every_line_of_a_list_counts(tmp_path: Path, text: str) -> None:
     write_sysu(tmp_path)
-    write_text(tmp_path / "exp" / "test_id.txt", " 12, 12\n5\n")
+    write_text(tmp_path / "exp" / "test_id.txt", text)
     test = read_sysu(tmp_path).test
     assert test is not None
-    assert test.identities == tuple([12] * 12)
+    assert test.identities == tuple([5] * 12 + [12] * 12)
 
 
 @pytest.mark.parametrize("name", ["train_id.txt", "val_id.txt", "test_id.txt"])
@@ -137,7 +138,13 @@ def test_only_the_first_line_of_a_list_counts(tmp_path: Path) -> None:
     [
         (None, "no such file"),
         ("", "is empty"),
-        ("\n1,2\n", "is empty"),
+        (" \n\n", "is empty"),
+        ("1,2\nthree\n", "line 2: 'three' is not a whole number"),
+        ("1;2\n", "has a semicolon in it"),
+        ("1\t2\n", "has a tab in it"),
+        ("1_2\n", "'1_2' is not a whole number"),
+        ("٣\n", "'٣' is not a whole number"),
+        ("12345678901234567890\n", "has more than 18 digits"),
         ("1,x2,3\n", "'x2'"),
         ("1,,3", "''"),
         ("-1", "-1"),

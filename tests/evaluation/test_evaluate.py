@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pclhd.data.records import ImageRecord, LabelledImages, Modality
+from pclhd.data.records import NOBODY, ImageRecord, LabelledImages, Modality, Names
 from pclhd.errors import UserError
 from pclhd.evaluation import evaluate
 from pclhd.evaluation.evaluate import combine, evaluate_embeddings, ranked_examples
@@ -235,3 +235,26 @@ def test_combine__refuses_runs_that_do_not_belong_together() -> None:
         combine([])
     with pytest.raises(UserError, match=r"results 1 and 2 do not belong together.*infrared→visible"):
         combine([rows_of(0), rows_of(1)[:1]])
+
+
+def test_strangers_count_against_and_junk_for_nothing() -> None:
+    """A query whose nearest image is junk, then a stranger, then the right one."""
+    records = tuple(ImageRecord(ROOT / f"{row}.jpg", Modality.VISIBLE, 0) for row in range(3))
+    test = LabelledImages(
+        (ImageRecord(ROOT / "query.jpg", Modality.INFRARED, 1), *records),
+        (0, NOBODY, NOBODY, 0),
+        ("query", "junk", "unknown", "gallery"),
+        Names(("17000000000000000001",), ("hall", "door")),
+    )
+    embeddings = np.array([[1, 0], [1, 0], [1, 0.1], [1, 0.2]], dtype=np.float32)
+    (search,) = searches_for("own", test)
+    (result,) = evaluate_embeddings(embeddings, test, [search])
+    row = result.to_dict()
+    assert (row["rank1"]["mean"], row["rank5"]["mean"], row["mAP"]["mean"], row["gallery"]) == (0, 1, 0.5, 2)
+    (example,) = ranked_examples(embeddings, test, search, ROOT, count=1)
+    assert example["query"]["identity"] == "17000000000000000001"
+    assert example["query"]["camera"] == "door"
+    assert [(hit["path"], hit["identity"], hit["correct"]) for hit in example["gallery"]] == [
+        ("1.jpg", None, False),
+        ("2.jpg", "17000000000000000001", True),
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pclhd.data.records import ImageRecord, LabelledImages, Modality
+from pclhd.data.records import NOBODY, ImageRecord, LabelledImages, Modality
 from pclhd.errors import UserError
 from pclhd.evaluation.metrics import ExclusionRule
 from pclhd.evaluation.protocols import (
@@ -164,3 +164,38 @@ def test_searches_for__takes_each_layout_and_no_other() -> None:
     assert len(searches_for("sysu", SYSU)) == 4
     with pytest.raises(UserError, match=r"layout 'market' .* sysu, regdb, llcm, own"):
         searches_for("market", SYSU)
+
+
+def with_roles(layout: str) -> LabelledImages:
+    """Infrared queries of person 5 and visible images of her, of a stranger and of no person."""
+    camera = {"sysu": (3, 1), "llcm": (1, 2), "regdb": (2, 1), "own": (2, 1)}[layout]
+    entries = (
+        (R, camera[0], 5),
+        (V, camera[1], 5),
+        (V, camera[1], NOBODY),
+        (V, camera[1], NOBODY),
+        (R, camera[0], NOBODY),
+    )
+    roles = ("test", "test", "unknown", "junk", "junk")
+    records = tuple(ImageRecord(Path(f"{row}.jpg"), kind, number) for row, (kind, number, _) in enumerate(entries))
+    return LabelledImages(records, tuple(identity for *_, identity in entries), roles)
+
+
+@pytest.mark.parametrize("layout", ["sysu", "llcm", "regdb", "own"])
+def test_junk_is_in_no_search_and_strangers_ask_nothing(layout: str) -> None:
+    for search in searches_for(layout, with_roles(layout)):
+        for trial in search.trials:
+            assert not {3, 4} & {*trial.query.tolist(), *trial.gallery.tolist()}
+            assert 2 not in trial.query.tolist()
+
+
+@pytest.mark.parametrize("layout", ["regdb", "own"])
+def test_strangers_are_searched(layout: str) -> None:
+    search = next(one for one in searches_for(layout, with_roles(layout)) if one.name == "infrared→visible")
+    assert search.trials[0].gallery.tolist() == [1, 2]
+
+
+def test_junk_alone_does_not_excuse_a_missing_modality() -> None:
+    test = images([(V, 1, 5, 2), (R, 2, NOBODY, 1)], ("test", "test", "junk"))
+    with pytest.raises(UserError, match="no infrared queries"):
+        regdb_searches(test)

@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pclhd.cli.options import Device, Force, Json, Run, verb, with_fields
-from pclhd.cli.terminal import complain, deprecated, embedding_progress, print_warning, say, status
+from pclhd.cli.terminal import (
+    complain,
+    deprecated,
+    embedding_progress,
+    print_warning,
+    say,
+    say_passed_over,
+    status,
+)
 from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringMethod, ClusteringOptions
 from pclhd.config import Layout
 
@@ -57,10 +65,11 @@ def embed(
     )
     try:
         with embedding_progress() as on_progress:
-            count = run_embedding(request, on_progress)
+            count, passed_over = run_embedding(request, on_progress)
     except KeyboardInterrupt:
         complain("interrupted; nothing was written")
         sys.exit(130)
+    say_passed_over(passed_over)
     say(f"wrote {out}: {count:,} embeddings")
 
 

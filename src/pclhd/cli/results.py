@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pclhd.cli.options import Device, Json, MovedData, Run, verb
-from pclhd.cli.terminal import embedding_progress, say
+from pclhd.cli.terminal import embedding_progress, say, say_passed_over
 
 
 @verb(quiet=True)
@@ -27,6 +27,7 @@ def evaluate(
 
     folder = RunFolder(run)
     dataset = open_data(folder.settings(), data)
+    say_passed_over(dataset.passed_over)
     with embedding_progress() as on_progress:
         results = evaluate_run(folder, dataset, device=device, on_progress=on_progress)
     folder.write_results(results)

@@ -7,12 +7,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
 from pclhd.errors import ArgumentError, UserError
+
+if TYPE_CHECKING:
+    from pclhd.data.passed_over import PassedOver
 
 console = Console()
 errors = Console(stderr=True)
@@ -65,6 +69,12 @@ def embedding_progress() -> Iterator[Callable[[int, int], None]]:
 def print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning in one line."""
     complain(f"note: {message}")
+
+
+def say_passed_over(passed_over: PassedOver) -> None:
+    """Print what a reader passed over, in one line on stderr; nothing if there is nothing."""
+    if passed_over and os.environ.get("RANK", "0") == "0":
+        print_warning(passed_over.summary())
 
 
 def print_step(step: int, steps: int, loss: float) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pclhd.cli.options import DEVICES, Data, MovedData, complete_recipes, complete_settings, verb
-from pclhd.cli.terminal import complain, console, errors, say, status
+from pclhd.cli.terminal import complain, console, errors, say, say_passed_over, status
 from pclhd.errors import UserError
 
 
@@ -86,6 +86,7 @@ def train(
     from pclhd.engine.interruption import Interrupted, Interruption
 
     say(f"training {settings.recipe} on {dataset.name} into {run}")
+    say_passed_over(dataset.passed_over)
     interruption = Interruption()
     warnings = errors if console.quiet else None
     try:

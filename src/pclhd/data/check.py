@@ -1,4 +1,4 @@
-"""Look a data set over before training: counts, known counts, and what is missing, broken or doubled."""
+"""Check a data set before training: counts, known counts, and what is missing, broken, doubled or passed over."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pclhd.data.images import open_rgb
 from pclhd.data.layouts import require_layout
 from pclhd.data.lists import missing_files, read_identity_list, read_image_list
 from pclhd.data.llcm import llcm_folders_without_image, llcm_list
 from pclhd.data.open import open_dataset, resolve_layout
-from pclhd.data.records import Dataset, ImageRecord, LabelledImages, Modality, digest_files
+from pclhd.data.passed_over import PassedOver, printable
+from pclhd.data.records import JUNK, UNKNOWN, Dataset, ImageRecord, LabelledImages, Modality, Names, digest_files
 from pclhd.data.regdb import regdb_list
 from pclhd.data.sysu import sysu_folders_without_image, sysu_training_identities
+from pclhd.data.values import ImageValues, look_at_values, odd_values
 from pclhd.errors import UserError
 from pclhd.text_tables import text_table
 
-# Of each kind of problem, so many are named one by one.
+# Of each kind of problem, this many are named one by one.
 NAMED = 20
 TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
 
@@ -62,12 +63,13 @@ class CheckReport:
     Attributes:
         layout: ``sysu``, ``regdb``, ``llcm`` or ``own``.
         name: Name of the data set, with the trial for RegDB; the layout, if it could not be read.
-        root: The folder or file that was looked over.
+        root: The folder or file that was checked.
         checksum: Checksum of the training images; empty if the data could not be read.
         counts: Images and people per split, modality and camera.
         expected: Comparisons with the published numbers; a difference is no problem.
         problems: What is missing, broken or doubled, one line each.
         notes: What is worth knowing but no problem, one line each.
+        passed_over: Files that are no part of the data.
     """
 
     layout: str
@@ -78,6 +80,7 @@ class CheckReport:
     expected: tuple[Comparison, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    passed_over: PassedOver = field(default=PassedOver())
 
     @property
     def ok(self) -> bool:
@@ -86,7 +89,12 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, object]:
         """The report as plain values, ready for JSON."""
-        return {**asdict(self), "root": str(self.root), "ok": self.ok}
+        return {
+            **asdict(self),
+            "root": printable(self.root),
+            "passed_over": self.passed_over.to_dict(),
+            "ok": self.ok,
+        }
 
     def render(self) -> str:
         """The report as plain text, without colours or markup, for a terminal."""
@@ -95,6 +103,11 @@ class CheckReport:
             lines.append(f"checksum of the training images: {self.checksum}")
         lines += _count_lines(self.counts)
         lines += [_comparison_line(comparison, TITLES[self.layout]) for comparison in self.expected]
+        if self.checksum:
+            lines.append(self.passed_over.summary())
+            lines += [
+                f"  {line}" for line in self.passed_over.lines(self.root if self.root.is_dir() else self.root.parent)
+            ]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"problem: {problem}" for problem in self.problems]
         lines.append("no problem found" if self.ok else f"lines with problems: {len(self.problems)}")
@@ -102,7 +115,7 @@ class CheckReport:
 
 
 def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = True) -> CheckReport:
-    """Look a data set over.
+    """Check a data set.
 
     Faults of the content become problems of the report, so that all of a kind are seen at once.
 
@@ -110,7 +123,7 @@ def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = Tru
         layout: ``sysu``, ``regdb``, ``llcm``, ``own``, or ``auto``.
         root: The folder, or for ``own`` also a CSV file.
         trial: Which of RegDB's ten trials.
-        decode: Whether to decode every image too, which finds broken files and takes longer.
+        decode: Whether to decode every image too, which finds broken files and odd values of pixels and takes longer.
 
     Raises:
         UserError: The layout is unknown, or the path is missing or of another layout.
@@ -123,9 +136,12 @@ def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = Tru
     except UserError as error:
         return CheckReport(layout, layout, root, "", (), (), tuple(missing or [str(error)]), ())
     doubled, notes = _doubled(dataset)
-    problems = _empty_folders(layout, root) + doubled
+    problems = _empty_folders(layout, root) + doubled + _people_in_both(dataset)
     if decode:
-        problems += _broken(dataset)
+        broken, values = _decode(dataset)
+        odd, odd_notes = odd_values(values)
+        problems += broken + odd
+        notes += odd_notes
     return CheckReport(
         layout=layout,
         name=dataset.name,
@@ -133,8 +149,9 @@ def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = Tru
         checksum=dataset.train.checksum,
         counts=tuple(_count(dataset)),
         expected=tuple(_compare(layout, dataset)),
-        problems=tuple(problems),
-        notes=tuple(notes + _listed_without_image(layout, root, dataset) + _people_notes(dataset)),
+        problems=tuple(map(printable, problems)),
+        notes=tuple(map(printable, notes + _listed_without_image(layout, root, dataset) + _people_notes(dataset))),
+        passed_over=dataset.passed_over,
     )
 
 
@@ -149,7 +166,11 @@ def _missing(layout: str, root: Path, trial: int) -> list[str]:
         found = [(path, image) for path in lists for image in missing_files(read_image_list(root, path))]
     except UserError:
         return []
-    return _named([f"{path}, line {image.line}: no file {image.path}" for path, image in found], "missing images")
+    lines = [
+        f"{path}, line {image.line}: no file {image.path}{f'; {image.hint}' if image.hint else ''}"
+        for path, image in found
+    ]
+    return _named(lines, "missing images")
 
 
 def _empty_folders(layout: str, root: Path) -> list[str]:
@@ -163,7 +184,7 @@ def _empty_folders(layout: str, root: Path) -> list[str]:
 
 
 def _doubled(dataset: Dataset) -> tuple[list[str], list[str]]:
-    """Images with the same content, and images that stand in both training and test.
+    """Images with the same content, and images that are in both training and test.
 
     Own data without a test split are tested on their labelled training images on purpose: that is a note.
     """
@@ -201,35 +222,46 @@ def _across(paths: Sequence[Path], train: Mapping[Path, str]) -> str:
     return " (in training and test)" if any(trained) and not all(trained) else ""
 
 
-def _broken(dataset: Dataset) -> list[str]:
+def _decode(dataset: Dataset) -> tuple[list[str], list[ImageValues]]:
+    """The images that cannot be decoded, and the values of the others."""
     tested = () if dataset.test is None else dataset.test.images
-    paths = list(dict.fromkeys(image.path for image in (*dataset.train.images, *tested)))
+    records = {image.path: image for image in (*dataset.train.images, *tested)}
     with ThreadPoolExecutor() as pool:
-        return _named([fault for fault in pool.map(_decoding_fault, paths) if fault], "broken images")
+        found = list(pool.map(_values_or_fault, records.values()))
+    faults = [one for one in found if isinstance(one, str)]
+    return _named(faults, "broken images"), [one for one in found if not isinstance(one, str)]
 
 
-def _decoding_fault(path: Path) -> str | None:
+def _values_or_fault(record: ImageRecord) -> ImageValues | str:
     try:
-        open_rgb(path)
+        return look_at_values(record)
     except UserError as error:
         return str(error)
-    return None
 
 
 def _count(dataset: Dataset) -> Iterable[CountRow]:
-    yield from _count_split("train", dataset.train.images, dataset.train_identities)
+    yield from _count_split("train", dataset.train.images, dataset.train_identities, dataset.names)
     if dataset.test is not None:
-        yield from _count_split("test", dataset.test.images, dataset.test.identities)
+        known = dataset.test.known()
+        people = [dataset.test.identities[row] for row in known]
+        yield from _count_split("test", [dataset.test.images[row] for row in known], people, dataset.names)
+        for role in (UNKNOWN, JUNK):
+            rows = [image for row, image in enumerate(dataset.test.images) if dataset.test.role(row) == role]
+            if rows:
+                yield from _count_split(f"test, {role}", rows, None, dataset.names)
 
 
-def _count_split(split: str, images: Sequence[ImageRecord], identities: Sequence[int] | None) -> Iterable[CountRow]:
+def _count_split(
+    split: str, images: Sequence[ImageRecord], identities: Sequence[int] | None, names: Names
+) -> Iterable[CountRow]:
     for modality in Modality:
         rows = [i for i, image in enumerate(images) if image.modality is modality]
         yield _count_row(split, modality, "all", rows, identities)
         cameras = {images[i].camera for i in rows}
         for camera in sorted(cameras, key=lambda number: -1 if number is None else number):
             seen = [i for i in rows if images[i].camera == camera]
-            yield _count_row(split, modality, "unknown" if camera is None else str(camera), seen, identities)
+            shown = "unknown" if camera is None else str(names.camera(camera))
+            yield _count_row(split, modality, shown, seen, identities)
 
 
 def _count_row(
@@ -314,20 +346,29 @@ def _people_notes(dataset: Dataset) -> list[str]:
     if dataset.test is None:
         return []
     notes = []
-    people = set(dataset.test.identities)
+    test, known = dataset.test, dataset.test.known()
+    people = {test.identities[row] for row in known}
     for modality in Modality:
-        seen = {
-            identity
-            for image, identity in zip(dataset.test.images, dataset.test.identities, strict=True)
-            if image.modality is modality
-        }
-        unseen = sorted(people - seen)
+        seen = {test.identities[row] for row in known if test.images[row].modality is modality}
+        unseen = [dataset.names.identity(person) for person in sorted(people - seen)]
         if unseen:
             notes.append(f"test people without any {modality} image: {_some(unseen)}")
     return notes
 
 
-def _some(people: Sequence[int]) -> str:
+def _people_in_both(dataset: Dataset) -> list[str]:
+    """People of your own data in training and test; in the benchmarks the labels of the two may be unrelated."""
+    if dataset.name != "own" or dataset.test is None or dataset.train_identities is None:
+        return []
+    tested = {dataset.test.identities[row] for row in dataset.test.known()}
+    trained = {image.path for image in dataset.train.images}
+    if all(image.path in trained for image in dataset.test.images):
+        return []  # tested on its labelled training images, which is a note of its own
+    shared = [dataset.names.identity(person) for person in sorted(tested & set(dataset.train_identities))]
+    return [f"people in both training and test: {_some(shared)}"] if shared else []
+
+
+def _some(people: Sequence[int | str]) -> str:
     """How many, and who the first are."""
     return f"{len(people)} ({', '.join(map(str, people[:NAMED]))}{', …' if len(people) > NAMED else ''})"
 

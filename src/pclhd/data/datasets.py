@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pclhd.data.image_cache import ImageCache
-from pclhd.data.images import load_images
+from pclhd.data.images import DecodingOptions, load_images
 from pclhd.data.records import ImageRecord, Modality, TrainingSet
+from pclhd.data.stretch import Stretch
 from pclhd.errors import UserError
 from pclhd.pair import Pair
 
@@ -37,7 +39,13 @@ TrainingImages = Pair[ModalityImages]
 
 
 def load_training_images(
-    training_set: TrainingSet, height: int, width: int, *, workers: int = 0, cache: ImageCache | None = None
+    training_set: TrainingSet,
+    height: int,
+    width: int,
+    *,
+    workers: int = 0,
+    cache: ImageCache | None = None,
+    stretches: Mapping[Modality, Stretch] | None = None,
 ) -> TrainingImages:
     """Decode a training set, resized with the bicubic filter (released code).
 
@@ -48,6 +56,7 @@ def load_training_images(
         workers: Decoding threads; 0 takes one per core.
         cache: Where decoded images are kept for the next training, and mapped into memory from; the numbers are the
             same. None decodes all into memory.
+        stretches: For each modality, the range of values of grey with more than 8 bits that becomes 0 to 255.
 
     Returns:
         The images of both modalities.
@@ -63,11 +72,16 @@ def load_training_images(
                 f"the training set has no {modality} image; both modalities are needed to train across them"
             )
         paths = [record.path for record in records]
+        options: DecodingOptions = {
+            "upright": all(record.upright for record in records),
+            "stretch": (stretches or {}).get(modality),
+        }
         if cache is None:
-            pixels = torch.from_numpy(load_images(paths, height, width, resample="bicubic", workers=workers))
+            loaded = load_images(paths, height, width, resample="bicubic", workers=workers, **options)
+            pixels = torch.from_numpy(loaded)
         else:
             checksum = f"{training_set.checksum} {modality}"
-            pixels = cache.load(paths, checksum, height, width, resample="bicubic", workers=workers)
+            pixels = cache.load(paths, checksum, height, width, resample="bicubic", workers=workers, **options)
         parts[modality] = ModalityImages(pixels, _cameras(records))
     return TrainingImages(visible=parts[Modality.VISIBLE], infrared=parts[Modality.INFRARED])
 

@@ -18,11 +18,12 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Unpack
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from PIL import __version__ as pillow_version
 from PIL import features
 from torch import Tensor
 
-from pclhd.data.images import Resample, load_images
+from pclhd.data.images import DecodingOptions, Resample, load_images
 from pclhd.errors import UserError
 from pclhd.files import replacing, write_durably
 
@@ -73,6 +74,7 @@ class ImageCache:
         resample: Resample,
         workers: int = 0,
         check: bool = True,
+        **options: Unpack[DecodingOptions],
     ) -> Tensor:
         """The images that `load_images` would decode, to the last bit; decoded only if no file holds them yet.
 
@@ -85,6 +87,7 @@ class ImageCache:
             workers: Decoding threads; 0 takes one per core.
             check: Whether to compare a file that exists with its SHA-256, which reads all of it. Its header and its
                 size are always checked.
+            options: ``upright`` and ``stretch``, see `pclhd.data.images.open_rgb`.
 
         Returns:
             (N, 3, height, width) uint8, mapped from the file: only what is used takes memory. Read only: a write to it
@@ -95,7 +98,13 @@ class ImageCache:
         """
         shape = (len(paths), 3, height, width)
         decoder = f"Pillow {pillow_version}, jpg {features.version('jpg')}"
-        facts = {"checksum": checksum, "shape": list(shape), "resample": resample, "decoder": decoder}
+        facts: dict[str, Any] = {
+            "checksum": checksum,
+            "shape": list(shape),
+            "resample": resample,
+            "decoder": decoder,
+            **_noted(options),
+        }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         path = self.folder / _NAME.format(key)
         found = _open(path, shape, check=check)
@@ -107,7 +116,8 @@ class ImageCache:
                 if found is None:
                     _remove(path)
                     self._make_room(len(paths) * 3 * height * width)
-                    _write(path, paths, shape, facts, resample, workers)
+                    load = partial(load_images, resample=resample, workers=workers, **options)
+                    _write(path, paths, shape, facts, load)
                     found = _open(path, shape, check=False)
         if found is None:
             raise UserError(f"{path}: was written and cannot be read again; check the disk, or say data.cache=none")
@@ -146,8 +156,7 @@ def _write(
     paths: Sequence[Path],
     shape: tuple[int, ...],
     facts: dict[str, Any],
-    resample: Resample,
-    workers: int,
+    load: Callable[[Sequence[Path], int, int], NDArray[np.uint8]],
 ) -> None:
     """Decode in pieces, so that memory does not grow with the number of images."""
     digest = hashlib.sha256()
@@ -155,7 +164,7 @@ def _write(
     with replacing(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, shape[0], _ROWS):
-            rows = load_images(paths[start : start + _ROWS], shape[2], shape[3], resample=resample, workers=workers)
+            rows = load(paths[start : start + _ROWS], shape[2], shape[3])
             digest.update(rows.data)
             file.write(rows.data)
     write_durably(_facts_of(path), json.dumps({**facts, "sha256": digest.hexdigest()}, indent=1) + "\n")
@@ -211,6 +220,15 @@ def _check_content(file: IO[bytes], begin: int, expected: str) -> None:
         digest.update(chunk)
     if digest.hexdigest() != expected:
         raise ValueError("its content does not have the SHA-256 that stands beside it")
+
+
+def _noted(options: DecodingOptions) -> dict[str, Any]:
+    """The options that change pixels, as JSON can hold them."""
+    stretch = options.get("stretch")
+    return {
+        **({"upright": True} if options.get("upright") else {}),
+        **({} if stretch is None else {"stretch": stretch.to_dict()}),
+    }
 
 
 def _facts_of(path: Path) -> Path:

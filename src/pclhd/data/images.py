@@ -2,41 +2,81 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import struct
-from collections.abc import Callable, Sequence
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pclhd.data.image_formats import FORMAT_NAMES, is_heif, readable_formats
+from pclhd.data.stretch import FULL_RANGE, Stretch
 from pclhd.errors import UserError
 
 MAX_PIXELS = 50_000_000
-FORMATS = ("JPEG", "PNG", "BMP")
+_STRIP_PIXELS = 1 << 20
+_HEAD = 32
+
+# The limit on pixels here is stricter than Pillow's, and EXIF data matter for the orientation alone.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Pillow logs what is wrong with a file before it raises; without a handler Python would print that.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Resample = Literal["bicubic", "lanczos"]
+
+
+class DecodingOptions(TypedDict, total=False):
+    """What `open_rgb` may be given beside the file."""
+
+    upright: bool
+    stretch: Stretch | None
+
+
 RESAMPLING: dict[Resample, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
 
 
-def decode_image(path: Path, height: int, width: int, *, resample: Resample) -> NDArray[np.uint8]:
+def decode_image(
+    path: Path,
+    height: int,
+    width: int,
+    *,
+    resample: Resample,
+    **options: Unpack[DecodingOptions],
+) -> NDArray[np.uint8]:
     """Decode an image file and bring it to one size.
 
     The released code resizes with the bicubic filter for training and clustering and with Lanczos for the test. An
     image that has the size already is not filtered. Colours: see `open_rgb`.
 
     Args:
-        path: A JPEG, PNG or BMP file, whatever its name.
+        path: A file of a known format, whatever its name.
         height: Height of the result in pixels.
         width: Width of the result in pixels.
         resample: The filter.
+        options: ``upright`` and ``stretch``, see `open_rgb`.
 
     Returns:
         Shape (3, height, width), values 0 to 255, channels red, green, blue.
@@ -49,7 +89,7 @@ def decode_image(path: Path, height: int, width: int, *, resample: Resample) -> 
         raise ValueError(f"height and width must be positive, got {height} and {width}")
     if resample not in RESAMPLING:
         raise ValueError(f"resample must be one of {tuple(RESAMPLING)}, got {resample!r}")
-    return fit_image(open_rgb(path), height, width, resample=resample)
+    return fit_image(open_rgb(path, **options), height, width, resample=resample)
 
 
 def fit_image(image: Image.Image, height: int, width: int, *, resample: Resample) -> NDArray[np.uint8]:
@@ -64,7 +104,13 @@ def fit_image(image: Image.Image, height: int, width: int, *, resample: Resample
 
 
 def load_images(
-    paths: Sequence[Path], height: int, width: int, *, resample: Resample, workers: int = 0
+    paths: Sequence[Path],
+    height: int,
+    width: int,
+    *,
+    resample: Resample,
+    workers: int = 0,
+    **options: Unpack[DecodingOptions],
 ) -> NDArray[np.uint8]:
     """Decode many images into one array; the result does not depend on the number of workers.
 
@@ -74,6 +120,7 @@ def load_images(
         width: Width in pixels.
         resample: The filter.
         workers: Number of threads; 0 takes one per core, 1 decodes in the calling thread.
+        options: ``upright`` and ``stretch``, see `open_rgb`.
 
     Returns:
         Shape (N, 3, height, width).
@@ -83,7 +130,7 @@ def load_images(
         ValueError: A negative number of workers, or as `decode_image`.
     """
     return decode_all(
-        [partial(decode_image, path, height, width, resample=resample) for path in paths],
+        [partial(decode_image, path, height, width, resample=resample, **options) for path in paths],
         height,
         width,
         workers=workers,
@@ -126,49 +173,132 @@ def decode_all(
     return images
 
 
-def open_rgb(path: Path, content: BinaryIO | None = None) -> Image.Image:
+def open_rgb(
+    path: Path, content: BinaryIO | None = None, *, upright: bool = False, stretch: Stretch | None = None
+) -> Image.Image:
     """Decode an image file to 8-bit RGB in its own size.
 
-    Grey is copied to three channels; 16-bit grey is scaled so that 65535 becomes 255 (of 16-bit colour the high byte is
-    kept); transparency is dropped without blending; palette and CMYK are converted. The orientation that a camera may
-    note in the file is not applied: the released code ignores it, and person crops do not have it.
+    Grey is copied to three channels; 16-bit grey is scaled so that 65535 becomes 255, or by `stretch` (of 16-bit colour
+    the high byte is kept); transparency is dropped without blending; palette and CMYK are converted. Of an animation or
+    a stack the first image is taken.
 
     Args:
         path: The file, which the messages name.
         content: An open file to read instead.
+        upright: Turn the image as the orientation in the file's EXIF data says. The released code ignores it, so the
+            benchmarks are read without.
+        stretch: The range of values that becomes 0 to 255, for grey of more than 8 bits; see
+            `pclhd.data.values.measure_stretch`.
 
     Raises:
-        UserError: The file is missing, empty, cut short, too large or no image; the message names it.
+        UserError: The file is missing, empty, cut short, too large or no image, or holds floating-point numbers and
+            there is no `stretch`; the message names it.
     """
+    with opened_image(path, content) as image:
+        return to_rgb(image, upright=upright, stretch=stretch)
+
+
+@contextmanager
+def opened_image(path: Path, content: BinaryIO | None = None, *, pixels: bool = True) -> Iterator[Image.Image]:
+    """Open an image of a known format, in its own mode, for as long as the block lasts.
+
+    Args:
+        path: The file, which the messages name.
+        content: An open file to read instead.
+        pixels: Decode the pixels; otherwise only the header has been read when the block begins.
+
+    Raises:
+        UserError: As `open_rgb`; also for what goes wrong inside the block because of the file.
+    """
+    if content is None:
+        _require_regular_file(path)
     try:
-        with Image.open(content or path, formats=FORMATS) as image:
+        with Image.open(content or path, formats=readable_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(
                     f"{path}: {image.width} × {image.height} pixels are more than the {MAX_PIXELS:,} allowed; "
                     "give crops of single persons"
                 )
-            # Opening reads the header only; the pixels are read, and their faults found, here.
-            image.load()
-            return to_rgb(image)
+            if pixels:
+                # Opening reads the header only; the pixels are read, and their faults found, here.
+                image.load()
+            yield image
+    except (UserError, MemoryError):
+        raise
     except Image.DecompressionBombError:
         raise UserError(f"{path}: more than the {MAX_PIXELS:,} pixels allowed; give crops of single persons") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path}: not a JPEG, PNG or BMP image; {_how_to_mend(path)}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise UserError(f"{path}: {_not_an_image(path, content)}") from None
+    except Exception as error:  # a damaged file can make a decoder raise anything
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be decoded ({reason}); {_how_to_mend(path)}") from error
+        raise UserError(f"{path}: cannot be decoded ({reason}); {_advice(path)}") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An image in 8-bit RGB; see `open_rgb`."""
-    if image.mode.startswith("I"):
+def to_rgb(image: Image.Image, *, upright: bool = False, stretch: Stretch | None = None) -> Image.Image:
+    """An image in 8-bit RGB; see `open_rgb`.
+
+    Raises:
+        UserError: It holds floating-point numbers, and there is no `stretch`.
+    """
+    if is_wide(image):
+        if stretch is None and image.mode == "F":
+            raise UserError(
+                f"{getattr(image, 'filename', None) or 'image in memory'}: holds floating-point numbers, whose range "
+                "is not known; save it with 8 or 16 bits"
+            )
         # Pillow would clip 16-bit values at 255 here, turning almost all of them white.
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+        rgb = _narrow(image, stretch or FULL_RANGE).convert("RGB")
+    else:
+        rgb = image.convert("RGB")
+    turn = _TURNS.get(_orientation(image)) if upright else None
+    return rgb if turn is None else rgb.transpose(turn)
 
 
-def _how_to_mend(path: Path) -> str:
+def is_wide(image: Image.Image) -> bool:
+    """Whether an image is grey with more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _narrow(image: Image.Image, stretch: Stretch) -> Image.Image:
+    """Grey of 8 bits, made in strips: the wide numbers of a large image would take several times its memory."""
+    narrow = Image.new("L", image.size)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        narrow.paste(Image.fromarray(stretch.to_bytes(strip)), (0, top))
+    return narrow
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # EXIF data are damaged more often than pixels, and there is nothing else in them that is needed
+        return 1
+
+
+def _require_regular_file(path: Path) -> None:
+    """A pipe or a device would wait for a writer, or never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # opening it gives the error
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: not a regular file; give an image file")
+
+
+def _not_an_image(path: Path, content: BinaryIO | None) -> str:
+    if content is None:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    else:
+        content.seek(0)
+        head = content.read(_HEAD)
+    if is_heif(head):
+        return "a HEIC image, which needs a plugin; pip install pillow-heif, or convert the image to JPEG or PNG"
+    return f"not an image of a known format ({FORMAT_NAMES}); {_advice(path)}"
+
+
+def _advice(path: Path) -> str:
     if path.is_file() and path.stat().st_size == 0:
         return "the file is empty: restore it or drop it from the data"
     return "restore the file or drop it from the data"

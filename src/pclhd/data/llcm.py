@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pclhd.data.image_folders import CameraFolder, folders_without_image, images_of_people, require_both_modalities
+from pclhd.data.image_folders import (
+    CameraFolder,
+    folders_beside,
+    folders_without_image,
+    images_in_no_list,
+    images_of_others,
+    images_of_people,
+    require_both_modalities,
+)
 from pclhd.data.layouts import require_layout
-from pclhd.data.lists import ListedImage, all_labels, read_identity_list, read_image_list, require_files
+from pclhd.data.lists import ListedImage, all_labels, known_labels, read_identity_list, read_image_list, require_files
+from pclhd.data.passed_over import Passed, PassedOver
 from pclhd.data.records import Dataset, ImageRecord, LabelledImages, Modality, TrainingSet, make_training_set
 from pclhd.errors import UserError
 
@@ -48,9 +57,10 @@ def read_llcm(root: Path) -> Dataset:
             only some of the training images tell their camera.
     """
     require_layout(root, "llcm")
-    test = llcm_test_images(root)
+    test, passed = _read_test_part(root)
     train, identities = _read_training_part(root)
-    return Dataset("llcm", root, train, identities, test)
+    passed += images_in_no_list(root, frozenset(image.path for image in train.images))
+    return Dataset("llcm", root, train, identities, test, PassedOver.of(passed))
 
 
 def llcm_test_images(root: Path) -> LabelledImages:
@@ -59,11 +69,7 @@ def llcm_test_images(root: Path) -> LabelledImages:
     Raises:
         UserError: The list is missing or broken, or there is no visible or no infrared image of all these people.
     """
-    identities = read_identity_list(root / "idx" / "test_id.txt")
-    pairs = [pair for modality in Modality for pair in images_of_people(identities, llcm_test_cameras(root, modality))]
-    images = tuple(image for image, _ in pairs)
-    require_both_modalities(images, "test", root)
-    return LabelledImages(images, tuple(identity for _, identity in pairs))
+    return _read_test_part(root)[0]
 
 
 def llcm_folders_without_image(root: Path) -> list[Path]:
@@ -87,6 +93,22 @@ def camera_from_path(relative: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
+def _read_test_part(root: Path) -> tuple[LabelledImages, list[Passed]]:
+    identities = read_identity_list(root / "idx" / "test_id.txt")
+    pairs: list[tuple[ImageRecord, int]] = []
+    passed: list[Passed] = []
+    for modality in Modality:
+        cameras = llcm_test_cameras(root, modality)
+        found, other = images_of_people(identities, cameras)
+        pairs += found
+        passed += other
+        beside = folders_beside((camera.path for camera in cameras), root / f"test_{KIND[modality]}", "cam")
+        passed += images_of_others(identities, cameras, beside)
+    images = tuple(image for image, _ in pairs)
+    require_both_modalities(images, "test", root)
+    return LabelledImages(images, tuple(identity for _, identity in pairs)), passed
+
+
 def _read_training_part(root: Path) -> tuple[TrainingSet, tuple[int, ...] | None]:
     lists = {modality: read_image_list(root, llcm_list(root, modality)) for modality in Modality}
     images: list[ImageRecord] = []
@@ -99,7 +121,7 @@ def _read_training_part(root: Path) -> tuple[TrainingSet, tuple[int, ...] | None
     if labels and len(labels) != len(images):
         raise UserError(f"{root / 'idx'}: only one of the two training lists has labels; label both lists or none")
     _require_cameras_for_all_or_none(lists, root)
-    return make_training_set(images, labels or None)
+    return make_training_set(images, known_labels(labels or None))
 
 
 def _require_cameras_for_all_or_none(lists: dict[Modality, tuple[ListedImage, ...]], root: Path) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from pclhd.data.passed_over import PassedOver
 from pclhd.errors import UserError
 
 
@@ -29,13 +30,40 @@ class ImageRecord:
 
     Attributes:
         path: The image file.
-        modality: Visible or infrared, told by the layout, never guessed from the path.
+        modality: Visible or infrared, given by the layout, never guessed from the path.
         camera: Camera number, or None where the data does not say.
+        upright: Whether the orientation in the file's EXIF data is followed. The released code ignores it, so the
+            benchmarks do not; your own images do.
     """
 
     path: Path
     modality: Modality
     camera: int | None = None
+    upright: bool = False
+
+
+@dataclass(frozen=True)
+class Names:
+    """What numbered identities and cameras are called in the data.
+
+    Numbers are given once per data set. Where all are whole numbers of at most 18 digits, they are kept as they are.
+    Otherwise position n holds the name of number n, and no two names share a number.
+
+    Attributes:
+        identities: Names by number, or None where the numbers are the names.
+        cameras: Names by number, or None where the numbers are the names.
+    """
+
+    identities: tuple[str, ...] | None = None
+    cameras: tuple[str, ...] | None = None
+
+    def identity(self, number: int) -> int | str:
+        """What the data calls an identity; a number that is no person's (`NOBODY`) stays as it is."""
+        return number if self.identities is None or number < 0 else self.identities[number]
+
+    def camera(self, number: int | None) -> int | str | None:
+        """What the data calls a camera."""
+        return number if self.cameras is None or number is None else self.cameras[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +83,53 @@ class ImageInfo:
     identity: int | None = None
 
 
+NOBODY = -1
+"""The identity of images whose role is `JUNK` or `UNKNOWN`; no person has it."""
+
+JUNK = "junk"
+UNKNOWN = "unknown"
+ROLES = ("query", "gallery", "test", UNKNOWN, JUNK)
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """Images with the identity of each: for evaluation only.
 
+    Roles mean the same in all layouts. ``query`` and ``gallery`` images search and are searched, ``test`` images do
+    both. ``unknown`` images show people whose identity is not known, and who are no query's person: they are in the
+    gallery and are the right answer to no query. ``junk`` images (identity −1 in lists) are in neither, so that no
+    measure counts them, for or against.
+
     Attributes:
         images: The records, in the order the protocol prescribes.
-        identities: One identity per record.
-        roles: ``query``, ``gallery`` or ``test`` (both) per record where one's own data says so; None: all are both.
+        identities: One identity per record; `NOBODY` for unknown people and junk.
+        roles: One of `ROLES` per record; None: all are ``test``.
+        names: What the data calls identities and cameras.
     """
 
     images: tuple[ImageRecord, ...]
     identities: tuple[int, ...]
     roles: tuple[str, ...] | None = None
+    names: Names = field(default=Names())
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.identities):
             raise ValueError(f"{len(self.images)} images but {len(self.identities)} identities")
         if self.roles is not None and len(self.roles) != len(self.images):
             raise ValueError(f"{len(self.images)} images but {len(self.roles)} roles")
+        for role in set(self.roles or ()) - set(ROLES):
+            raise ValueError(f"role {role!r} is unknown; expected one of {', '.join(ROLES)}")
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def role(self, row: int) -> str:
+        """The role of an image."""
+        return "test" if self.roles is None else self.roles[row]
+
+    def known(self) -> list[int]:
+        """Rows of the images whose person is known: neither unknown people nor junk."""
+        return [row for row in range(len(self)) if self.role(row) not in (JUNK, UNKNOWN)]
 
     def infos(self, rows: Iterable[int]) -> tuple[ImageInfo, ...]:
         """What is known of the images in some rows."""
@@ -95,7 +148,8 @@ class LabelledImages:
         digests = digest_files([image.path for image in self.images])
         roles = self.roles or ("test",) * len(self.images)
         for image, digest, identity, role in zip(self.images, digests, self.identities, roles, strict=True):
-            total.update(f"{image.modality} {image.camera} {identity} {role} {digest}\n".encode())
+            who, camera = self.names.identity(identity), self.names.camera(image.camera)
+            total.update(f"{image.modality} {camera} {who} {role} {digest}\n".encode())
         return total.hexdigest()
 
 
@@ -129,7 +183,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One benchmark, or one's own images, as training and evaluation see it.
+    """One benchmark, or your own images, as training and evaluation see it.
 
     Attributes:
         name: Layout and, where it applies, trial: ``sysu``, ``regdb-3``, ``llcm``, ``own``.
@@ -138,6 +192,8 @@ class Dataset:
         train_identities: One identity per training image, or None where unknown. They measure clusters, and train
             nothing but the bounds that say so (`pclhd.supervised`).
         test: Labelled test images of both modalities, or None where there are none.
+        passed_over: Files that were found and are no part of the data.
+        names: What the data calls identities and cameras.
     """
 
     name: str
@@ -145,6 +201,8 @@ class Dataset:
     train: TrainingSet
     train_identities: tuple[int, ...] | None
     test: LabelledImages | None
+    passed_over: PassedOver = field(default=PassedOver())
+    names: Names = field(default=Names())
 
     @property
     def folder(self) -> Path:
@@ -159,6 +217,8 @@ def digest_file(path: Path) -> str:
         UserError: The file cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not a regular file; give an image file")  # a pipe would wait for a writer
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pclhd.data.image_folders import images_in_no_list
 from pclhd.data.layouts import require_layout
-from pclhd.data.lists import ListedImage, all_labels, read_image_list, require_files
-from pclhd.data.records import Dataset, ImageRecord, LabelledImages, Modality, make_training_set
+from pclhd.data.lists import (
+    ListedImage,
+    all_labels,
+    junk_images,
+    known_labels,
+    labelled_images,
+    read_image_list,
+    require_files,
+)
+from pclhd.data.passed_over import PassedOver
+from pclhd.data.records import Dataset, ImageRecord, Modality, make_training_set
 from pclhd.errors import UserError
 
 KIND = {Modality.VISIBLE: "visible", Modality.INFRARED: "thermal"}
@@ -24,7 +34,8 @@ def read_regdb(root: Path, trial: int = 1) -> Dataset:
 
     Training images are those of the trial's training lists; the label column may be missing there, then nobody's
     identity is known (ours). Test images are those of the test lists in list order, visible first (released code).
-    Visible images have camera 1, infrared ones camera 2.
+    Visible images have camera 1, infrared ones camera 2. A test image with the label −1 is junk. Images that no
+    list of this trial names are passed over.
 
     Args:
         root: The folder with ``idx`` and the images that the lists name.
@@ -36,11 +47,14 @@ def read_regdb(root: Path, trial: int = 1) -> Dataset:
     require_layout(root, "regdb")
     _require_trial(root, trial)
     images, labels = _read_split(root, "train", trial)
-    train, identities = make_training_set(images, labels)
+    train, identities = make_training_set(images, known_labels(labels))
     tested, tested_labels = _read_split(root, "test", trial)
     if tested_labels is None:
         raise UserError(f"{regdb_list(root, 'test', Modality.VISIBLE, trial)}: no labels; a test needs `path label`")
-    return Dataset(f"regdb-{trial}", root, train, identities, LabelledImages(tuple(tested), tuple(tested_labels)))
+    test = labelled_images(tested, tested_labels)
+    listed = frozenset(image.path for image in (*images, *tested))
+    passed = (*images_in_no_list(root, listed), *junk_images(test))
+    return Dataset(f"regdb-{trial}", root, train, identities, test, PassedOver.of(passed))
 
 
 def _read_split(root: Path, split: str, trial: int) -> tuple[list[ImageRecord], list[int] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,15 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pclhd.data.image_folders import IMAGE_EXTENSIONS, images_anywhere_in
+from pclhd.data.image_folders import images_anywhere_in
+from pclhd.data.image_formats import FORMAT_NAMES
 from pclhd.data.images import MAX_PIXELS, Resample, decode_all, fit_image, open_rgb, to_rgb
 from pclhd.data.records import ImageRecord
+from pclhd.data.stretch import Stretch
 from pclhd.errors import UserError
 
 OneImage = str | os.PathLike[str] | ImageRecord | Image.Image | NDArray[np.generic] | BinaryIO | bytes
 """A path (a folder and a pattern stand for many), a record, a PIL image, an array, an open file, or a file's bytes."""
 
 Images = OneImage | Iterable[OneImage]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,39 +38,48 @@ class ImageSource:
         path: Its file, or None for one in memory.
         camera: Its camera number, where a record says so.
         content: A PIL image or a file's bytes; None if the file is to be read.
+        upright: Whether the orientation in the EXIF data is followed.
     """
 
     path: Path | None
     camera: int | None = None
     content: Image.Image | bytes | None = None
+    upright: bool = True
 
-    def decode(self, height: int, width: int, resample: Resample) -> NDArray[np.uint8]:
+    @classmethod
+    def of(cls, record: ImageRecord) -> ImageSource:
+        """The file of a record."""
+        return cls(record.path, record.camera, upright=record.upright)
+
+    def decode(self, height: int, width: int, resample: Resample, stretch: Stretch | None = None) -> NDArray[np.uint8]:
         """The image at one size: (3, height, width), red, green, blue.
 
         Raises:
             UserError: It cannot be decoded.
         """
-        return fit_image(self._rgb(), height, width, resample=resample)
+        return fit_image(self._rgb(stretch), height, width, resample=resample)
 
-    def _rgb(self) -> Image.Image:
+    def _rgb(self, stretch: Stretch | None) -> Image.Image:
         if isinstance(self.content, Image.Image):
             try:
-                return to_rgb(self.content)
+                return to_rgb(self.content, upright=self.upright, stretch=stretch)
             except (OSError, SyntaxError, ValueError) as error:  # PIL reads the pixels of an opened file here
                 raise UserError(f"{self.path or 'image in memory'}: cannot be decoded ({error})") from error
         if self.content is not None:
-            return open_rgb(self.path or Path("image in memory"), io.BytesIO(self.content))
+            name = self.path or Path("image in memory")
+            return open_rgb(name, io.BytesIO(self.content), upright=self.upright, stretch=stretch)
         if self.path is None:
             raise ValueError("an image without a path needs content")
-        return open_rgb(self.path)
+        return open_rgb(self.path, upright=self.upright, stretch=stretch)
 
 
 def gather_images(images: Images) -> list[ImageSource]:
     """List the images that a caller names.
 
     A folder stands for all images in it and below, sorted by path; a pattern with ``*``, ``?`` or ``[`` for the files
-    that it matches, sorted. Arrays are (H, W) grey, (H, W, 3) or (H, W, 4) colour, or (N, H, W, 3), 8 bits; grey may
-    have 16. Everything else that can be iterated is taken apart.
+    that it matches, sorted. The orientation in EXIF data is followed, except for records that say otherwise.
+    Arrays are (H, W) grey, (H, W, 3) or (H, W, 4) colour, or (N, H, W, 3), 8 bits; grey may have 16. Everything else
+    that can be iterated is taken apart.
 
     Args:
         images: What to list.
@@ -78,7 +92,7 @@ def gather_images(images: Images) -> list[ImageSource]:
         TypeError: Something that is no image at all.
     """
     if isinstance(images, ImageRecord):
-        return [ImageSource(images.path, images.camera)]
+        return [ImageSource.of(images)]
     if isinstance(images, bytes):
         return [ImageSource(None, content=images)]
     if isinstance(images, str | os.PathLike):
@@ -95,7 +109,13 @@ def gather_images(images: Images) -> list[ImageSource]:
 
 
 def decode_sources(
-    sources: list[ImageSource], height: int, width: int, *, resample: Resample, workers: int = 0
+    sources: list[ImageSource],
+    height: int,
+    width: int,
+    *,
+    resample: Resample,
+    workers: int = 0,
+    stretch: Stretch | None = None,
 ) -> NDArray[np.uint8]:
     """Decode many images into one array; the result does not depend on the number of workers.
 
@@ -105,6 +125,7 @@ def decode_sources(
         width: Width in pixels.
         resample: The filter.
         workers: Number of threads; 0 takes one per core, 1 decodes in the calling thread.
+        stretch: The range of values of grey with more than 8 bits that becomes 0 to 255.
 
     Returns:
         (N, 3, height, width).
@@ -112,18 +133,22 @@ def decode_sources(
     Raises:
         UserError: An image cannot be decoded; the message names the first.
     """
-    decoders = [partial(source.decode, height, width, resample) for source in sources]
+    decoders = [partial(source.decode, height, width, resample, stretch) for source in sources]
     return decode_all(decoders, height, width, workers=workers)
 
 
 def _files(place: Path) -> list[Path]:
     if place.is_dir():
-        paths = images_anywhere_in(place)
-        if not paths:
-            raise UserError(f"{place}: no image in it; expected files {', '.join(IMAGE_EXTENSIONS)}")
-        return paths
-    if place.exists():
+        found = images_anywhere_in(place)
+        if not found.paths:
+            raise UserError(f"{place}: no image in it; expected {FORMAT_NAMES} files")
+        if found.passed:
+            _LOG.warning("%s: %s", place, found.passed_over.summary())
+        return list(found.paths)
+    if place.is_file():
         return [place]
+    if place.exists():
+        raise UserError(f"{place}: not a regular file; give an image, a folder of images or a pattern")
     if any(sign in str(place) for sign in "*?["):
         start = Path(place.anchor)
         paths = sorted(path for path in start.glob(str(place.relative_to(start))) if path.is_file())

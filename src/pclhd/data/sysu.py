@@ -6,13 +6,16 @@ from pathlib import Path
 
 from pclhd.data.image_folders import (
     CameraFolder,
+    folders_beside,
     folders_without_image,
     images_directly_in,
+    images_of_others,
     images_of_people,
     require_both_modalities,
 )
 from pclhd.data.layouts import SYSU_CAMERAS, require_layout
 from pclhd.data.lists import read_identity_list
+from pclhd.data.passed_over import Passed, PassedOver
 from pclhd.data.records import Dataset, ImageRecord, LabelledImages, Modality, TrainingSet, make_training_set
 from pclhd.errors import UserError
 
@@ -45,9 +48,10 @@ def read_sysu(root: Path) -> Dataset:
             images lie in both ways, or a modality has no image.
     """
     require_layout(root, "sysu")
-    test = sysu_test_images(root)
-    train, identities = _read_training_part(root)
-    return Dataset("sysu", root, train, identities, test)
+    test, passed = _read_test_part(root)
+    train, identities, passed_in_training = _read_training_part(root)
+    passed += passed_in_training + _images_of_others(root)
+    return Dataset("sysu", root, train, identities, test, PassedOver.of(passed))
 
 
 def sysu_test_images(root: Path) -> LabelledImages:
@@ -59,13 +63,7 @@ def sysu_test_images(root: Path) -> LabelledImages:
     Raises:
         UserError: The list is missing or broken, or there is no visible or no infrared image of all these people.
     """
-    list_file = root / "exp" / "test_id.txt"
-    pairs = list(images_of_people(read_identity_list(list_file), sysu_cameras(root)))
-    if not pairs:
-        raise UserError(f"{list_file}: nobody in this list has an image; expected files like {root}/cam1/0006/0001.jpg")
-    images = tuple(image for image, _ in pairs)
-    require_both_modalities(images, "test", root)
-    return LabelledImages(images, tuple(identity for _, identity in pairs))
+    return _read_test_part(root)[0]
 
 
 def sysu_training_identities(root: Path) -> tuple[int, ...]:
@@ -96,34 +94,55 @@ def sysu_folders_without_image(root: Path) -> list[Path]:
     return folders_without_image(sorted(identities), sysu_cameras(root))
 
 
-def _read_training_part(root: Path) -> tuple[TrainingSet, tuple[int, ...] | None]:
+def _read_test_part(root: Path) -> tuple[LabelledImages, list[Passed]]:
+    list_file = root / "exp" / "test_id.txt"
+    pairs, passed = images_of_people(read_identity_list(list_file), sysu_cameras(root))
+    if not pairs:
+        raise UserError(f"{list_file}: nobody in this list has an image; expected files like {root}/cam1/0006/0001.jpg")
+    images = tuple(image for image, _ in pairs)
+    require_both_modalities(images, "test", root)
+    return LabelledImages(images, tuple(identity for _, identity in pairs)), passed
+
+
+def _read_training_part(root: Path) -> tuple[TrainingSet, tuple[int, ...] | None, list[Passed]]:
     nameless = _images_without_names(root)
     lists_there = all((root / "exp" / name).is_file() for name in TRAINING_LISTS)
     if nameless and not lists_there:
-        return _training_set_without_names(nameless, root)
+        return *_training_set_without_names(nameless, root), []
     listed = sysu_training_identities(root)
-    pairs = list(images_of_people(listed, sysu_cameras(root)))
+    pairs, passed = images_of_people(listed, sysu_cameras(root))
     if nameless and pairs:
         raise UserError(
             f"{root}: training images both in people's folders ({pairs[0][0].path}) and directly below a camera "
             f"({nameless[0].path}); keep one kind"
         )
     if nameless:
-        return _training_set_without_names(nameless, root)
+        return *_training_set_without_names(nameless, root), []
     if not pairs:
         raise UserError(
             f"{root / 'exp' / TRAINING_LISTS[0]}: nobody in the training lists has an image; expected files like "
             f"{root}/cam1/{listed[0]:04d}/0001.jpg"
         )
     require_both_modalities((image for image, _ in pairs), "training", root)
-    return make_training_set((image for image, _ in pairs), (identity for _, identity in pairs))
+    return *make_training_set((image for image, _ in pairs), (identity for _, identity in pairs)), passed
+
+
+def _images_of_others(root: Path) -> list[Passed]:
+    """Files that are in no list, of further cameras, or directly below a camera and no image."""
+    listed = set(read_identity_list(root / "exp" / "test_id.txt"))
+    if all((root / "exp" / name).is_file() for name in TRAINING_LISTS):
+        listed.update(sysu_training_identities(root))
+    cameras = sysu_cameras(root)
+    beside = folders_beside((camera.path for camera in cameras), root, "cam")
+    loose = [one for camera in cameras for one in images_directly_in(camera.path, below=False).passed]
+    return images_of_others(listed, cameras, beside) + loose
 
 
 def _images_without_names(root: Path) -> list[ImageRecord]:
     return [
         ImageRecord(path, camera.modality, camera.camera)
         for camera in sysu_cameras(root)
-        for path in images_directly_in(camera.path)
+        for path in images_directly_in(camera.path, below=False).paths
     ]
 
 

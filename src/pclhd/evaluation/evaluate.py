@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.data.records import ImageInfo, LabelledImages
+from pclhd.data.records import NOBODY, ImageInfo, LabelledImages, Names
 from pclhd.errors import UserError
 from pclhd.evaluation.metrics import Metrics, RankingMeter, excluded_pairs
 from pclhd.evaluation.protocols import Search, Trial
@@ -163,14 +163,16 @@ def ranked_examples(
         queries=test.infos(query.tolist()),
         gallery=test.infos(trial.gallery.tolist()),
     )
-    return [_example(info, hits, root, top) for info, hits in zip(ranked.queries or (), ranked, strict=True)]
+    return [
+        _example(info, hits, root, top, test.names) for info, hits in zip(ranked.queries or (), ranked, strict=True)
+    ]
 
 
-def _example(query: ImageInfo, hits: Sequence[Hit], root: Path, top: int) -> dict[str, Any]:
+def _example(query: ImageInfo, hits: Sequence[Hit], root: Path, top: int, names: Names) -> dict[str, Any]:
     return {
-        "query": {**_describe(query, root), "modality": str(query.modality)},
+        "query": {**_describe(query, root, names), "modality": str(query.modality)},
         "gallery": [
-            {**_describe(hit.image, root), "correct": hit.correct, "distance": hit.distance}
+            {**_describe(hit.image, root, names), "correct": hit.correct, "distance": hit.distance}
             for hit in hits[:top]
             if hit.image is not None
         ],
@@ -317,10 +319,11 @@ def _example_queries(
     return np.array([firsts[people[i]] for i in chosen], dtype=np.int64)
 
 
-def _describe(image: ImageInfo, root: Path) -> dict[str, Any]:
+def _describe(image: ImageInfo, root: Path, names: Names) -> dict[str, Any]:
     path = image.path or Path()
     shown = path.relative_to(root) if path.is_relative_to(root) else path
-    return {"path": shown.as_posix(), "identity": image.identity, "camera": image.camera}
+    identity = None if image.identity in (None, NOBODY) else names.identity(image.identity)
+    return {"path": shown.as_posix(), "identity": identity, "camera": names.camera(image.camera)}
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.data.records import LabelledImages, Modality
+from pclhd.data.records import UNKNOWN, LabelledImages, Modality
 from pclhd.errors import UserError
 from pclhd.evaluation.metrics import CmcOver, ExclusionRule
 
@@ -167,7 +167,7 @@ def own_searches(test: LabelledImages, *, same_camera_rule: bool) -> tuple[Searc
     """Own data: all test images of one modality search all of the other, both ways (ours).
 
     Where images have roles, only queries search, and only gallery images are searched; a direction that this leaves
-    without either is left out.
+    without either is left out. Unknown people are searched, and are nobody's right answer; junk is left out.
 
     Args:
         test: The test images.
@@ -197,7 +197,8 @@ def _plain_searches(test: LabelledImages, whose: str, rule: ExclusionRule, cmc_o
             searches.append(Search(name, name, rule, cmc_over, (Trial("all images", query, gallery),)))
         else:
             missing.append(f"{asking} queries" if not len(query) else f"{answering} gallery images")
-    if not searches or (missing and test.roles is None):
+    chosen = {test.role(row) for row in range(len(test))} & {"query", "gallery"}
+    if not searches or (missing and not chosen):
         raise UserError(
             f"{whose} has no {' and no '.join(missing)} among its {len(test)} test images; a search needs queries of "
             "one modality and a gallery of the other: check the data folder and its lists"
@@ -207,14 +208,17 @@ def _plain_searches(test: LabelledImages, whose: str, rule: ExclusionRule, cmc_o
 
 def _with_role(test: LabelledImages, modality: Modality, role: str) -> NDArray[np.int64]:
     """Rows of one modality, in the order given, that may be queries (or gallery)."""
-    roles = test.roles or ("test",) * len(test)
-    rows = [i for i, image in enumerate(test.images) if image.modality is modality and roles[i] in (role, "test")]
+    roles = {role, "test", UNKNOWN} if role == "gallery" else {role, "test"}
+    rows = [i for i, image in enumerate(test.images) if image.modality is modality and test.role(i) in roles]
     return np.array(rows, dtype=np.int64)
 
 
 def _ordered(test: LabelledImages, modality: Modality, cameras: Collection[int]) -> NDArray[np.int64]:
-    """Rows of one modality and some cameras by identity, camera, file name: the order the draws depend on."""
-    rows = [i for i, image in enumerate(test.images) if image.modality is modality and image.camera in cameras]
+    """Rows of one modality and some cameras by identity, camera, file name: the order the draws depend on.
+
+    Of unknown people one image would be drawn for a camera as if they were one person, so they are left out like junk.
+    """
+    rows = [i for i in test.known() if test.images[i].modality is modality and test.images[i].camera in cameras]
     rows.sort(key=lambda i: (test.identities[i], test.images[i].camera or 0, test.images[i].path.name))
     return np.array(rows, dtype=np.int64)
 

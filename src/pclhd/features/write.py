@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,14 +31,16 @@ class EmbeddedImage:
     Attributes:
         record: The image.
         shown: Its path in the file: relative to the data set's folder, or as it was given.
-        identity: The person, where the data says so. Nothing is computed from it.
+        identity: The person by number or name, where the data says so. Nothing is computed from it.
         split: ``train`` or ``test``; None for images outside a data set.
+        camera: Its number or name, where the data says so.
     """
 
     record: ImageRecord
     shown: str
-    identity: int | None = None
+    identity: int | str | None = None
     split: str | None = None
+    camera: int | str | None = None
 
 
 def check_embeddings_path(path: Path, *, force: bool) -> None:
@@ -81,8 +84,8 @@ def write_embeddings(
             columns = {
                 "path": pa.array([row.shown for row in rows]),
                 "modality": pa.array([str(row.record.modality) for row in rows]),
-                "camera": pa.array([row.record.camera for row in rows], pa.int64()),
-                "identity": pa.array([row.identity for row in rows], pa.int64()),
+                "camera": _names_or_numbers(pa, [row.camera for row in rows]),
+                "identity": _names_or_numbers(pa, [row.identity for row in rows]),
                 "split": pa.array([row.split for row in rows], pa.string()),
                 "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), width),
             }
@@ -93,12 +96,15 @@ def write_embeddings(
 def _safetensors(
     path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: Mapping[str, object]
 ) -> bytes:
-    """Tensors for what is a number, −1 where it is not known; the paths stand in the metadata."""
+    """Tensors for what is a number, −1 where it is not known; the paths and the names are in the metadata."""
+    cameras, camera_names = _numbered([row.camera for row in rows])
+    identities, identity_names = _numbered([row.identity for row in rows])
     columns = {
         "modality": [_CODES[row.record.modality] for row in rows],
-        "camera": [_UNKNOWN if row.record.camera is None else row.record.camera for row in rows],
-        "identity": [_UNKNOWN if row.identity is None else row.identity for row in rows],
+        "camera": cameras,
+        "identity": identities,
     }
+    names = {"camera_names": camera_names, "identity_names": identity_names}
     tensors = {
         name: torch.tensor(values, dtype=torch.int64)
         for name, values in columns.items()
@@ -109,6 +115,22 @@ def _safetensors(
         raise ArgumentError(
             "out", "too many paths for the header of a .safetensors file; write .parquet instead", value=path
         )
-    return safetensors_bytes(
-        {"embedding": torch.from_numpy(embeddings), **tensors}, {"pclhd": json.dumps(dict(facts)), "paths": paths}
-    )
+    metadata = {"pclhd": json.dumps(dict(facts)), "paths": paths}
+    metadata |= {name: json.dumps(known, ensure_ascii=False) for name, known in names.items() if known}
+    return safetensors_bytes({"embedding": torch.from_numpy(embeddings), **tensors}, metadata)
+
+
+def _names_or_numbers(pa: Any, values: Sequence[int | str | None]) -> Any:
+    """A column of numbers, or of text if one of them is a name."""
+    if any(isinstance(value, str) for value in values):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.array(values, pa.int64())
+
+
+def _numbered(values: Sequence[int | str | None]) -> tuple[list[int], list[str]]:
+    """Numbers, −1 where nothing is known; and, if one value is a name, the names by number."""
+    if not any(isinstance(value, str) for value in values):
+        return [_UNKNOWN if value is None else int(value) for value in values], []
+    names = sorted({str(value) for value in values if value is not None})
+    numbers = {name: number for number, name in enumerate(names)}
+    return [_UNKNOWN if value is None else numbers[str(value)] for value in values], names

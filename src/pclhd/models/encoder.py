@@ -218,7 +218,7 @@ def embed_records(
         UserError: An image cannot be decoded, or a network's output is not finite.
         ValueError: The encoders differ in their preprocessing.
     """
-    sources = [(ImageSource(record.path, record.camera), record.modality) for record in records]
+    sources = [(ImageSource.of(record), record.modality) for record in records]
     return embed_sources(encoders, sources, workers, on_progress)
 
 

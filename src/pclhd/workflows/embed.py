@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pclhd import __version__
 from pclhd.config import DataSettings
-from pclhd.data.image_folders import IMAGE_EXTENSIONS, images_anywhere_in
+from pclhd.data.image_folders import FoundImages, images_anywhere_in
+from pclhd.data.image_formats import FORMAT_NAMES
 from pclhd.data.open import open_dataset
-from pclhd.data.records import Dataset, ImageRecord, Modality, digest_file
+from pclhd.data.passed_over import PassedOver
+from pclhd.data.records import NOBODY, Dataset, ImageRecord, Modality, digest_file
 from pclhd.errors import ArgumentError
-from pclhd.features.read import listed
 from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_embeddings
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder
@@ -45,7 +46,9 @@ class EmbeddingRequest:
     force: bool = False
 
 
-def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None = None) -> int:
+def run_embedding(
+    request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None = None
+) -> tuple[int, PassedOver]:
     """Embed images as the evaluation does (Lanczos filter, average with the mirror image, unit length), and save them.
 
     Args:
@@ -53,7 +56,7 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
         on_progress: Called with the number of images done and of all.
 
     Returns:
-        The number of images.
+        The number of images, and what was passed over where they were found.
 
     Raises:
         UserError: Something does not fit; no file is left behind then.
@@ -63,7 +66,7 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
     run.require_model()
     data = run.settings().data
     encoder = Encoder.load(run, device=request.device)
-    rows = _find_images(request, data)
+    rows, passed_over = _find_images(request, data)
     records = [row.record for row in rows]
     (embeddings,) = embed_records([encoder], records, workers=data.workers, on_progress=on_progress)
     facts = {
@@ -74,10 +77,10 @@ def run_embedding(request: EmbeddingRequest, on_progress: Callable[[int, int], N
         "width": encoder.preprocessing.width,
     }
     write_embeddings(request.out, embeddings, rows, facts)
-    return len(rows)
+    return len(rows), passed_over
 
 
-def _find_images(request: EmbeddingRequest, data: DataSettings) -> list[EmbeddedImage]:
+def _find_images(request: EmbeddingRequest, data: DataSettings) -> tuple[list[EmbeddedImage], PassedOver]:
     if request.images:
         if request.data is not None or request.layout is not None or request.split != "all":
             raise ArgumentError("images", "takes no data set; leave out `data`, `layout` and `split`")
@@ -89,36 +92,51 @@ def _find_images(request: EmbeddingRequest, data: DataSettings) -> list[Embedded
     root = request.data or data.root
     if root is None:
         raise ArgumentError("data", "is missing: name a data set, or name folders with `images`")
-    return _data_set_images(open_dataset(request.layout or data.layout, root, trial=data.trial), request.split)
+    dataset = open_dataset(request.layout or data.layout, root, trial=data.trial)
+    return _data_set_images(dataset, request.split), dataset.passed_over
 
 
-def _loose_images(places: Sequence[Path], modality: Modality) -> list[EmbeddedImage]:
+def _loose_images(places: Sequence[Path], modality: Modality) -> tuple[list[EmbeddedImage], PassedOver]:
     paths: list[Path] = []
+    passed_over = PassedOver()
     for place in places:
-        found = [place] if place.is_file() else images_anywhere_in(place)
-        if not found:
-            raise ArgumentError("images", f"no image there; expected files {listed(IMAGE_EXTENSIONS)}", value=place)
-        paths += found
-    return [EmbeddedImage(ImageRecord(path, modality), path.as_posix()) for path in dict.fromkeys(paths)]
+        found = FoundImages((place,)) if place.is_file() else images_anywhere_in(place)
+        if not found.paths:
+            raise ArgumentError("images", f"no image there; expected {FORMAT_NAMES} files", value=place)
+        paths += found.paths
+        passed_over += found.passed_over
+    records = [ImageRecord(path, modality, upright=True) for path in dict.fromkeys(paths)]
+    return [EmbeddedImage(record, record.path.as_posix()) for record in records], passed_over
 
 
 def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
-    folder = dataset.folder
     rows: list[EmbeddedImage] = []
     if split in ("all", "train"):
         known = dataset.train_identities or (None,) * len(dataset.train)
         for record, identity in zip(dataset.train.images, known, strict=True):
-            rows.append(EmbeddedImage(record, _shown(record.path, folder), identity, "train"))
+            rows.append(_row(dataset, record, identity, "train"))
     if split in ("all", "test"):
         if dataset.test is not None:
-            # One's own labelled images may serve both.
+            # Labelled images of your own may serve both.
             present = {row.record.path for row in rows}
-            for record, identity in zip(dataset.test.images, dataset.test.identities, strict=True):
+            for row, record in enumerate(dataset.test.images):
                 if record.path not in present:
-                    rows.append(EmbeddedImage(record, _shown(record.path, folder), identity, "test"))
+                    identity = dataset.test.identities[row]
+                    rows.append(_row(dataset, record, None if identity == NOBODY else identity, "test"))
         elif split == "test":
             raise ArgumentError("split", f"{dataset.root} has no labelled test images; leave it out", value=split)
     return rows
+
+
+def _row(dataset: Dataset, record: ImageRecord, identity: int | None, split: str) -> EmbeddedImage:
+    names = dataset.names
+    return EmbeddedImage(
+        record,
+        _shown(record.path, dataset.folder),
+        None if identity is None else names.identity(identity),
+        split,
+        names.camera(record.camera),
+    )
 
 
 def _shown(path: Path, folder: Path) -> str:

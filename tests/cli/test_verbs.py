@@ -356,7 +356,7 @@ def test_evaluating_an_unfinished_run(pclhd: Call, sysu: Path, tmp_path: Path) -
     assert ran.code == 0, ran
     model = run / "model.safetensors"
     model.rename(run / "aside")
-    assert f"go on with: pclhd train --resume {run}" in complaint(pclhd("evaluate", run))
+    assert f"continue with: pclhd train --resume {run}" in complaint(pclhd("evaluate", run))
     model.write_text("damaged")
     assert "model.safetensors" in complaint(pclhd("evaluate", run))
     assert not (run / "results.json").exists()

@@ -87,6 +87,19 @@ def measure_stretch(paths: Sequence[Path], *, workers: int = 0) -> Stretch | Non
     return Stretch(low, high) if low < high else None
 
 
+def measure_stretches(images: Sequence[ImageRecord], *, workers: int = 0) -> dict[Modality, Stretch]:
+    """`measure_stretch` of each modality that has images with more than 8 bits.
+
+    Raises:
+        UserError: An image cannot be decoded.
+    """
+    measured = {
+        modality: measure_stretch([image.path for image in images if image.modality is modality], workers=workers)
+        for modality in Modality
+    }
+    return {modality: stretch for modality, stretch in measured.items() if stretch is not None}
+
+
 def look_at_values(record: ImageRecord) -> ImageValues:
     """Decode an image and measure its pixels.
 

@@ -15,7 +15,8 @@ from typing import Any
 from pclhd.config import Settings
 from pclhd.data.datasets import load_training_images
 from pclhd.data.image_cache import ImageCache
-from pclhd.data.records import TrainingSet
+from pclhd.data.records import Modality, TrainingSet
+from pclhd.data.values import measure_stretches
 from pclhd.distributed.processes import Processes, join_processes
 from pclhd.engine.checkpoint import (
     Checkpoint,
@@ -87,19 +88,28 @@ def train(
         _refuse_shares_without_images(settings, processes)
     networks = make_networks(settings, processes)
     with explaining_memory("decoding the images", "lower data.height and data.width"):
+        stretches = measure_stretches(training_set.images, workers=settings.data.workers)
         images = load_training_images(
             training_set,
             settings.data.height,
             settings.data.width,
             workers=settings.data.workers,
             cache=ImageCache.of(settings.data.cache, settings.data.cache_gib),
+            stretches=stretches,
         )
     session = Session(settings, images, networks, Streams(settings.seed), labeller or label_epoch)
     if interruption is not None:
         interruption.agree = processes.largest
     if observer is None or not processes.is_first:
         observer = Silent()
-    training = _Training(session, _Writer(session, training_set, run, observer), observer, interruption)
+    preprocessing = Preprocessing(
+        settings.data.height,
+        settings.data.width,
+        visible_stretch=stretches.get(Modality.VISIBLE),
+        infrared_stretch=stretches.get(Modality.INFRARED),
+    )
+    writer = _Writer(session, training_set, run, observer, preprocessing)
+    training = _Training(session, writer, observer, interruption)
     if resume:
         training.resume()
     else:
@@ -243,14 +253,22 @@ class _Writer:
         training_set: Named in the records.
         run: The run folder.
         observer: Gets the warnings.
+        preprocessing: Saved in the model files.
     """
 
-    def __init__(self, session: Session, training_set: TrainingSet, run: Path, observer: Observer) -> None:
+    def __init__(
+        self,
+        session: Session,
+        training_set: TrainingSet,
+        run: Path,
+        observer: Observer,
+        preprocessing: Preprocessing,
+    ) -> None:
         self.session, self.settings, self.networks = session, session.settings, session.networks
         self.training_set, self.observer = training_set, observer
         self.processes = session.networks.processes
         self.run = RunFolder(run)
-        self.preprocessing = Preprocessing(self.settings.data.height, self.settings.data.width)
+        self.preprocessing = preprocessing
         self.saved_at = time.monotonic()
         self._log: MetricsLog | None = None
 

@@ -236,7 +236,14 @@ def embed_sources(
     done = 0
     for modality, rows in _chunks([modality for _, modality in sources]):
         images = [sources[row][0] for row in rows]
-        pixels = decode_sources(images, wanted.height, wanted.width, resample=wanted.resample, workers=workers)
+        pixels = decode_sources(
+            images,
+            wanted.height,
+            wanted.width,
+            resample=wanted.resample,
+            workers=workers,
+            stretch=wanted.stretch(modality),
+        )
         for encoder, own in zip(encoders, features, strict=True):
             own[rows] = encoder.embed_pixels(pixels, modality)
         done += len(rows)

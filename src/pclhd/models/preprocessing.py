@@ -8,6 +8,8 @@ from typing import Any
 
 from pclhd.data.images import RESAMPLING, Resample
 from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Channels
+from pclhd.data.records import Modality
+from pclhd.data.stretch import Stretch
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Preprocessing:
         mean: Per channel (red, green, blue), of values from 0 to 1; subtracted.
         std: Per channel; divided by.
         mirror: Whether the embeddings of an image and of its mirror image are averaged (released code).
+        visible_stretch: The range of grey values of more than 8 bits that became 0 to 255 in training; None for 8 bits.
+        infrared_stretch: The same for infrared images.
 
     Raises:
         ValueError: A value is impossible.
@@ -32,6 +36,8 @@ class Preprocessing:
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
     mirror: bool = True
+    visible_stretch: Stretch | None = None
+    infrared_stretch: Stretch | None = None
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -48,6 +54,10 @@ class Preprocessing:
             raise ValueError(f"std must be positive, not {self.std}")
         if type(self.mirror) is not bool:
             raise ValueError(f"mirror must be true or false, not {self.mirror!r}")
+
+    def stretch(self, modality: Modality) -> Stretch | None:
+        """The range of values of a modality that becomes 0 to 255, where its images have more than 8 bits."""
+        return self.visible_stretch if modality is Modality.VISIBLE else self.infrared_stretch
 
     def to_dict(self) -> dict[str, Any]:
         """The values as JSON can hold them."""
@@ -66,4 +76,6 @@ class Preprocessing:
         arguments: dict[str, Any] = {}
         for name, value in values.items():
             arguments[name] = tuple(value) if isinstance(value, list) else value
+            if name.endswith("_stretch") and value is not None:
+                arguments[name] = Stretch.from_dict(value)
         return cls(**arguments)

@@ -322,10 +322,10 @@ def run_with_settings(root: Path, *changed: str, without: str = "") -> TrainingR
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ("method.joint_prototypes=shared", "method.joint_prototypes is shared where all is wanted"),
-        ("schedule.iterations=999", "schedule.iterations is 999 where"),
-        ("seed=4", "seed is 4 where 3 is wanted"),
-        ("model.weights=random", "model.weights is random where"),
+        ("method.joint_prototypes=shared", "method.joint_prototypes is shared, but all is wanted"),
+        ("schedule.iterations=999", "schedule.iterations is 999, but"),
+        ("seed=4", "seed is 4, but 3 is wanted"),
+        ("model.weights=random", "model.weights is random, but"),
     ],
 )
 def test_a_run_with_other_settings_does_not_pass_for_the_wanted_one(tmp_path: Path, change: str, name: str) -> None:

@@ -61,7 +61,7 @@ def test_ten_and_distinct() -> None:
 
 @pytest.mark.parametrize(("source", "times"), [("a - b", 0), ("a + b + a + b", 2)])
 def test_an_edit_fits_once_or_not_at_all(source: str, times: int) -> None:
-    with pytest.raises(MutationError, match=f"stands there {times} times, expected once"):
+    with pytest.raises(MutationError, match=f"occurs {times} times, expected once"):
         mutate(source, Edit("x.py", "a + b", "a"))
 
 

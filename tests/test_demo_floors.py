@@ -36,7 +36,7 @@ def test_a_gain_below_the_floor_fails_in_one_line(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("results", [{}, [], {"rows": []}, _results(0.1, 0.9, search="indoor/single-shot")])
-def test_results_without_the_search_are_told_apart(
+def test_results_without_the_search_are_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], results: Any
 ) -> None:
     assert _run(tmp_path, results) == 2

@@ -1,20 +1,21 @@
-"""What each clustering costs with a hundred thousand samples, and how it compares with a dense one where that fits.
+"""What each clustering costs with a hundred thousand samples, and how it compares with a dense one if that fits.
 
     python benchmarks/clusterings.py [--quick] [--json FILE] [--number 100000] [--width 512] [--variants NAME …]
         [--dense-number 20000] [--threads N]
 
-First table: `cluster_features` on made-up people, one call per variant in a process of its own: seconds of the
-neighbour search, of the Jaccard similarity and of the clustering (which includes the choice of eps), the peak of memory
-beyond the features, and the clusters against the people. Noise counts as clusters of one. `two-modalities` has
-people whom a third of the cameras sees displaced in one direction, as infrared ones would. Made-up people have clusters
-on two levels, a person's and within it each camera's, and a clustering that takes the finer ones scores low. So the
-scores show that labels make sense; which clustering is best for training is for `loop_yields.py` to say.
+First table: `cluster_features` on made-up people, one call per variant, each in a process of its own. It shows the
+seconds of the neighbour search, of the Jaccard similarity and of the clustering (which includes the choice of eps), the
+peak memory beyond the features, and how well clusters agree with people. Noise counts as clusters of one. In
+`two-modalities` the features of a third of the cameras are shifted in one direction, as those of infrared cameras would
+be. Made-up people form clusters on two levels: one per person, and within it one per camera. A clustering that finds
+the finer ones scores low, so the scores only show that labels are plausible; `loop_yields.py` shows which clustering is
+best for training.
 
-Second table: the clustering alone, on one similarity, ours against scikit-learn's of that name, and their agreement.
+Second table: the clustering alone, on one similarity: ours, scikit-learn's of the same name, and their agreement.
 All of scikit-learn's take the dense matrix of the same distances; its DBSCAN also takes the stored pairs alone, which
 is the fair comparison. Memory is beyond features and similarity, and includes the matrix of distances.
 
-With --json, variants that the file has already are not measured again.
+With --json, variants that are in the file already are not measured again.
 """
 
 from __future__ import annotations
@@ -116,24 +117,24 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2,000 samples: does it run")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, and go on from what it has")
+    parser.add_argument("--quick", action="store_true", help="2,000 samples, to show that it runs")
+    parser.add_argument("--json", type=Path, help="write the figures to this file; measure only what it lacks")
     parser.add_argument("--number", type=int, help="samples")
     parser.add_argument("--width", type=int, help="numbers per feature")
     parser.add_argument("--dense-number", type=int, help="samples of the comparison with scikit-learn")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--threads", type=int, help="by default as many as each step takes")
+    parser.add_argument("--threads", type=int, help="default: chosen by each step")
     return parser.parse_args()
 
 
 def draw(work: Path, number: int, width: int, gap: float) -> None:
-    """Make the features and leave them in a folder."""
+    """Draw the features and save them in a folder."""
     drawn = made_up_features(crowd_of(number, width, gap=gap), np.random.default_rng(number))
     np.savez(work / "drawn.npz", **drawn._asdict())
 
 
 def measure_variant(work: Path, name: str) -> dict[str, Any]:
-    """One call, its steps told apart where the pipeline goes from one to the next."""
+    """Measure one call, each step of the pipeline by itself."""
     options = VARIANTS[name]
     with np.load(work / "drawn.npz") as drawn:
         features, person = drawn["features"], drawn["person"]
@@ -210,7 +211,7 @@ def _distances(similarity: csr_matrix, form: str) -> NDArray[np.float32] | csr_m
 
 
 def as_markdown(rows: Sequence[dict[str, Any]], settings: dict[str, int]) -> str:
-    """Both tables as they stand in the documentation."""
+    """Both tables as the documentation shows them."""
     calls = [row for row in rows if "seconds_whole" in row]
     pairs = [row for row in rows if "ratio" in row]
     lines = [f"{settings['number']:,} × {settings['width']}", ""]

@@ -3,14 +3,15 @@
 Usage: python benchmarks/differences.py [--data DIR] [--out DIR] [--differences NAME …] [--seeds N …] [--jobs N]
     [--quick] [--read] [--json FILE]
 
-Each row is one recipe with one choice changed (DIFFERENCES says by which setting), held against the recipe itself with
-the same seed. Trainings are shorter than the preset's, 2 + 4 epochs instead of 4 + 10, so that 150 of them can be made.
-The interval is that of the mean of the differences, 95 %, by Student's t; where it holds zero, the effect is not told
-from chance. With so many rows, about one interval in twenty leaves out zero by chance.
+Each row is one recipe with one choice changed (DIFFERENCES says by which setting), compared with the recipe itself
+trained with the same seed. Trainings are shorter than the preset's, 2 + 4 epochs instead of 4 + 10, so that 150 of them
+are affordable. The interval is the 95 % confidence interval of the mean difference, by Student's t; where it contains
+zero, the effect is not statistically distinguishable from zero. By chance alone, about one interval in twenty leaves
+out zero.
 
-Every seed is trained and evaluated in a process of its own with one thread; runs that are finished already are only
-read, and --read trains nothing and shows what is there. `--quick` draws tiny data and runs the `tiny` preset with two
-seeds: it shows that the settings reach the training and says nothing about them.
+Every seed is trained and evaluated in a process of its own with one thread. Finished runs are only read, and --read
+trains nothing and shows the finished runs. `--quick` draws tiny data and runs the `tiny` preset with two seeds: it
+shows that the settings reach the training, not what they are worth.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def main() -> None:
         refuse_other_settings(runs)
     else:
         for name in arguments.differences:
-            # a refused setting is refused at once
+            # a wrong setting ends the program before anything is trained
             load_preset(benchmark.preset, list(training_words(name, benchmark.preset)[2:]))
         benchmark.draw()
         complete(runs, benchmark.data, arguments.jobs)
@@ -160,7 +161,7 @@ def collect(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
 
 
 def interval(recipe: Mapping[int, float], changed: Mapping[int, float]) -> dict[str, Any] | None:
-    """Mean difference seed by seed and half the width of its 95 % interval; None for fewer than two seeds."""
+    """Mean of the differences per seed and half the width of its 95 % interval; None for fewer than two seeds."""
     found = compare_seeds(recipe, changed)
     if found is None or found.low is None or found.high is None:
         return None
@@ -169,7 +170,7 @@ def interval(recipe: Mapping[int, float], changed: Mapping[int, float]) -> dict[
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
-    """The table as it stands in the documentation, in percent."""
+    """The table as the documentation shows it, in percent."""
     rows = []
     for entry in table:
         cells = [f"`{entry['change']}`" if entry["change"] else f"**`{entry['recipe']}`**", entry["about"]]
@@ -182,7 +183,7 @@ def as_markdown(table: Sequence[dict[str, Any]]) -> str:
             markdown_table(titles, rows, words=2),
             "",
             f"Percent; {SEARCH}, ten gallery trials. Mean ± standard deviation over seeds. Δ: mean difference to the "
-            "recipe above, seed by seed, with its 95 % confidence interval; **bold** where that leaves out zero.",
+            "recipe above with the same seeds, with its 95 % confidence interval; **bold** where that leaves out zero.",
         ]
     )
 

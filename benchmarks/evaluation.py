@@ -4,18 +4,18 @@
     python benchmarks/evaluation.py --large [--sizes 1000x1000000 10000x1000000] [--quick] [--json FILE]
 
 Queries and galleries have the sizes of the real test set (96 people, 3,803 infrared queries, 6,775 visible images), but
-invented images: the visible and infrared embeddings of a person share a direction, with noise. Everything runs in this
-one process; a figure is the median of some repetitions, and the two ways must agree on all measures.
+made-up embeddings: those of a person, visible and infrared, share a direction, plus noise. Everything runs in one
+process; a figure is the median of several repetitions, and both implementations must agree on all measures.
 
-Two comparisons. "measuring": the distances of each trial lie ready, as float32 rows per query. "from embeddings": every
-trial's distances are computed on the way, as the field's scripts do, against one call of ours; the products of
-matrices, which both need, then take most of our time.
+Two comparisons. "measuring": the distances of each trial are computed beforehand, as float32 rows per query. "from
+embeddings": the loop computes every trial's distances, as the field's scripts do, and ours is one call; the matrix
+products, which both need, then take most of our time.
 
---large asks another question: how long does one search take, and how much memory, where all distances would not fit
-into memory at once? Queries and gallery images are random unit vectors of 512 numbers, of a hundred images a person in
-the gallery and eight cameras; images of the query's person and camera do not count, and the CMC counts identities.
-Each size is measured once, in a process of its own. Memory is the peak beyond the images' embeddings and records; the
-search itself makes one copy of the embeddings, of unit length.
+--large asks another question: how long does one search take, and how much memory, when all distances together would
+not fit into memory? Queries and gallery images are random unit vectors of 512 numbers; the gallery has a hundred images
+of each person, and there are eight cameras. Images of the query's person and camera do not count, and the CMC counts
+identities. Each size is measured once, in a process of its own. Memory is the peak beyond the images' embeddings and
+records; the search itself makes one copy of the embeddings, scaled to unit length.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LOOPS: dict[str, Loop] = {"field's loop": measure_as_the_field_does, "lean loop"
 
 
 def make_test_set(scale: float, width: int, seed: int = 0) -> tuple[LabelledImages, NDArray[np.float32]]:
-    """Test images in the numbers of SYSU-MM01, times a scale, with (N, width) embeddings of unit length."""
+    """As many test images as SYSU-MM01 has, times a scale, with (N, width) embeddings of unit length."""
     rng = np.random.default_rng(seed)
     people = max(8, round(PEOPLE * scale))
     # About 301 of the 4 x 96 visible pairs of person and camera exist in the real set.
@@ -78,7 +78,7 @@ def make_test_set(scale: float, width: int, seed: int = 0) -> tuple[LabelledImag
 
 
 def median_seconds(run: Callable[[], object], repetitions: int) -> float:
-    """Median wall time; what is short has run once before."""
+    """Median wall time; with more than one repetition, after a first run that does not count."""
     if repetitions > 1:
         run()
     seconds = []
@@ -90,7 +90,7 @@ def median_seconds(run: Callable[[], object], repetitions: int) -> float:
 
 
 def require_agreement(ours: Metrics, theirs: Measures) -> None:
-    """Stop if the two ways do not measure the same."""
+    """Stop if the two implementations do not measure the same."""
     curve, mean_ap, mean_inp = theirs
     if (
         not np.allclose(ours.cmc, curve, atol=1e-6)
@@ -133,7 +133,7 @@ def compare(
     whole = median_seconds(lambda: evaluate_embeddings(embeddings, test, searches), repetitions)
     rows = []
     for loop_name, loop in LOOPS.items():
-        # The loops take seconds: they are measured less often.
+        # The loops take seconds, so they are measured less often.
         few = max(1, repetitions // 3)
         looped = median_seconds(partial(run_loop, loop, tables.__getitem__, labels), few)
         full = median_seconds(partial(run_loop, loop, distance, labels), few)
@@ -236,7 +236,7 @@ def main() -> None:
     groups = {"all + indoor, single-shot": ["all/single-shot", "indoor/single-shot"]}
     if not arguments.quick:
         groups["all + indoor, multi-shot"] = ["all/multi-shot", "indoor/multi-shot"]
-        # The field's loop takes about ten seconds for one such trial, so two of the ten have to do.
+        # The field's loop takes about ten seconds for one such trial, so it measures two of the ten.
         for name in groups["all + indoor, multi-shot"]:
             searches[name] = replace(searches[name], trials=searches[name].trials[:2])
 

@@ -9,7 +9,7 @@ test images were embedded in chunks:
     python benchmarks/evaluation_memory.py --source build/before/src src
 
 The data are random images in the `own` layout; the network is the narrow one at the size of SYSU-MM01's images
-(288 × 144), so that pixels, not weights, decide. Peak memory is the operating system's count for the process.
+(288 × 144), so that pixels, not weights, take most of the memory. Peak memory is what the operating system reports.
 """
 
 from __future__ import annotations

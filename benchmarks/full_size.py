@@ -2,24 +2,23 @@
 
     python benchmarks/full_size.py [--quick] [--json FILE] [--instances 1 2 4] [--steps 3]
 
-Everything computes with one thread, and seconds are those of the processor, so that what else the machine does counts
-little. On a machine that does nothing else they are the time that passes. With more threads less time passes, at best
-by their number.
+Everything runs on one thread. Seconds are processor time, so that other programs on the machine have little influence;
+on an idle machine they equal wall time. More threads shorten the wall time, at best by a factor of their number.
 
 Steps are those of a training (`engine.trainer.train`) with recipe `pclhd`, random weights and random images: 8 clusters
 of `--instances` images from each modality. A visible image enters in two views, so a step of stage I passes 3 × 8 ×
 instances images forward and backward. A step of stage II does so twice, has two optimiser steps, and passes the images
 of the first through the momentum network as well. A figure is the median of `--steps` steps after the first. Memory is
-that of the whole training beyond the Python modules, both networks and the checkpoint included. Each row is measured in
-a process of its own, once.
+that of the whole training beyond the Python modules, both networks and the checkpoint included. Each row is measured
+once, in a process of its own.
 
-Embedding is `embed_images` as an epoch does it, mirror images included, 256 images a pass. Clustering is an epoch's
-`label_epoch` on made-up features in the numbers of SYSU-MM01 (22,258 visible and 11,909 infrared images).
+Embedding is `embed_images` as in an epoch, mirror images included, 256 images a pass. Clustering is an epoch's
+`label_epoch` on made-up features, as many as SYSU-MM01 has images (22,258 visible and 11,909 infrared).
 
-From these, a whole training with the preset `sysu` is extrapolated. The time of a step is taken to grow in a straight
-line with its images, since a batch of the preset's size (8 × 16) does not fit into every memory: the line is the
-least-squares one through the rows. The same holds for memory. --quick measures the narrow network at 96 × 48 in 32
-bits, on a twentieth of the features; it shows that this file works, and its extrapolation means nothing.
+From these, a whole training with the preset `sysu` is extrapolated. A batch of the preset's size (8 × 16) does not fit
+into every machine's memory, so the time of a step is assumed to be linear in its images: a least-squares line through
+the rows. The same holds for memory. --quick measures the narrow network at 96 × 48 in 32 bits, on a twentieth of the
+features; it shows that this file works, and its extrapolation means nothing.
 """
 
 from __future__ import annotations
@@ -117,16 +116,16 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """What the command line asks for."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the narrow network at 96 × 48, few features")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--instances", type=int, nargs="+", help="images of a cluster in a batch")
-    parser.add_argument("--steps", type=int, default=3, help="steps whose median counts, after one more")
+    parser.add_argument("--steps", type=int, default=3, help="steps measured after the first; their median counts")
     arguments = parser.parse_args()
     arguments.instances = arguments.instances or ([1, 2] if arguments.quick else [1, 2, 4])
     if len(set(arguments.instances)) < 2:
-        parser.error("--instances wants two different numbers or more, to draw a line through")
+        parser.error("--instances needs two different numbers or more, to fit a line")
     return arguments
 
 
@@ -145,7 +144,7 @@ def measure_steps(size: Size, stage: int, instances: int, precision: str, number
     matched = Matching(np.arange(clusters), np.arange(clusters))
 
     def labels(request: LabelRequest) -> EpochLabels:
-        """As many clusters as a batch has, of two images in each modality, each cluster with its partner."""
+        """As many clusters as a batch has, with two images in each modality and with a partner each."""
         return EpochLabels(own, own, np.concatenate([own, own]) if request.joint else None, matched)
 
     clock = _Clock()
@@ -214,7 +213,7 @@ def measure_clustering(size: Size) -> dict[str, Any]:
 def extrapolate(
     steps: Sequence[dict[str, Any]], embedding: Sequence[dict[str, Any]], clustering: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """A whole training with the preset `sysu`, by precision: what each part of it is taken to cost.
+    """The estimated cost of each part of a whole training with the preset `sysu`, by precision.
 
     Stage I embeds all images once an epoch, and so does stage II with recipe `pclhd`.
     """
@@ -283,41 +282,41 @@ def as_markdown(
 
 
 def arithmetic(training: dict[str, dict[str, Any]], precision: str) -> list[str]:
-    """How the hours of a whole training come about, in words."""
-    told = [f"Preset sysu, {precision}:"]
+    """How the hours of a whole training are computed, in words."""
+    report = [f"Preset sysu, {precision}:"]
     for name, stage in training[precision]["stages"].items():
         steps = f"{training[precision]['iterations']} steps × {stage['step_seconds']:.1f} s"
-        told.append(
+        report.append(
             f"  stage {name}: {stage['epochs']} epochs × (embedding {stage['embedding_seconds']:,.0f} s + clustering "
             f"{stage['clustering_seconds']:,.0f} s + {steps}) = {stage['hours']:,.0f} h; "
             f"a step takes {short(stage['step_gib'])} GiB"
         )
-    told.append(
+    report.append(
         f"  together {training[precision]['hours']:,.0f} h, which is {training[precision]['hours'] / 24:.1f} days"
     )
-    return told
+    return report
 
 
 class _Clock(Silent):
-    """Notes the processor's seconds when steps end."""
+    """Notes the processor time at the end of each step."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
     def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
-        """A step was made."""
+        """After a step."""
         self.ends.append(time.process_time())
 
 
 def _settings(size: Size, *overrides: str) -> Settings:
-    """The preset `sysu` with the network and the images of this size; labels are handed in, not found."""
+    """The preset `sysu` with the network and images of this size; labels are given, not found by clustering."""
     shape = (f"data.height={size.height}", f"data.width={size.width}", f"model.architecture={size.architecture}")
     handed_in = ("method.labels=identities", "batch.sampler=blind", "model.weights=none")
     return load_preset("sysu", [*shape, *handed_in, "engine.accelerator=cpu", *overrides])
 
 
 def _draw_images(folder: Path, size: Size, number: int) -> TrainingSet:
-    """So many images of noise of each modality."""
+    """Images of random noise, `number` of each modality."""
     random = np.random.default_rng(0)
     records = []
     for modality in Modality:

@@ -1,18 +1,18 @@
-"""From features to pseudo labels, sparse against dense: after the neighbour search, and search included.
+"""From features to pseudo labels, sparse against dense: with and without the neighbour search.
 
     python benchmarks/jaccard.py [--quick] [--json FILE] [--sizes 22258 34167] [--width 2048] [--field] [--uneven]
         [--threads N]
 
-22,258 is the number of visible training images of SYSU-MM01, 34,167 that of both modalities. Two dense ways
+22,258 is the number of visible training images of SYSU-MM01, 34,167 that of both modalities. Two dense baselines
 (`baselines/dense_jaccard.py`) do the same with samples × samples matrices: `lean` is the best that we could make of
-them, `field` (with --field, slow) follows the routine that this field hands on, with faiss's exact index as its search.
+them; `field` (with --field, slow) follows the routine that is common in this field, with faiss's exact index.
 
-Each way runs in a process of its own on the same features, and searches for itself. Ours runs three times, and the
-median counts; the dense ways run once. Their Jaccard routine then gets our table, so that labels and distances can be
-compared: float32 searches order near ties by chance. The dense ways also sum in float32; where that leaves more than
-1e-6 between the two distances of a pair, ours is held against the definition in float64.
+Each runs in a process of its own on the same features, its own neighbour search included. Ours runs three times, and
+the median counts; the dense ones run once. Their Jaccard routine then gets our neighbour table, so that labels and
+distances can be compared: float32 searches order near ties differently. The dense ones also sum in float32; where the
+two distances of a pair therefore differ by more than 1e-6, ours is compared with the definition in float64.
 
-Memory is the peak beyond the features. The dense ways need about three times samples × samples × 4 bytes, 14 GiB for
+Memory is the peak beyond the features. The dense ones need about three times samples × samples × 4 bytes, 14 GiB for
 the larger size; without that much free memory they are left out.
 """
 
@@ -51,9 +51,9 @@ from pclhd.clustering.pipeline import ClusteringOptions, cluster_features
 
 K1, K2, EPS, MIN_SAMPLES = 30, 6, 0.6, 4
 REPETITIONS = 3
-MATRICES = 3.3  # that a dense way holds at its peak, samples × samples × 4 bytes each
+MATRICES = 3.3  # of samples × samples × 4 bytes, which a dense baseline holds at its peak
 TOLERANCE = 1e-6
-SETTLED = 1000  # pairs at most whose distance is worked out anew
+SETTLED = 1000  # the most pairs whose distance is computed again in float64
 
 Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 Jaccard = Callable[[NDArray[np.float32], NDArray[Any], int, int], NDArray[np.float32]]
@@ -78,24 +78,24 @@ def main() -> None:
     print(as_markdown(rows))
     wrong = [row for row in rows if row["largest_difference_exact"] > TOLERANCE or not row["same_labels"]]
     if wrong:
-        sys.exit("the ways disagree: " + ", ".join(f"{row['way']} at {row['samples']} samples" for row in wrong))
+        sys.exit("the results disagree: " + ", ".join(f"{row['way']} at {row['samples']} samples" for row in wrong))
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes: does it run, do the ways agree")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to show that it runs and all agree")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of samples")
     parser.add_argument("--width", type=int, help="numbers per feature")
-    parser.add_argument("--field", action="store_true", help="also time the routine as the field uses it (slow)")
+    parser.add_argument("--field", action="store_true", help="also time the routine that is common in the field (slow)")
     parser.add_argument("--uneven", action="store_true", help="draw people unevenly, with outliers among them")
-    parser.add_argument("--threads", type=int, help="for every way; by default as many as each takes")
+    parser.add_argument("--threads", type=int, help="for all of them; default: chosen by each")
     return parser.parse_args()
 
 
 def compare(number: int, width: int, names: list[str], *, uneven: bool) -> list[dict[str, Any]]:
-    """Ours first, then each dense way: one row of the table each."""
+    """One row of the table for ours, then one for each dense baseline."""
     with TemporaryDirectory() as folder:
         work = Path(folder)
         in_a_process(draw, work, number, width, uneven=uneven)
@@ -120,13 +120,13 @@ def compare(number: int, width: int, names: list[str], *, uneven: bool) -> list[
 
 
 def draw(work: Path, number: int, width: int, *, uneven: bool) -> None:
-    """Make the features and leave them in a folder."""
+    """Draw the features and save them in a folder."""
     crowd = crowd_of(number, width) if uneven else even_crowd(number, width)
     np.save(work / "features.npy", made_up_features(crowd, np.random.default_rng(number)).features)
 
 
 def measure_ours(work: Path) -> dict[str, Any]:
-    """Three times the call that users make, and its part after the search; leaves table, labels and similarity."""
+    """Run the public call three times, and its part after the search; save table, labels and similarity."""
     features = np.load(work / "features.npy")
     options = ClusteringOptions(clustering="dbscan", k1=K1, k2=K2, eps=EPS, min_samples=MIN_SAMPLES, search="exact")
     cluster_features(features[:200], options)  # compiles
@@ -148,7 +148,7 @@ def measure_ours(work: Path) -> dict[str, Any]:
         again = steps.run("after", lambda: dbscan_labels(similarity(EPS), EPS, MIN_SAMPLES))
         after.append(steps.seconds["after"])
         if not np.array_equal(labels, again):
-            raise RuntimeError("the same features got other labels")
+            raise RuntimeError("the same features got different labels")
 
     np.savez(work / "ours.npz", index=table.index, labels=labels)
     save_npz(work / "similarity.npz", similarity(EPS + 0.05))  # pairs just beyond eps are compared too
@@ -163,7 +163,7 @@ def measure_ours(work: Path) -> dict[str, Any]:
 
 
 def measure_dense(work: Path, name: str) -> dict[str, Any]:
-    """One of the dense ways, search included, and how far it agrees with ours on our table."""
+    """Measure a dense baseline, search included, and compare it with ours on our neighbour table."""
     search, jaccard = DENSE[name]
     features = np.load(work / "features.npy")
     with np.load(work / "ours.npz") as ours:
@@ -198,16 +198,16 @@ def measure_dense(work: Path, name: str) -> dict[str, Any]:
 def largest_differences(
     similarity: csr_matrix, distance: NDArray[np.float32], exact: Callable[[int, int], float]
 ) -> tuple[float, float]:
-    """Between the distances of all pairs that either way has nearer than eps; what the sparse way lacks is at 1.
+    """Compare all pairs that are nearer than eps in either result; a pair that the sparse one lacks has distance 1.
 
     Args:
-        similarity: The sparse way's.
-        distance: (N, N) the dense way's, in which float32 sums leave rounding errors of about the tolerance.
-        exact: Gives the distance of a pair without such errors.
+        similarity: The sparse result.
+        distance: (N, N) the dense result, with float32 rounding errors of about the tolerance.
+        exact: Computes the distance of a pair without such errors.
 
     Returns:
         The largest difference, and the largest when pairs beyond the tolerance are compared with the exact distance
-        (unless they are so many that it cannot be rounding).
+        (unless there are too many of them to be rounding).
     """
     largest, settled = 0.0, 0.0
     doubtful: list[tuple[int, int, float]] = []
@@ -227,7 +227,7 @@ def largest_differences(
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """The table as it stands in the documentation."""
+    """The table as the documentation shows it."""
     titles = ["Samples", "Way", "search s", "after s", "whole s", "after ×", "whole ×", "GiB", "labels", "difference"]
     return markdown_table(
         titles,

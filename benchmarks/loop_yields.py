@@ -1,16 +1,17 @@
-"""What each clustering, matching and treatment of outliers yields in training, on the synthetic benchmark.
+"""How each clustering, matching and treatment of outliers does in training, on the synthetic benchmark.
 
     python benchmarks/loop_yields.py [--data DIR] [--out DIR] [--variants NAME …] [--seeds N …] [--jobs N] [--quick]
         [--read] [--json FILE] [--png FILE]
 
-Each variant is the recipe `pclhd`, as it was then (RECIPE), with one choice changed (VARIANTS says by which settings);
-`progressive` changes none. Every seed is trained and evaluated in a process of its own with one thread; runs that are
-finished already are only read, and --read trains nothing and shows what is there. The table has the final network's
-rank-1 and mAP, the difference to the default, seed by seed, with its standard error, and how good clusters and matches
-were in the last epoch; the picture has the latter for all epochs. Identities serve to measure only.
+Each variant is the recipe `pclhd`, as it was when these figures were first measured (RECIPE), with one choice changed
+(VARIANTS says by which settings); `progressive` changes none. Every seed is trained and evaluated in a process of its
+own with one thread. Finished runs are only read, and --read trains nothing and shows the finished runs. The table has
+the final network's rank-1 and mAP, the mean difference to the default with the same seed, with its standard error, and
+how good clusters and matches were in the last epoch; the picture shows the latter for all epochs. Identities are only
+used for measuring.
 
-`--quick` draws tiny data and runs the `tiny` preset with one seed: it shows that the settings reach the training and
-says nothing about them.
+`--quick` draws tiny data and runs the `tiny` preset with one seed: it shows that the settings reach the training, not
+what they are worth.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ from benchmarks.training_runs import (
 from pclhd.config import load_preset
 from pclhd.report.figures import DASHES, GREY, INK, style
 
-#: The default recipe as it was when these were measured. Since then its joint memory holds all clusters, and it leaves
-#: out the dynamic loss that would only be printed.
+#: The default recipe as it was when these were measured. Since then its joint memory holds all clusters, and it no
+#: longer computes the dynamic loss that was only logged.
 RECIPE = ("recipe=pclhd", "method.joint_prototypes=shared", "method.dynamic_gradient=false")
 DEFAULT = "progressive"
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -83,7 +84,9 @@ def main() -> None:
         refuse_other_settings(runs)
     else:
         for name in arguments.variants:
-            load_preset(benchmark.preset, [*RECIPE, *VARIANTS[name]])  # a setting that is refused is refused at once
+            load_preset(
+                benchmark.preset, [*RECIPE, *VARIANTS[name]]
+            )  # a wrong setting ends the program before anything is trained
         benchmark.draw()
         complete(runs, benchmark.data, arguments.jobs)
     if not runs:
@@ -106,7 +109,7 @@ def parse() -> argparse.Namespace:
 
 
 def collect(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
-    """What is known of each variant: results, paired differences to the default, quality of labels, curves."""
+    """For each variant: results, paired differences to the default, quality of labels, curves."""
     results = {(run.name, run.seed): result_rows(run, "final") for run in runs}
     table = []
     for name in dict.fromkeys(run.name for run in runs):
@@ -143,7 +146,7 @@ def _label(row: dict[str, Any], key: str) -> float | None:
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean; standard deviation over seeds and standard error of the mean where there are two or more."""
+    """Mean over seeds; with two or more, also their standard deviation and the standard error of the mean."""
     known = np.array([value for value in values if value is not None], dtype=np.float64)
     return {
         "mean": float(known.mean()) if len(known) else None,
@@ -154,7 +157,7 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
-    """The table as it stands in the documentation, in percent."""
+    """The table as the documentation shows it, in percent."""
     titles = [f"{search.split('/')[0]} {title}" for search in SEARCHES for title in MEASURES.values()]
     differences = [f"Δ {title}" for title in titles[: len(MEASURES)]]
     rows = []
@@ -218,7 +221,7 @@ def figure_of(table: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _mean_curve(seeds: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
-    """Mean over seeds per epoch, as far as all seeds went; NaN where a seed has no value."""
+    """Mean over seeds per epoch, up to the last epoch that all seeds have; NaN where a seed has no value."""
     length = min(len(values) for values in seeds)
     table = np.array([[np.nan if value is None else value for value in values[:length]] for values in seeds])
     mean: NDArray[np.float64] = table.mean(axis=0)

@@ -8,29 +8,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS = 1024  # rows are made so many at a time
+_ROWS = 1024  # rows are made in blocks of this size
 
 
 @dataclass(frozen=True)
 class Crowd:
     """How a set of features is drawn.
 
-    A person is a point in a latent space of few dimensions, a camera moves each person in its own way, each image
-    moves a bit further. A random projection carries this to the full width. All spreads are in units of the spread
-    between people, per latent dimension.
+    A person is a point in a latent space of few dimensions. Each camera adds an offset of its own to each person, and
+    each image a smaller random one. A random projection maps the result to the full width. All spreads are in units of
+    the spread between people, per latent dimension.
 
     Attributes:
         number: Images.
         width: Numbers per feature.
         people: People who are seen more than once.
         latent: Dimensions of the latent space.
-        cameras: Each image is of one of them.
+        cameras: Number of cameras; each image is from one of them.
         camera_spread: How far a camera moves a person.
-        image_spread: How far an image strays from its person before its camera.
+        image_spread: How far an image is from its person as its camera sees it.
         uneven: Standard deviation of the logarithm of a person's share of the images; 0 draws people evenly.
-        outliers: Fraction of images that show somebody else, once.
+        outliers: Fraction of images of people who are seen only once.
         full_spread: Spread of noise in all directions of the full width, as a fraction of the feature's length.
-        gap: How far the infrared cameras, the last third, move everybody in one direction; 0: all are visible.
+        gap: How far the infrared cameras, the last third, move all people in one direction; 0: all are visible.
     """
 
     number: int
@@ -61,26 +61,26 @@ class MadeUp(NamedTuple):
 
 
 def crowd_of(number: int, width: int, **changes: Any) -> Crowd:
-    """The crowd of the benchmarks: about 40 images a person, unevenly, with outliers and neighbours that overlap."""
+    """The crowd of the benchmarks: about 40 images a person, unevenly drawn, with outliers and overlapping people."""
     return replace(Crowd(number, width, people=max(2, number // 40)), **changes)
 
 
 def even_crowd(number: int, width: int) -> Crowd:
-    """The crowd of this project's first measurements, drawn number for number as it was then: 56 images a person."""
+    """The crowd of this project's first measurements, with exactly the same numbers: 56 images a person."""
     people = max(1, number // 56)
     return Crowd(number, width, people, cameras=4, uneven=0.0, outliers=0.0, full_spread=0.0)
 
 
 def made_up_features(crowd: Crowd, generator: np.random.Generator) -> MadeUp:
-    """Draw a crowd. Beyond the features this takes room for a few arrays of latent width: (N, latent)."""
+    """Draw a crowd. Beyond the features this takes memory for a few arrays of latent width: (N, latent)."""
     number, latent = crowd.number, crowd.latent
     person = _people(crowd, generator)
     camera = generator.integers(0, crowd.cameras, number)
     alone = generator.random(number) < crowd.outliers if crowd.outliers else np.zeros(number, dtype=bool)
-    everybody = crowd.people + int(alone.sum())
-    person[alone] = np.arange(crowd.people, everybody)
-    low = generator.standard_normal((everybody, latent))[person]
-    # An outlier borrows somebody's move: it is seen once, so nobody can tell.
+    number_of_people = crowd.people + int(alone.sum())
+    person[alone] = np.arange(crowd.people, number_of_people)
+    low = generator.standard_normal((number_of_people, latent))[person]
+    # An outlier reuses another person's camera offset; with a single image this makes no difference.
     moved = generator.standard_normal((crowd.people, crowd.cameras, latent))
     low += crowd.camera_spread * moved[person % crowd.people, camera]
     low += crowd.image_spread * generator.standard_normal((number, latent))

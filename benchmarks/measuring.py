@@ -22,13 +22,13 @@ _GIB = 2**20  # the system counts in KiB
 class Steps:
     """Seconds of named steps, and the memory that they need beyond what the process held when this was made.
 
-    Memory is what the system says of the process, so it counts numpy, torch and compiled code alike. What was touched
-    before does not count: load the features, and run everything once on a few of them, first. A step may run within
-    another, which then includes it.
+    Memory is what the operating system reports for the process, so it includes numpy, torch and compiled code. Memory
+    in use before does not count, so first load the features and run everything once on a few of them. A step may run
+    within another, which then includes it.
 
     Attributes:
-        seconds: Name → wall time; a name that comes again replaces its first figures.
-        gib: Name → GiB at the peak of the step; None where the system does not tell (it does on Linux).
+        seconds: Name → wall time; measuring a name again replaces its earlier figures.
+        gib: Name → GiB at the peak of the step; None where the system does not report it (Linux does).
     """
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class Steps:
     def run(self, name: str, step: Callable[[], _Result]) -> _Result:
         """Run a step and keep its figures."""
         self._note_peak()
-        told = _forget_peak()
+        reset = _reset_peak()
         self._open.append(name)
-        self.gib[name] = 0.0 if told and self._before is not None else None
+        self.gib[name] = 0.0 if reset and self._before is not None else None
         begin = time.perf_counter()
         result = step()
         self.seconds[name] = time.perf_counter() - begin
@@ -59,7 +59,7 @@ class Steps:
         return watched
 
     def _note_peak(self) -> None:
-        """What the process held at most since the peak was last forgotten, it held within all open steps."""
+        """Raise the peaks of all open steps to that of the process since it was last reset."""
         peak = _resident("VmHWM")
         for name in self._open:
             known = self.gib[name]
@@ -79,14 +79,14 @@ def in_a_process(
     """Call a module's function in a new process, so that neither memory nor caches of one measurement reach another.
 
     Raises:
-        BrokenProcessPool: The process died, most likely for want of memory.
+        BrokenProcessPool: The process died, most likely because memory ran out.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments, **named).result()
 
 
 def free_gib() -> float:
-    """GiB of memory that programs can have now; infinite where the system does not tell."""
+    """GiB of memory that is available now; infinite where the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -106,13 +106,13 @@ def machine() -> dict[str, Any]:
 
 
 def keep_to_threads(number: int | None) -> None:
-    """Let processes that start from now on compute with so many threads; None leaves the choice to them."""
+    """Make processes that start from now on compute with this number of threads; None leaves the choice to them."""
     if number is not None:
         os.environ.update({name: str(number) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")})
 
 
 def _resident(field: str) -> int | None:
-    """KiB of memory that the process holds (VmRSS) or held at most (VmHWM)."""
+    """KiB of memory that the process holds (VmRSS), or its peak (VmHWM)."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -120,8 +120,8 @@ def _resident(field: str) -> int | None:
     return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
-def _forget_peak() -> bool:
-    """Start VmHWM anew; whether the system lets us."""
+def _reset_peak() -> bool:
+    """Reset VmHWM; returns whether the system allows it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -130,7 +130,7 @@ def _forget_peak() -> bool:
 
 
 def as_singletons(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Labels in which each noise sample is a cluster of its own, so that a score can take them for the truth."""
+    """Labels in which each noise sample is a cluster of its own, so that a score need not know about noise."""
     alone = labels.astype(np.int64)
     noise = labels < 0
     alone[noise] = labels.max(initial=-1) + 1 + np.arange(int(noise.sum()))

@@ -1,12 +1,12 @@
-"""What each recipe reaches on the synthetic benchmark, beside the start weights.
+"""What each recipe reaches on the synthetic benchmark, compared with the start weights.
 
 Usage: python benchmarks/recipes.py [--data DIR] [--data-seed N] [--out DIR] [--methods NAME …] [--seeds N …]
     [--jobs N] [--quick] [--json FILE]
 
 Trains and evaluates every recipe with every seed, each in a process of its own with one thread, so that the figures do
-not depend on the number of cores; runs that are finished already are only read. `--quick` draws tiny data and runs the
-`tiny` preset with one seed: it shows that the benchmark works and says nothing about the recipes. The recipes
-`supervised` and `semi-supervised` train with identities.
+not depend on the number of cores. Finished runs are only read. `--quick` draws tiny data and runs the `tiny` preset
+with one seed: it shows that the benchmark works, not how good the recipes are. The recipes `supervised` and
+`semi-supervised` train with identities.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = training_parser(__doc__)
-    parser.add_argument("--data-seed", type=int, default=0, help="which drawing of the people")
+    parser.add_argument("--data-seed", type=int, default=0, help="seed of the drawn people")
     parser.add_argument("--methods", nargs="+", choices=RECIPES, default=list(RECIPES))
     return parser.parse_args()
 
@@ -74,7 +74,7 @@ def collect(runs: list[TrainingRun]) -> list[dict[str, Any]]:
 
 
 def as_markdown(table: list[dict[str, Any]], seeds: int) -> str:
-    """The table as it stands in docs/results.md."""
+    """The table as docs/results.md shows it."""
     titles = [f"{search} {measure}" for search in SEARCHES for measure in ("rank-1", "mAP")]
     lines = ["| Method | Weights | " + " | ".join(titles) + " |", "|---|---|" + "---:|" * len(titles)]
     for first in table[:: len(SEARCHES)]:

@@ -1,15 +1,15 @@
-"""What pseudo labels cost from a thousand to a million samples, and what approximate neighbours change in them.
+"""What pseudo labels cost from a thousand to a million samples, and how approximate neighbours change them.
 
     python benchmarks/scale.py [--quick] [--json FILE] [--png FILE] [--sizes N …] [--exact-limit 100000]
         [--approximate-from 3000] [--threads N]
 
-For each size: seconds of the neighbour search, of the Jaccard similarity and of DBSCAN, and the peak of memory beyond
-the features, in a process of its own. Exact search up to one limit, approximate search (faiss) from another; where both
-run, the labels of the approximate one are held against those of the exact one by their adjusted Rand index. Recall is
-the share of true neighbours found, on a thousand samples. What each step costs grows like a power of the number of
-samples; the exponents are fitted to sizes from 10,000 on.
+For each size, in a process of its own: seconds of the neighbour search, of the Jaccard similarity and of DBSCAN, and
+the peak memory beyond the features. Search is exact up to one limit and approximate (faiss) from another; where both
+run, their labels are compared by the adjusted Rand index. Recall is the share of true neighbours found, on a thousand
+samples. The cost of each step grows like a power of the number of samples; the exponents are fitted to sizes from
+10,000 on.
 
-With --json, sizes that the file has already are not measured again, so a run can be cut into several.
+With --json, sizes that are in the file already are not measured again, so the benchmark can be run in parts.
 """
 
 from __future__ import annotations
@@ -72,25 +72,25 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="up to 4,000 samples: does it run")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, and go on from what it has")
+    parser.add_argument("--quick", action="store_true", help="up to 4,000 samples, to show that it runs")
+    parser.add_argument("--json", type=Path, help="write the figures to this file; measure only what it lacks")
     parser.add_argument("--png", type=Path, help="draw the curves to this file")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of samples")
     parser.add_argument("--exact-limit", type=int, default=100_000, help="the largest size with exact search")
     parser.add_argument("--approximate-from", type=int, default=3_000, help="the smallest size with approximate search")
-    parser.add_argument("--threads", type=int, help="by default as many as each step takes")
+    parser.add_argument("--threads", type=int, help="default: chosen by each step")
     return parser.parse_args()
 
 
 def wanted_searches(number: int, exact_limit: int, approximate_from: int) -> list[SearchMethod]:
-    """How neighbours are searched at a size; beyond the exact limit always approximately."""
+    """The kinds of neighbour search to measure at a size; beyond the exact limit only the approximate one."""
     exact: list[SearchMethod] = ["exact"] if number <= exact_limit else []
     approximate: list[SearchMethod] = ["approximate"] if number >= approximate_from or not exact else []
     return exact + approximate
 
 
 def compare(number: int, searches: Sequence[SearchMethod]) -> list[dict[str, Any]]:
-    """One row per way of searching, on the same features."""
+    """One row per kind of search, on the same features."""
     rows = []
     labels = {}
     with TemporaryDirectory() as folder:
@@ -110,7 +110,7 @@ def compare(number: int, searches: Sequence[SearchMethod]) -> list[dict[str, Any
 
 
 def draw(work: Path, number: int) -> None:
-    """Make the features and leave them in a folder."""
+    """Draw the features and save them in a folder."""
     drawn = made_up_features(crowd_of(number, WIDTH), np.random.default_rng(number))
     np.save(work / "features.npy", drawn.features)
     np.save(work / "person.npy", drawn.person)
@@ -126,7 +126,7 @@ def in_steps(
 
 
 def measure(work: Path, search: SearchMethod) -> dict[str, Any]:
-    """Each step once, after it ran on a few samples; leaves the labels in the folder."""
+    """Measure each step once, after a run on a few samples; save the labels in the folder."""
     features = np.load(work / "features.npy")
     in_steps(features[:500], search, Steps())  # compiles
     steps = Steps()
@@ -183,7 +183,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as it stands in the documentation."""
+    """The table as the documentation shows it."""
     titles = ["Samples", "Search", "search s", "Jaccard s", "DBSCAN s", "GiB", "recall", "ARI to exact", "ARI", "noise"]
     keys = ["seconds_search", "seconds_jaccard", "seconds_dbscan", "peak_gib"]
     shares = ["recall", "ari_exact", "ari", "noise"]
@@ -225,7 +225,7 @@ def figure_of(rows: Sequence[dict[str, Any]]) -> Figure:
             _curve(memory, "the features themselves", every, "features_gib", GREY, "v"),
             _dense_matrix(memory, every),
         ]
-        # Exact search ends earlier than the others, so its name stands where no other curve passes.
+        # Exact search ends earlier than the others, so its name is placed where no other curve passes.
         if searching:
             seconds.annotate(
                 searching[0], searching[1:3], (-7, 3), textcoords="offset points", ha="right", color=BLUE, fontsize=8.5
@@ -252,7 +252,7 @@ def figure_of(rows: Sequence[dict[str, Any]]) -> Figure:
 def _curve(
     axes: Axes, name: str, rows: Sequence[dict[str, Any]], key: str, colour: str, marker: str
 ) -> tuple[str, float, float, str] | None:
-    """Draw one curve and return its end, to be named; None if nothing of it is known."""
+    """Draw one curve and return its end, for its label; None if no point of it is known."""
     known = [(float(row["samples"]), float(row[key])) for row in rows if row[key] is not None and row[key] > 0]
     if not known:
         return None
@@ -261,7 +261,7 @@ def _curve(
 
 
 def _dense_matrix(axes: Axes, rows: Sequence[dict[str, Any]]) -> tuple[str, float, float, str]:
-    """Draw what one samples × samples matrix of float32 takes, as far as it stays in the picture."""
+    """Draw the size of one samples × samples matrix of float32, as far as it is within the picture."""
     highest = 100 * max(row["peak_gib"] or row["features_gib"] for row in rows)
     sizes = np.array([row["samples"] for row in rows], dtype=np.float64)
     gib = sizes**2 * 4 / 2**30

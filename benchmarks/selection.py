@@ -1,15 +1,15 @@
-"""What it costs to choose the epoch without test labels: the last one, or the best by each label-free criterion.
+"""The cost of choosing the epoch without test labels: the last one, or the best by each label-free criterion.
 
 Usage: python benchmarks/selection.py [--data DIR] [--out DIR] [--recipes NAME …] [--seeds N …] [--jobs N] [--quick]
     [--json FILE]
 
-Trains each recipe once per seed with `engine.keep_weights=true`, so that the weights after every epoch stay, and
-measures those of stage II on the test people. The table shows what the last epoch reaches, what the epoch that each
-criterion prefers reaches, and the oracle: the epoch with the best test rank-1, which nobody may choose. The cost of a
-choice is the oracle's figure less its own. Runs that are finished and weights that are measured already are only read.
+Trains each recipe once per seed with `engine.keep_weights=true`, which keeps the weights of every epoch, and evaluates
+those of stage II on the test people. The table shows the last epoch, the epoch that each criterion prefers, and the
+oracle: the epoch with the best test rank-1, which must not be chosen, since that needs test labels. The cost of a
+choice is the oracle's figure minus its own. Finished runs and evaluated weights are only read.
 
-`--quick` draws tiny data and runs the `tiny` preset with one seed: it shows that the benchmark works and says nothing
-about the criteria.
+`--quick` draws tiny data and runs the `tiny` preset with one seed: it shows that the benchmark works, not how good the
+criteria are.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def measure(run: TrainingRun, epochs: Sequence[int], test: LabelledImages) -> di
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
-    """The table as it stands in the documentation, in percent."""
+    """The table as the documentation shows it, in percent."""
     rows = []
     for recipe in dict.fromkeys(entry["recipe"] for entry in table):
         mine = [entry for entry in table if entry["recipe"] == recipe]
@@ -131,7 +131,7 @@ def as_markdown(table: Sequence[dict[str, Any]]) -> str:
             markdown_table(titles, rows, words=3),
             "",
             f"Percent; {SEARCH}, ten gallery trials; mean ± standard deviation over seeds. Cost: the oracle's rank-1 "
-            "less this one, mean over seeds and the largest. Epochs: as many were trained, by seed.",
+            "minus this one, mean over seeds and the largest. Epochs: the chosen one, by seed.",
         ]
     )
 

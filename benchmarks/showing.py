@@ -1,4 +1,4 @@
-"""How the benchmarks show their figures: tables in Markdown, files in JSON, curves that say their own names."""
+"""How the benchmarks show their figures: tables in Markdown, files in JSON, curves with their names beside them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, word
 
 
 def short(value: object) -> str:
-    """A value for a table: three figures of a number, "–" for what is not known."""
+    """A value for a table: a number with three significant figures, "–" for an unknown one."""
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, float):
@@ -32,13 +32,13 @@ def short(value: object) -> str:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write figures to a file, as a whole."""
+    """Write figures to a file, which is complete or not there at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_rows(path: Path | None, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows that an earlier run left in a file, none if there is no file.
+    """The rows that an earlier run wrote to a file; none if there is no file.
 
     Raises:
         SystemExit: It was measured with other settings.
@@ -53,7 +53,7 @@ def read_rows(path: Path | None, settings: Mapping[str, Any]) -> list[dict[str, 
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Save a figure for a page: 160 dots an inch, on white."""
+    """Save a figure for a page: 160 dots per inch, on white."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
         figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
@@ -95,8 +95,8 @@ def name_the_ends(
 
 
 def spread_out(places: Sequence[float], apart: float) -> list[float]:
-    """Places at least so far apart, in the same order and near the old ones. The places come sorted."""
-    groups: list[tuple[float, int]] = []  # middle and number of names that stand one above the other
+    """Move sorted places until neighbours are at least `apart` from each other; their order stays."""
+    groups: list[tuple[float, int]] = []  # middle and number of names of each group
     for place in places:
         middle, count = place, 1
         while groups and middle - groups[-1][0] < apart * (count + groups[-1][1]) / 2:

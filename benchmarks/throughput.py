@@ -5,20 +5,19 @@
     python benchmarks/throughput.py --profile [the same words]
 
 ResNet-50 AGW at 288 × 144, from random weights. Ours is a training (`engine.trainer.train`) with the preset `sysu` and
-pseudo labels handed in, its images in memory. The plain loop (`baselines/plain_step.py`) makes the same passes through
-the same network, with the same batches and start weights: in 32 bits, channels-first, opening the JPEG files in as
-many workers as threads. Its batches are read while it computes, and within its own time.
+given pseudo labels, its images in memory. The plain loop (`baselines/plain_step.py`) makes the same passes through the
+same network, with the same batches and start weights: in 32 bits, channels-first, opening the JPEG files in as many
+workers as threads. It reads its batches while it computes, and its time includes this.
 
-The two are processes of their own, each with its memory as it would have it alone, and take turns, step by step, so
-that whatever else the machine does meets both. The first turn of each does not count; figures are medians. "cpu s" are
-seconds of all processors together, workers included: on a busy machine they say more than the time that passes, as long
-as there is one thread (`--threads 1`); more threads spend some of them in waiting for each other. Embedding is that of
-an epoch, mirror images included.
+The two run in separate processes and take turns, step by step, so that other programs on the machine affect both. The
+first turn of each does not count; figures are medians. "cpu s" is processor time, summed over all cores and workers. On
+a busy machine it says more than wall time, with one thread (`--threads 1`); several threads spend some of it waiting
+for each other. Embedding is that of an epoch, mirror images included.
 
 A step of stage I passes 3 × clusters × instances images forward and backward, since a visible image enters in two
 views; one of stage II does so twice and passes the first of them through the momentum network. --quick measures the
-narrow network at 96 × 48: it shows that this file works. --profile tells instead where one of our steps spends its
-time: the operations that torch's profiler saw, each without those it calls.
+narrow network at 96 × 48: it shows that this file works. --profile shows instead where one of our steps spends its
+time: the operations that torch's profiler recorded, each without those it calls.
 """
 
 from __future__ import annotations
@@ -82,9 +81,9 @@ class Task:
         width: Pixels.
         clusters: Of a batch, for each modality.
         instances: Images of each.
-        steps: Turns that count.
+        steps: Turns that are measured.
         embedded: Images to embed.
-        precision: Ours.
+        precision: Of our training; the plain loop uses 32 bits.
         workers: Processes that read the plain loop's images.
     """
 
@@ -132,19 +131,19 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """What the command line asks for."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the narrow network at 96 × 48, one step")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--profile", action="store_true", help="where one of our steps spends its time")
+    parser.add_argument("--profile", action="store_true", help="show where one of our steps spends its time")
     parser.add_argument("--recipes", nargs="+", choices=["pclhd", "released"], default=["pclhd", "released"])
     parser.add_argument("--stages", nargs="+", type=int, choices=[1, 2], default=[1, 2])
-    parser.add_argument("--steps", type=int, help="turns that count (default 3)")
+    parser.add_argument("--steps", type=int, help="turns that are measured (default 3)")
     parser.add_argument("--clusters", type=int, default=4, help="of a batch, for each modality")
     parser.add_argument("--instances", type=int, default=4, help="images of each cluster")
     parser.add_argument("--embedded", type=int, help="images to embed (default 64; 0: none)")
     parser.add_argument("--precision", choices=["auto", "bf16-mixed", "32-true"], default="auto", help="ours")
-    parser.add_argument("--threads", type=int, help="threads of either side (default: one per core)")
+    parser.add_argument("--threads", type=int, help="threads of each process (default: one per core)")
     arguments = parser.parse_args()
     if arguments.steps is None:
         arguments.steps = 1 if arguments.quick else 3
@@ -154,7 +153,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure_steps(task: Task, recipe: str, stage: int) -> dict[str, Any]:
-    """Median seconds of our steps and of the plain loop's, which take turns."""
+    """Median seconds of our steps and of the plain loop's, made in turns."""
     settings = settings_of(task, recipe, stage)
     own, _ = own_labels(task)
     keep_freed_memory()  # as `pclhd train` does
@@ -171,7 +170,7 @@ def measure_steps(task: Task, recipe: str, stage: int) -> dict[str, Any]:
 def plain_steps(
     task: Task, settings: Settings, stage: int, images: TrainingSet, pool: ProcessPoolExecutor
 ) -> Callable[[], object]:
-    """What makes a step of the plain loop."""
+    """A function that makes a step of the plain loop."""
     own, many = own_labels(task)
     loader = Loader(pool, task.workers, task.height, task.width)
     plain = PlainTraining(TwoStreamNetwork(ARCHITECTURES[task.architecture]), many, numbers_of(settings), stage, loader)
@@ -179,7 +178,7 @@ def plain_steps(
 
 
 def own_labels(task: Task) -> tuple[Labels, int]:
-    """Labels of either modality's images, for twice as many clusters as a batch has, and that number."""
+    """Labels of each modality's images, for twice as many clusters as a batch has, and that number."""
     many = 2 * task.clusters
     return np.arange(many).repeat(task.instances), many
 
@@ -191,9 +190,9 @@ def label(own: Labels, *_: object, joint: bool, **__: object) -> EpochLabels:
 
 
 def profile(task: Task, recipe: str, stage: int, *, shown: int = 15) -> str:
-    """A table of the operations of the fourth step, those that take longest first.
+    """A table of the operations of the fourth step, the slowest first.
 
-    Until then the process has taken the memory it needs.
+    By then the process has allocated the memory it needs.
     """
     settings = settings_of(replace(task, steps=3), recipe, stage)
     own, _ = own_labels(task)
@@ -235,7 +234,7 @@ def measure_embedding(task: Task) -> dict[str, Any]:
 
 
 def plain_embedding(task: Task, paths: Sequence[Path], pool: ProcessPoolExecutor) -> Callable[[], object]:
-    """What embeds the images as the plain loop does."""
+    """A function that embeds the images as the plain loop does."""
     plain = PlainNetwork(TwoStreamNetwork(ARCHITECTURES[task.architecture]))
     return partial(embed_as_the_field_does, plain, paths, Loader(pool, task.workers, task.height, task.width))
 
@@ -260,7 +259,7 @@ def row_of(what: str, ours: Sequence[Lap], plain: Sequence[Lap], *, images: int)
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a line for each comparison."""
+    """A table with a row for each comparison."""
     titles = [
         "",
         "our precision",
@@ -278,7 +277,7 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def settings_of(task: Task, recipe: str, stage: int) -> Settings:
-    """The preset `sysu` for one epoch of a stage; labels are handed in, not found."""
+    """The preset `sysu` for one epoch of a stage; labels are given, not found by clustering."""
     shape = (f"data.height={task.height}", f"data.width={task.width}", f"model.architecture={task.architecture}")
     handed_in = ("method.labels=identities", "batch.sampler=blind", "model.weights=none")
     settings = load_preset(
@@ -300,7 +299,7 @@ def settings_of(task: Task, recipe: str, stage: int) -> Settings:
 
 
 def numbers_of(settings: Settings) -> PlainNumbers:
-    """What the plain loop has to know of the settings."""
+    """The settings that the plain loop needs."""
     return PlainNumbers(
         learning_rate=settings.schedule.learning_rate,
         weight_decay=settings.schedule.weight_decay,
@@ -312,7 +311,7 @@ def numbers_of(settings: Settings) -> PlainNumbers:
 
 
 def draw_images(folder: Path, number: int) -> TrainingSet:
-    """So many JPEG files of each modality, smooth as photographs are, 256 × 100 as person crops may be."""
+    """JPEG files, `number` of each modality, smooth like photographs and 256 × 100 like person crops."""
     generator = np.random.default_rng(0)
     records = []
     for modality in Modality:
@@ -336,13 +335,13 @@ def batch_of(images: TrainingSet, labels: Labels, task: Task) -> Batch:
 
 
 class Clock:
-    """Seconds that passed, and seconds of the processors, since it was asked last."""
+    """Wall time and processor time since the last call."""
 
     def __init__(self) -> None:
         self._last = self._now()
 
     def lap(self) -> Lap:
-        """Both, and begin anew."""
+        """Both times since the last call; then both start from zero."""
         now, last = self._now(), self._last
         self._last = now
         return now[0] - last[0], now[1] - last[1]
@@ -353,7 +352,7 @@ class Clock:
 
 
 def seconds_of_children() -> float:
-    """Processor seconds of the running child processes; 0 where the system does not tell."""
+    """Processor seconds of the running child processes; 0 where the system does not report them."""
     me, total = str(os.getpid()), 0.0
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -383,10 +382,10 @@ Make = Callable[[ProcessPoolExecutor], Callable[[], object]]
 
 
 class _Opponent:
-    """The plain loop in a process of its own, with workers of its own; it does something when it is its turn.
+    """The plain loop in a process of its own, with workers of its own; it does one thing per turn.
 
     Args:
-        make: Called in that process, with the workers; gives what is done in a turn.
+        make: Called in that process, with the workers; returns the function to call in each turn.
         workers: Processes that read images.
     """
 
@@ -406,7 +405,7 @@ class _Opponent:
         self._process.join()
 
     def turn(self) -> Lap:
-        """Let it do its part, and wait; how long it took."""
+        """Let it take its turn, wait for it, and return how long it took."""
         self._mine.send(True)
         return cast(Lap, self._mine.recv())
 
@@ -423,7 +422,7 @@ def _play(connection: Connection, make: Make, workers: int) -> None:
 
 
 class _Turns(Silent):
-    """Lets the plain loop make a step after each of ours, and notes what both take."""
+    """Lets the plain loop make a step after each of ours, and notes the time of both."""
 
     def __init__(self, opponent: _Opponent) -> None:
         self._opponent = opponent
@@ -432,7 +431,7 @@ class _Turns(Silent):
         self._clock = Clock()
 
     def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
-        """Ours was made: note it, and let the other have its turn."""
+        """Note the time of our step, and let the plain loop make one."""
         self.ours.append(self._clock.lap())
         self.plain.append(self._opponent.turn())
         self._clock.lap()

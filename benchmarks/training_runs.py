@@ -1,4 +1,4 @@
-"""Trainings that a benchmark needs: each in a process of its own with one thread, made once and then only read."""
+"""Trainings that a benchmark needs: each in a process of its own with one thread, trained once and then only read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 
 from pclhd.config import Settings, load_preset
 
-#: Settings that say where images lie and how they are read.
+#: Settings that say where images are and how they are read.
 _WHERE = {"data.root", "data.workers", "data.cache", "data.cache_gib"}
 
 
@@ -85,10 +85,10 @@ def benchmark_of(
 
     Args:
         arguments: As parsed.
-        name: Of the benchmark; its quick form lies in a folder of this name.
-        seeds: How many, where none are named.
+        name: Of the benchmark; its quick form uses a folder of this name.
+        seeds: How many, if none are named.
         quick_seeds: How many in the quick form.
-        folder: Under ``runs``, where it is not `name`.
+        folder: Under ``runs``, if it is not `name`.
     """
     if arguments.quick:
         out = arguments.out or Path("build/benchmarks", name)
@@ -98,7 +98,7 @@ def benchmark_of(
 
 
 def pclhd(*words: object) -> None:
-    """Run the command line in a process with one thread; its output goes where ours goes only if it fails."""
+    """Run the command line in a process with one thread; its output is shown only if it fails."""
     command = [sys.executable, "-m", "pclhd.cli", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -107,7 +107,7 @@ def pclhd(*words: object) -> None:
 
 
 def complete(runs: list[TrainingRun], data: Path, jobs: int) -> None:
-    """Train and evaluate what is not finished, so many runs at a time.
+    """Train and evaluate what is not finished, `jobs` runs at a time.
 
     With one thread each, the figures do not depend on the number of cores.
     """
@@ -117,20 +117,20 @@ def complete(runs: list[TrainingRun], data: Path, jobs: int) -> None:
 
 
 def refuse_other_settings(runs: Iterable[TrainingRun]) -> None:
-    """End the program with one line if a run that is there was trained with other settings than the wanted ones.
+    """End the program with one line if an existing run was trained with settings other than the wanted ones.
 
-    Recipes and presets change; figures of an earlier one must not pass for today's. A setting that there was not when
-    the run was made is not held against it.
+    Recipes and presets change, and figures of an earlier version must not pass for those of the current one. A setting
+    that did not exist when the run was made is ignored.
     """
     for run in runs:
         saved = run.folder / "config.yaml"
         if not saved.exists():
             continue
-        reached = _flat(yaml.safe_load(saved.read_text("utf-8")))  # as it stands: nothing filled in by today's recipe
+        reached = _flat(yaml.safe_load(saved.read_text("utf-8")))  # as saved: nothing filled in from the current recipe
         wanted = load_preset(run.words[1], [*run.words[2:], f"seed={run.seed}"])
         for name, value in _choices(wanted).items():
             if reached.get(name, value) != value:
-                sys.exit(f"{saved}: {name} is {reached[name]} where {value} is wanted; move the run elsewhere")
+                sys.exit(f"{saved}: {name} is {reached[name]}, but {value} is wanted; move the run elsewhere")
 
 
 def result_rows(run: TrainingRun, weights: str) -> dict[str, dict[str, Any]]:
@@ -140,7 +140,7 @@ def result_rows(run: TrainingRun, weights: str) -> dict[str, dict[str, Any]]:
 
 
 def epoch_rows(run: TrainingRun) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl`` that tell of an epoch, in order."""
+    """The lines of a run's ``metrics.jsonl`` about epochs, in order."""
     return log_rows(run, "epoch")
 
 
@@ -151,9 +151,10 @@ def log_rows(run: TrainingRun, kind: str) -> list[dict[str, Any]]:
 
 
 def _choices(settings: Settings) -> dict[str, Any]:
-    """What a training's result depends on besides its images: all settings but where these lie and what it runs on.
+    """What a training's result depends on besides its images.
 
-    And but for the communities' resolution, where there are none.
+    That is all settings except those of folders and hardware, and except the communities' resolution when there are no
+    communities.
     """
     unread = _WHERE if settings.method.clustering == "community" else _WHERE | {"clustering.resolution"}
     found = _flat(settings.model_dump(mode="json", exclude={"preset", "recipe", "engine"}))

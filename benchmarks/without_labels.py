@@ -1,13 +1,13 @@
-"""What choices made without labels are worth: the automatic eps, the confidence, rescuing and dropping.
+"""How good the choices made without labels are: the automatic eps, the confidence, rescuing and dropping.
 
     python benchmarks/without_labels.py [--quick] [--json FILE] [--sets 16]
 
-Made-up people, drawn anew for this: each set has its own number of images per person, spreads and unevenness.
+Sets of made-up people: each has its own number of images per person, its own spreads and its own unevenness.
 
 First table: the ARI that DBSCAN reaches with `eps="auto"`, with fixed radii, and with the best and the worst candidate
-of each set, which only identities can tell; noise counts as clusters of one. Means over the sets, and the largest loss
-against the best candidate. Second table: how well a confidence tells members of the right cluster from the others, as
-the area under the ROC curve (0.5 is chance), at eps 0.5 and 0.6. A member is right if it is of its cluster's most
+of each set, which only identities reveal; noise counts as clusters of one. Means over the sets, and the largest loss
+against the best candidate. Second table: how well a confidence separates right members of a cluster from wrong ones, as
+the area under the ROC curve (0.5 is chance), at eps 0.5 and 0.6. A member is right if it shows its cluster's most
 frequent person. Third table: pairs and ARI with outliers kept, rescued, dropped and both.
 """
 
@@ -47,7 +47,7 @@ QUALITY = {"ari": "ARI", "pair_precision": "pair precision", "pair_recall": "pai
 def main() -> None:
     """Measure all sets, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two small sets: does it run")
+    parser.add_argument("--quick", action="store_true", help="two small sets, to show that it runs")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--sets", type=int, help="number of made-up sets; 16 by default")
     arguments = parser.parse_args()
@@ -91,13 +91,13 @@ def measure(seed: int, number: int) -> dict[str, Any]:
     }
     for eps in LOOKED_AT:
         labels = dbscan_labels(similarity, eps)
-        told = {
+        confidences = {
             "local_confidence": local_confidence(similarity, labels),
             "global_confidence": global_confidence(features, labels),
             "silhouettes": silhouettes(similarity, labels),
             "label_confidence": label_confidence(similarity, features, labels),
         }
-        row["auc"][f"{eps:g}"] = {name: _auc(values, labels, person) for name, values in told.items()}
+        row["auc"][f"{eps:g}"] = {name: _auc(values, labels, person) for name, values in confidences.items()}
         row["outliers"][f"{eps:g}"] = {
             outliers: clustering_quality(
                 cluster_features(features, ClusteringOptions(k1=K1, k2=K2, eps=eps, outliers=outliers)).labels, person

@@ -71,7 +71,7 @@ def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, floa
         decay = schedule.decay_factor ** (of_stage // schedule.decay_every)
         adam.param_groups[0]["lr"] = schedule.learning_rate * decay
 
-        # Embed everything, cluster, match, build memories …
+        # Embed all images, cluster, match clusters, build memories …
         epoch = begin(embed(network, images), embed(momentum.network, images), settings, streams, number)
         own_batches = draw(images, epoch.labels, settings, streams, "own", number)
         joint_batches = draw(images, epoch.joint_labels, settings, streams, "joint", number)

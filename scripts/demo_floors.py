@@ -1,4 +1,4 @@
-"""Hold the demo's results against floors that break only if learning breaks.
+"""Compare the demo's results with floors that are missed only if learning is broken.
 
 Usage: python scripts/demo_floors.py RUN/results.json
 """
@@ -17,11 +17,11 @@ SEARCH = "all/single-shot"
 
 @dataclass(frozen=True)
 class Floor:
-    """A least gain of the final weights over the starting ones.
+    """The smallest acceptable gain of the final weights over the start weights.
 
     Attributes:
         measure: Name of the measure in `results.json`.
-        points: Least gain in percentage points.
+        points: Smallest gain in percentage points.
     """
 
     measure: str
@@ -37,14 +37,14 @@ class ResultsError(Exception):
 
 
 def compare(results: Any, floors: tuple[Floor, ...] = FLOORS) -> Iterator[tuple[bool, str]]:
-    """Whether each floor is kept, with the numbers compared.
+    """Whether each floor is reached, with the numbers compared.
 
     Args:
         results: What `results.json` holds.
         floors: The floors.
 
     Yields:
-        Kept or not, and a line for the reader.
+        Whether it is reached, and a line for the reader.
 
     Raises:
         ResultsError: A row or a number is missing.
@@ -52,11 +52,11 @@ def compare(results: Any, floors: tuple[Floor, ...] = FLOORS) -> Iterator[tuple[
     for floor in floors:
         start, final = (_percent(results, weights, floor.measure) for weights in ("start", "final"))
         gain = final - start
-        kept = gain >= floor.points
+        reached = gain >= floor.points
         yield (
-            kept,
+            reached,
             f"{SEARCH} {floor.measure}: start {start:.1f} %, final {final:.1f} %, gain {gain:+.1f} points, "
-            f"floor {floor.points:+.1f}: {'kept' if kept else 'BROKEN'}",
+            f"floor {floor.points:+.1f}: {'reached' if reached else 'MISSED'}",
         )
 
 
@@ -71,7 +71,7 @@ def _percent(results: Any, weights: str, measure: str) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the comparison; 0 if all floors are kept, 1 if one is broken, 2 if there is nothing to compare."""
+    """Print the comparison; 0 if all floors are reached, 1 if one is missed, 2 if there is nothing to compare."""
     if len(arguments) != 1:
         print("usage: python scripts/demo_floors.py RUN/results.json", file=sys.stderr)
         return 2
@@ -86,10 +86,10 @@ def main(arguments: list[str]) -> int:
         return 2
     for _, line in compared:
         print(line)
-    broken = sum(not kept for kept, _ in compared)
-    if broken:
-        print(f"{path}: the demo learned too little: {broken} of {len(compared)} floors broken", file=sys.stderr)
-    return int(broken > 0)
+    missed = sum(not reached for reached, _ in compared)
+    if missed:
+        print(f"{path}: the demo learned too little: {missed} of {len(compared)} floors missed", file=sys.stderr)
+    return int(missed > 0)
 
 
 if __name__ == "__main__":

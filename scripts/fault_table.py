@@ -1,6 +1,6 @@
-"""Inject every fault of `tests/faults.py`, and write what came of it to `docs/faults.md`. About a minute.
+"""Inject every fault of `tests/faults.py`, and write what happened to `docs/faults.md`. Takes about a minute.
 
-Run it from the repository: `python scripts/fault_table.py`. With `--show` it prints what differs from what is expected,
+Run it from the repository: `python scripts/fault_table.py`. With `--show` it prints what differs from the expectations,
 and writes nothing.
 """
 

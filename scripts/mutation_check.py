@@ -1,9 +1,9 @@
-"""Show that the tests see the misreadings this field is prone to: each is planted in a copy, and tests must fail there.
+"""Check that tests catch the misreadings this field is prone to: each is planted in a copy, where tests must fail.
 
 Usage: python scripts/mutation_check.py [--only WORD] [--list]
 
 Nothing in the working tree is changed. Needs the development environment; with one thread it takes a few minutes, most
-of which is compiling the re-ranking anew for each misreading of it.
+of which goes into compiling the re-ranking again for each misreading of it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_RUN = 300
-"""Seconds after which a run of tests is given up."""
+"""Seconds after which a run of tests is stopped."""
 
 JACCARD = ("tests/golden/test_jaccard.py",)
 METRICS = ("tests/golden/test_metrics.py",)
 PROTOCOLS = ("tests/golden/test_protocols.py",)
 MATCHING = ("tests/golden/test_matching.py",)
-# No recorded file tells the exponential from the cosine itself: the best assignments are the same under both.
+# No recorded file separates the exponential from the cosine itself: the best assignments are the same under both.
 COSTS = ("tests/clustering/test_matching.py::test_the_least_sum_of_exponentials_not_of_cosines",)
 MEMORIES = ("tests/golden/test_memories.py",)
 STEPS = ("tests/engine/test_released_step.py::test_both_stages_step_by_step",)
@@ -34,12 +34,12 @@ STEPS = ("tests/engine/test_released_step.py::test_both_stages_step_by_step",)
 
 @dataclass(frozen=True)
 class Edit:
-    """A text that stands exactly once in a file, and what it becomes.
+    """A text that occurs exactly once in a file, and its replacement.
 
     Attributes:
         file: Path within ``src/pclhd``.
-        old: What stands there.
-        new: What is put in its place.
+        old: The text.
+        new: The replacement.
     """
 
     file: str
@@ -54,7 +54,7 @@ class Mutant:
     Attributes:
         name: The misreading in words.
         edits: What it changes, together.
-        tests: What pytest is given.
+        tests: Arguments for pytest.
     """
 
     name: str
@@ -123,7 +123,7 @@ MUTANTS = (
         METRICS,
     ),
     Mutant(
-        "camera rule of LLCM whatever the identity",
+        "camera rule of LLCM for every identity",
         (
             Edit(
                 "evaluation/metrics.py",
@@ -150,17 +150,17 @@ MUTANTS = (
         METRICS,
     ),
     Mutant(
-        "CMC divided by all queries, those without a match too",
+        "CMC divided by all queries, including those without a match",
         (Edit("evaluation/metrics.py", "np.cumsum(found_at) / valid.sum()", "np.cumsum(found_at) / len(valid)"),),
         METRICS,
     ),
     Mutant(
-        "CMC over images where it goes over identities",
+        "CMC counted over images instead of identities",
         (Edit("evaluation/metrics.py", 'if self.cmc_over == "images":', 'if self.cmc_over != "":'),),
         METRICS,
     ),
     Mutant(
-        "no draw from a folder of one image",
+        "no random draw from a folder of one image",
         (
             Edit(
                 "evaluation/protocols.py",
@@ -176,7 +176,7 @@ MUTANTS = (
         COSTS,
     ),
     Mutant(
-        "later rounds of the matching leave the inverse map alone",
+        "later rounds of the matching do not change the inverse map",
         (
             Edit(
                 "clustering/matching.py",
@@ -324,7 +324,7 @@ MUTANTS = (
         STEPS,
     ),
     Mutant(
-        "clustering features brought back to unit length",
+        "clustering features scaled back to unit length",
         (Edit("recipes.py", "renormalise=False,", "renormalise=True,"),),
         STEPS,
     ),
@@ -350,11 +350,11 @@ def mutate(source: str, edit: Edit) -> str:
     """The source with one edit made.
 
     Raises:
-        MutationError: The old text does not stand there exactly once.
+        MutationError: The old text does not occur exactly once.
     """
     found = source.count(edit.old)
     if found != 1:
-        raise MutationError(f"{edit.file}: {edit.old.strip()!r} stands there {found} times, expected once")
+        raise MutationError(f"{edit.file}: {edit.old.strip()!r} occurs {found} times, expected once")
     return source.replace(edit.old, edit.new)
 
 
@@ -387,7 +387,7 @@ def failed_tests(output: str) -> list[str]:
 
 
 def _environment(copy: Path) -> dict[str, str]:
-    """The copy's package goes before the installed one; nothing compiled is left behind; one thread."""
+    """The copy's package comes before the installed one, no bytecode is written, and there is one thread."""
     return {
         **os.environ,
         "PYTHONPATH": str(copy / "src"),
@@ -402,14 +402,14 @@ def run_tests(copy: Path, tests: tuple[str, ...], *, stop_early: bool = True) ->
 
     Args:
         copy: The copy.
-        tests: What pytest is given.
+        tests: Arguments for pytest.
         stop_early: Whether one failure is enough.
 
     Returns:
         The names of the tests that failed.
 
     Raises:
-        MutationError: Pytest could not run them to an end, or something else than a test failed.
+        MutationError: Pytest could not finish, or something other than a test failed.
     """
     with tempfile.TemporaryDirectory() as cache:
         options = ["-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", *(["-x"] if stop_early else [])]
@@ -426,7 +426,7 @@ def run_tests(copy: Path, tests: tuple[str, ...], *, stop_early: bool = True) ->
         except subprocess.TimeoutExpired as error:
             raise MutationError(f"{' '.join(tests)} took longer than {LONGEST_RUN} seconds") from error
     failed = failed_tests(ran.stdout)
-    # 0 and 1 are pytest's words for "all passed" and "some failed"; a fixture or an import that breaks proves nothing.
+    # Pytest's 0 means "all passed" and 1 "some failed"; a fixture or an import that breaks proves nothing.
     if ran.returncode not in (0, 1) or bool(failed) != (ran.returncode == 1):
         last = (ran.stdout + ran.stderr).strip().splitlines()[-1:]
         raise MutationError(f"{' '.join(tests)} did not run: {''.join(last)}")
@@ -434,10 +434,10 @@ def run_tests(copy: Path, tests: tuple[str, ...], *, stop_early: bool = True) ->
 
 
 def check_copy(copy: Path, mutants: tuple[Mutant, ...]) -> None:
-    """See that the copy imports its own package, and that all tests pass there before anything is planted.
+    """Check that all tests pass in the copy before anything is planted.
 
     Raises:
-        MutationError: They do not.
+        MutationError: One fails.
     """
     named = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
     failed = run_tests(copy, named, stop_early=False)
@@ -479,7 +479,7 @@ def check(root: Path, mutants: tuple[Mutant, ...]) -> int:
 
     Args:
         root: The tree.
-        mutants: Which.
+        mutants: The mutants to judge.
 
     Returns:
         How many were not caught.
@@ -509,7 +509,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 if every mutant was caught, 1 if not."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", metavar="WORD", default="", help="mutants whose name or file holds this word")
-    parser.add_argument("--list", action="store_true", help="name the mutants and stop")
+    parser.add_argument("--list", action="store_true", help="list the mutants and stop")
     chosen = parser.parse_args(arguments)
     mutants = tuple(
         mutant

@@ -43,7 +43,7 @@ def call(*words: object) -> Outcome:
 
 
 def complaint(outcome: Outcome) -> str:
-    """The one line that a user's mistake is answered with."""
+    """The one line on stderr about a user's mistake."""
     assert outcome.code == 2, outcome
     lines = [line for line in outcome.err.splitlines() if line.strip()]
     assert len(lines) == 1, outcome.err

@@ -26,7 +26,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def _threads() -> None:
-    # On inputs as small as those of tests, numba's threads mostly wait for each other: ten times the processor time.
+    # On inputs as small as those of tests, numba's threads mostly wait for each other and take ten times the CPU time.
     numba.set_num_threads(1)
     # Numba's parallel calls set the number of torch's threads, too; sums would depend on the tests before.
     if torch.get_num_threads() != THREADS:

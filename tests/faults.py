@@ -1,7 +1,7 @@
-"""Everything that was made to go wrong, and what has to come of it.
+"""Everything that is made to go wrong, and what must happen then.
 
-`FAULTS` is read by `tests/test_faults.py`, which injects each, and by `scripts/fault_table.py`, which writes what it
-saw to `docs/faults.md`.
+`FAULTS` is read by `tests/test_faults.py`, which injects each fault, and by `scripts/fault_table.py`, which writes what
+happened to `docs/faults.md`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FINISHED = "a finished run"
 
 @dataclass(frozen=True)
 class Observed:
-    """What came of a call.
+    """The result of a call.
 
     Attributes:
         code: Its exit code; −9 for a process that was killed.
@@ -84,7 +84,7 @@ class Stock:
 
     @cached_property
     def data(self) -> Path:
-        """The same people as one's own images: a folder for each modality."""
+        """The same people in the layout `own`: a folder for each modality."""
         for image in self.small.training_set.images:
             target = self.root / "data" / image.modality / image.path.name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ class Bench:
     Args:
         stock: What it may copy.
         root: An empty folder.
-        patch: For faults that lie in the program's surroundings.
+        patch: For faults in the program's environment.
     """
 
     def __init__(self, stock: Stock, root: Path, patch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ class Bench:
         return self.copy(run), shutil.copytree(data, self.root / "sysu")
 
     def train(self, *words: object, data: Path | None = None) -> Observed:
-        """Train as all do, but for some words."""
+        """Train like all other runs, except for some words."""
         return self.watch(
             "train", "tiny", *self.stock.words, *words, "--data", data or self.stock.data, "--out", self.run
         )
@@ -184,7 +184,7 @@ class Bench:
         )
 
     def _plain(self, text: str) -> str:
-        """A message without what differs from one machine or version to the next."""
+        """A message without the parts that depend on machine or version."""
         for root in (self.root, self.root.resolve(), self.stock.root, self.stock.root.resolve()):
             text = text.replace(f"{root}/", "")
         # What other libraries say changes with their versions.
@@ -232,7 +232,7 @@ class Fault:
         code: The exit code that is expected.
         says: A part of the line that is expected.
         left: What is expected to be left.
-        resumes: Whether `pclhd train --resume` must then come to the weights of a run without the fault.
+        resumes: Whether `pclhd train --resume` must then reach the weights of a run without the fault.
         slow: Whether it takes seconds.
     """
 
@@ -247,10 +247,10 @@ class Fault:
 
 
 def observe(fault: Fault, stock: Stock, root: Path) -> Observed:
-    """Inject a fault in an empty folder; a run that must go on is then resumed, without the fault.
+    """Inject a fault in an empty folder; a run that must continue is then resumed, without the fault.
 
     Raises:
-        AssertionError: The resumed run comes to other weights.
+        AssertionError: The resumed run ends with other weights.
     """
     with pytest.MonkeyPatch.context() as patch:
         bench = Bench(stock, root, patch)
@@ -270,7 +270,7 @@ def _contents(root: Path) -> dict[str, str]:
 
 
 def _at_step(patch: pytest.MonkeyPatch, action: Callable[[], object], *, epoch: int = 1, step: int = 0) -> None:
-    """Do something after a step, from within the observer."""
+    """Do something after a step, inside the observer."""
     real = ConsoleObserver.stepped
 
     def watched(self: ConsoleObserver, position: Any, number: int, losses: Any) -> None:
@@ -282,7 +282,7 @@ def _at_step(patch: pytest.MonkeyPatch, action: Callable[[], object], *, epoch: 
 
 
 def _later(patch: pytest.MonkeyPatch, owner: Any, name: str, calls: int, action: Callable[..., Any]) -> None:
-    """Replace a function from its n-th call on; the action gets the real one and the arguments."""
+    """Replace a function from its n-th call on; the action gets the real function and the arguments."""
     real, seen = getattr(owner, name), 0
 
     def watched(*arguments: Any, **options: Any) -> Any:
@@ -691,7 +691,7 @@ def _no_infrared_of_test_people(run: Path, data: Path) -> None:
             shutil.rmtree(data / f"cam{camera}" / person)
 
 
-def _nobody_in_both(run: Path, data: Path) -> None:
+def _no_person_in_both(run: Path, data: Path) -> None:
     for camera in (1, 2, 4, 5):
         shutil.rmtree(data / f"cam{camera}" / "0012")
     for camera in (3, 6):
@@ -759,7 +759,7 @@ def _import(write: Callable[[Path], object]) -> Inject:
 
 
 def _with_evaluable(*words: str) -> Inject:
-    """A call on a run with a model; RUN and OUT stand for its folder and for a new file."""
+    """A call on a run with a model; RUN and OUT in the words become its folder and a new file."""
 
     def inject(bench: Bench) -> Observed:
         bench.sysu()
@@ -808,19 +808,23 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a setting is misspelt", SETTINGS, _words("schedule.iteratons=3"), 2, "did you mean 'schedule.iterations'?"),
     Fault("a value is of the wrong kind", SETTINGS, _words("schedule.iterations=many"), 2, "schedule.iterations"),
     Fault("a value is out of range", SETTINGS, _words("clustering.eps=1.5"), 2, "above 0 and below 1"),
-    Fault("a word is no setting", SETTINGS, _words("iterations"), 2, "expected key=value"),
+    Fault("a word is not a setting", SETTINGS, _words("iterations"), 2, "expected key=value"),
     Fault("a recipe is misspelt", SETTINGS, _words("recipe=papper"), 2, "did you mean 'paper'?"),
     Fault("a preset is misspelt", SETTINGS, _preset("tinny"), 2, "did you mean 'tiny'?"),
     Fault("a preset file is not YAML", SETTINGS, _preset_file, 2, "mine.yaml: is not valid YAML"),
     Fault(
-        "a radius is to be loosened that the clustering does not have",
+        "the radius is to be loosened, but the clustering has none",
         SETTINGS,
         _words("method.clustering=hdbscan", "clustering.loosen=0.7"),
         2,
         "leave it at 0",
     ),
     Fault(
-        "identities are asked for that the data do not have", SETTINGS, _words("recipe=supervised"), 2, "no identities"
+        "the recipe needs identities that the data do not have",
+        SETTINGS,
+        _words("recipe=supervised"),
+        2,
+        "no identities",
     ),
     Fault("the folder is missing", DATA, lambda bench: bench.train(data=bench.root / "none"), 2, "none: no such file"),
     Fault("a modality has no image", DATA, _empty_modality, 2, "infrared"),
@@ -832,7 +836,7 @@ FAULTS: tuple[Fault, ...] = (
         "not an image of a known format",
     ),
     Fault("a JPEG is cut short", DATA, _with_image(_truncated), 2, "restore the file or drop it"),
-    Fault("an image has no bytes", DATA, _with_image(lambda path: path.write_bytes(b"")), 2, "the file is empty"),
+    Fault("an image file is empty", DATA, _with_image(lambda path: path.write_bytes(b"")), 2, "the file is empty"),
     Fault("an image has 56 million pixels", DATA, _with_image(_huge), 2, "give crops of single persons"),
     Fault("an image vanishes after the lists were read", DATA, _vanished, 2, "No such file or directory"),
     Fault(
@@ -842,10 +846,10 @@ FAULTS: tuple[Fault, ...] = (
         2,
         "lower data.height and data.width",
     ),
-    Fault("a list of identities is damaged", DATA, _sysu_list, 2, "train_id.txt"),
-    Fault("the layout is another than was said", DATA, _other_layout, 2, "it looks like sysu"),
+    Fault("an identity list is damaged", DATA, _sysu_list, 2, "train_id.txt"),
+    Fault("the data have another layout than the one given", DATA, _other_layout, 2, "it looks like sysu"),
     Fault("a CSV file names an image that is not there", DATA, _csv(["none.png,visible,,"]), 2, "row 2: no file"),
-    Fault("a CSV file has two columns of a name", DATA, _csv(["a,b"], header="path,path"), 2, "is there twice"),
+    Fault("a CSV file has two columns of one name", DATA, _csv(["a,b"], header="path,path"), 2, "is there twice"),
     Fault(
         "a test image has no identity",
         DATA,
@@ -857,9 +861,9 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("`check` finds an empty image", DATA, _check, 1, ""),
     Fault("the run folder holds files", RUNS, _used, 2, "already holds files"),
-    Fault("the run folder lies below a file", RUNS, _below_a_file, 2, "cannot be created"),
+    Fault("the path of the run folder leads through a file", RUNS, _below_a_file, 2, "cannot be created"),
     Fault(
-        "`config.yaml` has vanished",
+        "`config.yaml` is missing",
         RUNS,
         _resumed(lambda bench: (bench.run / "config.yaml").unlink()),
         2,
@@ -873,7 +877,7 @@ FAULTS: tuple[Fault, ...] = (
         "config.yaml: is not valid YAML",
     ),
     Fault(
-        "`config.yaml` has a setting nobody knows",
+        "`config.yaml` has an unknown setting",
         RUNS,
         _resumed(_change_file("config.yaml", lambda text: text + b"sead: 1\n")),
         2,
@@ -889,9 +893,7 @@ FAULTS: tuple[Fault, ...] = (
         FINISHED,
         resumes=True,
     ),
-    Fault(
-        "all checkpoints are damaged", RUNS, _resumed(_change_checkpoints(_flip_a_bit)), 2, "start the training anew"
-    ),
+    Fault("all checkpoints are damaged", RUNS, _resumed(_change_checkpoints(_flip_a_bit)), 2, "start the training"),
     Fault(
         "all checkpoints are of another program",
         RUNS,
@@ -922,7 +924,7 @@ FAULTS: tuple[Fault, ...] = (
         2,
         "metrics.jsonl, line 1",
     ),
-    Fault("a kill has left a partial file", RUNS, _resumed(_leave_a_part), 0, "", FINISHED, resumes=True),
+    Fault("a killed process has left a partial file", RUNS, _resumed(_leave_a_part), 0, "", FINISHED, resumes=True),
     Fault(
         "all infrared images are noise in the first epoch",
         TRAINING,
@@ -955,16 +957,31 @@ FAULTS: tuple[Fault, ...] = (
         "at eps 0.6; raise clustering.eps with clustering.loosen",
         WHOLE,
     ),
-    Fault("a modality is one cluster", TRAINING, _one_cluster("visible"), 0, "there is one visible cluster", FINISHED),
     Fault(
-        "each modality is one cluster",
+        "one modality is a single cluster",
+        TRAINING,
+        _one_cluster("visible"),
+        0,
+        "there is one visible cluster",
+        FINISHED,
+    ),
+    Fault(
+        "each modality is a single cluster",
         TRAINING,
         _one_cluster("visible", "infrared"),
         2,
         "nothing to contrast",
         WHOLE,
     ),
-    Fault("all infrared images embed alike", TRAINING, _constant_embeddings, 2, "nothing to cluster", WHOLE, True),
+    Fault(
+        "all infrared images have the same embedding",
+        TRAINING,
+        _constant_embeddings,
+        2,
+        "nothing to cluster",
+        WHOLE,
+        True,
+    ),
     Fault("an embedding is NaN", TRAINING, _broken_embeddings, 2, "are not finite", WHOLE, True),
     Fault("the loss is NaN", TRAINING, _nan_loss(), 2, "the loss is no longer finite", WHOLE, True),
     Fault(
@@ -997,10 +1014,10 @@ FAULTS: tuple[Fault, ...] = (
         "the machine runs out of memory", TRAINING, _out_of_memory(MemoryError()), 2, "this machine ran", WHOLE, True
     ),
     Fault(
-        "SIGTERM comes", TRAINING, _signalled(signal.SIGTERM), 143, "continue with: pclhd train --resume", WHOLE, True
+        "SIGTERM arrives", TRAINING, _signalled(signal.SIGTERM), 143, "continue with: pclhd train --resume", WHOLE, True
     ),
-    Fault("SIGINT comes (Ctrl-C)", TRAINING, _signalled(signal.SIGINT), 130, "continue with", WHOLE, True),
-    Fault("SIGKILL comes", TRAINING, _killed, -9, "", WHOLE, True, slow=True),
+    Fault("SIGINT arrives (Ctrl-C)", TRAINING, _signalled(signal.SIGINT), 130, "continue with", WHOLE, True),
+    Fault("SIGKILL arrives", TRAINING, _killed, -9, "", WHOLE, True, slow=True),
     Fault("the disk is full before the first epoch", TRAINING, _disk_full_at_the_start, 2, "No space left on device"),
     Fault(
         "the disk is full when a checkpoint is written",
@@ -1025,7 +1042,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("the data have no test part", EVALUATION, _evaluate_without_test, 2, "no labelled test images"),
     Fault("the model is cut short", EVALUATION, _evaluate(_damage_model), 2, "model.safetensors"),
     Fault("the test people have no infrared image", EVALUATION, _evaluate(_no_infrared_of_test_people), 2, "infrared"),
-    Fault("no query has a correct image in the gallery", EVALUATION, _evaluate(_nobody_in_both), 2, "none of the"),
+    Fault("no query has a correct image in the gallery", EVALUATION, _evaluate(_no_person_in_both), 2, "none of the"),
     Fault("a test image is cut short", EVALUATION, _evaluate(_cut_test_image), 2, "0001.jpg"),
     Fault(
         "there is no results.json to combine", EVALUATION, _with_evaluable("combine", "RUN"), 2, "make it with: pclhd"
@@ -1073,7 +1090,7 @@ def page(observations: dict[str, Observed]) -> str:
 def row(fault: Fault, observed: Observed) -> str:
     """The table's row of a fault."""
     said = re.sub(r"([|*<\[\]])", r"\\\1", observed.said) or "nothing"
-    then = "; resumed, it comes to the weights of a run without the fault" if fault.resumes else ""
+    then = "; resumed, it reaches the weights of a run without the fault" if fault.resumes else ""
     if fault.resumes and fault.left == FINISHED:
         then = ", with the weights of a run without the fault"
     return f"| {fault.name} | {_code(observed.code)} | {said} | {observed.left}{then} |\n"
@@ -1094,11 +1111,10 @@ def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
 
 _INTRODUCTION = """# What happens when something goes wrong
 
-{count} faults, each injected by `tests/test_faults.py`, and what came of it. `python scripts/fault_table.py` makes this
-page from what it observes; the test fails if the page says something else.
+{count} faults, and what happens after each. `tests/test_faults.py` injects them, and `python scripts/fault_table.py`
+writes this page from what it observes; the test fails if the page says something else.
 
-Exit code 2 is an error that one line on stderr tells. 0 is a training that helped itself out, 143 and 130 are the ends
-that SIGTERM and SIGINT ask for. "Whole checkpoints" means that every checkpoint in the run folder was read and its
-checksum was right. "Nothing changed" means that no file was made, changed or removed.
-Paths are shortened.
+Exit code 2 is an error, explained in one line on stderr. With 0 the training recovered by itself; 143 and 130 are the
+exit codes after SIGTERM and SIGINT. "Whole checkpoints" means that every checkpoint in the run folder was read and had
+the right checksum. "Nothing changed" means that no file was made, changed or removed. Paths are shortened.
 """

@@ -1,4 +1,4 @@
-"""Weights that trainings ended with when they were recorded; a refactoring must not change them.
+"""The recorded final weights of trainings, which a refactoring must not change.
 
 Usage: python -m tests.recorded_weights  (writes tests/recorded_weights.json; only when a change of the numbers is
 intended, with the reason in the commit)
@@ -51,7 +51,7 @@ class Weights:
 
 
 def machine() -> dict[str, str | None]:
-    """What the last bits of a sum depend on."""
+    """The properties of a machine that the last bits of a sum depend on."""
     return {
         "processor": platform.machine(),
         "model": processor_model(Path("/proc/cpuinfo")),

@@ -24,7 +24,7 @@ from pclhd.weights import starter_path
 
 ROOT = Path(__file__).parent.parent
 
-# A change here is a change of the public interface: it belongs into the changelog and docs/python.md.
+# A change here is a change of the public interface, so it belongs in the changelog and docs/python.md.
 PUBLIC = {
     "load": "(run_or_model, *, device, precision)",
     "search": "(queries, gallery, *, top)",
@@ -84,7 +84,7 @@ PUBLIC = {
 
 @pytest.fixture(scope="module")
 def site(tiny_sysu: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the demo leaves: the data, and a run whose model can tell people apart."""
+    """A folder like the demo's: the data, and a run whose model can distinguish people."""
     root = tmp_path_factory.mktemp("site")
     (root / "build" / "demo").mkdir(parents=True)
     (root / "build" / "demo" / "data").symlink_to(tiny_sysu)

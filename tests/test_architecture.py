@@ -1,4 +1,4 @@
-"""The rules of the architecture that can be read off the imports."""
+"""The rules of the architecture that the imports must keep."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _imports(module: str) -> frozenset[str]:
         if isinstance(node, ast.Import):
             named |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            # A name that is a module is imported; else the module that it is taken from.
+            # If the name is a module, that module is imported; else the module that it is taken from.
             inner = {f"{node.module}.{alias.name}" for alias in node.names} & known.keys()
             named |= inner
             if len(inner) < len(node.names):
@@ -60,7 +60,7 @@ def _within(modules: set[str], *parts: str) -> set[str]:
 
 
 def _room(module: str) -> str:
-    """The package or module directly below `pclhd`; the front door itself is `__init__`."""
+    """The package or module directly below `pclhd`; the package's own module is `__init__`."""
     return module.partition(".")[2].partition(".")[0] or "__init__"
 
 
@@ -72,7 +72,7 @@ def _documented_order() -> list[str]:
     return [name.removesuffix(".py").removesuffix("/") for cell in cells for name in re.findall(r"`([\w./]+)`", cell)]
 
 
-def test_every_room_stands_in_the_documented_order_once() -> None:
+def test_every_room_is_in_the_documented_order_once() -> None:
     order = _documented_order()
     assert len(order) == len(set(order))
     assert set(order) == {_room(module) for module in _modules()} - {"presets"}
@@ -115,7 +115,7 @@ def test_training_reaches_nothing_that_handles_labels() -> None:
     assert not _within(reached, *above)
     assert "pclhd.clustering.pipeline" in reached
     assert "pclhd.clustering.quality" not in reached
-    # Nor the readers, which know identities: it is handed a TrainingSet.
+    # Nor the readers, which know identities: training is given a TrainingSet.
     assert not _within(reached, "pclhd.data.open", "pclhd.data.sysu", "pclhd.data.regdb", "pclhd.data.llcm")
 
 

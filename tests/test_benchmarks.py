@@ -1,4 +1,4 @@
-"""The benchmarks run in their quick form, and the tools they share do what they say."""
+"""The benchmarks run in their quick form, and the tools that they share work as documented."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def steps_within_steps() -> tuple[dict[str, float | None], dict[str, float], flo
     return steps.gib, steps.seconds, steps.peak_gib
 
 
-def test_steps_tell_memory_of_inner_and_outer_steps() -> None:
-    # In a process of its own: this one may still hold room that other tests have used, which a step would find first.
+def test_steps_measure_memory_of_inner_and_outer_steps() -> None:
+    # In a process of its own: this one may hold freed memory of other tests, which a step would use first.
     gib, seconds, peak = in_a_process(steps_within_steps)
     if gib["nothing"] is None or gib["inner"] is None or gib["outer"] is None or gib["late"] is None:
-        pytest.skip("this system does not tell the peak of memory")
+        pytest.skip("this system does not report peak memory")
     assert gib["inner"] > 0.18
     assert gib["outer"] >= gib["inner"]
     assert gib["late"] < 0.1
@@ -153,7 +153,7 @@ def test_names_are_spread_out_no_further_than_needed(places: list[float], apart:
         assert sum(spread) == pytest.approx(sum(places), abs=1e-6)
 
 
-def test_names_stand_beside_their_curves() -> None:
+def test_names_are_beside_their_curves() -> None:
     figure = Figure(figsize=(4, 3))
     axes = figure.subplots()
     axes.set_xlim(0, 1)
@@ -289,11 +289,11 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     ]
     table = {entry["name"]: entry for entry in differences.collect(runs)}
     assert table["pclhd"]["rank1"]["difference"] is None
-    told = table["joint-shared"]["rank1"]["difference"]
+    difference = table["joint-shared"]["rank1"]["difference"]
     # -0.1, -0.08 and -0.12: a mean of -0.1, and 4.303 (t, two degrees) times 0.02 / sqrt(3).
-    assert (told["mean"], told["half_width"]) == (pytest.approx(-0.1), pytest.approx(0.0497, abs=1e-4))
-    assert told["distinguishable"]
-    assert told["pairs"] == 3
+    assert (difference["mean"], difference["half_width"]) == (pytest.approx(-0.1), pytest.approx(0.0497, abs=1e-4))
+    assert difference["distinguishable"]
+    assert difference["pairs"] == 3
     assert not table["visible-first"]["rank1"]["difference"]["distinguishable"]
     text = differences.as_markdown(list(table.values()))
     assert "| `method.joint_prototypes=shared` | only shared joint clusters | 50.0 ± 7.5 |" in text
@@ -322,10 +322,10 @@ def run_with_settings(root: Path, *changed: str, without: str = "") -> TrainingR
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ("method.joint_prototypes=shared", "method.joint_prototypes is shared where all is wanted"),
-        ("schedule.iterations=999", "schedule.iterations is 999 where"),
-        ("seed=4", "seed is 4 where 3 is wanted"),
-        ("model.weights=random", "model.weights is random where"),
+        ("method.joint_prototypes=shared", "method.joint_prototypes is shared, but all is wanted"),
+        ("schedule.iterations=999", "schedule.iterations is 999, but"),
+        ("seed=4", "seed is 4, but 3 is wanted"),
+        ("model.weights=random", "model.weights is random, but"),
     ],
 )
 def test_a_run_with_other_settings_does_not_pass_for_the_wanted_one(tmp_path: Path, change: str, name: str) -> None:
@@ -385,7 +385,7 @@ def test_yields_are_compared_seed_by_seed(tmp_path: Path) -> None:
 
 
 def quick(name: str, folder: Path, *words: object) -> dict[str, Any]:
-    """Run a benchmark in its quick form; what it left in its file."""
+    """Run a benchmark in its quick form; returns what it wrote to its file."""
     path = folder / "figures.json"
     command = [sys.executable, f"benchmarks/{name}.py", "--quick", "--json", path, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}

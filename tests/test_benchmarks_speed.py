@@ -1,4 +1,4 @@
-"""The plain loop that training is compared with does the same as ours; large searches measure what they say."""
+"""The plain loop that training is compared with does the same as ours; large searches measure what they should."""
 
 from __future__ import annotations
 

@@ -124,13 +124,13 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ("schedule.learning_rates=2", "schedule.learning_rate"),
     ],
 )
-def test_a_misspelt_key_is_answered_with_the_nearest(override: str, meant: str) -> None:
+def test_for_a_misspelt_key_the_nearest_is_suggested(override: str, meant: str) -> None:
     message = fails([override])
     assert message.startswith(f"unknown setting '{override.partition('=')[0].split('.')[0]}")
     assert message.endswith(f"did you mean '{meant}'?")
 
 
-def test_a_key_that_resembles_nothing_is_answered_with_its_neighbours() -> None:
+def test_for_an_unknown_key_the_known_ones_are_listed() -> None:
     assert fails(["batch.xyzzy=1"]).endswith("; known: batch.clusters, batch.instances, batch.sampler")
     assert "known: preset, seed, selection, recipe, method, data" in fails(["xyzzy=1"])
 
@@ -193,10 +193,10 @@ def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
         ("mmm", ["method.stage2=hybrid"]),
     ],
 )
-def test_several_prototypes_where_nobody_reads_them_are_refused(recipe: str, wrong: list[str]) -> None:
+def test_several_prototypes_that_nothing_reads_are_refused(recipe: str, wrong: list[str]) -> None:
     complaint = fails([f"recipe={recipe}", "method.sub_prototypes=3", *wrong])
     assert complaint.startswith(f"method.sub_prototypes=3 does not go with {', '.join(wrong)}, ")
-    # What it says mends it.
+    # The suggested change fixes it.
     advice = complaint.partition("; add ")[2].partition(", or take ")[0].split()
     assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=3", *wrong, *advice])
     assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=1", *wrong])
@@ -210,7 +210,7 @@ def test_an_unknown_preset() -> None:
 # Preset files.
 
 
-def test_a_preset_of_ones_own(tmp_path: Path) -> None:
+def test_a_preset_of_the_user(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("recipe: paper\nschedule: {iterations: 11}\nmethod: {cross: 0.75}\n", "utf-8")
     settings = load_preset(str(path), ["seed=4"], root=tmp_path)

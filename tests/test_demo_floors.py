@@ -31,12 +31,12 @@ def test_a_gain_above_the_floor_passes(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_gain_below_the_floor_fails_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(tmp_path, _results(0.30, 0.29 + FLOORS[0].points / 100)) == 1
     shown = capsys.readouterr()
-    assert "BROKEN" in shown.out
+    assert "MISSED" in shown.out
     assert shown.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("results", [{}, [], {"rows": []}, _results(0.1, 0.9, search="indoor/single-shot")])
-def test_results_without_the_search_are_told_apart(
+def test_results_without_the_search_are_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], results: Any
 ) -> None:
     assert _run(tmp_path, results) == 2

@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def page_faults(begin: str) -> int:
-    """Of a process of its own that takes and frees 96 MiB five times, once its memory has settled."""
+    """Of a process that allocates and frees 96 MiB five times, once its memory use is steady."""
     program = [sys.executable, "-c", PROGRAM.format(begin=begin)]
     return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
 
@@ -37,7 +37,7 @@ def test_freed_memory_is_not_cleared_again() -> None:
     assert page_faults("assert keep_freed_memory()") < page_faults("") / 4
 
 
-def test_other_systems_and_libraries_go_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_and_libraries_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("sys.platform", "darwin")
         assert not keep_freed_memory()

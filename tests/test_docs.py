@@ -1,4 +1,4 @@
-"""What the documentation says about commands, settings, names and files is held against the code."""
+"""What the documentation says about commands, settings, names and files is checked against the code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[att
 _FENCE = re.compile(r"^[ \t]*```(\w*)\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-# A command begins a line, or follows a shell's separator, or stands in a loop.
+# A command begins a line, or follows a shell's separator or a loop's `do`.
 _COMMAND = re.compile(r"(?:^|[;&|]|\bdo\b)\s*(?:\$ )?(?:\S*/)?(pclhd(?: [^;&\n]*)?)", re.MULTILINE)
 
 
@@ -89,7 +89,7 @@ def _check(command: Command) -> None:
 
 
 def _without_variables(arguments: list[str]) -> list[str]:
-    """A shell's variables stand for a value; a setting whose value is one is left out."""
+    """Replace a shell's variables by a value; leave out settings whose value is a variable."""
     kept = [word for word in arguments if not re.search(r"=.*\$", word)]
     return [re.sub(r"\$\{?\w+\}?", "1", word) for word in kept]
 
@@ -115,7 +115,7 @@ def test_wrong_commands_would_be_noticed(wrong: str, reason: str) -> None:
 
 
 def _fault(command: Command) -> str:
-    """What is wrong with a command; nothing if it is accepted."""
+    """What is wrong with a command; empty if it is accepted."""
     try:
         _check(command)
     except Exception as error:
@@ -154,7 +154,7 @@ def test_settings_named_in_prose_are_accepted() -> None:
         load_preset("tiny", [setting])
 
 
-def test_the_data_page_tells_every_layout_and_column() -> None:
+def test_the_data_page_lists_every_layout_and_column() -> None:
     text = _read(ROOT / "docs" / "data.md")
     assert _table_names(text, "Column") == set(COLUMNS)
     needed = {name for name in COLUMNS if re.search(rf"^\| `{name}` \| yes \|", text, re.MULTILINE)}

@@ -1,4 +1,4 @@
-"""From nothing to a report on the command line, for every layout; and that labels never reach the weights."""
+"""From drawing data to a report on the command line, for every layout; and labels never reach the weights."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_from_nothing_to_a_report(pclhd: Call, tmp_path: Path, layout: str) -> N
 
 
 def copy_as_folders(source: Path, target: Path) -> Path:
-    """Training images of a SYSU layout in two folders, under names that tell nothing."""
+    """Training images of a SYSU layout in two folders, under names without information."""
     for modality in Modality:
         (target / modality).mkdir(parents=True)
     for number, image in enumerate(read_sysu(source).train.images):
@@ -119,7 +119,7 @@ def copy_as_folders(source: Path, target: Path) -> Path:
 
 
 def write_own_csv(source: Path, path: Path, *, identities: bool = True, splits: bool = True) -> Path:
-    """A CSV that points into a SYSU layout: by relative paths where it lies beside the images, else absolute ones."""
+    """A CSV that points into a SYSU layout: by relative paths if it is next to the images, else by absolute ones."""
     dataset = read_sysu(source)
     assert dataset.train_identities is not None
     assert dataset.test is not None
@@ -272,7 +272,7 @@ def shuffle_sysu(root: Path) -> None:
 
 
 def strip_sysu(root: Path) -> None:
-    """Training images lie directly below their camera; nobody is named."""
+    """Move training images directly below their camera, so that no person is named."""
     people = training_people(root)
     for camera in sorted(root.glob("cam?")):
         images = [path for person in people for path in sorted((camera / person).glob("*"))]
@@ -288,7 +288,7 @@ def _training_lists(root: Path) -> list[Path]:
 
 
 def shuffle_lists(root: Path) -> None:
-    """Labels are dealt anew, and lines change places."""
+    """Shuffle labels among lines, and lines among each other."""
     for number, path in enumerate(_training_lists(root)):
         pairs = [line.split() for line in path.read_text().splitlines()]
         labels = [label for _, label in pairs]
@@ -300,7 +300,7 @@ def shuffle_lists(root: Path) -> None:
 
 
 def strip_lists(root: Path) -> None:
-    """Lists without labels, naming files whose names tell nothing but, in LLCM, the camera."""
+    """Lists without labels, of files whose names say nothing except, in LLCM, the camera."""
     for path in _training_lists(root):
         lines = []
         names = [line.split()[0] for line in path.read_text().splitlines()]

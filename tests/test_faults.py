@@ -48,7 +48,7 @@ def test_there_are_enough_of_them_and_the_page_shows_no_others() -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_thread_that_dies_ends_the_reading(small: SmallData, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """Nobody waits for it, and its error is the one that is seen, whatever it is."""
+    """The other threads do not wait for it, and its error, of whatever type, is the one that is raised."""
     seen = []
 
     def dies(path: Path, *_: object, **__: object) -> None:

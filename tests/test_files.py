@@ -35,15 +35,13 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [250, 300])
 def test_a_name_that_is_too_long(tmp_path: Path, length: int) -> None:
-    """With 250 letters the name itself would do; that of the file beside it would not."""
+    """A name of 250 letters is allowed, but that of the temporary file, which is longer, is not."""
     with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / ("n" * length)):
         pass
 
 
-def test_what_cannot_be_written_is_told_where_nothing_can_be_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a folder that is mounted for reading only."""
+def test_a_file_in_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder that is mounted read-only."""
 
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
@@ -84,7 +82,7 @@ def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path, existed: bool) -> 
     assert contents(folder) == ["below/file", "file"]
 
 
-def test_what_a_killed_process_left_of_a_folder_is_made_anew(tmp_path: Path) -> None:
+def test_a_folder_that_a_killed_process_left_unfinished_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     for name in (UNFINISHED, "old", "below/old"):
         (tmp_path / name).write_text("old")

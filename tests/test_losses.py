@@ -205,7 +205,7 @@ def test_released_hybrid__twin(margin: float) -> None:
 
 
 def test_released_hybrid__margin_is_0_2_and_taken_on_the_mean() -> None:
-    # One easy and one difficult query: per sample the easy one would be cut off, on the mean none is.
+    # One easy and one difficult query: per sample the easy one would be cut off, but the mean is not.
     centroid = torch.tensor([[9.0, 0.0], [0.0, 1.0]])
     labels, hard = torch.tensor([0, 0]), torch.zeros(2, 2)
     mean = sum(slow_contrast(centroid, labels, 1.0)) / 2

@@ -25,7 +25,7 @@ from scripts.mutation_check import (
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_mutant_fits_the_sources_of_today(mutant: Mutant) -> None:
-    """So that whoever rewrites such a line hears of it at once; whether tests catch it takes minutes (below)."""
+    """A rewritten line shows up here at once; whether tests catch the mutant takes minutes (below)."""
     for path, content in mutated_files(ROOT / "src" / "pclhd", mutant).items():
         assert ast.dump(ast.parse(content)) != ast.dump(ast.parse(path.read_text("utf-8")))
     for test in mutant.tests:
@@ -54,14 +54,14 @@ def test_every_misreading_makes_a_test_fail(mutant: Mutant, copy: Path) -> None:
     assert catch(copy, mutant)
 
 
-def test_ten_and_distinct() -> None:
+def test_there_are_at_least_ten_distinct_mutants() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 10
     assert len({mutant.edits for mutant in MUTANTS}) == len(MUTANTS)
 
 
 @pytest.mark.parametrize(("source", "times"), [("a - b", 0), ("a + b + a + b", 2)])
 def test_an_edit_fits_once_or_not_at_all(source: str, times: int) -> None:
-    with pytest.raises(MutationError, match=f"stands there {times} times, expected once"):
+    with pytest.raises(MutationError, match=f"occurs {times} times, expected once"):
         mutate(source, Edit("x.py", "a + b", "a"))
 
 
@@ -84,7 +84,7 @@ TEST = "from pclhd.sums import double\n\ndef test_double():\n    assert double(2
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A package of one function and its one test, which cannot tell doubling from squaring."""
+    """A package of one function and its one test, which cannot distinguish doubling from squaring."""
     root = tmp_path / "tree"
     for name, content in (
         ("src/pclhd/__init__.py", ""),

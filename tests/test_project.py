@@ -1,4 +1,4 @@
-"""The files around the code: pinned versions, the Makefile, the licence, and no traces of one machine."""
+"""The files around the code: pinned versions, the Makefile, the licence, and no path of one machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-# Folders that tools make; everything else belongs to the project.
+# Folders made by tools; everything else belongs to the project.
 MADE = {".git", ".venv", "__pycache__"}
 MADE_AT_THE_TOP = {"build", "dist", "runs"}
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".json", ""}
@@ -79,7 +79,7 @@ def test_the_licence_is_the_whole_apache_licence() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("python", ["no-such-python", "false"])
-def test_a_missing_or_old_python_is_told_in_one_line(tmp_path: Path, python: str) -> None:
+def test_a_missing_or_old_python_is_reported_in_one_line(tmp_path: Path, python: str) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     command = ["make", "--no-print-directory", "env", f"PYTHON={python}"]
@@ -125,5 +125,5 @@ def test_each_target_installs_only_what_it_needs(
     command = ["make", "--no-print-directory", "--dry-run", target]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert re.findall(r"pip install .* -c constraints.txt -e (.*)", ran.stdout) == ([installs] if installs else [])
-    # Developers have what runs, too.
+    # Developers get the runtime dependencies, too.
     assert ("touch .venv/.runtime .venv/.installed" in ran.stdout) == (installs == "'.[dev]'")

@@ -66,7 +66,7 @@ PUBLISHED: dict[str, tuple[object, object]] = {
 
 
 def expand(block: str) -> list[list[str]]:
-    """The commands that a shell would make of a block with loops, as words; file patterns stay."""
+    """The commands that a shell would run for a block with loops, as words; file patterns are kept."""
 
     def run(lines: Iterator[str], values: dict[str, str]) -> Iterator[list[str]]:
         for line in lines:
@@ -263,19 +263,19 @@ def test_hours_on_the_page_add_up() -> None:
     )
     hours = []
     for stage, *cells in sums:
-        epochs, embedding, clustering, steps, seconds, told = (float(cell.replace(",", "")) for cell in cells)
+        epochs, embedding, clustering, steps, seconds, stated = (float(cell.replace(",", "")) for cell in cells)
         schedule = load_preset("sysu", []).schedule
         assert (epochs, steps) == (
             {"1": schedule.stage1_epochs, "2": schedule.stage2_epochs}[stage],
             schedule.iterations,
         )
         hours.append(epochs * (embedding + clustering + steps * seconds) / 3600)
-        assert hours[-1] == pytest.approx(told, abs=1)
+        assert hours[-1] == pytest.approx(stated, abs=1)
     together = re.findall(r"together ([\d,]+) h, which is ([\d.]+) days", PAGE)
     assert len(hours) == 2 * len(together) == 4
-    for place, (told, days) in enumerate(together):
-        assert sum(hours[2 * place : 2 * place + 2]) == pytest.approx(float(told.replace(",", "")), abs=2)
-        assert float(told.replace(",", "")) / 24 == pytest.approx(float(days), abs=0.1)
+    for place, (stated, days) in enumerate(together):
+        assert sum(hours[2 * place : 2 * place + 2]) == pytest.approx(float(stated.replace(",", "")), abs=2)
+        assert float(stated.replace(",", "")) / 24 == pytest.approx(float(days), abs=0.1)
 
 
 def _step(stage: int, images: int, seconds: float, gib: float | None) -> dict[str, Any]:
@@ -295,13 +295,13 @@ def test_a_training_is_extrapolated_along_a_line() -> None:
     assert first["hours"] == pytest.approx(50 * (341.67 + 10 + 200 * 17) / 3600)
     assert second["hours"] == pytest.approx(50 * (341.67 + 30 + 200 * 64) / 3600)
     assert training["hours"] == pytest.approx(first["hours"] + second["hours"])
-    told = "\n".join(full_size.arithmetic({"32-true": training}, "32-true"))
-    assert "200 steps × 17.0 s" in told
-    assert "a step takes – GiB" in told
+    text = "\n".join(full_size.arithmetic({"32-true": training}, "32-true"))
+    assert "200 steps × 17.0 s" in text
+    assert "a step takes – GiB" in text
 
 
 def _sequence() -> list[list[str]]:
-    """The page's calls for RegDB, with two trials in the place of ten and one recipe in the place of three."""
+    """The page's calls for RegDB, with two trials instead of ten and one recipe instead of three."""
     section = PAGE.split("\n## RegDB\n")[1].split("\n## ")[0]
     blocks = re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert [block.count(TRIALS) for block in blocks] == [1, 1]
@@ -314,7 +314,7 @@ def _sequence() -> list[list[str]]:
 
 
 def _small(words: list[str]) -> list[str]:
-    """A training of the preset's size becomes one of the preset `tiny`, everything else as on the page."""
+    """Turn a training with the page's preset into one with the preset `tiny`; everything else stays."""
     if words[0] != "train":
         return words
     kept = [word for word in words[2:] if not word.startswith("model.weights=")]

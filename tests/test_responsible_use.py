@@ -1,4 +1,4 @@
-"""What docs/responsible-use.md says is left on disk, held against what each command leaves."""
+"""What docs/responsible-use.md says is left on disk, compared with what each command leaves."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from tests.models.small import SMALL_BOTTLENECK, stirred
 
 PAGE = (Path(__file__).parent.parent / "docs" / "responsible-use.md").read_text("utf-8")
 
-#: What a file may hold that derives from images of people. "figures" is what nothing else is.
+#: What a file may hold that derives from images of people. "figures" is everything that has no other name here.
 KINDS = {"images", "embeddings", "prototypes", "pseudo labels", "weights", "identities", "cameras", "paths", "figures"}
 
-#: A training that is over in a moment, with everything on that makes a file.
+#: A short training with everything on that writes a file.
 QUICK = ("data.height=48", "data.width=24", "data.workers=1", "schedule.iterations=1", "schedule.stage2_epochs=1")
 EVERYTHING = (
     "recipe=paper",
@@ -136,7 +136,7 @@ def _compare(verb: str, files: list[str], *, when: set[str]) -> dict[str, Row]:
 
 
 def _check_contents(found: dict[str, Row], data: Path) -> None:
-    """All files of a row together hold what the row says: a checkpoint may come before the first labels."""
+    """All files of a row together hold what the row says: a checkpoint may be older than the first labels."""
     for row in set(found.values()):
         names = [name for name, its in found.items() if its == row]
         held = set().union(*(_contents(Path(name), data) for name in names))
@@ -144,7 +144,7 @@ def _check_contents(found: dict[str, Row], data: Path) -> None:
 
 
 def _contents(path: Path, data: Path) -> set[str]:
-    """What a file holds of people, as far as it is seen in its bytes."""
+    """What a file holds of people, as far as its bytes show it."""
     kind = path.name.rpartition(".")[2]
     if kind == "safetensors":
         return set(_in_tensors(path))
@@ -247,7 +247,7 @@ def test_a_training_with_everything_on_and_what_follows(leaves: Leaves, tiny_sys
     leaves("train", "tiny", "--data", tiny_sysu, "--out", "RUN", *QUICK)
     assert leaves("compare", "RUN", "OTHER") == []
 
-    # Verifying decodes the images into the cache, once they are gone from it, and leaves nothing else anywhere.
+    # Without cached images, verifying decodes them into the cache, and leaves nothing else anywhere.
     for kept in Path("CACHE").iterdir():
         kept.unlink()
     verified = leaves("verify", "OTHER")
@@ -301,7 +301,7 @@ def test_a_starter(leaves: Leaves) -> None:
 
 
 def test_a_download(leaves: Leaves, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = b"weights of nobody"
+    content = b"invented weights"
     url = f"https://example.org/resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     monkeypatch.setattr(imagenet, "download_imagenet", partial(imagenet.download_imagenet, url=url))
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(content))

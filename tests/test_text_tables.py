@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pclhd.text_tables import text_table
 
-# Printable ASCII: one cell of the terminal each, so that the slow twin may count characters.
+# Printable ASCII: each takes one cell of the terminal, so the slow twin can count characters.
 _CELLS = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12)
 
 

@@ -1,11 +1,11 @@
 """The usual way to the Jaccard distance: samples × samples matrices, and Python loops over their rows.
 
-Everything here is written by us. Two searches find the neighbours: `search_as_the_field_does` asks faiss's exact index,
+Everything here is written by us. Two searches find the neighbours: `search_as_the_field_does` uses faiss's exact index,
 `search_in_blocks` multiplies blocks of rows in float32 and keeps the nearest of each row. Two routines take a neighbour
-table and return the whole (N, N) distance: `jaccard_as_the_field_does` follows, step by step, the one that this field
-hands on from one project to the next; `jaccard_in_lean_loops` is the best that we could make of dense matrices in
-numpy: no set operations where a mask will do, columns searched once and in the order of memory, their values kept
-beside the inverted index.
+table and return the whole (N, N) distance: `jaccard_as_the_field_does` follows, step by step, the routine that projects
+in this field copy from each other; `jaccard_in_lean_loops` is the best that we could make of dense matrices in numpy:
+masks instead of set operations, columns searched once and in the order of memory, their values kept with the inverted
+index.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def search_as_the_field_does(features: NDArray[np.float32], k: int) -> NDArray[n
 
 
 def search_in_blocks(features: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The k nearest samples of each sample, itself among them, as far as float32 can tell; (N, k)."""
+    """The k nearest samples of each sample, itself among them, to float32 precision; (N, k)."""
     samples = torch.from_numpy(features)
     lengths = samples.square().sum(dim=1)
     found = torch.empty(len(samples), k, dtype=torch.int64)
@@ -105,7 +105,7 @@ def jaccard_in_lean_loops(
     users = np.split(rows_of[order], column_ends)
     users_weights = np.split(values[order], column_ends)
     row_ends = np.cumsum(np.bincount(rows_of, minlength=number))
-    # Not needed any more, so its room can hold the result.
+    # Not needed any more, so its memory can hold the result.
     distance = weights
     start = 0
     for i in range(number):
@@ -121,7 +121,7 @@ def jaccard_in_lean_loops(
 def distance_by_definition(
     features: NDArray[np.float32], index: NDArray[np.integer[Any]], k1: int, k2: int, i: int, j: int
 ) -> float:
-    """The Jaccard distance of one pair in float64, to settle where the routines above differ by rounding."""
+    """The Jaccard distance of one pair in float64, for pairs where the routines above differ by rounding."""
     shared = np.minimum(_exact_weights(features, index, k1, k2, i), _exact_weights(features, index, k1, k2, j)).sum()
     return float(1 - shared / (2 - shared))
 

@@ -1,8 +1,8 @@
-"""The usual way to measure a SYSU-MM01 ranking: sort everything, then walk through the queries one by one.
+"""The usual way to measure a SYSU-MM01 ranking: sort everything, then loop over the queries.
 
-Two loops, both written by us. `measure_as_the_field_does` follows the evaluation scripts that this field hands on from
-one project to the next, step by step, with their Python list inside each query. `measure_in_a_lean_loop` is the best
-that we could make of a loop: whole-array numpy within a query, and nothing computed that the measures do not need.
+Two loops, both written by us. `measure_as_the_field_does` follows, step by step, the evaluation scripts that projects
+in this field copy from each other, with a Python list inside each query. `measure_in_a_lean_loop` is the best that we
+could make of a loop: whole-array numpy within a query, and nothing computed that the measures do not need.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A training step as this field's repositories write it; written by us, after what the released code was seen to do.
+"""A training step as this field's repositories write it; written by us, from the behaviour of the released code.
 
-32 bits and channels-first throughout. Workers open every image anew and transform it alone: Pillow to resize, pad, crop
-and mirror, numpy for the rest. Batches of a step are read while the step before it computes. Memories are written in a
-loop over clusters and samples, the momentum network is averaged parameter by parameter, features for clustering are
-collected in a dictionary by file name. The convolutions and the norms are those of `TwoStreamNetwork`, so that both
-sides have the same mathematics.
+32 bits and channels-first throughout. Workers open every image again in every step and transform it by itself: Pillow
+to resize, pad, crop and mirror, numpy for the rest. Batches of a step are read while the step before it computes.
+Memories are written in a loop over clusters and samples, the momentum network is averaged parameter by parameter,
+features for clustering are collected in a dictionary by file name. The convolutions and the norms are those of
+`TwoStreamNetwork`, so that both loops compute the same.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def infrared_item(path: Path, height: int, width: int) -> Pixels:
 
 
 def read_part(paths: Sequence[Path], visible: bool, height: int, width: int) -> list[Pixels]:
-    """A worker's share of a batch: of visible images the colour views, then the others."""
+    """A worker's share of a batch; for visible images all colour views first, then all single-channel views."""
     if not visible:
         return [np.stack([infrared_item(path, height, width) for path in paths])]
     pairs = [visible_item(path, height, width) for path in paths]
@@ -105,7 +105,7 @@ class Loader:
     """Batches from workers, one ahead.
 
     Args:
-        workers: Where images are read.
+        workers: Processes that read images.
         number: How many of them.
         height: Pixels.
         width: Pixels.
@@ -115,7 +115,7 @@ class Loader:
         self.workers, self.number, self.height, self.width = workers, number, height, width
 
     def request(self, paths: Sequence[Path], kind: str) -> list[object]:
-        """Begin to read a batch; ``kind`` is visible, infrared or plain."""
+        """Start to read a batch; ``kind`` is visible, infrared or plain."""
         shares = [list(paths[i :: self.number]) for i in range(self.number) if paths[i :: self.number]]
         if kind == "plain":
             return [self.workers.submit(read_plain, share, self.height, self.width) for share in shares]
@@ -124,7 +124,7 @@ class Loader:
 
 
 def arrived(request: list[object]) -> list[Tensor]:
-    """What was asked for: one tensor for each view, the shares one after the other."""
+    """The requested batch: one tensor for each view, the workers' shares one after the other."""
     shares = [cast("list[Pixels]", part.result()) for part in request]  # type: ignore[attr-defined]
     return [torch.from_numpy(np.concatenate(views)) for views in zip(*shares, strict=True)]
 
@@ -133,7 +133,7 @@ class PlainNetwork(nn.Module):
     """The two-stream network with the field's non-local blocks (a number for each pair of positions) and pooling.
 
     Args:
-        like: Gives its modules, and so the start weights; they are copied.
+        like: The network whose modules, and so start weights, are copied.
     """
 
     def __init__(self, like: TwoStreamNetwork) -> None:
@@ -166,7 +166,7 @@ class PlainNetwork(nn.Module):
 
 
 def plain_non_local(block: NonLocalBlock, features: Tensor) -> Tensor:
-    """A number for each pair of positions, as the equation has it."""
+    """A number for each pair of positions, as in the equation."""
     batch = len(features)
     value = block.value(features).view(batch, -1, features[0, 0].numel()).permute(0, 2, 1)
     query = block.query(features).view(batch, -1, features[0, 0].numel()).permute(0, 2, 1)
@@ -198,7 +198,7 @@ class PlainMemory:
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Sample by sample, then cluster by cluster the sample least like the centroid."""
+        """Centroids sample by sample; then each cluster's hard prototype, with the sample least like the centroid."""
         clusters: dict[int, list[Tensor]] = {}
         for feature, label in zip(features, labels.tolist(), strict=True):
             clusters.setdefault(label, []).append(feature)
@@ -256,14 +256,14 @@ class PlainTraining:
         self.requested: list[list[list[object]]] | None = None
 
     def request(self, batches: Sequence[Batch]) -> list[list[list[object]]]:
-        """Begin to read the images of a step."""
+        """Start to read the images of a step."""
         return [
             [self.loader.request(visible, "visible"), self.loader.request(infrared, "infrared")]
             for visible, _, infrared, _ in batches
         ]
 
     def step(self, batches: Sequence[Batch]) -> float:
-        """One iteration on images that were asked for before; meanwhile those of the next are read, to the end.
+        """One iteration on images that were requested before; meanwhile those of the next step are read.
 
         Args:
             batches: One in stage I, two in stage II: paths and labels of both modalities.
@@ -319,7 +319,7 @@ def embed_as_the_field_does(
         batch_size: Images in a pass.
 
     Returns:
-        (N, D) in the order of the shares that the workers have of each batch.
+        (N, D) in the order of the workers' shares of each batch.
     """
     network.eval()
     starts = range(0, len(paths), batch_size)

@@ -1,4 +1,4 @@
-"""`pclhd cluster`: features of other programs in, labels out."""
+"""`pclhd cluster`: from features of other programs to labels."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def crowd() -> Crowd:
 
 @pytest.fixture
 def files(tmp_path: Path, crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The crowd in every format; also the working folder."""
+    """The crowd in files of every format, in the working folder."""
     monkeypatch.chdir(tmp_path)
     np.save("features.npy", crowd.features)
     names = np.array(["visible", "infrared"])[crowd.modality]
@@ -122,7 +122,7 @@ def test_without_modalities(pclhd: Call, files: Path, crowd: Crowd) -> None:
     assert pclhd("cluster", "features.npy", "--out", "labels.npy", *SMALL).code == 0
     labels = np.load("labels.npy")
     np.testing.assert_array_equal(labels, cluster_features(crowd.features, ClusteringOptions(k1=8, k2=3)).labels)
-    # Told the modalities, the query expansion weighs them equally.
+    # If the modalities are known, the query expansion weighs them equally.
     assert pclhd("cluster", "features.npy", "--out", "both.npy", "--modality", "modality.txt", *SMALL).code == 0
     assert (np.load("both.npy") != labels).any()
 
@@ -138,7 +138,7 @@ def test_every_format_gives_the_same_labels(pclhd: Call, files: Path, source: st
         assert read(out)["label"].astype(int).tolist() == np.load("one.npy").tolist()
 
 
-def test_what_the_file_said_of_a_row_is_carried(pclhd: Call, files: Path, crowd: Crowd) -> None:
+def test_columns_of_the_file_are_copied(pclhd: Call, files: Path, crowd: Crowd) -> None:
     words = ("cluster", "features.parquet", "--modality", "modality", *SMALL)
     assert pclhd(*words, "--out", "labels.parquet").code == 0
     assert pclhd(*words, "--out", "labels.csv").code == 0
@@ -150,7 +150,7 @@ def test_what_the_file_said_of_a_row_is_carried(pclhd: Call, files: Path, crowd:
     np.testing.assert_array_equal(text["confidence"].astype(np.float32), parquet["confidence"])
 
 
-def test_columns_of_our_names_give_way(pclhd: Call, files: Path, crowd: Crowd) -> None:
+def test_columns_with_our_names_are_renamed(pclhd: Call, files: Path, crowd: Crowd) -> None:
     columns = {"f": list(crowd.features), "label": crowd.person, "row": crowd.person + 1, "input_row": crowd.person + 2}
     pq.write_table(pa.table({**columns, "modality": crowd.person + 3}), "taken.parquet")
     words = ("cluster", "taken.parquet", "--modality", "modality.txt", "--out", "labels.parquet", *SMALL)
@@ -195,7 +195,7 @@ def test_each_modality_by_itself(pclhd: Call, files: Path, crowd: Crowd, match: 
     assert min(counts) > 3
     centres = [cluster_centres(crowd.features[which], part) for which, part in zip(rows, labels, strict=True)]
     matching = match_clusters(centres[0], centres[1], method=match)
-    # One sample at a time, in plain words.
+    # One sample at a time, as the method is described.
     for part, shift, partners, other in (
         (0, 0, matching.visible_to_infrared, counts[0]),
         (1, counts[0], matching.infrared_to_visible, 0),
@@ -354,7 +354,7 @@ def test_options_run_and_equal_the_call(pclhd: Call, files: Path, crowd: Crowd, 
     assert (group["eps"] is None) == (options.clustering in ("hdbscan", "community"))
 
 
-def test_an_approximate_search_tells_its_recall(pclhd: Call, files: Path) -> None:
+def test_an_approximate_search_reports_its_recall(pclhd: Call, files: Path) -> None:
     pytest.importorskip("faiss")
     words = ("features.npy", "--search", "approximate", *SMALL)
     (group,) = figures(pclhd, *words, "--out", "labels.npy")["groups"]
@@ -396,8 +396,8 @@ def test_rows_are_scaled_to_unit_length(pclhd: Call, files: Path, crowd: Crowd) 
     assert said["length_max"] == pytest.approx(100, rel=1e-4)
     options = ClusteringOptions(k1=8, k2=3)
     np.testing.assert_array_equal(np.load("labels.npy"), cluster_features(unit_length(stretched), options).labels)
-    told = figures(pclhd, "stretched.npy", "--as-they-are", "--out", "as they are.npy", *SMALL)
-    assert told["normalised"] is False
+    found = figures(pclhd, "stretched.npy", "--as-they-are", "--out", "as they are.npy", *SMALL)
+    assert found["normalised"] is False
     np.testing.assert_array_equal(np.load("as they are.npy"), cluster_features(stretched, options).labels)
     assert (np.load("as they are.npy") != np.load("labels.npy")).any()
 
@@ -428,7 +428,7 @@ def test_one_sample(pclhd: Call, files: Path) -> None:
 
 @pytest.fixture
 def refused(pclhd: Call, files: Path) -> Callable[..., str]:
-    """The complaint about a call that must leave nothing."""
+    """The error message of a call that must leave no file behind."""
 
     def cluster(*words: object, out: str = "labels.parquet", source: str = "features.npy") -> str:
         before = {path: path.read_bytes() for path in files.iterdir() if path.is_file()}
@@ -506,7 +506,7 @@ def test_features(refused: Callable[..., str], files: Path, crowd: Crowd) -> Non
     assert "wrong.npy, row 17: holds NaN" in refused(source="wrong.npy")
 
 
-def test_wrong_choices_are_told(pclhd: Call, files: Path) -> None:
+def test_wrong_choices_are_reported(pclhd: Call, files: Path) -> None:
     for words in (
         ["--clustering", "kmeans"],
         ["--method", "kmeans"],
@@ -521,7 +521,7 @@ def test_wrong_choices_are_told(pclhd: Call, files: Path) -> None:
     assert not Path("labels.npy").exists()
 
 
-def test_mistakes_are_answered_before_anything_heavy_is_loaded(
+def test_mistakes_are_reported_before_anything_heavy_is_loaded(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A module that is None in sys.modules cannot be imported.

@@ -1,4 +1,4 @@
-"""What people expect of any command line: completion, --help, --quiet, --force, one spelling for one thing."""
+"""Conventions of any command line: completion, --help, --quiet, --force, one spelling for each thing."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_completion(words: tuple[str, ...], offered: list[str]) -> None:
     assert completed(*words) == offered
 
 
-# Mistakes in the words.
+# Mistakes in the arguments.
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_an_option_and_a_setting_that_contradict(
 ) -> None:
     said = complaint(pclhd("train", "tiny", setting, *option, "--data", tmp_path))
     assert f"{option[0]} {option[1]} and {setting} contradict each other" in said
-    # The same said twice is no contradiction; then the data are at fault.
+    # The same value given twice is not a contradiction; the error is then about the data.
     same = f"{setting.partition('=')[0]}={option[1]}"
     assert "layout" in complaint(pclhd("train", "tiny", same, *option, "--data", tmp_path))
 
@@ -167,7 +167,7 @@ def test_a_resumed_run_has_its_settings(pclhd: Call, tmp_path: Path, option: tup
     assert "leave out all else" in complaint(pclhd("train", "--resume", tmp_path, *option))
 
 
-def test_the_narrow_network_is_sent_to_its_weights(pclhd: Call, tiny_sysu: Path, tmp_path: Path) -> None:
+def test_the_narrow_network_needs_the_starter_weights(pclhd: Call, tiny_sysu: Path, tmp_path: Path) -> None:
     said = complaint(
         pclhd("train", "own", "model.architecture=narrow", "data.layout=sysu", "data.height=32", "data.width=16",
               "--data", tiny_sysu, "--out", tmp_path / "run")
@@ -249,17 +249,17 @@ def test_a_training_with_the_options(pclhd: Call, tiny_sysu: Path, tmp_path: Pat
     settings = yaml.safe_load((run / "config.yaml").read_text())
     assert (settings["recipe"], settings["seed"], settings["engine"]["accelerator"]) == ("paper", 3, "cpu")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    # Nothing is lost when the new training cannot begin …
+    # The old run is kept if the new training cannot start …
     assert "replace a run with --force" in complaint(pclhd(*words))
     assert "no such file" in complaint(pclhd(*words, "--force", "model.weights=nothing.safetensors"))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    # … and nothing of the old run stays when it can.
+    # … and removed completely if it can.
     (run / "mine.txt").write_text("mine")
     assert pclhd(*words, "--force", "--seed", 4).code == 0
     assert yaml.safe_load((run / "config.yaml").read_text())["seed"] == 4
     assert not (run / "mine.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    # A folder that is no run is not replaced.
+    # A folder that does not hold a run is not replaced.
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
     said = complaint(pclhd(*words[:5], tmp_path / "other", "--force"))

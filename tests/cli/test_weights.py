@@ -1,4 +1,4 @@
-"""`pclhd import`, `export` and `embed`: weights of others in, embeddings and checkpoints out."""
+"""`pclhd import`, `export` and `embed`: from weights of other programs to embeddings and checkpoints."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ State = dict[str, Tensor]
 
 @pytest.fixture
 def state(monkeypatch: pytest.MonkeyPatch) -> State:
-    """A state of a family whose network is small."""
+    """A state of the released family, with a small network."""
     monkeypatch.setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
     return released_state(stirred(SMALL_BOTTLENECK, 1))
 
 
 @pytest.fixture
 def refused(pclhd: Call, tmp_path: Path) -> Callable[[Path], str]:
-    """The complaint about a checkpoint, after which nothing is left behind."""
+    """The error message about a checkpoint, which must leave no file behind."""
 
     def run_import(path: Path) -> str:
         before = set(tmp_path.rglob("*"))
@@ -93,7 +93,7 @@ def test_a_checkpoint_becomes_a_run_that_is_evaluated(
 
 
 def _shrink(run: Path) -> None:
-    """The images of a run to a size that is quickly computed."""
+    """Make the images of a run small, so that they are quickly computed."""
     settings = load_settings(run / "config.yaml")
     data = settings.data.model_copy(update={"height": 48, "width": 24, "workers": 1})
     (run / "config.yaml").write_text(settings.model_copy(update={"data": data}).to_yaml())
@@ -172,7 +172,7 @@ def test_force_replaces_a_run_and_a_checkpoint(pclhd: Call, state: State, tmp_pa
     assert torch.load(out, weights_only=True).keys()
 
 
-def test_exports_that_cannot_be(pclhd: Call, run: Path, tmp_path: Path) -> None:
+def test_refused_exports(pclhd: Call, run: Path, tmp_path: Path) -> None:
     assert "narrow" in complaint(pclhd("export", run, "--out", tmp_path / "x.pth"))
     assert "not a run folder" in complaint(pclhd("export", tmp_path, "--out", tmp_path / "x.pth"))
     assert list(tmp_path.iterdir()) == []
@@ -246,7 +246,7 @@ def test_loose_images(pclhd: Call, run: Path, tmp_path: Path, monkeypatch: pytes
     words = ("--images", "night", "--images", "more/c.png", "--images", "night/b.png", "--modality", "infrared")
     assert pclhd("embed", run, *words, "--device", "cpu", "--out", "x.parquet").code == 0
     columns = parquet.read_table("x.parquet").to_pydict()
-    # What is unknown of all images is no column; an image named twice is embedded once.
+    # A field that is unknown for all images gets no column; an image named twice is embedded once.
     assert list(columns) == ["path", "modality", "embedding"]
     assert columns["path"] == ["night/b.png", "night/deep/a.png", "more/c.png"]
     assert set(columns["modality"]) == {"infrared"}
@@ -255,7 +255,7 @@ def test_loose_images(pclhd: Call, run: Path, tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(np.array(columns["embedding"], dtype=np.float32), expected.numpy())
 
 
-def test_ones_own_images_with_some_identities(pclhd: Call, run: Path, tmp_path: Path) -> None:
+def test_own_images_with_some_identities(pclhd: Call, run: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     lines = ["path,modality,camera,identity,split"]
     people = {"train": ("", ""), "test": ("7", "8")}
@@ -277,7 +277,7 @@ def test_ones_own_images_with_some_identities(pclhd: Call, run: Path, tmp_path: 
     assert tensors["camera"].tolist() == [-1] * 4 + [0, 1, 0, 1]
 
 
-def test_labelled_images_that_serve_both_parts_come_once(pclhd: Call, run: Path, tmp_path: Path) -> None:
+def test_images_that_are_in_both_parts_are_embedded_once(pclhd: Call, run: Path, tmp_path: Path) -> None:
     lines = ["path,modality,identity"]
     for modality in Modality:
         write_image(tmp_path / f"{modality}.png", modality)
@@ -333,9 +333,7 @@ def test_no_data_and_no_test_part(pclhd: Call, run: Path, tmp_path: Path) -> Non
     assert "no labelled test images" in complaint(pclhd(*words))
 
 
-def test_a_header_that_nobody_could_read(
-    pclhd: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_header_that_is_too_long(pclhd: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pclhd.features.write._LONGEST_HEADER", 10)
     assert "write .parquet instead" in complaint(pclhd("embed", run, "--out", tmp_path / "x.safetensors"))
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ faiss = pytest.importorskip("faiss")
 
 
 def people(number: int, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Features of people who are seen about 40 times each, and who are not easy to tell apart."""
+    """Features of people who are seen about 40 times each, and who are hard to distinguish."""
     generator = np.random.default_rng(seed)
     centres = generator.standard_normal((max(1, number // 40), 16))
     latent = centres[generator.integers(0, len(centres), number)] + 0.6 * generator.standard_normal((number, 16))
@@ -38,7 +38,7 @@ def slow_distances(rows: NDArray[np.float32], base: NDArray[np.float32]) -> NDAr
 def assert_keeps_the_contract(
     found: Neighbours, features: NDArray[np.float32], k: int, base: NDArray[np.float32] | None = None
 ) -> None:
-    """As many columns as there can be, nobody twice, true distances, ordered; oneself first if one is searched."""
+    """As many columns as possible, no duplicates, true distances in order; a searched sample comes first itself."""
     squared = slow_distances(features, features if base is None else base)
     assert found.index.dtype == np.int32
     assert found.squared_distance.dtype == np.float64
@@ -89,7 +89,7 @@ def test_nearly_all_lists_find_nearly_all_neighbours(other_set: bool) -> None:
     assert (found.index == expected.index).mean() > 0.999
 
 
-def test_a_list_that_is_not_looked_into_is_missed() -> None:
+def test_neighbours_in_a_list_that_is_not_probed_are_missed() -> None:
     features = people(600, 8)
     recall = [
         neighbour_recall(
@@ -103,7 +103,7 @@ def test_a_list_that_is_not_looked_into_is_missed() -> None:
     assert recall[2] > 0.98
 
 
-def test_the_defaults_find_almost_everybody() -> None:
+def test_the_defaults_find_almost_all_neighbours() -> None:
     features = people(4000, 32)
     assert default_probes(4000, default_lists(4000), 20) < default_lists(4000) / 2
     found = approximate_neighbours(features, 20)
@@ -219,7 +219,7 @@ def test_threads_do_not_matter() -> None:
 def test_the_seed_and_nothing_else_decides() -> None:
     features = people(2000, 16)
     first = approximate_neighbours(features, 10, lists=40, probes=2, seed=3)
-    np.random.seed(5)  # noqa: NPY002  (nobody may look at the global generator)
+    np.random.seed(5)  # noqa: NPY002  (the global generator must not matter)
     again = approximate_neighbours(torch.from_numpy(features), 10, lists=40, probes=2, seed=3)
     other = approximate_neighbours(features, 10, lists=40, probes=2, seed=4)
     np.testing.assert_array_equal(first.index, again.index)
@@ -233,7 +233,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     assert captured.out == captured.err == ""
 
 
-def test_without_faiss_one_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_faiss_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UserError, match=r"pip install faiss-cpu"):
         approximate_neighbours(people(100, 4), 3)

@@ -96,14 +96,14 @@ def test_most_pairs_then_least_cost_like_the_dense_solver(rows: int, columns: in
 
 
 def test_a_price_above_all_pairs_together() -> None:
-    """Two dear pairs are better than one cheap pair."""
+    """Two expensive pairs are better than one cheap pair."""
     costs = csr_matrix(np.array([[0.37, 2.7], [2.7, 0.0]]))
     rows, columns = assign_candidates(costs)
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 1), (1, 0)]
 
 
 @pytest.mark.parametrize("infrared", [1, 2, 5])
-def test_those_who_all_look_at_the_same_few_share_them(infrared: int) -> None:
+def test_few_candidates_are_shared_evenly(infrared: int) -> None:
     costs = csr_matrix(np.random.default_rng(2).uniform(1, 2, (40, infrared)))
     partners = np.full(40, -1, dtype=np.int64)
     partners[3] = 0
@@ -114,7 +114,7 @@ def test_those_who_all_look_at_the_same_few_share_them(infrared: int) -> None:
     assert shared.max() - shared.min() <= 1 + 1
 
 
-def test_who_has_no_candidate_stays_alone() -> None:
+def test_without_a_candidate_there_is_no_partner() -> None:
     costs = csr_matrix(np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.5, 0.0]]))
     partners = np.full(3, -1, dtype=np.int64)
     share_candidates(partners, costs)

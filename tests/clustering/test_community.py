@@ -18,14 +18,14 @@ from tests.clustering.test_jaccard import people
 
 
 def quality(similarity: csr_matrix, labels: NDArray[np.int64], resolution: float) -> float:
-    """What is to be maximised, pair by pair."""
+    """The quality that is maximised, pair by pair."""
     dense = similarity.toarray().astype(np.float64)
     pairs = [(i, j) for i in range(len(dense)) for j in range(i) if labels[i] == labels[j]]
     return float(sum(dense[i, j] - resolution for i, j in pairs))
 
 
 def partitions(number: int) -> list[list[int]]:
-    """Every way to put samples into groups."""
+    """All partitions of the samples into groups."""
     found = [[0]]
     for _ in range(number - 1):
         found = [[*labels, new] for labels in found for new in range(max(labels) + 2)]
@@ -39,7 +39,7 @@ def test_the_best_communities_of_small_graphs() -> None:
         similarity = random_similarity(7, 0.6, seed)
         best = max(quality(similarity, labels, 0.3) for labels in candidates)
         reached.append(quality(similarity, community_labels(similarity, 0.3, 1), 0.3) / best)
-    # The search is a heuristic: mostly the best of all, never far off.
+    # The search is a heuristic: it mostly finds the optimum, and is never far from it.
     assert max(reached) <= 1 + 1e-9
     assert np.median(reached) > 1 - 1e-9
     assert min(reached) > 0.85
@@ -52,7 +52,7 @@ def test_the_best_communities_of_small_graphs() -> None:
     resolution=st.floats(0.02, 0.9),
     seed=st.integers(0, 10_000),
 )
-def test_communities_are_worth_keeping(number: int, density: float, resolution: float, seed: int) -> None:
+def test_communities_are_connected_and_dense_enough(number: int, density: float, resolution: float, seed: int) -> None:
     similarity = random_similarity(number, density, seed)
     labels = community_labels(similarity, resolution, 1)
     np.testing.assert_array_equal(community_labels(similarity, resolution, 1), labels)
@@ -78,7 +78,7 @@ def test_the_resolution_means_the_same_at_every_size(copies: int) -> None:
     np.testing.assert_array_equal(community_labels(similarity, 0.7), [-1] * 12 * copies)
 
 
-def test_the_default_tells_people_apart() -> None:
+def test_the_default_separates_people() -> None:
     generator = np.random.default_rng(0)
     person = np.repeat(np.arange(30), 12)
     features = generator.standard_normal((30, 64))[person] + 0.6 * generator.standard_normal((360, 64))
@@ -93,11 +93,11 @@ def test_small_communities_become_noise_and_the_others_are_numbered_in_order(
     number: int, spread: float, seed: int
 ) -> None:
     similarity = jaccard_similarity(people(number, 6, seed, spread), 8, 3)
-    everybody = community_labels(similarity, 0.3, 1)
+    everything = community_labels(similarity, 0.3, 1)
     labels = community_labels(similarity, 0.3)
-    sizes = np.bincount(everybody)[everybody]
+    sizes = np.bincount(everything)[everything]
     np.testing.assert_array_equal(labels < 0, sizes < 4)
-    assert same_partition(labels[labels >= 0], everybody[labels >= 0])
+    assert same_partition(labels[labels >= 0], everything[labels >= 0])
     present, first = np.unique(labels[labels >= 0], return_index=True)
     np.testing.assert_array_equal(present, np.arange(len(present)))
     assert (np.diff(first) > 0).all()
@@ -146,7 +146,7 @@ def test_nothing_is_drawn_from_global_generators() -> None:
     np.testing.assert_array_equal(community_labels(similarity, 0.2, 1), labels)
 
 
-def test_without_scikit_network_the_user_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_network_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sknetwork.clustering", None)
     with pytest.raises(UserError, match=r"pip install scikit-network"):
         community_labels(blocks(5, 5))

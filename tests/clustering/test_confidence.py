@@ -38,7 +38,7 @@ def graph(dense: list[list[float]]) -> csr_matrix:
 
 
 def random_case(number: int, clusters: int, seed: int) -> tuple[csr_matrix, NDArray[np.float32], Labels]:
-    """A similarity, its features, and labels that agree with it in most places; some samples are duplicates."""
+    """A similarity, its features, and labels that mostly agree with it; some samples are duplicates."""
     generator = np.random.default_rng(seed)
     features = people(number, 6, seed, spread=0.6)
     copies = generator.integers(0, number, number // 4)
@@ -276,7 +276,7 @@ def test_a_sample_does_not_confirm_itself() -> None:
     np.testing.assert_allclose(global_confidence(features, labels), [0.5, 0.5, 0])
 
 
-def test_the_only_cluster_is_resembled() -> None:
+def test_global_confidence_in_a_single_cluster_is_one() -> None:
     features = people(6, 4, 0)
     np.testing.assert_allclose(global_confidence(features, np.array([0, 0, 0, 0, -1, -1])), [1, 1, 1, 1, 0, 0])
 
@@ -307,7 +307,7 @@ def test_sums_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (rescued != labels).any()
 
 
-def test_tensors_are_welcome() -> None:
+def test_tensors_are_accepted() -> None:
     similarity, features, labels = random_case(30, 4, 1)
     tensor = torch.from_numpy(features)
     np.testing.assert_array_equal(global_confidence(tensor, labels), global_confidence(features, labels))
@@ -319,7 +319,7 @@ def test_tensors_are_welcome() -> None:
 # both
 
 
-def test_confidence_needs_both_witnesses() -> None:
+def test_confidence_is_the_geometric_mean_of_both_parts() -> None:
     found = confidence(np.array([0.0, 1.0, 0.25, 1.0]), np.array([1.0, 0.0, 1.0, 1.0]))
     np.testing.assert_allclose(found, [0, 0, 0.5, 1])
 
@@ -352,7 +352,7 @@ def slow_rescue(similarity: csr_matrix, features: NDArray[np.float32], labels: L
     threshold=st.sampled_from([0.05, 0.3, 0.5, 0.9]),
     seed=st.integers(0, 10_000),
 )
-def test_rescue_needs_both_witnesses(number: int, clusters: int, threshold: float, seed: int) -> None:
+def test_rescue_like_plain_loops(number: int, clusters: int, threshold: float, seed: int) -> None:
     similarity, features, labels = random_case(number, clusters, seed)
     before = labels.copy()
     found = rescue_outliers(similarity, features, labels, threshold)
@@ -362,7 +362,7 @@ def test_rescue_needs_both_witnesses(number: int, clusters: int, threshold: floa
 
 
 def test_rescue_by_hand() -> None:
-    # Sample 4 leans on cluster 0; its other neighbour is noise.
+    # Sample 4 is near cluster 0; its other neighbour is noise.
     similarity = graph(
         [[1, 0.9, 0, 0, 0.3, 0], [0, 1, 0, 0, 0.3, 0], [0, 0, 1, 0.9, 0, 0], [0] * 6, [0, 0, 0, 0, 1, 0.2], [0] * 6]
     )
@@ -381,14 +381,14 @@ def test_of_two_equal_claims_neither_is_taken() -> None:
     np.testing.assert_array_equal(rescue_outliers(similarity, features, np.array([0, 1, -1]), 0.5), [0, 1, -1])
 
 
-def test_the_rescued_rescue_nobody() -> None:
+def test_rescued_samples_rescue_no_others() -> None:
     # A chain: sample 1 joins cluster 0, sample 2 knows only sample 1.
     similarity = graph([[1, 0.5, 0], [0, 1, 0.5], [0, 0, 1]])
     features = np.ones((3, 2), dtype=np.float32)
     np.testing.assert_array_equal(rescue_outliers(similarity, features, np.array([0, -1, -1]), 0.5), [0, 0, -1])
 
 
-def test_nothing_to_rescue_to() -> None:
+def test_rescue_without_noise_clusters_or_neighbours() -> None:
     similarity = graph([[1, 0.9], [0, 1]])
     features = np.ones((2, 3), dtype=np.float32)
     np.testing.assert_array_equal(rescue_outliers(similarity, features, np.array([-1, -1])), [-1, -1])
@@ -419,7 +419,7 @@ def test_dropping_with_one_threshold_twice_changes_nothing_more(number: int, clu
     assert (trust[once >= 0] >= 0.4).all()
 
 
-# what all have in common
+# what all of them share
 
 
 @few

@@ -283,7 +283,7 @@ def test_hdbscan_of_duplicates() -> None:
 
 
 def test_hdbscan_of_too_few_neighbours() -> None:
-    # In a ring everybody has two neighbours and itself: with four samples asked for, nobody is a core below 1.
+    # In a ring each sample has two neighbours and itself: with min_samples=4 none is a core sample below distance 1.
     dense = np.eye(12, dtype=np.float32)
     for i in range(12):
         dense[i, (i + 1) % 12] = dense[(i + 1) % 12, i] = 0.9
@@ -293,7 +293,7 @@ def test_hdbscan_of_too_few_neighbours() -> None:
 
 
 def test_hdbscan_finds_clusters_at_different_depths() -> None:
-    # Two tight groups that are near each other, and a loose one. No eps of DBSCAN tells all three apart.
+    # Two tight groups that are near each other, and a loose one. No eps of DBSCAN separates all three.
     dense = np.zeros((15, 15), dtype=np.float32)
     dense[:10, :10] = 0.5
     dense[:5, :5] = dense[5:10, 5:10] = 0.9

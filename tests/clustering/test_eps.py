@@ -17,7 +17,7 @@ few = settings(max_examples=20, deadline=None)
 
 
 def noisy_people(seed: int, spread: float, number: int = 400) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """About twenty images of each person, and who it is."""
+    """About twenty images of each person, and their identities."""
     generator = np.random.default_rng(seed)
     identities = generator.integers(0, number // 20, number)
     features = generator.standard_normal((number // 20, 16))[identities]
@@ -26,7 +26,7 @@ def noisy_people(seed: int, spread: float, number: int = 400) -> tuple[NDArray[n
 
 
 def slow_score(similarity: csr_matrix, labels: NDArray[np.int64], largest: float) -> float:
-    """The criterion as it is told, over all pairs."""
+    """The criterion as it is documented, over all pairs."""
     distance = 1 - similarity.toarray().astype(np.float64)
     distance[distance > np.float32(largest)] = 1
     clusters = set(labels.tolist()) - {-1}

@@ -20,7 +20,7 @@ from tests.clustering.test_jaccard import people
 
 
 def greedy(similarity: csr_matrix, eps: float) -> NDArray[np.int64]:
-    """Merge the nearest two clusters, of equally near ones the first, as long as it may be done; exact fractions."""
+    """Merge the nearest two clusters, of equally near ones the first, as long as allowed; in exact fractions."""
     dense = similarity.toarray()
     clusters = [[i] for i in range(len(dense))]
     while len(clusters) > 1:

@@ -257,7 +257,7 @@ def test_released_methods_look_at_all_pairs_whatever_their_number(monkeypatch: p
             assert_same(match_clusters(a, b, method=method), free)
 
 
-def test_transport_listens_to_its_parameters() -> None:
+def test_transport_uses_its_parameters() -> None:
     a, b = centres(40, 11), centres(30, 12)
     plain = match_clusters(a, b, method="transport").visible_to_infrared
     assert 0 < (plain >= 0).sum() < 40
@@ -297,7 +297,7 @@ def test_costs_found_elsewhere_are_matched_alike(
 
 
 @pytest.mark.parametrize("bad", [[np.nan], [np.inf], [-0.1]])
-def test_costs_that_are_none_are_refused(bad: list[float]) -> None:
+def test_invalid_costs_are_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError, match=r"finite numbers of at least 0, got shape \(1, 1\)"):
         match_by_costs(np.array([bad]))
     with pytest.raises(ValueError, match=r"got shape \(1,\)"):

@@ -95,7 +95,7 @@ def test_split_like_its_definition(labels: list[int], most: int, seed: int) -> N
     parts = split_clusters(features, pseudo, most)
     for cluster in range(pseudo.max() + 1):
         members = np.flatnonzero(pseudo == cluster)
-        # Not the numbers: of two images, rounding decides which one starts.
+        # The numbers of the parts may differ: of two images, rounding decides which one starts.
         assert same_partition(parts.labels[members], np.array(slow_split(list(features[members]), most)))
 
 
@@ -252,9 +252,9 @@ def test_with_one_memory_each_the_costs_are_those_of_centres() -> None:
 def test_a_copied_memory_counts_twice_on_its_own_side_alone() -> None:
     one, two = np.array([[1.0, 0], [0, 1.0]]), np.array([[1.0, 0], [1.0, 0], [0, 1.0]])
     other = np.array([[1.0, 0]])
-    nobody = np.zeros(1, dtype=np.int64)
-    once = multi_memory_costs(one, np.zeros(2, dtype=np.int64), other, nobody)[0, 0]
-    twice = multi_memory_costs(two, np.zeros(3, dtype=np.int64), other, nobody)[0, 0]
+    single = np.zeros(1, dtype=np.int64)
+    once = multi_memory_costs(one, np.zeros(2, dtype=np.int64), other, single)[0, 0]
+    twice = multi_memory_costs(two, np.zeros(3, dtype=np.int64), other, single)[0, 0]
     assert once == pytest.approx((math.exp(-1) + (math.exp(-1) + 1) / 2) / 2)
     assert twice == pytest.approx((math.exp(-1) + (2 * math.exp(-1) + 1) / 3) / 2)
 

@@ -74,7 +74,7 @@ def test_like_all_pairs_with_duplicates_and_any_length(
     seed=st.integers(0, 10_000),
     products=st.sampled_from(PRODUCTS),
 )
-def test_another_set_is_searched_without_anybody_being_oneself(
+def test_in_another_set_no_sample_is_the_sample_itself(
     number: int, among: int, k: int, distinct: int, offset: float, seed: int, products: Products
 ) -> None:
     generator = np.random.default_rng(seed)
@@ -155,7 +155,7 @@ def test_equal_distances_are_ordered_by_index() -> None:
     np.testing.assert_array_equal(nearest_neighbours(corners, 5).index[4], [4, 0, 1, 2, 3])
 
 
-def test_distances_that_float32_products_cannot_tell_apart() -> None:
+def test_distances_that_float32_products_cannot_distinguish() -> None:
     generator = np.random.default_rng(0)
     features = (100 + 1e-3 * generator.standard_normal((60, 16))).astype(np.float32)
     features[0] = 0.0  # keeps the others, which are close together, far from the mean

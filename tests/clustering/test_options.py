@@ -1,4 +1,4 @@
-"""An option of the clustering is one field and its use: all that lists or reads options is derived from the field."""
+"""An option of the clustering is one field and its use: everything that lists or reads options comes from the field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEW_CHOICE = """
     flavour: Literal["plain", "odd"] = Field("plain", description="A made-up choice.")
 """
 
-# Everything a user can see of an option, looked at in a process that imports the changed package.
+# Everything that a user can see of an option, collected in a process that imports the changed package.
 LOOK = """
 import io, json, sys
 from contextlib import redirect_stdout, suppress

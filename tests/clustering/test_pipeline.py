@@ -39,7 +39,7 @@ def test_hardly_any_samples(method: Any, number: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_finds_groups_that_stand_apart(method: Any) -> None:
+def test_every_method_finds_well_separated_groups(method: Any) -> None:
     order = np.random.default_rng(1).permutation(48)
     found = cluster_features(groups(12, 4)[order], ClusteringOptions(clustering=method, k1=12, k2=3))
     assert adjusted_rand_score(order // 12, found.labels) == 1.0

@@ -83,13 +83,13 @@ def test_majority_identities_with_ties_and_a_missing_cluster() -> None:
 def test_matching_precision_counts_each_pair_once() -> None:
     matching = Matching(visible_to_infrared=np.array([0, 1, -1, 1]), infrared_to_visible=np.array([0, 2]))
     visible, infrared = np.array([0, 1, 2, 3, -1]), np.array([1, 0, -1])
-    # Pairs (0,0) right, (1,1) wrong, (3,1) right, (2,1) wrong; (0,0) stands in both maps.
+    # Pairs (0,0) right, (1,1) wrong, (3,1) right, (2,1) wrong; (0,0) is in both maps.
     assert matching_precision(matching, visible, [10, 11, 12, 13, 13], infrared, [13, 10, 99]) == pytest.approx(2 / 4)
 
 
 def test_matching_precision_without_pairs_is_zero() -> None:
-    nobody = Matching(np.array([-1]), np.array([-1]))
-    assert matching_precision(nobody, np.array([0]), [1], np.array([0]), [1]) == 0.0
+    unmatched = Matching(np.array([-1]), np.array([-1]))
+    assert matching_precision(unmatched, np.array([0]), [1], np.array([0]), [1]) == 0.0
 
 
 def test_wrong_arguments_are_refused() -> None:

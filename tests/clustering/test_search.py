@@ -24,7 +24,7 @@ def slow_distances(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def slow_balanced(features: NDArray[np.float32], k: int, modality: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The modalities deal their samples, nearest first, one each in turn, until k are dealt or none is left."""
+    """The modalities take turns giving their nearest remaining sample, until there are k or none is left."""
     squared = slow_distances(features)
     codes = sorted(set(modality.tolist()))
     table = []
@@ -43,7 +43,7 @@ def slow_balanced(features: NDArray[np.float32], k: int, modality: NDArray[np.in
 
 
 def slow_recall(features: NDArray[np.float32], table: NDArray[np.int32], true: NDArray[np.int64]) -> float:
-    """Without ties: how many of the true neighbours, oneself left out, are in the table."""
+    """Without ties: the share of true neighbours, without the sample itself, that are in the table."""
     rows = zip(table.tolist(), true.tolist(), strict=True)
     return float(np.mean([len(set(found) & set(right[1:])) / len(right[1:]) for found, right in rows]))
 

@@ -78,7 +78,7 @@ def test_plan_like_plain_loops(rows: int, columns: int, dustbin: float, regulari
 def test_forbidden_pairs_get_nothing_and_pairs_of_score_zero_are_not_forbidden() -> None:
     scores = random_scores(4, 5, 0)
     allowed = random_scores(4, 5, 1) > 0
-    allowed[2], allowed[:, 1] = False, False  # nobody for row 2, nobody for column 1
+    allowed[2], allowed[:, 1] = False, False  # no partner for row 2, none for column 1
     allowed[0, 0], scores[0, 0] = True, 0.0
     found = exact(as_sparse(scores, allowed), 0.5, 0.5).mass.toarray()
     np.testing.assert_allclose(found, slow_plan(np.where(allowed, scores, -np.inf), 0.5, 0.5), atol=1e-9)
@@ -202,7 +202,7 @@ def test_identical_centres_find_each_other(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [2, 3, 10, 40])
-def test_nobody_has_a_partner_when_all_are_equally_far(number: int) -> None:
+def test_no_cluster_has_a_partner_when_all_are_equally_far(number: int) -> None:
     axes = np.eye(2 * number)
     forward, backward = match_by_transport(axes[:number], axes[number:])
     np.testing.assert_array_equal(forward, np.full(number, -1))
@@ -231,7 +231,7 @@ def test_one_cluster_among_many() -> None:
     assert set(forward.tolist()) == {-1, 0}
 
 
-def test_clusters_of_one_direction_tell_nothing() -> None:
+def test_clusters_with_one_direction_have_no_partners() -> None:
     same = np.outer(np.arange(1.0, 5.0), np.ones(6))
     forward, backward = match_by_transport(same, same)
     np.testing.assert_array_equal(forward, np.full(4, -1))
@@ -240,7 +240,7 @@ def test_clusters_of_one_direction_tell_nothing() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(visible=st.integers(1, 12), infrared=st.integers(1, 12), seed=st.integers(0, 10_000))
-def test_the_order_of_the_clusters_is_of_no_matter(visible: int, infrared: int, seed: int) -> None:
+def test_the_order_of_the_clusters_does_not_matter(visible: int, infrared: int, seed: int) -> None:
     scores = random_scores(visible, infrared, seed)
     generator = np.random.default_rng(seed)
     rows, columns = generator.permutation(visible), generator.permutation(infrared)
@@ -268,7 +268,7 @@ def test_a_higher_dustbin_leaves_more_alone_and_a_common_shift_of_a_modality_non
     assert alone[0] < alone[2] < alone[3] == 40
     lengths = np.linalg.norm(infrared, axis=1, keepdims=True)
     plain = match_by_transport(visible, infrared / lengths)
-    # Far along one more axis: cosines all shrink alike, which the spread makes up for.
+    # Far along one more axis: all cosines shrink by the same factor, which dividing by the spread undoes.
     pad = np.zeros((40, 1))
     shifted = match_by_transport(np.hstack([visible, pad]), np.hstack([infrared / lengths, pad[:30] + 3.0]))
     for before, after in zip(plain, shifted, strict=True):

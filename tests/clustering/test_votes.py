@@ -111,7 +111,7 @@ def test_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cluster_whose_candidates_are_taken_stays_alone() -> None:
-    # Visible clusters 0 and 1 both look like infrared cluster 0, the first more so; nobody looks like infrared 1.
+    # Visible clusters 0 and 1 both look like infrared cluster 0, the first more so; none looks like infrared 1.
     visible = np.concatenate([axes(0, 0), [[1, 0.9, 0, 0], [1, 0.9, 0, 0]]]).astype(np.float32)
     infrared = np.concatenate([axes(0), axes(3)])
     found = match_by_votes(visible, labels_of(0, 0, 1, 1), infrared, labels_of(0, 1))
@@ -119,7 +119,7 @@ def test_a_cluster_whose_candidates_are_taken_stays_alone() -> None:
     assert found.infrared_to_visible.tolist() == [0, -1]
 
 
-def test_shares_count_and_not_heads() -> None:
+def test_shares_of_votes_count_not_numbers_of_votes() -> None:
     # Nine of the twenty images of visible cluster 0 vote for infrared 0, eleven for infrared 1; both of cluster 1 vote
     # for infrared 0. By heads, infrared 0 would go to visible 0.
     visible = np.concatenate([axes(*[0] * 9), axes(*[1] * 11), axes(2, 2) + axes(0, 0)])
@@ -135,7 +135,7 @@ def test_noise_does_not_vote() -> None:
     crowd = np.concatenate([visible, axes(*[1] * 30)])
     noisy = match_by_votes(crowd, np.concatenate([labels_of(0, 0, 1), np.full(30, -1)]), infrared, labels_of(0, 1))
     assert noisy.visible_to_infrared.tolist() == without.visible_to_infrared.tolist() == [0, 1]
-    # Not even what is no number.
+    # Not even if it is NaN.
     broken = np.concatenate([visible, np.full((1, WIDTH), np.nan, dtype=np.float32)])
     unharmed = match_by_votes(broken, labels_of(0, 0, 1, -1), infrared, labels_of(0, 1))
     assert unharmed.visible_to_infrared.tolist() == [0, 1]
@@ -154,7 +154,7 @@ def test_one_cluster_each_are_partners_however_far_apart(infrared: Features) -> 
 
 
 def test_of_equal_pairs_the_lower_numbers_are_made() -> None:
-    # All four centres are alike: everybody votes for the first, and the pairs (0, 1) and (1, 0) have as many votes.
+    # All four centres are alike: every image votes for the first, and the pairs (0, 1) and (1, 0) tie.
     same = axes(0, 0)
     found = match_by_votes(same, labels_of(0, 1), same, labels_of(0, 1))
     assert found.visible_to_infrared.tolist() == [0, -1]
@@ -164,7 +164,7 @@ def test_of_equal_pairs_the_lower_numbers_are_made() -> None:
 
 
 def test_shares_that_are_equal_as_fractions_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 1/10 + 2/10 is a little more than 3/10 as a number of the computer's.
+    # In floating point, 1/10 + 2/10 is a little more than 3/10.
     tables = iter([np.array([[3 / 10], [1 / 10]]), np.array([[0, 2 / 10]])])
     monkeypatch.setattr(votes_module, "_votes", lambda *_: next(tables))
     found = match_by_votes(axes(0, 1), labels_of(0, 1), axes(0), labels_of(0))
@@ -184,8 +184,8 @@ def test_embeddings_that_are_not_finite(value: float, modality: str) -> None:
 @pytest.mark.parametrize("labels", [labels_of(), labels_of(-1, -1)])
 @pytest.mark.parametrize("modality", ["visible", "infrared"])
 def test_a_modality_without_clusters(labels: Labels, modality: str) -> None:
-    nobody, somebody = (rows(len(labels), 0), labels), (rows(2, 1), labels_of(0, 0))
-    parts = (nobody, somebody) if modality == "visible" else (somebody, nobody)
+    empty, filled = (rows(len(labels), 0), labels), (rows(2, 1), labels_of(0, 0))
+    parts = (empty, filled) if modality == "visible" else (filled, empty)
     with pytest.raises(ValueError, match=f"there is no {modality} cluster to vote for"):
         match_by_votes(*parts[0], *parts[1])
 
@@ -197,8 +197,11 @@ def test_labels_that_do_not_fit() -> None:
         match_by_votes(rows(2, 0), labels_of(0, 2), rows(2, 1), labels_of(0, 0))
 
 
-def test_read_only_arrays_do_not_raise() -> None:
+def test_read_only_arrays_are_accepted() -> None:
     given_ = rows(4, 0), labels_of(0, 1, -1, 1), rows(3, 1), labels_of(0, -1, 1)
+    expected = match_by_votes(*given_)
     for array in given_:
         array.setflags(write=False)
-    match_by_votes(*given_)
+    found = match_by_votes(*given_)
+    np.testing.assert_array_equal(found.visible_to_infrared, expected.visible_to_infrared)
+    np.testing.assert_array_equal(found.infrared_to_visible, expected.infrared_to_visible)

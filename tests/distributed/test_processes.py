@@ -44,6 +44,6 @@ def test_half_an_environment(monkeypatch: pytest.MonkeyPatch, variable: str, val
         join_processes(on_gpu=False)
 
 
-def test_what_the_first_has_told_is_told_once() -> None:
+def test_an_error_of_the_first_process_is_printed_once() -> None:
     assert not UserError("x").told
     assert ToldByTheFirst("x").told

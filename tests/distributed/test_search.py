@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def features() -> NDArray[np.float32]:
     drawn = np.random.default_rng(0).standard_normal((101, 16), dtype=np.float32)
-    drawn[7] = drawn[3]  # equally distant, told apart by their number
+    drawn[7] = drawn[3]  # equally distant, so their numbers decide
     return drawn
 
 
@@ -44,7 +44,7 @@ def test_several_find_what_one_finds_and_each_looks_for_its_share(tmp_path: Path
 
 
 def search_in_a_group(rank: int, count: int, folder: Path) -> None:
-    """In each process: the first searches three times, the others help; then the first refuses."""
+    """In each process: the first searches three times, the others help; then the first raises an error."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
@@ -73,9 +73,9 @@ def search_in_a_group(rank: int, count: int, folder: Path) -> None:
 
     def refuse() -> None:
         search(few, 1)
-        raise UserError("no")
+        raise UserError("refused here")
 
-    with pytest.raises(UserError, match="no") as caught:
+    with pytest.raises(UserError, match=r"^refused here$") as caught:
         processes.by_the_first(refuse)
     assert isinstance(caught.value, ToldByTheFirst) == (rank > 0)
     distributed.destroy_process_group()

@@ -1,6 +1,6 @@
-"""Trainings in 64 bits, so that a difference between two of them that is left is a difference.
+"""Trainings in 64 bits, so that a difference between two of them is not rounding.
 
-In 32 bits, a few steps of Adam make 1e-3 of the last digit of a gradient.
+In 32 bits, a few steps of Adam amplify the last digit of a gradient to 1e-3.
 """
 
 from __future__ import annotations

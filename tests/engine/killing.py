@@ -1,8 +1,8 @@
-"""Trainings that are killed: a process that has loaded everything forks one for each life of a run.
+"""Trainings that are killed: a process that has loaded everything forks a process for each life of a run.
 
-`python -m tests.engine.killing FOLDER` prints what came of it as JSON; `tests/engine/test_kill.py` looks at that. A
-place is a function of the program and a phase of its call; a life ends by SIGKILL when its place is reached for the
-n-th time, or after some seconds.
+`python -m tests.engine.killing FOLDER` prints the result as JSON; `tests/engine/test_kill.py` checks it. A place is a
+function of the program and a phase of its call; a life ends by SIGKILL when its place is reached for the n-th time, or
+after some seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pclhd.runs.folder import checkpoint_files
 from pclhd.runs.metrics_log import MetricsLog
 from tests.engine.runs import SmallData, digest, draw_people, records, write_start
 
-#: A checkpoint after every step; what a recipe can ask of a checkpoint is all in it.
+#: A checkpoint after every step, with everything that a recipe can put into a checkpoint.
 OVERRIDES = (
     "recipe=paper",
     "method.dynamic_redraw=step",
@@ -54,9 +54,9 @@ class Life:
     """How one process of a run ends.
 
     Attributes:
-        place: Where, by the names of `PLACES`; None for wherever the clock finds it.
+        place: Where, by the names of `PLACES`; None: wherever it is when its time is up.
         visit: At which visit of the place, counted from 1.
-        seconds: After how long, without a place.
+        seconds: After how long, if there is no place.
     """
 
     place: str | None = None
@@ -84,7 +84,7 @@ Install = Callable[[_Deadly], None]
 
 
 def _within(owner: Any, name: str, strike: Callable[..., None]) -> Install:
-    """Call `strike` with the function's own arguments in its place, at the chosen visit."""
+    """Call `strike` instead of the function, with the same arguments, at the chosen visit."""
 
     def install(deadly: _Deadly) -> None:
         real = getattr(owner, name)
@@ -148,7 +148,7 @@ PLACES: dict[str, Install] = {
 
 
 def plan_lives(generator: random.Random, whole_seconds: float) -> list[Life]:
-    """Every place at least once, in a drawn order at drawn visits, mixed with lives of drawn length."""
+    """Every place at least once, in random order at random visits, mixed with lives of random length."""
     places = list(PLACES) + generator.choices(list(PLACES), k=CHOSEN - len(PLACES))
     lives = [Life(place, generator.choice([1, 1, 2, 3])) for place in places]
     lives += [Life(seconds=generator.uniform(0.05, 0.6) * whole_seconds) for _ in range(AT_RANDOM)]
@@ -165,40 +165,47 @@ def main(folder: Path) -> dict[str, Any]:
     _live(data, folder / "timed", None)
     seconds = time.monotonic() - started
     lives = plan_lives(random.Random(0), seconds)
-    told: dict[str, Any] = {"seconds": seconds, "kills": [], "spared": 0, "runs": 0, "different": [], "unreadable": []}
+    result: dict[str, Any] = {
+        "seconds": seconds,
+        "kills": [],
+        "spared": 0,
+        "runs": 0,
+        "different": [],
+        "unreadable": [],
+    }
     while lives:
-        run = folder / f"run{told['runs']}"
-        told["runs"] += 1
-        _one_run(data, run, lives, told)
+        run = folder / f"run{result['runs']}"
+        result["runs"] += 1
+        _one_run(data, run, lives, result)
         if _outcome(run) != _outcome(whole):
-            told["different"].append(run.name)
+            result["different"].append(run.name)
         leftovers = [path.name for path in run.rglob("*.part")]
         if leftovers:
-            told["unreadable"].append(f"{run.name}: {leftovers}")
-    return told
+            result["unreadable"].append(f"{run.name}: {leftovers}")
+    return result
 
 
-def _one_run(data: SmallData, run: Path, lives: list[Life], told: dict[str, Any]) -> None:
-    """Spend lives on a run until one of them gets through."""
+def _one_run(data: SmallData, run: Path, lives: list[Life], result: dict[str, Any]) -> None:
+    """Use up lives on a run until one of them finishes it."""
     while True:
         life = lives.pop(0) if lives else None
         survived = _live(data, run, life)
         if life is not None and survived:
-            told["spared"] += 1  # the place was not reached as often as that
+            result["spared"] += 1  # the place was not reached that often
             lives.append(Life(life.place, 1, life.seconds / 2))
         if survived:
             return
         assert life is not None
-        told["kills"].append(life.place or "by the clock")
+        result["kills"].append(life.place or "by the clock")
         for path in checkpoint_files(run / "checkpoints"):
             try:
                 load_checkpoint(path)
             except UserError as error:
-                told["unreadable"].append(str(error))
+                result["unreadable"].append(str(error))
 
 
 def _live(data: SmallData, run: Path, life: Life | None) -> bool:
-    """One process of a run, from its newest checkpoint or, if it has none yet, from its start; whether it survived."""
+    """Run one process from the newest checkpoint, or from the start if there is none; returns whether it survived."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,4 +1,4 @@
-"""Trainings of about a second: a few drawn people, pictures of 48 × 24, a start that sees both modalities alike."""
+"""Trainings of about a second: a few drawn people, images of 48 × 24, start weights with two equal stems."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CAMERAS = {Modality.VISIBLE: (1, 2), Modality.INFRARED: (3, 6)}
 
 
 def draw_people(root: Path, *, people: int = 6, per_camera: int = 3, noise: float = 12, seed: int = 0) -> TrainingSet:
-    """People as stacks of grey blocks, nearly grey in visible light too, so that clusters may span the modalities.
+    """People as stacks of grey blocks, almost grey in visible light too, so that clusters may span the modalities.
 
-    With little noise every person is found; with much, clusterings differ whenever one of their settings does.
+    With little noise every person is found; with much noise, each setting of the clustering changes the clusters.
     """
     random = np.random.default_rng(seed)
     root.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ class SmallData:
 
     @property
     def words(self) -> list[str]:
-        """What is changed in the preset `tiny`: two steps an epoch, among others."""
+        """Overrides of the preset `tiny`: two steps an epoch, among others."""
         return [
             f"model.weights={self.start}",
             f"data.height={HEIGHT}",
@@ -93,7 +93,7 @@ class SmallData:
         return load_preset("tiny", [*self.words, *overrides])
 
     def dataset(self) -> Dataset:
-        """The images with their people, who stand in the files' names: PERSON-CAMERA-NUMBER."""
+        """The images with their people, as in the files' names: PERSON-CAMERA-NUMBER."""
         people = tuple(int(image.path.name.partition("-")[0]) for image in self.training_set.images)
         return Dataset("drawn", self.training_set.images[0].path.parent, self.training_set, people, None)
 
@@ -105,9 +105,9 @@ class SmallData:
         resume: bool = False,
         dataset: Dataset | None = None,
     ) -> str:
-        """Train and return the digest of the model file; recipes with labels get those of `dataset`, ours by default.
+        """Train and return the digest of the model file.
 
-        Others get no labels.
+        Recipes with labels get those of `dataset`, by default our own; others get none.
         """
         settings = self.settings(*overrides)
         labeller = None
@@ -123,7 +123,7 @@ def digest(path: Path) -> str:
 
 
 def records(run: Path, kind: str = "epoch") -> list[dict[str, Any]]:
-    """The lines of a kind in a run's log, without what depends on the clock."""
+    """The lines of a kind in a run's log, without fields that depend on the clock."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     clock = {"seconds", "seconds_clustering", "images_per_second"}
     return [{key: value for key, value in line.items() if key not in clock} for line in lines if line["kind"] == kind]

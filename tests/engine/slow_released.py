@@ -1,12 +1,12 @@
 """A slow twin of the recipe `released`: its whole training in plain loops, from the description of the released code.
 
 Nothing here calls the engine, the losses or the memories of the package; only the network itself is shared, which has
-golden vectors of its own. What is random is not repeated but told: a `Story` holds the pseudo labels, the maps between
-the modalities, the images of every batch and their augmented pixels.
+golden vectors of its own. Random choices are not repeated but given: a `Story` holds the pseudo labels, the maps
+between the modalities, the images of every batch and their augmented pixels.
 
 There is no autograd in the losses. Each pass through a memory is an object that reads the memory when it is made, and
-multiplies its score gradient by the memory *as it is then* when it goes backward, and writes it afterwards. So the
-order, which is the point, can be read off `SlowTraining`.
+multiplies its score gradient by the memory *as it is then* when it goes backward, and writes it afterwards. So
+`SlowTraining` shows the order of these steps, which is what matters here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pclhd.models.two_stream import TwoStreamNetwork
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-# What is told.
+# What is given.
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Story:
 
 @dataclass(frozen=True)
 class Page:
-    """What is there after a step."""
+    """The state after a step."""
 
     losses: dict[str, float]
     memories: dict[str, Tensor]
@@ -205,7 +205,7 @@ def instance_loss(inputs: list[Tensor], targets: list[int], instances: list[list
 
 
 def clustering_features(network: TwoStreamNetwork, images: Tensor, *, visible: bool) -> list[Tensor]:
-    """Mean of the unit-length outputs for an image and its mirror image, not brought back to unit length."""
+    """Mean of the unit-length outputs for an image and its mirror image, not scaled back to unit length."""
     network.eval()
     features = []
     for image in images:
@@ -228,7 +228,7 @@ def centres(features: list[Tensor], labels: list[int]) -> list[Tensor]:
 
 
 def balanced_centres(visible: list[Tensor], infrared: list[Tensor], labels: list[int]) -> list[Tensor]:
-    """The modalities' means count alike, whatever their numbers; of one modality alone its mean is the centre."""
+    """The mean of the two modalities' means, whatever their numbers of images; with one modality, its mean."""
     found = []
     for c in range(max(labels) + 1):
         parts = [
@@ -251,14 +251,14 @@ class SlowTraining:
         self.memories: dict[str, HybridMemory] = {}
         self.instances: dict[str, list[list[Tensor]]] = {}
 
-    def tell(self) -> list[list[Page]]:
-        """For each epoch, what is there after each of its steps."""
+    def run(self) -> list[list[Page]]:
+        """For each epoch, the state after each of its steps."""
         return [self._chapter(chapter) for chapter in self.story.chapters]
 
     def _chapter(self, chapter: Chapter) -> list[Page]:
         numbers = self.numbers
         if chapter.number_in_stage == 0:
-            # Each stage is a training of its own: a new Adam. The bias of the bottleneck is not trained.
+            # Each stage is a training of its own, with a new Adam. The bias of the bottleneck is not trained.
             self.trained = [
                 (name, parameter) for name, parameter in self.online.named_parameters() if name != "neck.bias"
             ]
@@ -328,7 +328,7 @@ class SlowTraining:
             third = HybridPass(self.memories["visible"], infrared, targets, self.numbers.cross)
             losses["infrared_cross"] = third.loss
         if self.average is not None:
-            # In training mode and without a gradient: it moves the average's statistics and is printed, no more.
+            # In training mode and without a gradient: it updates the average's statistics and is logged, nothing else.
             with torch.no_grad():
                 slow = self.average(batch.visible.pixels, batch.infrared.pixels).embedding
             slow_rows = [unit(row.double()) for row in slow]

@@ -135,7 +135,7 @@ def test_the_one_that_the_epoch_began_with_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["2-step-00009", "3-step-00000"]
 
 
-def test_an_epoch_is_begun_anew(tmp_path: Path) -> None:
+def test_an_epoch_can_be_started_again(tmp_path: Path) -> None:
     for epoch, step in ((1, 0), (2, 0), (2, 3), (2, 6)):
         save_checkpoint(tmp_path, within(epoch, step, restarts=step))
     found = rewind_to_epoch(tmp_path, refuse)
@@ -215,7 +215,7 @@ def test_damaged_files(tmp_path: Path, damage: str) -> None:
     }
     assert changed[damage] != content
     path.write_bytes(changed[damage])
-    with pytest.raises(UserError, match="start the training anew"):
+    with pytest.raises(UserError, match="start the training"):
         load_latest_checkpoint(tmp_path, refuse)
     # With an older one that is whole, it is only a warning.
     save_checkpoint(tmp_path, make(2))

@@ -50,7 +50,7 @@ def explained(feature: float, weight: float) -> str:
     )
 
 
-def test_what_is_told_of_a_loss() -> None:
+def test_the_description_of_a_loss_that_is_not_finite() -> None:
     said = explained(0.0, 1.0)
     assert "in epoch 2, step 7 (visible_centroid nan, infrared_centroid 1.25; learning rate 0.5; " in said
     assert "embeddings finite; weights finite)" in said

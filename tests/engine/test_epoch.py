@@ -68,7 +68,7 @@ def test_an_epoch_trains_and_reports(small: SmallData, images: TrainingImages) -
     start = TwoStreamNetwork(NARROW)
     initialise(start, str(small.start))
     assert not torch.equal(parameters(networks.online), parameters(start))
-    # The slow network lies between: (1 − decay) of the way, twice.
+    # The momentum network is in between: (1 − decay) of the way, twice.
     assert not torch.equal(parameters(networks.momentum.network), parameters(networks.online))
     assert not torch.equal(parameters(networks.momentum.network), parameters(start))
     assert record["loss"]["total"] == pytest.approx(np.mean([losses["total"] for losses in seen]))

@@ -38,14 +38,14 @@ def test_labels_described() -> None:
         "size_max": 0,
         "shared_clusters": 0,
     }
-    told = replace(
+    grouped = replace(
         labels,
         groupings={
             "visible": Grouping(labels.visible, np.array([1.0, 0.5, 0.0, 0.9]), 0.4, 0.3),
             "infrared": Grouping(labels.infrared, recall=0.9),
         },
     )
-    described = describe_labels(told)
+    described = describe_labels(grouped)
     assert {name: described["visible"][name] for name in ("eps", "silhouette", "confidence")} == {
         "eps": 0.4,
         "silhouette": 0.3,

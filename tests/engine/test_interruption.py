@@ -18,7 +18,7 @@ def interrupt(number: int = signal.SIGTERM) -> None:
 
 
 def ended_by(block: Callable[[Interruption], None]) -> BaseException | None:
-    """What a block raises while signals are handled."""
+    """The exception that a block raises while signals are handled."""
     interruption = Interruption()
     try:
         with interruption.handling():
@@ -73,11 +73,11 @@ def test_handlers_are_given_back() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_no_mishap_handler_swallows_it() -> None:
+def test_handlers_of_errors_do_not_catch_it() -> None:
     assert not issubclass(Interrupted, Exception)
 
 
-# Each of the steps is interrupted once, in both stages, and what follows must not differ in a bit.
+# Each of the steps is interrupted once, in both stages, and the rest must not differ in a bit.
 OVERRIDES = ("schedule.iterations=2", "schedule.stage1_epochs=1", "schedule.stage2_epochs=2")
 EVERYTHING = ("recipe=paper", "method.dynamic_redraw=step", "method.confidence=weight", "selection=cycle")
 

@@ -1,4 +1,4 @@
-"""A training that is killed again and again ends where one that never was does, to the last bit."""
+"""A training that is killed again and again ends with the same bits as one that never was."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_place_is_planned() -> None:
 
 @pytest.mark.slow
 def test_fifty_kills_change_nothing(tmp_path: Path) -> None:
-    # One thread: a process that has none besides its own may be forked at any time.
+    # One thread: a process with a single thread can be forked at any time.
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, "-m", "tests.engine.killing", str(tmp_path)],
@@ -35,11 +35,11 @@ def test_fifty_kills_change_nothing(tmp_path: Path) -> None:
         env=alone,
     )
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
-    assert told["different"] == [], "runs whose weights or log differ from those of the uninterrupted one"
-    assert told["unreadable"] == [], "checkpoints that cannot be read, or files left behind"
-    kills = told["kills"]
+    result = json.loads(ran.stdout)
+    assert result["different"] == [], "runs whose weights or log differ from those of the uninterrupted one"
+    assert result["unreadable"] == [], "checkpoints that cannot be read, or files left behind"
+    kills = result["kills"]
     assert len(kills) >= 50
     assert set(kills) == {*PLACES, "by the clock"}, "each place was hit"
     assert sum("checkpoint" in place or "file" in place for place in kills) >= 8, "while files are written"
-    assert told["runs"] >= 2
+    assert result["runs"] >= 2

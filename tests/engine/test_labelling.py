@@ -60,7 +60,7 @@ def cluster(
     recipe: Recipe = PAPER,
     previous: Ints | None = None,
 ) -> Grouping:
-    """Cluster one modality; there is nothing in the other one's place."""
+    """Cluster one modality; the other one is empty."""
     nothing = np.zeros((0, WIDTH), dtype=np.float32)
     before = None if previous is None else Pair(previous, previous)
     parts = Pair(features_, nothing) if modality == "visible" else Pair(nothing, features_)
@@ -71,7 +71,7 @@ def same_partition(first: Ints, second: Ints) -> bool:
     return np.array_equal(first[:, None] == first, second[:, None] == second)
 
 
-def test_people_who_stand_apart_are_found_and_matched() -> None:
+def test_well_separated_people_are_found_and_matched() -> None:
     labels = label(features(1), features(2))
     assert same_partition(labels.visible, IDENTITIES)
     assert same_partition(labels.infrared, IDENTITIES)
@@ -132,8 +132,8 @@ def test_a_modality_of_noise_keeps_the_labels_of_the_epoch_before(scattered: str
     assert labels.warnings() == [f"all 24 {scattered} images are noise; the labels of the epoch before are kept"]
     with pytest.raises(ValueError, match="read-only"):
         own[number][0] = 1
-    before[number][0] = 0  # what was handed in is neither frozen nor shared
-    # Where there were none before either, nothing helps.
+    before[number][0] = 0  # the labels passed in are neither frozen nor shared
+    # Without earlier labels it is an error.
     noise = np.full(len(IDENTITIES), -1)
     with pytest.raises(UserError, match=f"no {scattered} cluster"):
         label_epoch(LabelRequest(parts, STRICT, PAPER, joint=True, previous=Pair(noise, noise)))
@@ -165,7 +165,7 @@ def test_a_radius_is_raised_no_further_than_needed() -> None:
     assert grouping.eps == pytest.approx(first)
     assert grouping.loosened
     assert np.array_equal(grouping.labels, found[first])
-    # Not so far, and not in the wrong modality's place.
+    # A lower limit does not suffice, nor does a limit for the other modality.
     tight = strict.model_copy(update={"eps": 0.1, "loosen": round(first - 0.03, 6)})
     with pytest.raises(UserError, match=rf"at eps {tight.loosen:g}; raise clustering.eps_infrared with clustering.loo"):
         cluster(scattered, "infrared", tight)
@@ -182,11 +182,11 @@ def test_a_radius_is_raised_no_further_than_needed() -> None:
 def of_clusters(visible: int, infrared: int, joint: list[int] | None) -> EpochLabels:
     own = [np.arange(count, dtype=np.int64).repeat(2) for count in (visible, infrared)]
     both = None if joint is None else np.array(joint, dtype=np.int64)
-    nobody = np.zeros(0, dtype=np.int64)
-    return EpochLabels(own[0], own[1], both, Matching(nobody, nobody))
+    empty = np.zeros(0, dtype=np.int64)
+    return EpochLabels(own[0], own[1], both, Matching(empty, empty))
 
 
-def test_one_cluster_is_told_and_two_of_them_end_the_training() -> None:
+def test_one_cluster_is_a_warning_and_one_per_modality_ends_the_training() -> None:
     several = of_clusters(2, 1, None)
     refuse_what_trains_nothing(several, SETTINGS)
     assert several.warnings() == ["there is one infrared cluster; contrasts with infrared prototypes train nothing"]
@@ -196,7 +196,7 @@ def test_one_cluster_is_told_and_two_of_them_end_the_training() -> None:
         assert len(alone.warnings()) == 2
         with pytest.raises(UserError, match=r"nothing to contrast.*lower clustering\.eps \(0\.6\)"):
             refuse_what_trains_nothing(alone, SETTINGS)
-    # Joint clusters may still be told apart.
+    # Several joint clusters can still be contrasted.
     refuse_what_trains_nothing(of_clusters(1, 1, [0, 1, 0, 1]), SETTINGS)
 
 
@@ -246,7 +246,7 @@ def test_centring_by_camera() -> None:
     centred = label(visible, features(2), cameras=(cameras, None), recipe=by_camera)
     assert not same_partition(plain.visible, IDENTITIES)
     assert same_partition(centred.visible, IDENTITIES)
-    # Where cameras are unknown, it is the modality's mean that goes.
+    # If cameras are unknown, the modality's mean is subtracted.
     unknown = label(visible, features(2), recipe=by_camera)
     by_modality = label(visible, features(2), recipe=PAPER.model_copy(update={"centre_features": "modality"}))
     assert np.array_equal(unknown.visible, by_modality.visible)
@@ -261,7 +261,7 @@ def test_features_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("clustering", ["hdbscan", "agglomerative", "community"])
-def test_every_clustering_finds_people_who_stand_apart(clustering: str) -> None:
+def test_every_clustering_finds_well_separated_people(clustering: str) -> None:
     recipe = PAPER.model_copy(update={"clustering": clustering})
     labels = label(features(1), features(2), recipe=recipe, settings_=SETTINGS.model_copy(update={"min_samples": 4}))
     for found, people in ((labels.visible, IDENTITIES), (labels.infrared, IDENTITIES)):
@@ -276,7 +276,7 @@ def test_all_noise_without_an_eps_names_the_setting() -> None:
         label(features(1), features(2), recipe=hdbscan, settings_=strict)
 
 
-def test_an_eps_that_was_chosen_is_told() -> None:
+def test_a_chosen_eps_is_reported() -> None:
     labels = label(features(1), features(2), settings_=SETTINGS.model_copy(update={"eps": "auto"}))
     assert same_partition(labels.visible, IDENTITIES)
     for grouping in labels.groupings.values():
@@ -294,14 +294,14 @@ def test_balanced_neighbours_join_what_the_gap_keeps_apart() -> None:
     assert np.array_equal(plain.visible, balanced.visible)
 
 
-def test_an_approximate_search_tells_its_recall() -> None:
+def test_an_approximate_search_reports_its_recall() -> None:
     visible, infrared = features(1), features(2)
     assert all(grouping.recall is None for grouping in label(visible, infrared).groupings.values())
     approximate = SETTINGS.model_copy(update={"search": "approximate"})
     balanced = PAPER.model_copy(update={"balanced_neighbours": True})
     for recipe in (PAPER, balanced):
         found = label(visible, infrared, recipe=recipe, settings_=approximate).groupings
-        # So few images are in one list, and nothing is missed.
+        # This few images are in one list, so nothing is missed.
         assert [grouping.recall for grouping in found.values()] == [1.0, 1.0, 1.0]
 
 
@@ -319,7 +319,7 @@ def test_confidence_on_request() -> None:
     assert np.array_equal(plain.visible, weighed.visible)
 
 
-# The two halves: each modality by itself, then both.
+# Its two parts: each modality by itself, then both.
 
 
 def test_an_epochs_labels_are_those_of_each_modality() -> None:
@@ -341,7 +341,7 @@ def test_an_epochs_labels_are_those_of_each_modality() -> None:
 def across(
     visible: list[int], infrared: list[int], parts: tuple[Features, Features], *, joint: bool = True, **choices: object
 ) -> EpochLabels:
-    """Labels that nobody clustered, taken on as they are."""
+    """Labels that do not come from clustering, used as they are."""
     groups = [Grouping(np.array(labels, dtype=np.int64)) for labels in (visible, infrared)]
     recipe = PAPER.model_copy(update=choices)
     return label_across_modalities(LabelRequest(Pair(*parts), SETTINGS, recipe, joint), Pair(*groups))
@@ -364,7 +364,7 @@ def test_given_clusters_are_taken_as_they_are() -> None:
 
 
 def test_votes_reach_the_matching() -> None:
-    # Both visible clusters look like infrared cluster 0, and nobody like infrared cluster 1.
+    # Both visible clusters look like infrared cluster 0, and none looks like infrared cluster 1.
     parts = np.concatenate([axes(0, 0), axes(0) + 0.9 * axes(1)]).astype(np.float32), axes(0, 3)
     assert across([0, 0, 1], [0, 1], parts).matching.visible_to_infrared.tolist() == [0, 1]
     voted = across([0, 0, 1], [0, 1], parts, matching="votes").matching
@@ -396,7 +396,7 @@ def test_clusters_without_a_partner_stay_alone() -> None:
     assert dropped.tolist() == [0, 1, -1, -1, -1, 1, 0, -1]
 
 
-def test_of_merged_clusters_there_is_no_clustering_to_tell_of() -> None:
+def test_merged_clusters_have_no_joint_clustering() -> None:
     parts = features(1), features(2)
     recipe = PAPER.model_copy(update={"joint_labels": "matching", "confidence": "weight"})
     merged = label(*parts, recipe=recipe)
@@ -434,12 +434,12 @@ def test_merging_by_the_definition(data: st.DataObject, visible: int, infrared: 
 
 
 def with_joint(visible: list[int], infrared: list[int]) -> EpochLabels:
-    nobody = np.zeros(0, dtype=np.int64)
+    empty = np.zeros(0, dtype=np.int64)
     return EpochLabels(
         np.zeros(len(visible), dtype=np.int64),
         np.zeros(len(infrared), dtype=np.int64),
         np.array([*visible, *infrared], dtype=np.int64),
-        Matching(nobody, nobody),
+        Matching(empty, empty),
     )
 
 
@@ -461,7 +461,7 @@ def test_shared_clusters_keep_their_numbers_until_the_others_are_dropped() -> No
 @pytest.mark.parametrize(
     ("visible", "infrared"), [([0, 1], [2, 3]), ([-1, -1], [-1, -1]), ([0, -1], [-1, -1]), ([], [0])]
 )
-def test_no_cluster_holds_both(visible: list[int], infrared: list[int]) -> None:
+def test_no_shared_cluster(visible: list[int], infrared: list[int]) -> None:
     labels = with_joint(visible, infrared)
     assert labels.joint_shared() is None
     assert labels.without_joint_clusters_of_one_modality() is labels

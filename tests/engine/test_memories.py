@@ -26,11 +26,11 @@ def rows(count: int, seed: int, *, unit: bool = True) -> Tensor:
 
 
 def labels(*, joint: bool = True) -> EpochLabels:
-    nobody = np.zeros(0, dtype=np.int64)
+    empty = np.zeros(0, dtype=np.int64)
     arrays = [VISIBLE.copy(), INFRARED.copy(), JOINT.copy()]
     for array in arrays:
         array.setflags(write=False)
-    return EpochLabels(arrays[0], arrays[1], arrays[2] if joint else None, Matching(nobody, nobody))
+    return EpochLabels(arrays[0], arrays[1], arrays[2] if joint else None, Matching(empty, empty))
 
 
 def build(recipe: Recipe, *, momentum: Pair[Tensor] | None = None, joint: bool = True, seed: int = 0) -> Memories:
@@ -79,7 +79,7 @@ def test_hard_prototypes_that_start_as_centroids() -> None:
 
 
 def test_the_joint_memory_has_the_shared_clusters_balanced() -> None:
-    # Of the joint clusters 0, 1 and 2 all hold both modalities: see JOINT, whose first eight rows are visible.
+    # The joint clusters 0, 1 and 2 all hold both modalities: see JOINT, whose first eight rows are visible.
     memories = build(PAPER)
     assert memories.joint is not None
     assert memories.joint.num_clusters == 3
@@ -184,7 +184,7 @@ def test_several_prototypes_per_cluster_are_the_means_of_its_parts(most: int) ->
                 torch.testing.assert_close(memory.multi.prototypes[cluster, place], mean / mean.norm())
 
 
-def test_one_prototype_per_cluster_is_the_centroid_as_ever() -> None:
+def test_one_prototype_per_cluster_is_the_centroid() -> None:
     memories = build(PAPER)
     assert memories.own.visible.multi is None
     assert memories.own.infrared.multi is None

@@ -1,8 +1,8 @@
 """The recipe `released`, step by step, against a slow twin: losses, memories, both networks, Adam's state.
 
 The engine trains as it always does, from the settings to the last step. Only three things are changed: the network is
-tiny, the pseudo labels and the matching are given, and whatever is drawn at random is written down, for the twin to
-be told (`slow_released.Story`).
+tiny, the pseudo labels and the matching are given, and everything that is drawn at random is recorded for the twin
+(`slow_released.Story`).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ Labels = NDArray[np.int64]
 
 @dataclass
 class Given:
-    """The pseudo labels of an epoch, which no clustering makes here."""
+    """The pseudo labels of an epoch, which do not come from clustering here."""
 
     visible: Labels
     infrared: Labels
@@ -88,8 +88,8 @@ class Given:
 def draw_labels(random: np.random.Generator, counts: tuple[int, int], *, matched: bool, alone: bool) -> Given:
     """Five visible clusters, four infrared ones, some noise, every cluster of several sizes.
 
-    Three joint clusters hold both modalities. With `alone`, two more hold one modality each, and the first is one of
-    them, so that others are numbered anew if it is left out.
+    Three joint clusters hold both modalities. With `alone`, two more hold one modality each. One of these is the first
+    cluster, so leaving it out changes the numbers of the others.
     """
 
     def some(count: int, clusters: int) -> Labels:
@@ -114,7 +114,7 @@ def draw_labels(random: np.random.Generator, counts: tuple[int, int], *, matched
 
 @dataclass
 class Diary(Silent):
-    """What the engine did: all that it drew, and what was there after each step."""
+    """What the engine did: everything that it drew, and the state after each step."""
 
     matched: Callable[[int], bool]
     alone: bool
@@ -225,7 +225,7 @@ class Diary(Silent):
     def _half(self, modality: int, rows: NDArray[np.int64], views: Any) -> Half:
         pixels, view = next(views)
         part = (self.images.visible, self.images.infrared)[modality]
-        # The images whose labels the twin will take are the images that were augmented.
+        # The images whose labels the twin will use are the images that were augmented.
         assert torch.equal(pixels, part.images[torch.from_numpy(rows)])
         assert len(view) == len(rows) * (2 if modality == 0 else 1)
         return Half(rows.tolist(), view)
@@ -247,9 +247,9 @@ def train_both(
     *overrides: str,
     matched: Callable[[int], bool] = lambda number: True,
     alone: bool = False,
-    retell: Callable[[Chapter], Chapter] = lambda chapter: chapter,
+    change: Callable[[Chapter], Chapter] = lambda chapter: chapter,
 ) -> tuple[Diary, list[list[Page]]]:
-    """Train with the engine, then tell the twin what was drawn and let it do the same."""
+    """Train with the engine, then give the twin what was drawn and let it do the same."""
     chosen = (
         "recipe=released",
         "model.weights=none",
@@ -276,7 +276,7 @@ def train_both(
             diary.start,
             diary.images.visible.images,
             diary.images.infrared.images,
-            [retell(chapter) for chapter in diary.chapters],
+            [change(chapter) for chapter in diary.chapters],
             Numbers(
                 rate=settings.schedule.learning_rate,
                 decay_every=settings.schedule.decay_every,
@@ -289,7 +289,7 @@ def train_both(
             ),
         )
     )
-    return diary, twin.tell()
+    return diary, twin.run()
 
 
 def close(ours: Tensor, twin: Tensor, what: str) -> None:
@@ -304,9 +304,9 @@ def all_close(ours: Mapping[str, Tensor], twin: Mapping[str, Tensor], what: str)
         close(tensor, twin[name], f"{what}, {name}")
 
 
-def compare(diary: Diary, told: list[list[Page]]) -> None:
+def compare(diary: Diary, expected: list[list[Page]]) -> None:
     """Everything after every step."""
-    for epoch, (chapter, ours, theirs) in enumerate(zip(diary.chapters, diary.pages, told, strict=True)):
+    for epoch, (chapter, ours, theirs) in enumerate(zip(diary.chapters, diary.pages, expected, strict=True)):
         assert len(ours) == STEPS
         for step, (mine, twin) in enumerate(zip(ours, theirs, strict=True)):
             where = f"epoch {epoch}, stage {chapter.stage}, step {step}"
@@ -333,9 +333,9 @@ STAGE_TWO = {"infrared_hybrid", "visible_hybrid", "infrared_joint", "visible_joi
 
 
 def test_both_stages_step_by_step(small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    diary, told = train_both(small, tmp_path, monkeypatch)
-    compare(diary, told)
-    # What was compared is what there should be: both directions of the cross term, one after the other.
+    diary, expected = train_both(small, tmp_path, monkeypatch)
+    compare(diary, expected)
+    # The comparison covers both directions of the cross term, one after the other.
     assert [names(pages[0]) for pages in diary.pages] == [
         {"infrared_hybrid", "visible_hybrid", "total"},
         {"infrared_hybrid", "visible_hybrid", "total"},
@@ -345,13 +345,13 @@ def test_both_stages_step_by_step(small: SmallData, tmp_path: Path, monkeypatch:
     # In stage I the network that would be saved and evaluated is the online one.
     for average, pages in zip(diary.averages[:2], diary.pages[:2], strict=True):
         assert all(torch.equal(tensor, pages[-1].online[name]) for name, tensor in average.items())
-    # Two of Adam's steps an iteration in stage II, from 0 again at its start.
+    # Two steps of Adam per iteration in stage II, counted from 0 again at its start.
     counts = [int(page.optimiser["neck.weight"]["step"]) for pages in diary.pages for page in pages]
     assert counts == [1, 2, 3, 4, 2, 4, 6, 8]
 
 
 def test_the_margin_and_no_match(small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passes on both sides of the margin, raised to where these losses are; and an epoch whose maps are empty."""
+    """Losses on both sides of the margin, which is raised to their size; and an epoch whose maps are empty."""
     means: list[float] = []
     real = HybridPass.__init__
 
@@ -362,7 +362,7 @@ def test_the_margin_and_no_match(small: SmallData, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(HybridPass, "margin", 1.4)
     monkeypatch.setattr(HybridPass, "__init__", watched)
     monkeypatch.setattr(terms_module, "released_hybrid", partial(released_hybrid, margin=1.4))
-    diary, told = train_both(
+    diary, expected = train_both(
         small,
         tmp_path,
         monkeypatch,
@@ -371,7 +371,7 @@ def test_the_margin_and_no_match(small: SmallData, tmp_path: Path, monkeypatch: 
         "memory.momentum=0.6",
         matched=lambda number: number > 0,
     )
-    compare(diary, told)
+    compare(diary, expected)
     assert names(diary.pages[0][0]) == STAGE_TWO
     assert names(diary.pages[1][0]) == STAGE_TWO | {"infrared_cross"}
     assert min(means) < 1.4 < max(means)
@@ -381,7 +381,7 @@ ONE_EPOCH = ("schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
 
 
 def without_one_modality_clusters(chapter: Chapter) -> Chapter:
-    """Joint clusters of one modality as noise, the others numbered anew."""
+    """Make joint clusters of one modality noise, and renumber the others."""
     border = len(chapter.visible_labels)
     both = sorted(set(chapter.joint_labels[:border]) & set(chapter.joint_labels[border:]) - {-1})
     assert 0 < len(both) < max(chapter.joint_labels) + 1
@@ -393,14 +393,14 @@ def test_joint_clusters_of_one_modality_are_noise_if_only_shared_ones_have_proto
     small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (*ONE_EPOCH, "method.joint_prototypes=shared")
-    diary, told = train_both(small, tmp_path, monkeypatch, *words, alone=True, retell=without_one_modality_clusters)
-    compare(diary, told)
+    diary, expected = train_both(small, tmp_path, monkeypatch, *words, alone=True, change=without_one_modality_clusters)
+    compare(diary, expected)
 
 
 def test_joint_clusters_of_one_modality_have_a_prototype(
     small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The released code gives a centre to joint clusters of one modality, too: no batch, but something to push from."""
+    """The released code gives joint clusters of one modality a centre, too: in no batch, but they repel others."""
     compare(*train_both(small, tmp_path, monkeypatch, *ONE_EPOCH, alone=True))
 
 
@@ -411,7 +411,7 @@ def test_the_cross_term_after_an_odd_first_stage(
     compare(*train_both(small, tmp_path, monkeypatch, "schedule.stage1_epochs=1", "schedule.stage2_epochs=1"))
 
 
-# The twin itself, against what was recorded of the released code.
+# The twin itself, against recordings of the released code.
 
 
 def rows_of(array: NDArray[np.float32]) -> list[Tensor]:

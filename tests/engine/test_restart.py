@@ -1,4 +1,4 @@
-"""A loss that is not finite: the training goes back by itself, and an interrupted one goes the same way."""
+"""A loss that is not finite: the training restarts by itself, and an interrupted one repeats the same restart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def spoil(patch: pytest.MonkeyPatch, when: Callable[[Position, int], bool]) -> N
 
 @pytest.fixture
 def bound(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The loss of step 1 of epoch 1 is NaN where the rate is above a bound: what a rate that is too high would do."""
+    """The loss of step 1 of epoch 1 is NaN if the rate is above a bound, as if the rate were too high."""
     bounds = [0.0006]
     spoil(
         monkeypatch,
@@ -85,7 +85,7 @@ def test_restarts_run_out(small: SmallData, bound: list[float], tmp_path: Path) 
 def test_a_restart_in_the_first_epoch_begins_with_a_fresh_optimiser(
     small: SmallData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """At the rate of the restart, an epoch that was begun anew is the epoch that a training would begin with."""
+    """At the rate of the restart, an epoch that is repeated equals the first epoch of a new training."""
     short = ("recipe=baseline", "schedule.stage2_epochs=0", "schedule.iterations=2")
     expected = small.train(tmp_path / "low", *short, "schedule.learning_rate=0.0005")
     calls: list[float] = []

@@ -86,11 +86,11 @@ OVERRIDES = ("schedule.iterations=1", "schedule.stage1_epochs=2", "schedule.stag
 def test_a_run_ends_with_the_weights_that_were_selected(small: SmallData, tmp_path: Path, by: Criterion) -> None:
     run = tmp_path / "run"
     small.train(run, *OVERRIDES, f"selection={by}", "engine.keep_weights=true")
-    told = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    criteria = {line["epoch"]: line["criteria"] for line in records(run)} | {5: told["criteria"]}
-    # Of the second stage only: epochs 3, 4, 5 were trained; of equals the later.
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    criteria = {line["epoch"]: line["criteria"] for line in records(run)} | {5: last["criteria"]}
+    # Only epochs of the second stage count, here 3, 4 and 5; of equals the later one.
     best = max((criteria[epoch][by], epoch) for epoch in (3, 4, 5))[1]
-    assert told["selected"] == {"by": by, "epoch": best}
+    assert last["selected"] == {"by": by, "epoch": best}
     assert model_metadata(run / "model.safetensors")["epoch"] == str(best)
     kept = load_file(run / "checkpoints" / f"weights-{best:04d}.safetensors")
     final = load_file(run / "model.safetensors")

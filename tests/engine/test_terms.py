@@ -247,7 +247,7 @@ def test_joint_losses_equal_their_formulas(recipe: str) -> None:
         assert float(losses.terms[name].detach()) == pytest.approx(0.7 * value, rel=1e-4, abs=1e-6)
 
 
-# Who is pushed.
+# Which embeddings a term pushes.
 
 
 def gradient_of(value: Tensor, queries_: Queries) -> Tensor | None:
@@ -265,7 +265,7 @@ def test_every_term_pushes_its_own_modality_and_no_other(recipe: str, stage: int
     assert losses.terms
     for name, value in losses.terms.items():
         mine, other = (first, second) if name.startswith("visible") else (second, first)
-        # Looked at before any backward pass may write a memory: each term by itself.
+        # Each term by itself, before any backward pass can write a memory.
         gradient = gradient_of(value, mine)
         assert gradient is not None, name
         assert float(gradient.abs().sum()) > 0, name
@@ -441,7 +441,7 @@ def test_the_order_matters_where_memories_are_written_in_the_backward_pass() -> 
     assert len(infrared_first) == 6
     same = [torch.allclose(one, other, atol=1e-5) for one, other in zip(infrared_first, visible_first, strict=True)]
     # The backward pass visits the last losses first: they see the joint memory as it was, the others as those left it.
-    # An own memory is read again by a cross loss alone, which comes last in either order.
+    # Only a cross loss reads a modality's own memory again, and it comes last in either order.
     assert same == [True, True, False, False, False, False]
 
 

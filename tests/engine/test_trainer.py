@@ -48,7 +48,7 @@ def trained(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Train
 
 @pytest.fixture(scope="module")
 def blurred(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> SmallData:
-    """Data whose clusters hang on every setting of the clustering."""
+    """Data whose clusters depend on every setting of the clustering."""
     return SmallData(draw_people(tmp_path_factory.mktemp("blurred"), noise=90), small.start)
 
 
@@ -67,7 +67,7 @@ def test_another_seed_gives_other_weights(trained: Trained) -> None:
     assert trained("seed=1", "schedule.stage2_epochs=0") != trained("schedule.stage2_epochs=0")
 
 
-def test_whoever_watches_changes_nothing(small: SmallData, trained: Trained, tmp_path: Path) -> None:
+def test_an_observer_changes_nothing(small: SmallData, trained: Trained, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (5, 3, HEIGHT, WIDTH), dtype=np.uint8)
     run = tmp_path / "run"
@@ -137,7 +137,7 @@ def _interrupt(position: Position, step: int) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(
     small: SmallData, trained: Trained, tmp_path: Path, recipe: str
 ) -> None:
-    # Three epochs of stage II: the interrupted one is neither the first nor the last, so the optimiser has a past.
+    # Three epochs of stage II: the interrupted one is neither the first nor the last, so the optimiser has a state.
     overrides = (f"recipe={recipe}", "schedule.stage2_epochs=3")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     expected = small.train(whole, *overrides)
@@ -152,7 +152,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.slow
-def test_a_damaged_provenance_does_not_keep_a_run_from_going_on(small: SmallData, tmp_path: Path) -> None:
+def test_a_run_with_a_damaged_provenance_can_be_resumed(small: SmallData, tmp_path: Path) -> None:
     run = tmp_path / "run"
     expected = small.train(run, "recipe=baseline")
     (run / "provenance.json").write_text("{")
@@ -220,7 +220,7 @@ def test_unusable_weights_leave_no_folder(small: SmallData, tmp_path: Path, over
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_accelerator_is_a_users_mistake(small: SmallData, tmp_path: Path) -> None:
+def test_a_missing_accelerator_is_a_user_error(small: SmallData, tmp_path: Path) -> None:
     missing = "mps" if torch.cuda.is_available() else "cuda"
     with pytest.raises(UserError, match=f"engine.accelerator={missing}"):
         small.train(tmp_path / "run", f"engine.accelerator={missing}")
@@ -404,7 +404,7 @@ def test_with_one_memory_per_cluster_mmm_is_the_baseline(trained: Trained) -> No
 def test_several_memories_per_cluster_reach_the_matching(
     blurred: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On data as small as these the partners are those of the centres; so it is the call that is watched.
+    # On data this small the partners are the same as those of the centres, so the call itself is watched.
     asked = []
 
     def watched(*arguments: Any, most: int) -> Matching:
@@ -440,7 +440,7 @@ def test_the_search_reaches_the_neighbours(blurred: SmallData, tmp_path: Path, m
     assert set(asked) == {"approximate"}
 
 
-# What it runs on.
+# Precision and devices.
 
 
 def test_half_precision_trains(small: SmallData, tmp_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_sixteen_bits_without_a_wide_exponent_scale_the_loss(small: SmallData, t
     first = [records(run, "step")[0]["loss"]["total"] for run in (half, full)]
     assert first[0] == pytest.approx(first[1], abs=0.01)
     assert first[0] != first[1]
-    # It begins at 2¹⁶; where gradients do not fit, the step is left out and the scale halved.
+    # The scale starts at 2¹⁶; if gradients overflow, the step is skipped and the scale halved.
     scale = load_latest_checkpoint(half / "checkpoints", pytest.fail).loss_scale
     assert scale["scale"] < 2**16
     assert 0 < scale["_growth_tracker"] < 6
@@ -528,7 +528,7 @@ def test_tensorboard_events(small: SmallData, tmp_path: Path) -> None:
     assert [step.step for step in events.Scalars("step/loss/total")] == [0, 1]
 
 
-def test_provenance_tells_seed_and_images(small: SmallData, tmp_path: Path) -> None:
+def test_provenance_records_seed_and_images(small: SmallData, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings: Settings = small.settings("seed=5", "schedule.stage2_epochs=0", "schedule.iterations=1")
     train(settings, small.training_set, run, Watcher())

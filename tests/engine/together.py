@@ -1,6 +1,6 @@
-"""A short training in 64 bits, to be run by itself or by `torchrun`: what several processes do must be what one does.
+"""A short training in 64 bits, run by itself or by `torchrun`: several processes must do what one process does.
 
-In 32 bits the order of a sum changes the last digits of gradients, and a few steps of Adam make 1e-3 of them.
+In 32 bits the order of a sum changes the last digits of gradients, and a few steps of Adam amplify that to 1e-3.
 
 Usage: python -m tests.engine.together ROOT START OUT OVERRIDE…
 """
@@ -39,7 +39,7 @@ def main() -> None:
         with in_double_precision():
             small.train(out, *sys.argv[4:])
     except UserError as error:
-        sys.stdout.write("told\n" if error.told else f"{error}\n")
+        sys.stdout.write("already printed\n" if error.told else f"{error}\n")
         sys.exit(2)
 
 

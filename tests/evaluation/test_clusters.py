@@ -61,7 +61,7 @@ def test_each_figure_is_about_its_own_labels(dataset: Dataset) -> None:
     meter = ClusterMeter(dataset)
 
     def spoilt(array: NDArray[np.int64]) -> NDArray[np.int64]:
-        """As many clusters of about the same sizes, without a thought for identities."""
+        """The same number of clusters of about the same sizes, regardless of identities."""
         return np.resize(np.arange(PEOPLE), len(array))
 
     measured = meter.measure(replace(labels, visible=spoilt(labels.visible)))

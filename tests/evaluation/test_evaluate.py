@@ -109,7 +109,7 @@ def test_search_result__row_for_the_results_file() -> None:
     assert row["rank1"]["std"] > 0
     for k in (1, 5, 10, 20):
         assert row[f"rank{k}"]["mean"] == pytest.approx(row["cmc"][k - 1])
-    # Twelve people: the curve ends at 12 and goes on with its last value.
+    # Twelve people: the curve ends at 12 and keeps its last value.
     assert row["cmc"][11:] == [row["cmc"][11]] * 9
 
 

@@ -162,7 +162,7 @@ def test_measure_ranking__bringing_correct_images_nearer_never_hurts(
     assert np.all(after.per_query_ap[after.valid] >= before.per_query_ap[before.valid])
     assert np.all(after.per_query_inp[after.valid] >= before.per_query_inp[before.valid])
     if nearer > 5:
-        # All distances are below five, so every correct image now stands before every wrong one.
+        # All distances are below five, so every correct image now comes before every wrong one.
         np.testing.assert_allclose([after.cmc[0], after.mAP, after.mINP], 1)
 
 
@@ -185,7 +185,7 @@ def test_queries_per_block__bounds_memory_but_always_goes_on(gallery: int) -> No
 
 
 def test_measure_ranking__known_by_hand() -> None:
-    # Ranked: B, B, A, C, A. The correct images stand at 3 and 5; over identities A is second.
+    # Ranked: B, B, A, C, A. The correct images are at 3 and 5; over identities A is second.
     distance = np.array([[0.9, 0.1, 0.5, 0.2, 0.7]])
     gallery_ids = np.array([1, 2, 1, 2, 3])
     by_image = measure_ranking(distance, [1], gallery_ids, rule=ExclusionRule.NONE, cmc_over="images")
@@ -240,7 +240,7 @@ def test_measure_ranking__no_valid_query_says_what_took_the_matches() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_measure_ranking__refuses_a_distance_that_is_no_number(bad: float) -> None:
+def test_measure_ranking__refuses_a_distance_that_is_not_finite(bad: float) -> None:
     distance = np.array([[0.1, 0.2], [0.3, bad]])
     with pytest.raises(ValueError, match="NaN or infinite"):
         measure_ranking(distance, [1, 2], [1, 2], rule=ExclusionRule.NONE, cmc_over="images")

@@ -1,4 +1,4 @@
-"""What the recorded protocols (tests/golden) do not show: multi-shot, own data, roles, and what is refused."""
+"""What the recorded protocols (tests/golden) do not cover: multi-shot, own data, roles, and errors."""
 
 from __future__ import annotations
 

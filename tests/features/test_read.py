@@ -1,4 +1,4 @@
-"""Features, modalities and identities from files of other programs: what is read, and what is refused in one line."""
+"""Features, modalities and identities from files of other programs: what is read, and one-line errors for the rest."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_safetensors(tmp_path: Path, kind: torch.dtype) -> None:
     table = read_features(tmp_path / "f.safetensors")
     np.testing.assert_array_equal(table.features, tensor.float().numpy())
     assert table.key == "emb"
-    # A tensor of another length says nothing about rows.
+    # A tensor of another length is not about the rows.
     assert table.columns.keys() == {"modality", "weight"}
     np.testing.assert_array_equal(table.columns["modality"], np.arange(ROWS))
 

@@ -1,4 +1,4 @@
-"""Where the recorded vectors of the released code lie."""
+"""Where the recorded vectors of the released code are."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pclhd.models.two_stream import RESNET50_AGW, TwoStreamNetwork
 from tests.golden.helpers import golden_files
 
 STATE_FILE = golden_files("agw_state*.json")[0]
-# The released names of the batch norms whose statistics were recorded, and where ours stand.
+# The released names of the batch norms whose statistics were recorded, and our names for them.
 RECORDED_NORMS = {
     "bottleneck": "neck",
     "visible_bn1": "visible_stem.norm",

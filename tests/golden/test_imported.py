@@ -24,7 +24,7 @@ ENTRIES: list[tuple[str, list[int]]] = json.loads(STATE_FILE.read_text())
 
 
 def save_as_released(state: State, path: Path) -> None:
-    # As its training leaves it: wrapped for several GPUs, and with a score that numpy computed.
+    # As its training saves it: wrapped for several GPUs, and with a score computed by numpy.
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"state_dict": wrapped, "epoch": 50, "best_mAP": np.float64(0.5)}, path)
 

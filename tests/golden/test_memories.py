@@ -1,7 +1,7 @@
 """Memories and losses against the released code's: loss, gradient and memory afterwards.
 
-The family of a file is read off its arrays: two calls (`inputs_a`), instances (`num_instances`), hybrid (two rows per
-class), plain (one row per class).
+The arrays of a file show its family: two calls (`inputs_a`), instances (`num_instances`), hybrid (two rows per class),
+plain (one row per class).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Family = Literal["plain", "hybrid", "instances", "plain, two calls", "hybrid, tw
 
 @dataclass(frozen=True)
 class Recording:
-    """One file and what can be told from its shapes."""
+    """One file and what its shapes show."""
 
     name: str
     arrays: dict[str, Tensor]
@@ -166,7 +166,7 @@ def test_two_coupled_calls_and_one_backward(recorded: Recording) -> None:
 
 
 @each("plain, two calls", "hybrid, two calls")
-def test_two_explicit_calls_agree_but_for_the_first_gradient(recorded: Recording) -> None:
+def test_two_explicit_calls_agree_except_for_the_first_gradient(recorded: Recording) -> None:
     """Losses, the second call's gradient and the memory agree; the first call's gradient is the true one here."""
     memory = recorded.cluster_memory()
     inputs_a, inputs_b = recorded.leaf("inputs_a"), recorded.leaf("inputs_b")

@@ -51,7 +51,7 @@ def test_each_query_equals_the_released_code(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_a_query_alone_scores_as_it_does_in_company(path: Path) -> None:
+def test_a_query_alone_scores_as_it_does_among_others(path: Path) -> None:
     together = measure(path)
     first = int(np.flatnonzero(together.valid)[0])
     alone = measure(path, slice(first, first + 1))
@@ -59,7 +59,7 @@ def test_a_query_alone_scores_as_it_does_in_company(path: Path) -> None:
     assert alone.mINP == pytest.approx(together.per_query_inp[first], abs=1e-15)
 
 
-def test_every_family_can_tell_its_rule_from_having_none() -> None:
+def test_the_recordings_of_each_family_depend_on_its_exclusion_rule() -> None:
     """The recorded files would not prove much if leaving the rule out gave the same numbers."""
     for family in ("sysu", "llcm"):
         differs = False

@@ -1,4 +1,4 @@
-"""Small networks for tests, with every kind of part somewhere."""
+"""Small networks for tests, which together have every kind of part."""
 
 from __future__ import annotations
 

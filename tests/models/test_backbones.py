@@ -42,7 +42,7 @@ from tests.commands import Call, complaint
 from tests.engine.runs import SmallData, Watcher, digest, records
 from tests.models.small import pictures
 
-# Untyped on purpose: its own types would have all of it checked with ours.
+# Untyped on purpose: with its own types, mypy would check all of it with ours.
 transformers: Any = importlib.import_module("transformers")
 
 VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
@@ -66,7 +66,7 @@ SIZES = dict.fromkeys(CONFIGS, 16) | {"convnext": 12, "convnextv2": 12, "resnet"
 
 @dataclass
 class Choice:
-    """As the settings' section ``model``."""
+    """Like the settings' section ``model``."""
 
     architecture: str
     backbone: Path | dict[str, Any] | None = None
@@ -91,7 +91,7 @@ def same_state(left: nn.Module, right: nn.Module) -> bool:
 
 
 def folder_of(plain: Any, folder: Path) -> Path:
-    """A folder as a hub's model has, with one of transformers' own models."""
+    """A folder like that of a model on the hub, with one of transformers' own models."""
     folder.mkdir()
     plain.save_pretrained(folder)
     assert (folder / "model.safetensors").is_file()
@@ -119,7 +119,7 @@ def _no_connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not asked, "a backbone asked the network"
 
 
-# What the engine relies on, for every family.
+# What the engine relies on, for each family.
 
 
 def test_every_family_is_tested() -> None:
@@ -175,7 +175,7 @@ def test_without_our_stems_it_is_the_librarys_network(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_stems_start_alike_and_are_apart(family: str) -> None:
+def test_stems_start_equal_and_are_separate(family: str) -> None:
     net = network(family).eval()
     assert same_state(net.visible_stem, net.infrared_stem)
     with torch.inference_mode():
@@ -280,7 +280,7 @@ def test_a_plain_vit_resizes_a_square_table_only() -> None:
     square = build_network(Choice("backbone", {**config("vit"), "image_size": 32})).eval()
     with torch.inference_mode():
         assert square(pictures(2, 0, 64, 32), None).embedding.shape == (2, 16)
-    # Resizing is not a no-op: the same images, told where they are, differ from images told nothing.
+    # Resizing is not a no-op: with and without position embeddings the same images differ.
     stem = cast(Any, square.visible_stem)
     with torch.no_grad():
         before = square(pictures(2, 0, 64, 32), None).embedding
@@ -460,7 +460,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path, content: str | None, expect
     assert expected in message
 
 
-def test_a_hubs_name_is_answered_with_how_to_fetch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_a_name_on_the_hub_the_error_says_how_to_fetch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = refusal(Choice("backbone", Path("facebook/dinov2-small")))
     assert "nothing is downloaded" in message
@@ -508,13 +508,13 @@ def test_no_code_and_no_files_can_be_named() -> None:
 # Architectures, and the settings.
 
 
-def test_an_architecture_is_settled_once() -> None:
+def test_settling_an_architecture_twice_changes_nothing() -> None:
     settled = settle(config("dinov3_vit"), "here")
     assert settle(settled.config, "there") == settled
     assert read_architecture(json.loads(json.dumps({"config": settled.config, "pooling": "mean"}))) == settled
     assert settled.config["pos_embed_rescale"] is None
     assert settle(config("convnext"), "here").config["drop_path_rate"] == 0
-    # What one version of the library knows and another does not is no difference.
+    # Fields that only one version of the library knows do not count as a difference.
     newer = BackboneArchitecture({**settled.config, "new": 1}, "mean")
     assert first_difference(settled, newer) is None
     assert first_difference(newer, settled) is None
@@ -550,7 +550,7 @@ def test_settings_name_a_backbone(tmp_path: Path) -> None:
     assert folder.weights == str(tmp_path / "model.safetensors")
     vit = load_preset("vit", ["model.backbone.hidden_size=96"])
     assert vit.model.backbone == {**cast(dict[str, Any], load_preset("vit", []).model.backbone), "hidden_size": 96}
-    for wrong, told in (
+    for wrong, message in (
         (words[:1], "needs model.backbone=DIR"),
         (words[1:], "model.backbone does not go with model.architecture=resnet50"),
         ([words[0], "model.backbone=5"], "setting 'model.backbone' = 5: expected a folder"),
@@ -559,7 +559,7 @@ def test_settings_name_a_backbone(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError) as caught:
             load_preset("sysu", wrong)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
 
 def test_the_preset_is_a_small_transformer() -> None:
@@ -575,7 +575,7 @@ def test_the_preset_is_a_small_transformer() -> None:
     assert math.isfinite(float(pooled.sum()))
 
 
-# In the house.
+# With the rest of the package.
 
 
 def test_the_released_code_has_no_such_network(tmp_path: Path) -> None:
@@ -657,12 +657,12 @@ def test_starter_training_and_evaluation(pclhd: Call, tiny_sysu: Path, tmp_path:
 def test_on_the_command_line(pclhd: Call, tiny_sysu: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ("train", "tiny", "--data", tiny_sysu, "--out", run, "model.architecture=backbone")
-    told = complaint(pclhd(*words, "model.backbone=facebook/dinov2-small"))
-    assert "no such folder" in told
+    message = complaint(pclhd(*words, "model.backbone=facebook/dinov2-small"))
+    assert "no such folder" in message
     folder = folder_of(plain_models("dinov2")["bare"], tmp_path / "theirs")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    told = complaint(pclhd(*words, f"model.backbone={folder}", "model.weights=backbone"))
-    assert "is a pickle, which is never opened" in told
+    message = complaint(pclhd(*words, f"model.backbone={folder}", "model.weights=backbone"))
+    assert "is a pickle, which is never opened" in message
     assert not run.exists()
     assert "unknown preset" in complaint(pclhd("starter", "--out", tmp_path / "out.safetensors", "--preset", "vitt"))
 

@@ -122,7 +122,7 @@ def test_refuses_an_empty_batch() -> None:
         embed_images(stirred(SMALL["basic"]), bytes_of(1), Modality.VISIBLE, batch_size=0)
 
 
-def test_embeddings_that_are_no_numbers_are_refused() -> None:
+def test_embeddings_that_are_not_finite_are_refused() -> None:
     embeddings = np.ones((5, 3), dtype=np.float32)
     require_finite(embeddings, Path("model.safetensors"))
     require_finite(embeddings[:0], Path("model.safetensors"))

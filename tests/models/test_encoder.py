@@ -82,7 +82,7 @@ def test_every_form_of_an_image_gives_the_same_embedding(encoder: Encoder, photo
         assert np.array_equal(encoder.embed(form, modality="visible").features, expected), name  # type: ignore[arg-type]
 
 
-def test_preprocessing_is_obeyed(photos: list[Path]) -> None:
+def test_preprocessing_is_applied(photos: list[Path]) -> None:
     plain = Encoder(stirred(SMALL_BASIC), WANTED, device="cpu").embed(photos, modality="visible").features
     changes = {"height": 48, "resample": "bicubic", "mean": (0.3, 0.3, 0.3), "std": (0.5, 0.5, 0.5), "mirror": False}
     for name, value in changes.items():

@@ -114,7 +114,7 @@ def test_a_file_that_was_cut_short(tmp_path: Path, form: str, kept: float) -> No
     assert any(word in message for word in ("is empty", "cut short", "not a checkpoint", "is damaged"))
 
 
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints(tmp_path: Path) -> None:
     assert "no such file" in said(tmp_path / "none.pth")
     assert "a folder" in said(tmp_path)
     path = tmp_path / "x.pth"
@@ -130,7 +130,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     assert "without a single tensor" in said(path)
 
 
-def test_a_program_of_torchscript(tmp_path: Path) -> None:
+def test_a_torchscript_program(tmp_path: Path) -> None:
     path = tmp_path / "program.pth"
     with warnings.catch_warnings(action="ignore"):
         torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)

@@ -135,7 +135,7 @@ def address() -> Iterator[str]:
         thread.join()
 
 
-def test_download_that_keeps_its_promise(tmp_path: Path, address: str) -> None:
+def test_download_with_the_right_checksum(tmp_path: Path, address: str) -> None:
     url = f"{address}/net-{DIGEST[:8]}.pth"
     path = download_imagenet(tmp_path / "new" / "folder", url=url)
     assert path.name == f"net-{DIGEST[:8]}.pth"
@@ -147,13 +147,13 @@ def test_download_that_keeps_its_promise(tmp_path: Path, address: str) -> None:
     assert download_imagenet(path.parent, url=url).read_bytes() == CONTENT
 
 
-def test_download_that_breaks_its_promise_leaves_nothing(tmp_path: Path, address: str) -> None:
+def test_download_with_a_wrong_checksum_leaves_nothing(tmp_path: Path, address: str) -> None:
     with pytest.raises(UserError, match=f"begins with {DIGEST[:8]}; expected 00000000"):
         download_imagenet(tmp_path, url=f"{address}/net-00000000.pth")
     assert not list(tmp_path.iterdir())
 
 
-def test_download_that_is_not_there(tmp_path: Path, address: str) -> None:
+def test_download_of_a_missing_file(tmp_path: Path, address: str) -> None:
     with pytest.raises(UserError, match="404"):
         download_imagenet(tmp_path / "new" / "folder", url=f"{address}/gone-{DIGEST[:8]}.pth")
     assert not list(tmp_path.iterdir())
@@ -167,11 +167,11 @@ def test_download_into_a_file(tmp_path: Path, address: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/net.pth", "file:///net-00000000.pth"])
-def test_an_address_without_a_promise(tmp_path: Path, url: str) -> None:
+def test_an_address_without_a_checksum(tmp_path: Path, url: str) -> None:
     with pytest.raises(ValueError, match="HASH"):
         download_imagenet(tmp_path, url=url)
 
 
-def test_the_published_address_carries_its_promise() -> None:
+def test_the_published_address_contains_a_checksum() -> None:
     assert IMAGENET_URL.startswith("https://")
     assert IMAGENET_URL.endswith("resnet50-0676ba61.pth")

@@ -56,7 +56,7 @@ def test_decay_zero_copies_and_decay_one_leaves_to_the_bit() -> None:
     assert all(torch.equal(tensor, online_parameters[name]) for name, tensor in momentum.network.named_parameters())
 
 
-def test_decay_zero_replaces_numbers_that_are_none() -> None:
+def test_decay_zero_replaces_nan() -> None:
     first, online = two_networks()
     momentum = MomentumNetwork(first)
     with torch.no_grad():

@@ -107,7 +107,7 @@ def test_without_non_local_blocks_these_change_nothing(kind: str) -> None:
             features = torch.randn(2, block.norm.num_features, 3, 2, generator=torch.Generator().manual_seed(0))
             assert torch.equal(block(features), features)
     assert blocks
-    # They leave features channels-last, and the last bit of what follows depends on that.
+    # They leave features channels-last, which the last bit of everything after them depends on.
     torch.testing.assert_close(got.embedding, expected.embedding, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got.pooled, expected.pooled, rtol=1e-5, atol=1e-5)
 
@@ -140,7 +140,7 @@ def test_only_parts_that_the_released_network_lacks_are_unknown() -> None:
         (["module."], None, "module"),
         (["state_dict.module."], None, "state_dict.module"),
         (["net."], None, "net"),
-        # The released code reads what is under state_dict; a momentum copy may lie beside it.
+        # The released code reads the entry state_dict; a momentum copy may be in the same file.
         (["state_dict.module.", "state_dict_ema.module."], None, "state_dict.module"),
         (["state_dict.module.", "state_dict_ema.module."], "state_dict_ema.module", "state_dict_ema.module"),
         (["model.", "model_ema."], "model_ema", "model_ema"),
@@ -187,7 +187,7 @@ def test_there_and_back_is_the_same_to_the_last_bit(kind: str) -> None:
         ("bottleneck.weight", lambda tensor: tensor.to("meta"), "is no plain tensor"),
     ],
 )
-def test_weights_that_would_make_no_embedding(name: str, change: Callable[[Tensor], Tensor], why: str) -> None:
+def test_weights_that_give_no_usable_embedding(name: str, change: Callable[[Tensor], Tensor], why: str) -> None:
     state = released_state(stirred(SMALL["basic"], 1))
     state[name] = change(state[name])
     with pytest.raises(UserError, match=f"'{name}'.*{why}"):

@@ -177,7 +177,7 @@ def test_starter_weights_of_another_architecture(tmp_path: Path, monkeypatch: py
     assert same_state(network, stirred(SMALL["basic"], 1))
 
 
-def test_starter_weights_belong_to_the_package() -> None:
+def test_starter_weights_are_in_the_package() -> None:
     assert starter_path().parts[-3:] == ("pclhd", "weights", "starter.safetensors")
 
 

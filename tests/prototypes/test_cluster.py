@@ -85,7 +85,7 @@ def test_update__by_hand() -> None:
     torch.testing.assert_close(memory.hard, torch.stack([unit_of([0.5, 0.5]), unit_of([0.0, 1.0])]))
 
 
-def test_update__furthest_is_told_by_the_centroid_before_its_update() -> None:
+def test_update__furthest_is_chosen_by_the_centroid_before_its_update() -> None:
     # After the update the centroid is near the second axis, and the first query would be the furthest.
     memory = ClusterMemory(torch.tensor([[1.0, 0.0, 0.0]]), momentum=0.0)
     queries = normalise(torch.tensor([[0.9, 0.0, 0.1], [0.0, 1.0, 0.1], [0.05, 1.0, 0.0]]))

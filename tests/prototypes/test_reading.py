@@ -1,4 +1,4 @@
-"""Reading, the same for every memory: nothing is written, and queries get a gradient."""
+"""Reading is the same for every memory: nothing is written, and queries get a gradient."""
 
 from __future__ import annotations
 

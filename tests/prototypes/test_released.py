@@ -1,4 +1,4 @@
-"""The memory that is written in the backward pass: what it shares with the explicit one, and where it differs."""
+"""The memory that is written in the backward pass: where it equals the explicit one, and where it differs."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_nothing_logged_nothing_drawn(tmp_path: Path) -> None:
         assert figures.speed_figure(epochs) is None
 
 
-def test_epoch_numbers_that_start_anew_are_counted_through(tmp_path: Path) -> None:
+def test_epoch_numbers_that_restart_continue_the_axis(tmp_path: Path) -> None:
     lines = make_metrics(2, 0)
     again = [{**line, "stage": 2} for line in lines]
     assert figures.epoch_places(_epochs(tmp_path, lines + again)) == [1, 2, 3, 4]
@@ -164,7 +164,7 @@ def test_tsne_of_many_and_of_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "people", "kinds", "told"),
+    ("shape", "people", "kinds", "message"),
     [
         ((2, 3), 2, ["visible"] * 2, r"\(N, 2\)"),
         ((2, 2), 1, ["visible"] * 2, "1 identities"),
@@ -172,6 +172,6 @@ def test_tsne_of_many_and_of_none() -> None:
         ((1, 2), 1, ["thermal"], "thermal"),
     ],
 )
-def test_tsne_refuses_what_does_not_fit(shape: tuple[int, int], people: int, kinds: list[str], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_tsne_refuses_what_does_not_fit(shape: tuple[int, int], people: int, kinds: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         figures.tsne_figure(np.zeros(shape), [0] * people, kinds)

@@ -33,7 +33,7 @@ def test_small_images_are_not_blown_up(tmp_path: Path) -> None:
     assert _decoded(uri).size == (4, 8)
 
 
-def test_what_is_no_image_gives_none(tmp_path: Path) -> None:
+def test_files_that_are_not_images_give_none(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not an image")
     good = io.BytesIO()
     Image.effect_noise((64, 64), 80).save(good, format="JPEG")

@@ -244,7 +244,7 @@ def test_what_cannot_be_read_or_written_is_reported(tmp_path: Path) -> None:
 
 
 def _beside(tmp_path: Path, settings: str = "", provenance: str = "{}", **dataset: Any) -> str | None:
-    """The section with published figures of a run on SYSU-MM01 or on what the changes make of it; None: no section."""
+    """The section with published figures of a run on SYSU-MM01, with `changes` applied; None if there is no section."""
     results = make_results()
     results["dataset"] |= {"name": "sysu", "synthetic": False, **dataset}
     results["training"] = results["dataset"].pop("training", "unsupervised")
@@ -357,7 +357,7 @@ def test_drawn_people_are_not_called_by_a_benchmark_alone(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize(("labels", "unseen"), [("clusters", True), ("visible_identities", False)])
-def test_training_with_labels_is_not_called_blind(tmp_path: Path, labels: str, unseen: bool) -> None:
+def test_training_with_labels_is_not_called_unsupervised(tmp_path: Path, labels: str, unseen: bool) -> None:
     run = write_run(tmp_path / "run")
     (run / "config.yaml").write_text(f"method: {{labels: {labels}}}\n", encoding="utf-8")
     page = write_report(run).read_text(encoding="utf-8")

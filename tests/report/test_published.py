@@ -31,7 +31,7 @@ FIGURES = [measure.column for measures in MEASURES.values() for measure in measu
 
 
 def line(**cells: str) -> str:
-    """A row of the file; what is not given is plausible."""
+    """A row of the file; cells that are not given get plausible values."""
     given = {"setting": "unsupervised", "method": "M", "venue": "V 2024", "source": "somewhere"} | cells
     return ",".join(given.get(column, "50.0" if column in FIGURES else "") for column in COLUMNS)
 
@@ -116,7 +116,7 @@ def test_empty_cells() -> None:
         (text(line(), line()), "line 4: 'M' is there already"),
     ],
 )
-def test_what_does_not_fit_is_told_with_its_line(content: str, complaint: str) -> None:
+def test_a_wrong_line_is_reported_with_its_number(content: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_published(content)
 
@@ -149,7 +149,7 @@ def test_the_table_by_settings_with_the_run_last(benchmark: Benchmark) -> None:
 
 def test_a_method_without_a_figure_on_the_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sysu_only = line(method="S", **{column: "" for column in FIGURES if column.startswith("regdb")})
-    # The settings come in disorder too.
+    # The settings are in another order, too.
     rows = parse_published(text(sysu_only, line(setting="supervised", method="B")))
     monkeypatch.setattr(published, "read_published", lambda: rows)
     table, _ = published_table("regdb", results("regdb"), MEASURED)
@@ -165,7 +165,7 @@ def test_only_final_weights_count_and_a_missing_search_is_a_dash() -> None:
     assert table.rows[-1][4:8] == ("47.0", "44.0", "–", "–")
 
 
-def test_whose_figures_may_stand_beside_published_ones() -> None:
+def test_which_runs_are_compared_with_published_figures() -> None:
     assert benchmark_of(results("sysu")) == "sysu"
     assert benchmark_of(results("regdb")) == "regdb"
     assert benchmark_of(results("sysu", synthetic=True)) is None
@@ -177,6 +177,6 @@ def test_whose_figures_may_stand_beside_published_ones() -> None:
 @pytest.mark.parametrize("benchmark", ["sysu", "regdb"])
 def test_a_subset_is_not_the_published_test_set(benchmark: Benchmark) -> None:
     assert other_test_set(benchmark, results(benchmark)) is None
-    told = other_test_set(benchmark, results(benchmark, queries=720))
-    assert told is not None
-    assert told.startswith("720 queries")
+    difference = other_test_set(benchmark, results(benchmark, queries=720))
+    assert difference is not None
+    assert difference.startswith("720 queries")

@@ -58,7 +58,7 @@ def test_a_single_trial_shows_no_deviation() -> None:
     assert table.rows[0][2:6] == ("26.0", "56.0", "23.0", "14.0")
 
 
-def test_without_start_there_is_no_gain_to_tell() -> None:
+def test_without_start_no_gain_is_shown() -> None:
     results = make_results(searches=("a",))
     results["rows"] = [row for row in results["rows"] if row["weights"] != "start"]
     assert [row[6:] for row in results_table(results).rows] == [("–", "–"), ("–", "–")]

@@ -15,7 +15,7 @@ from pclhd.models.weights import save_model
 from pclhd.runs.folder import RunFolder, checkpoint_files, checkpoint_name
 
 PACKAGE = Path(pclhd.__file__).parent
-# Names that only a run folder uses, as they would stand in a path.
+# Names that only a run folder uses, as they would appear in a path.
 NAMES = {
     "config.yaml",
     "provenance.json",
@@ -29,7 +29,7 @@ NAMES = {
     '"checkpoints"',
     '"tensorboard"',
 }
-# transformers calls its weights so, too; the settings name them, and the backbones read them.
+# transformers uses this name for its weights, too; the settings name them, and the backbones read them.
 OF_TRANSFORMERS = {"config.py", "models/backbones.py", "models/weights.py"}
 
 
@@ -136,7 +136,7 @@ def test_the_weights_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors", b"\x02\0\0\0\0\0\0\0{}"])
-def test_a_strange_model_file_says_nothing(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_model_file_has_no_metadata(tmp_path: Path, content: bytes) -> None:
     run = RunFolder(tmp_path)
     run.model_file.write_bytes(content)
     assert run.model_metadata() == {}

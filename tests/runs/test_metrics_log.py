@@ -13,12 +13,12 @@ from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 
 
 def epoch(number: int, **more: Any) -> dict[str, Any]:
-    """The least that the record of an epoch holds."""
+    """The fields that every record of an epoch has."""
     return {"kind": "epoch", "epoch": number, "stage": 1, **more}
 
 
 def step(epoch: int, number: int) -> dict[str, Any]:
-    """The least that the record of a step holds."""
+    """The fields that every record of a step has."""
     return {"kind": "step", "epoch": epoch, "step": number, "loss": {}}
 
 
@@ -59,7 +59,7 @@ def test_half_a_line_is_dropped(tmp_path: Path, rest: str) -> None:
     assert lines(path) == [epoch(0)]
 
 
-def test_a_restart_stands_before_the_steps_of_its_epoch(tmp_path: Path) -> None:
+def test_a_restart_comes_before_the_steps_of_its_epoch(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
     records: list[dict[str, Any]] = [
@@ -70,12 +70,12 @@ def test_a_restart_stands_before_the_steps_of_its_epoch(tmp_path: Path) -> None:
     ]
     for line in records:
         log.write(line)
-    # A checkpoint of the epoch's start knows how often it was begun; later restarts will come again.
+    # A checkpoint of the epoch's start knows how often it was started; later restarts will be repeated.
     for restarts, kept in ((2, records[:3]), (1, records[:2]), (0, records[:1])):
         MetricsLog(path, first_epoch=1, restarts=restarts)
         assert lines(path) == kept
     MetricsLog(path, first_epoch=1, restarts=5)
-    assert lines(path) == records[:1], "what is gone does not come back"
+    assert lines(path) == records[:1], "removed lines do not come back"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path: Path, line: str) 
     assert path.read_bytes() == before
 
 
-def test_a_log_that_is_no_text(tmp_path: Path) -> None:
+def test_a_log_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(UserError, match="is not UTF-8"):
@@ -125,7 +125,7 @@ def test_a_new_run_starts_empty(tmp_path: Path) -> None:
     assert lines(path) == []
 
 
-def test_missing_tensorboard_is_a_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:

@@ -24,7 +24,7 @@ UNKNOWN = {"commit": None, "dirty": None}
 
 
 def facts(tmp_path: Path, *overrides: str) -> dict[str, Any]:
-    """What a run with three images says about itself."""
+    """The provenance of a run with three images."""
     records = []
     for number, (modality, camera) in enumerate(
         ((Modality.VISIBLE, 2), (Modality.INFRARED, 3), (Modality.INFRARED, None))
@@ -55,7 +55,7 @@ def test_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert {"system", "platform", "processor", "model", "instructions", "memory_bytes"} < machine.keys()
 
 
-def test_sessions_that_resume_say_what_is_not_as_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_that_resume_record_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "checkout_state", lambda package: {"commit": "one", "dirty": False})
     first = facts(tmp_path)
     assert first["resumed"] == []
@@ -80,7 +80,7 @@ def test_sessions_that_resume_say_what_is_not_as_at_first(tmp_path: Path, monkey
         ('{"resumed": 3}', "no provenance"),
     ],
 )
-def test_what_is_no_provenance_is_refused(damaged: str, reason: str) -> None:
+def test_an_invalid_provenance_is_refused(damaged: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         provenance_resumed(damaged, load_preset("tiny", []), torch.device("cpu"), epoch=0)
 
@@ -114,7 +114,7 @@ def test_every_library_that_can_touch_a_number_is_named(tmp_path: Path, monkeypa
     assert facts(tmp_path)["libraries"] == {name: f"1.0 of {name}" for name in wanted}
 
 
-def test_runs_are_handed_around_and_tell_no_folder(tmp_path: Path) -> None:
+def test_provenance_holds_no_path(tmp_path: Path) -> None:
     start = tmp_path / "mine" / "start.safetensors"
     start.parent.mkdir()
     start.write_bytes(b"weights")
@@ -123,12 +123,12 @@ def test_runs_are_handed_around_and_tell_no_folder(tmp_path: Path) -> None:
     assert str(tmp_path) not in said
 
 
-def test_start_weights_are_told_by_their_digest(tmp_path: Path) -> None:
+def test_start_weights_are_recorded_by_their_digest(tmp_path: Path) -> None:
     path = tmp_path / "start.safetensors"
     path.write_bytes(b"weights")
-    told = {"file": "start.safetensors", "sha256": digest_file(path)}
-    assert facts(tmp_path, f"model.weights={path}")["start_weights"] == told
-    assert facts(tmp_path, f"model.weights=imagenet:{path}")["start_weights"] == told
+    expected = {"file": "start.safetensors", "sha256": digest_file(path)}
+    assert facts(tmp_path, f"model.weights={path}")["start_weights"] == expected
+    assert facts(tmp_path, f"model.weights=imagenet:{path}")["start_weights"] == expected
     starter = {"file": "starter.safetensors", "sha256": digest_file(starter_path())}
     assert facts(tmp_path, "model.weights=starter")["start_weights"] == starter
     assert facts(tmp_path, "model.weights=none")["start_weights"] is None
@@ -166,7 +166,7 @@ def test_without_a_processor_list_or_a_page_count(tmp_path: Path, monkeypatch: p
     assert facts(tmp_path)["machine"]["memory_bytes"] is None
 
 
-# Whose commit it is.
+# Which repository's commit it is.
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -193,18 +193,18 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @needs_git
-def test_the_own_checkout_tells_its_commit(checkout: Path) -> None:
+def test_the_own_checkout_has_a_commit(checkout: Path) -> None:
     package = checkout / "src" / "pclhd"
     commit = git(checkout, "rev-parse", "HEAD")
     assert checkout_state(package) == {"commit": commit, "dirty": False}
-    # What cannot change a number does not make the code another one.
+    # Changes that cannot affect a number do not count.
     (checkout / "notes.txt").write_text("note")
     assert checkout_state(package) == {"commit": commit, "dirty": False}
 
 
 @needs_git
 @pytest.mark.parametrize("change", ["edited", "new", "gone"])
-def test_uncommitted_changes_are_told(checkout: Path, change: str) -> None:
+def test_uncommitted_changes_are_recorded(checkout: Path, change: str) -> None:
     package = checkout / "src" / "pclhd"
     commit = git(checkout, "rev-parse", "HEAD")
     if change == "gone":
@@ -247,7 +247,7 @@ def test_the_whole_project_copied_into_another_repository_has_no_commit(checkout
 
 
 @needs_git
-def test_a_hook_of_another_repository_does_not_lend_its_commit(
+def test_in_a_hook_of_another_repository_the_commit_is_still_ours(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other"

@@ -59,7 +59,7 @@ def _schema(results: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "expected"),
     [
         (_drop_map, "`rows[1].mAP` is missing"),
         (_text_number, "`rows[0].rank1.mean` is '0.3'"),
@@ -68,20 +68,20 @@ def _schema(results: dict[str, Any]) -> None:
         (_schema, "schema is 2, but this version of pclhd reads 1"),
     ],
 )
-def test_wrong_values_are_named(tmp_path: Path, spoil: Callable[[dict[str, Any]], None], told: str) -> None:
+def test_wrong_values_are_named(tmp_path: Path, spoil: Callable[[dict[str, Any]], None], expected: str) -> None:
     results = make_results()
     spoil(results)
     path = _save(tmp_path / "results.json", json.dumps(results))
     with pytest.raises(UserError) as error:
         read_results(path)
     assert str(error.value).startswith(f"{path}: ")
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert "pclhd evaluate" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ('{\n"schema": 1,\n oops', "line 3, column 2: not valid JSON"),
         ("", "line 1, column 1"),
@@ -89,11 +89,11 @@ def test_wrong_values_are_named(tmp_path: Path, spoil: Callable[[dict[str, Any]]
         ("[" * 100_000, "not valid JSON (nested too deeply)"),
     ],
 )
-def test_broken_json_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+def test_broken_json_is_named_with_its_line(tmp_path: Path, text: str, expected: str) -> None:
     path = _save(tmp_path / "results.json", text)
     with pytest.raises(UserError) as error:
         read_results(path)
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
 def test_other_bytes_and_folders_are_refused(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_other_bytes_and_folders_are_refused(tmp_path: Path) -> None:
         read_epochs(tmp_path / "metrics.jsonl")
 
 
-def test_epochs_are_told_from_steps_and_the_later_line_counts(tmp_path: Path) -> None:
+def test_epochs_are_separated_from_steps_and_the_later_line_counts(tmp_path: Path) -> None:
     lines = make_metrics(2, 1)
     again = {**lines[1], "images_per_second": 1.0}
     text = "\n\n".join(json.dumps(line) for line in [*lines, again])
@@ -115,7 +115,7 @@ def test_epochs_are_told_from_steps_and_the_later_line_counts(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ('{"kind": "epo', "line 3, column 10: not valid JSON"),
         ("7", "line 3: expected a JSON object, found int"),
@@ -123,16 +123,16 @@ def test_epochs_are_told_from_steps_and_the_later_line_counts(tmp_path: Path) ->
         ('{"kind": "epoch", "stage": 1, "epoch": 1, "visible": {"clusters": 3, "noise": 4}}', "`visible.noise` is 4"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, line: str, told: str) -> None:
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
     good = json.dumps(make_metrics(1, 0)[1])
     path = _save(tmp_path / "metrics.jsonl", f"{good}\n{good}\n{line}\n")
     with pytest.raises(UserError) as error:
         read_epochs(path)
     assert str(error.value).startswith(f"{path}, ")
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
-def test_losses_may_be_no_numbers(tmp_path: Path) -> None:
+def test_losses_may_be_nan_or_infinite(tmp_path: Path) -> None:
     line = '{"kind": "epoch", "stage": 1, "epoch": 1, "loss": {"a": NaN, "b": null, "c": Infinity}}'
     (epoch,) = read_epochs(_save(tmp_path / "metrics.jsonl", line))
     assert epoch.loss["b"] is None
@@ -150,8 +150,8 @@ def test_provenance_is_flattened(tmp_path: Path) -> None:
     path = tmp_path / "provenance.json"
     assert read_facts(path) == {}
     _save(path, '{"pclhd": "1", "commit": null, "libraries": {"torch": "2", "deep": {"cores": 2}}}')
-    told = {"pclhd": "1", "commit": "none", "libraries.torch": "2", "libraries.deep.cores": "2"}
-    assert read_facts(path) == told
+    expected = {"pclhd": "1", "commit": "none", "libraries.torch": "2", "libraries.deep.cores": "2"}
+    assert read_facts(path) == expected
     _save(path, '{"gpus": ["a", "b"], "resumed": [{"epoch": 0, "libraries": {"torch": "3"}}, {"epoch": 2}]}')
     sessions = {"resumed.0.epoch": "0", "resumed.0.libraries.torch": "3", "resumed.1.epoch": "2"}
     assert read_facts(path) == {"gpus": "['a', 'b']", **sessions}
@@ -184,9 +184,10 @@ def test_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("a: [1\nb: 2\n", "line 2: not valid YAML"), ("- 1\n", "found list"), ("", "found NoneType")]
+    ("text", "expected"),
+    [("a: [1\nb: 2\n", "line 2: not valid YAML"), ("- 1\n", "found list"), ("", "found NoneType")],
 )
-def test_broken_settings_are_named(tmp_path: Path, text: str, told: str) -> None:
+def test_broken_settings_are_named(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(UserError) as error:
         read_settings(_save(tmp_path / "config.yaml", text))
-    assert told in str(error.value)
+    assert expected in str(error.value)

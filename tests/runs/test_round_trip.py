@@ -1,4 +1,4 @@
-"""What training and evaluation write is what reports and comparisons read: every field, there and back."""
+"""Reports and comparisons read what training and evaluation write: every field, in both directions."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_a_training_and_its_evaluation_are_read_as_they_were_written(tiny_sysu: 
     assert [record.model_dump(exclude_unset=True) for record in records] == lines
     assert {record.kind for record in records} == {"step", "epoch", "selection"}
     assert len(run.epochs()) == settings.epochs
-    # What is resumed is read by the same models, and nothing is lost.
+    # A resumed run is read by the same models, and nothing is lost.
     before = run.log_file.read_bytes()
     MetricsLog(run.log_file, first_epoch=settings.epochs + 1)
     assert run.log_file.read_bytes() == before

@@ -23,7 +23,7 @@ from tests.engine.test_labelling import IDENTITIES, SETTINGS, features, same_par
 
 Ints = NDArray[np.int64]
 
-#: Any whole numbers, −1 among them: it is no noise here. Person 7 is seen in visible light only, 12 and 2 in infrared.
+#: Any whole numbers; −1 is a person here, not noise. Person 7 is seen only in visible light, 12 and 2 in infrared.
 VISIBLE = [-1, 40, 7, 40, -1, 3]
 INFRARED = [40, 12, 3, 3, -1, 2, 40]
 
@@ -63,7 +63,7 @@ def test_labels_are_the_people() -> None:
     for found, people in ((labels.visible, VISIBLE), (labels.infrared, INFRARED)):
         assert found.dtype == np.int64
         assert same_partition(found, np.array(people))
-        assert set(found.tolist()) == set(range(len(set(people)))), "numbered without gaps, nobody is noise"
+        assert set(found.tolist()) == set(range(len(set(people)))), "numbered without gaps, no noise"
     assert labels.joint is not None
     assert same_partition(labels.joint, np.array([*VISIBLE, *INFRARED]))
     assert set(labels.joint.tolist()) == set(range(6))
@@ -82,12 +82,12 @@ def test_partners_are_the_same_person() -> None:
             if mine[cluster] in theirs.values():
                 assert theirs[partner] == mine[cluster]
             else:
-                assert partner == -1, "one who is seen in one modality only has no partner"
+                assert partner == -1, "a person seen in one modality only has no partner"
     assert [person_of[0][c] for c in np.flatnonzero(maps[0] < 0)] == [7]
     assert sorted(person_of[1][c] for c in np.flatnonzero(maps[1] < 0)) == [2, 12]
 
 
-def test_nobody_is_in_both() -> None:
+def test_no_person_is_in_both_modalities() -> None:
     labels = label(IdentityLabeller(dataset([1, 1], [2, 3]), visible_only=False), *noise(2, 2))
     assert labels.matching.visible_to_infrared.tolist() == [-1]
     assert labels.matching.infrared_to_visible.tolist() == [-1, -1]
@@ -106,8 +106,8 @@ def test_features_play_no_part() -> None:
     assert np.array_equal(first.infrared, second.infrared)
 
 
-def test_nothing_is_told_of_clusterings_that_nobody_made() -> None:
-    # A silhouette of 0 in the log would be a figure that nobody measured.
+def test_nothing_is_reported_of_clusterings_that_were_not_made() -> None:
+    # A silhouette of 0 in the log would be a figure that was never measured.
     assert label(IdentityLabeller(dataset(VISIBLE, INFRARED), visible_only=False), *noise(6, 7)).groupings == {}
 
 
@@ -127,7 +127,7 @@ SEMI = RECIPES["semi-supervised"].model_copy(update={"neighbourhood": "paper"})
 
 
 def test_infrared_and_joint_labels_come_from_clustering() -> None:
-    # Visible people who are not those of the features, so that either can be told from the other.
+    # Visible identities that do not match the features, so that the two sources give different labels.
     people = np.arange(len(IDENTITIES)) % 3
     labeller = IdentityLabeller(dataset(people, np.zeros_like(IDENTITIES)), visible_only=True)
     parts = features(1), features(2)
@@ -149,7 +149,7 @@ def test_visible_people_are_matched_with_infrared_clusters() -> None:
     labels = label(labeller, features(1), features(2), recipe=SEMI)
     person_of = dict(zip(labels.infrared.tolist(), IDENTITIES.tolist(), strict=True))
     assert [person_of[cluster] for cluster in labels.matching.visible_to_infrared.tolist()] == [0, 1, 2, 3]
-    # What matches may make the joint clusters, too.
+    # Matches can make the joint clusters, too.
     merged = label(labeller, features(1), features(2), recipe=SEMI.model_copy(update={"joint_labels": "matching"}))
     assert merged.joint is not None
     assert same_partition(merged.joint, np.tile(IDENTITIES, 2))
@@ -178,11 +178,11 @@ def test_the_visible_labeller_holds_nothing_of_the_others() -> None:
         return pickle.dumps(vars(IdentityLabeller(dataset(IDENTITIES, infrared), visible_only=True)))
 
     assert contents(IDENTITIES) == contents(IDENTITIES[::-1] * 17 - 5) == contents(np.zeros_like(IDENTITIES))
-    everybody = [
+    both = [
         pickle.dumps(vars(IdentityLabeller(dataset(IDENTITIES, infrared), visible_only=False)))
         for infrared in (IDENTITIES, IDENTITIES % 2)
     ]
-    assert everybody[0] != everybody[1], "the comparison can tell"
+    assert both[0] != both[1], "the comparison can fail"
 
 
 # Without identities.
@@ -215,8 +215,8 @@ def test_labels_and_recipe_must_agree(small: SmallData, tmp_path: Path, recipe: 
     assert not (tmp_path / "run").exists()
 
 
-def dealt_anew(data: Dataset, modality: Modality, number: int) -> Dataset:
-    """Identities of one modality, dealt out at random among four people instead of six."""
+def shuffled(data: Dataset, modality: Modality, number: int) -> Dataset:
+    """Identities of one modality, drawn at random from four people instead of six."""
     assert data.train_identities is not None
     random = np.random.default_rng(number)
     people = [
@@ -243,8 +243,8 @@ def test_infrared_identities_do_not_reach_the_semi_supervised_weights(
 ) -> None:
     data = small.dataset()
     expected = weights("semi-supervised", data)
-    assert weights("semi-supervised", dealt_anew(data, Modality.INFRARED, 1)) == expected
-    assert weights("semi-supervised", dealt_anew(data, Modality.VISIBLE, 1)) != expected
+    assert weights("semi-supervised", shuffled(data, Modality.INFRARED, 1)) == expected
+    assert weights("semi-supervised", shuffled(data, Modality.VISIBLE, 1)) != expected
 
 
 @pytest.mark.slow
@@ -253,13 +253,13 @@ def test_all_identities_reach_the_supervised_weights(
     small: SmallData, weights: Callable[..., str], modality: Modality
 ) -> None:
     data = small.dataset()
-    assert weights("supervised", dealt_anew(data, modality, 1)) != weights("supervised", data)
+    assert weights("supervised", shuffled(data, modality, 1)) != weights("supervised", data)
 
 
 @pytest.mark.slow
 def test_where_labels_come_from_reaches_the_weights(small: SmallData, weights: Callable[..., str]) -> None:
-    # People who are not what a clustering finds, lest it find the same.
-    data = dealt_anew(dealt_anew(small.dataset(), Modality.VISIBLE, 1), Modality.INFRARED, 2)
+    # Identities that differ from what clustering finds; otherwise both would give the same labels.
+    data = shuffled(shuffled(small.dataset(), Modality.VISIBLE, 1), Modality.INFRARED, 2)
     digests = [
         weights("pclhd", data, f"method.labels={labels}", "method.joint_labels=matching")
         for labels in ("clusters", "visible_identities", "identities")
@@ -277,7 +277,7 @@ def test_people_may_have_any_whole_numbers(small: SmallData, weights: Callable[.
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["supervised", "semi-supervised"])
-def test_what_the_log_tells(small: SmallData, tmp_path: Path, recipe: str) -> None:
+def test_what_is_logged(small: SmallData, tmp_path: Path, recipe: str) -> None:
     seen: list[EpochLabels] = []
 
     def keep(position: object, labels: EpochLabels) -> dict[str, float]:

@@ -21,7 +21,7 @@ from tests.engine.runs import HEIGHT, WIDTH, SmallData
 
 @pytest.fixture(scope="module")
 def labelled(small: SmallData) -> tuple[Tensor, NDArray[np.int64]]:
-    """Visible images, and who is on each."""
+    """Visible images, and who is in each."""
     images = load_training_images(small.training_set, HEIGHT, WIDTH, workers=1).visible.images
     # Files are named PERSON-CAMERA-NUMBER.
     records = small.training_set.images[: len(images)]

@@ -64,11 +64,11 @@ def shape_of(person: Person) -> str:
 
 
 def coarse_shape_of(person: Person) -> tuple[str, ...]:
-    """What a glance tells of a person in any light."""
+    """What can be seen of a person at a glance in any light."""
     return (person.top, person.top_pattern.kind, person.sleeve, person.bottom, person.bag, person.hair, person.hat)
 
 
-def test_shapes_alone_tell_people_apart() -> None:
+def test_shapes_alone_distinguish_people() -> None:
     people = [person_of(identity) for identity in range(1, 201)]
     assert len({shape_of(person) for person in people}) == 200
     assert len({coarse_shape_of(person) for person in people}) > 190
@@ -345,7 +345,7 @@ def test_another_size_can_be_drawn() -> None:
     assert pixels.shape == (1, 3, 192, 96)
 
 
-def test_nobody_gives_empty_arrays() -> None:
+def test_no_people_give_empty_arrays() -> None:
     pixels, identities = draw_population(0, 3, modality=Modality.VISIBLE, seed=0, workers=1)
     assert pixels.shape == (0, 3, 96, 48)
     assert identities.shape == (0,)

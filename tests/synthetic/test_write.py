@@ -233,7 +233,7 @@ def test_the_checksum_covers_images_and_lists(tiny: Path) -> None:
     assert facts["images"] == sum(n for m in facts["counts"].values() for c in m.values() for n in c.values())
 
 
-def test_the_card_tells_what_it_is(tiny: Path) -> None:
+def test_the_card_describes_the_set(tiny: Path) -> None:
     card = (tiny / "DATA_CARD.md").read_text()
     assert "No real person" in card
     assert "pclhd synth --out DIR --scale tiny --layout sysu --seed 0 --gap 0.5" in card

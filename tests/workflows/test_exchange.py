@@ -20,7 +20,7 @@ from tests.models.small import SMALL, SMALL_BOTTLENECK, stirred
 
 @pytest.fixture
 def small_family(monkeypatch: pytest.MonkeyPatch) -> TwoStreamNetwork:
-    """A family whose network is small; one of its networks."""
+    """The released family with a small network, and one such network."""
     monkeypatch.setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
     return stirred(SMALL_BOTTLENECK, 1)
 
@@ -131,7 +131,7 @@ def test_a_failure_while_writing_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
 
 
-def test_the_report_is_short_and_tells_what_was_left(small_family: TwoStreamNetwork, tmp_path: Path) -> None:
+def test_the_report_is_short_and_names_what_was_left_out(small_family: TwoStreamNetwork, tmp_path: Path) -> None:
     state = {f"model.{name}": tensor for name, tensor in released_state(small_family).items()}
     momentum = {f"model_ema.{name}": tensor for name, tensor in released_state(stirred(SMALL_BOTTLENECK, 2)).items()}
     extra = {"model.attention.weight": torch.zeros(2), "optimizer.step": torch.zeros(1)}

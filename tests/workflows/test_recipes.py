@@ -29,7 +29,7 @@ def test_differences() -> None:
     assert choices_text("paper", recipe_choices("paper", "paper"), "paper").endswith("no choice differs from paper")
 
 
-def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
+def test_for_an_unknown_recipe_the_nearest_is_suggested() -> None:
     with pytest.raises(UserError, match=r"^there is no recipe 'papr'; did you mean 'paper'\?$"):
         recipe_choices("papr")
     with pytest.raises(UserError, match="known: baseline, paper"):

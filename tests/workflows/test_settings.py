@@ -111,7 +111,7 @@ def test_clustering_is_the_section_and_not_the_choice_of_that_name() -> None:
         ("xyzzy", "sections: method, data, model, schedule, batch, clustering, memory, engine"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str) -> None:
+def test_for_an_unknown_name_the_nearest_is_suggested(name: str, hint: str) -> None:
     with pytest.raises(UserError) as caught:
         find_settings(name)
     assert str(caught.value) == f"there is no setting or section '{name}'; {hint}"

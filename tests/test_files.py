@@ -1,11 +1,31 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pclhd.errors import ArgumentError, UserError
-from pclhd.files import UNFINISHED, check_output, making_folder, putting_aside, replacing
+from pclhd.files import (
+    LOCK,
+    UNFINISHED,
+    check_output,
+    claiming,
+    making_folder,
+    owning_folder,
+    putting_aside,
+    remove_partial_files,
+    replacing,
+    write_durably,
+)
 
 
 def test_replaces_the_whole_file(tmp_path: Path) -> None:
@@ -48,7 +68,7 @@ def test_what_cannot_be_written_is_told_where_nothing_can_be_removed(
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.setattr("os.open", read_only)
     monkeypatch.setattr(Path, "unlink", read_only)
     with pytest.raises(UserError, match=r"file: cannot be written \(Read-only"), replacing(tmp_path / "file"):
         pass
@@ -60,7 +80,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def fill(folder: Path, *, fail: bool = False) -> None:
-    with making_folder(folder):
+    with owning_folder(folder), making_folder(folder):
         (folder / "below").mkdir()
         (folder / "below" / "file").write_text("new")
         (folder / "file").write_text("new")
@@ -109,14 +129,21 @@ def old_run(tmp_path: Path) -> Path:
     return folder
 
 
+@contextmanager
+def replacing_run(folder: Path) -> Iterator[None]:
+    with owning_folder(folder), putting_aside(folder, "config.yaml"), making_folder(folder):
+        yield
+
+
 def test_a_folder_put_aside_comes_back(tmp_path: Path) -> None:
     folder = old_run(tmp_path)
-    with pytest.raises(KeyboardInterrupt), putting_aside(folder, "config.yaml"):
-        fill(folder, fail=True)
+    with pytest.raises(KeyboardInterrupt), replacing_run(folder):
+        (folder / "file").write_text("new")
+        raise KeyboardInterrupt
     assert contents(tmp_path) == ["run/config.yaml"]
-    with putting_aside(folder, "config.yaml"):
-        fill(folder)
-    assert contents(tmp_path) == ["run/below/file", "run/file"]
+    with replacing_run(folder):
+        (folder / "file").write_text("new")
+    assert contents(tmp_path) == ["run/file"]
 
 
 def test_a_link_is_not_replaced(tmp_path: Path) -> None:
@@ -134,9 +161,9 @@ def test_what_holds_nothing_is_replaced(tmp_path: Path, make: str) -> None:
         folder.mkdir()
     if make == "unfinished":
         (folder / UNFINISHED).touch()
-    with putting_aside(folder, "config.yaml"):
-        fill(folder)
-    assert contents(tmp_path) == ["run/below/file", "run/file"]
+    with replacing_run(folder):
+        (folder / "file").write_text("new")
+    assert contents(tmp_path) == ["run/file"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -28,8 +28,7 @@ def evaluate(
     folder = RunFolder(run)
     dataset = open_data(folder.settings(), data)
     with embedding_progress() as on_progress:
-        results = evaluate_run(folder, dataset, device=device, on_progress=on_progress)
-    folder.write_results(results)
+        results = evaluate_run(folder, dataset, device=device, on_progress=on_progress, write=True)
     if as_json:
         typer.echo(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
     else:

@@ -49,6 +49,11 @@ def write_report(run: Path | RunFolder, *, data_root: Path | None = None) -> Pat
     folder = RunFolder(run)
     if not folder.path.is_dir():
         raise UserError(f"{folder}: not a run folder; give the folder that `pclhd train … --out RUN` wrote")
+    with folder.owned():
+        return _write_owned(folder, data_root)
+
+
+def _write_owned(folder: RunFolder, data_root: Path | None) -> Path:
     saved = read_run(folder)
     data = data_root or folder.data_root()
     page = page_html(ReportedRun(saved, data.parent if data is not None and data.is_file() else data))

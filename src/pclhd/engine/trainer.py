@@ -39,7 +39,7 @@ from pclhd.errors import ArgumentError, UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import save_model
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 from pclhd.runs.provenance import provenance_json, provenance_resumed
 from pclhd.streams import Streams
@@ -87,7 +87,7 @@ def train(
         _refuse_shares_without_images(settings, processes)
     with ExitStack() as owned:
         # A second training with this folder is refused before it begins.
-        processes.by_the_first(lambda: owned.enter_context(RunFolder(run).owned()))
+        processes.by_the_first(lambda: owned.enter_context(owning_run(RunFolder(run))))
         networks = make_networks(settings, processes)
         with explaining_memory("decoding the images", "lower data.height and data.width"):
             images = load_training_images(

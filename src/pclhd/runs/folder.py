@@ -245,21 +245,6 @@ class RunFolder:
 
     # Writing.
 
-    @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Be the only one who writes to this folder in the block; see `pclhd.files.owning_folder`.
-
-        What killed processes left of the run's files is removed.
-
-        Raises:
-            UserError: Another process writes to it, or it cannot be written.
-        """
-        with owning_folder(self.path):
-            if self.is_run():
-                for folder in (self.path, self.checkpoints_folder, self.report_file.parent):
-                    remove_partial_files(folder)
-            yield
-
     def write_settings(self, settings: Settings) -> None:
         """Save the settings.
 
@@ -275,3 +260,19 @@ class RunFolder:
             UserError: The file cannot be written.
         """
         write_durably(self.results_file, results_json(results))
+
+
+@contextmanager
+def owning_run(run: RunFolder) -> Iterator[None]:
+    """Be the only one who writes to a run folder in the block; see `pclhd.files.owning_folder`.
+
+    What killed processes left of the run's files is removed.
+
+    Raises:
+        UserError: Another process writes to it, or it cannot be written.
+    """
+    with owning_folder(run.path):
+        if run.is_run():
+            for folder in (run.path, run.checkpoints_folder, run.report_file.parent):
+                remove_partial_files(folder)
+        yield

@@ -13,7 +13,7 @@ from pclhd.errors import UserError
 from pclhd.evaluation.evaluate import evaluate_embeddings, ranked_examples
 from pclhd.evaluation.protocols import searches_for
 from pclhd.models.encoder import Encoder, embed_records
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.records import Results
 
 #: Which labels a training has, by the setting ``method.labels``.
@@ -47,7 +47,7 @@ def evaluate_run(
         UserError: There is no finished model, no test part, or nothing in it to search, or `run` cannot be written.
     """
     run.require_model()
-    with run.owned() if write else nullcontext():
+    with owning_run(run) if write else nullcontext():
         results = _measure(run, dataset, device, on_progress)
         if write:
             run.write_results(results)

@@ -37,7 +37,7 @@ from pclhd.models.released import (
 )
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.provenance import provenance_json
 from pclhd.runs.records import provenance_text
 from pclhd.text_tables import text_table
@@ -137,7 +137,7 @@ def import_checkpoint(
     """
     _refuse_used(run, force=force)
     made = RunFolder(run)
-    with made.owned():
+    with owning_run(made):
         return _import_owned(checkpoint, layout, made, data=data, trial=trial, network=network, force=force)
 
 
@@ -154,7 +154,7 @@ def _import_owned(
     entries = load_released_state(loaded, state, origin=str(checkpoint))
     outside = (*(name for name in found.tensors if not name.startswith(prefix)), *found.others)
     report = ImportReport(checkpoint, digest_file(checkpoint), place, entries, outside, made.path)
-    with putting_aside(made.path, "config.yaml") if force else nullcontext(), making_folder(made.path):
+    with putting_aside(made.path, made.settings_file.name) if force else nullcontext(), making_folder(made.path):
         made.write_settings(settings)
         write_durably(made.provenance_file, _provenance(settings, training_set, report))
         source = {"source": checkpoint.name, "source_sha256": report.sha256, "source_network": place}

@@ -183,10 +183,7 @@ def evaluate(run: Run, *, data: Path | str | None = None, device: str = "auto", 
     """
     folder = RunFolder(run)
     dataset = open_data(folder.settings(), None if data is None else Path(data))
-    results = evaluate_run(folder, dataset, device=device)
-    if write:
-        folder.write_results(results)
-    return results
+    return evaluate_run(folder, dataset, device=device, write=write)
 
 
 def train(

@@ -1,9 +1,19 @@
-"""Files that are either the old one or the whole new one, never a part; and folders that are never overwritten."""
+"""Files that are either the old one or the whole new one, never a part; and folders that are never overwritten.
+
+An output has one writer at a time: `owning_folder` and `claiming` hold a lock of the operating system, which ends with
+the process, however it ends. Where there are no such locks (on Windows, and on some network file systems), two writers
+are not noticed; a single one works as elsewhere.
+"""
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
+import secrets
 import shutil
+import stat
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,31 +21,56 @@ from typing import BinaryIO
 
 from pclhd.errors import ArgumentError, UserError
 
+if sys.platform != "win32":
+    import fcntl
+
 UNFINISHED = ".unfinished"
+LOCK = ".lock"
+
+_RANDOM_BYTES = 8
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without locks
+
+
+def name_aside(path: Path, purpose: str) -> Path:
+    """A name beside `path` that nobody can foresee: others may write to the folder, or count processes alike."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}.{purpose}")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` once the block ends well; otherwise nothing has changed.
 
-    It is flushed to the disk before it is renamed, so that this holds after a power cut too.
+    It is flushed to the disk before it is renamed, so that this holds after a power cut too. It has the permissions of
+    the file that it replaces.
 
     Args:
         path: The file to write. Its folder must exist.
+        replace: Whether it may replace a file, such as one that appeared during the block.
 
     Yields:
         A binary file beside `path`.
 
     Raises:
         UserError: The file cannot be written.
+        ArgumentError: It exists and may not be replaced.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = name_aside(path, "part")
     try:
-        with aside.open("wb") as file:
+        mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
+        # Never wider than it is going to be, not even before the first byte.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+        with os.fdopen(os.open(aside, flags, 0o666 if mode is None else mode), "wb") as file:
+            if mode is not None and sys.platform != "win32":
+                with suppress(OSError):  # a file system without permissions
+                    os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        if replace:
+            aside.replace(path)
+        else:
+            _name_new(aside, path)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); choose a writable folder with free space"
@@ -44,6 +79,26 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         # What keeps it from being made may keep it from being removed, and is what the user has to hear of.
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _name_new(aside: Path, path: Path) -> None:
+    """Give a file its name, unless that is taken.
+
+    Raises:
+        ArgumentError: It is taken.
+    """
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:  # a file system without hard links; another program has the moment between these lines
+        if os.path.lexists(path):
+            raise _exists(path) from None
+        aside.replace(path)
+
+
+def _exists(path: Path) -> ArgumentError:
+    return ArgumentError("out", "already exists; choose another `out`, or replace the file with `force`", value=path)
 
 
 def write_durably(path: Path, content: bytes | str) -> None:
@@ -68,8 +123,8 @@ def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bo
         raise ArgumentError("out", f"not a kind of file for {content}; expected {', '.join(suffixes)}", value=path)
     if path.is_dir():
         raise ArgumentError("out", "is a folder; name a file", value=path)
-    if path.exists() and not force:
-        raise ArgumentError("out", "already exists; choose another `out`, or replace the file with `force`", value=path)
+    if os.path.lexists(path) and not force:
+        raise _exists(path)
     if not path.parent.is_dir():
         raise ArgumentError("out", f"there is no folder {path.parent}; create it first", value=path)
 
@@ -86,7 +141,7 @@ def check_replaceable(path: Path, mark: str) -> None:
     """
     if path.is_symlink():
         raise ArgumentError("out", "is a link, and `force` replaces only folders; name the folder itself", value=path)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or (path.is_dir() and not _entries(path)):
         return
     if not ((path / mark).is_file() or (path / UNFINISHED).is_file()):
         raise ArgumentError(
@@ -96,42 +151,56 @@ def check_replaceable(path: Path, mark: str) -> None:
 
 @contextmanager
 def putting_aside(path: Path, mark: str) -> Iterator[None]:
-    """Move a folder out of the way, and remove it when the block has ended well; otherwise move it back.
+    """Put an empty folder in the place of another, and remove that when the block has ended well; else put it back.
 
     Args:
-        path: A folder; one that is missing or empty needs no such care.
+        path: A folder that the caller owns (`owning_folder`); one that is missing or empty stays as it is.
         mark: See `check_replaceable`.
 
     Raises:
         ArgumentError: The folder is of another kind.
+        UserError: It cannot be moved.
     """
     check_replaceable(path, mark)
-    if not path.is_dir() or not any(path.iterdir()):
+    if not path.is_dir() or not _entries(path):
         yield
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.replaced")
-    path.rename(aside)
+    aside = name_aside(path, "replaced")
     try:
+        path.rename(aside)
+        path.mkdir()
+        path.chmod(stat.S_IMODE(aside.stat().st_mode))
+        _move_lock(aside, path)
         yield
-    except BaseException:
-        if path.is_dir():
+    except BaseException as error:
+        with suppress(OSError):
+            _move_lock(path, aside)
             path.rmdir()  # what the block made it has removed
-        aside.rename(path)
+        with suppress(OSError):
+            aside.rename(path)
+        if isinstance(error, OSError):
+            raise UserError(f"{path}: cannot be replaced ({error.strerror}); choose another folder") from error
         raise
     shutil.rmtree(aside)
 
 
+def _move_lock(source: Path, target: Path) -> None:
+    """Take the lock along: it belongs to the open file, whatever its name."""
+    with suppress(FileNotFoundError):
+        (source / LOCK).rename(target / LOCK)
+
+
 def make_new_folder(path: Path) -> None:
-    """Create a folder, with its parents; one that exists must be empty.
+    """Create a folder; one that exists must be empty.
 
     Raises:
         UserError: It holds files, or cannot be created.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        used = any(path.iterdir())
+        path.mkdir(exist_ok=True)
+        used = bool(_entries(path))
     except OSError as error:
-        raise ArgumentError("out", f"cannot be created ({error.strerror}); choose another", value=path) from error
+        raise _not_created(path, error) from error
     if used:
         raise ArgumentError(
             "out",
@@ -141,38 +210,212 @@ def make_new_folder(path: Path) -> None:
         )
 
 
+def _not_created(path: Path, error: OSError) -> ArgumentError:
+    return ArgumentError("out", f"cannot be created ({error.strerror}); choose another", value=path)
+
+
 @contextmanager
 def making_folder(path: Path) -> Iterator[None]:
-    """Make a folder and fill it in the block; if that fails, nothing stays of it.
+    """Fill a folder in the block; if that fails, it is empty again.
 
     A process that is killed meanwhile leaves a mark in the folder: its content is then useless, and the next call
     removes it.
 
     Args:
-        path: The folder. One that exists must be empty, or have the mark.
+        path: A folder that the caller owns (`owning_folder`), so that a mark is not that of a living process. It must
+            be empty, or have the mark.
 
     Raises:
-        UserError: It holds files, or cannot be created.
+        UserError: It holds files, or cannot be written.
     """
-    mark, existed = path / UNFINISHED, path.exists()
-    if mark.exists():
-        _clear(path)
-    make_new_folder(path)
+    mark = path / UNFINISHED
+    try:
+        if mark.exists():
+            _clear(path)
+        make_new_folder(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be cleared ({error.strerror}); choose another folder") from error
     try:
         mark.touch()
         yield
-    except BaseException:
-        _clear(path)
-        if not existed:
-            path.rmdir()
+        mark.unlink()
+    except BaseException as error:
+        with suppress(OSError):
+            _clear(path)
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror or error}); choose a writable folder with free space"
+            ) from error
         raise
-    mark.unlink()
+
+
+def is_unused(path: Path) -> bool:
+    """Whether a folder is missing, empty, or marked as left behind by a killed process."""
+    return not os.path.lexists(path) or (path.is_dir() and (not _entries(path) or (path / UNFINISHED).is_file()))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, besides the lock."""
+    return [entry for entry in folder.iterdir() if entry.name != LOCK]
 
 
 def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
+    for entry in _entries(folder):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != UNFINISHED:
             entry.unlink()
     (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+# One writer at a time.
+
+
+@contextmanager
+def owning_folder(path: Path) -> Iterator[None]:
+    """Be the only one who writes to a folder in the block: a file in it is locked, and holds the process's number.
+
+    The folder is made if it does not exist, and removed if it is still empty at the end. A killed process leaves the
+    file, but no lock; the next owner removes it.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        UserError: Another process owns it, or it cannot be made or written.
+    """
+    with _folders_made(path), _locked(path / LOCK, path):
+        yield
+
+
+@contextmanager
+def claiming(path: Path, *, replace: bool = True) -> Iterator[None]:
+    """Be the only one who makes `path`, a file or a folder, in the block: a file beside it is locked.
+
+    Folders above it are made if they do not exist, and removed if they are still empty at the end. What a killed
+    process left of `path` under a name of `name_aside` is removed.
+
+    Args:
+        path: The output.
+        replace: Whether it may replace one that exists.
+
+    Raises:
+        UserError: Another process makes it, or its folder cannot be made or written.
+        ArgumentError: It exists and may not be replaced.
+    """
+    with _folders_made(path.parent), _locked(_lock_beside(path), path):
+        if not replace and os.path.lexists(path):
+            raise _exists(path)
+        digits = "[0-9a-f]" * (2 * _RANDOM_BYTES)
+        for part in path.parent.glob(f".{glob.escape(path.name)}.{digits}.part"):
+            discard(part)
+        yield
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes left of the files they were writing to a folder that the caller owns.
+
+    Raises:
+        UserError: One cannot be removed.
+    """
+    for part in folder.glob(".*.part"):
+        name = part.name[1:].rsplit(".", 2)[0]
+        if _lock_beside(part.with_name(name)).exists():
+            continue  # claimed by a process that writes just this file
+        try:
+            part.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{part}: cannot be removed ({error.strerror}); make its folder writable") from error
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+            path.rmdir()  # one whose content may not even be listed; FileNotFoundError for all others
+        else:
+            path.unlink()
+
+
+@contextmanager
+def _folders_made(path: Path) -> Iterator[None]:
+    """Make a folder and those above it; those that are still empty at the end are removed again."""
+    made: list[Path] = []
+    try:
+        try:
+            for folder in reversed([path, *path.parents]):
+                if not os.path.lexists(folder):
+                    folder.mkdir(exist_ok=True)
+                    made.append(folder)
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _not_created(path, error) from error
+        yield
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _lock_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{LOCK}")
+
+
+@contextmanager
+def _locked(lock: Path, path: Path) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    file = _take(lock, path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if _has_name(file, lock):
+                lock.unlink()
+        os.close(file)
+
+
+if sys.platform != "win32":
+
+    def _take(lock: Path, path: Path) -> int:
+        """The lock file, open and locked."""
+        try:
+            while True:
+                file = os.open(lock, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+                try:
+                    _lock(file, path)
+                    if _has_name(file, lock):
+                        with suppress(OSError):  # the number is for people only
+                            os.ftruncate(file, 0)
+                            os.pwrite(file, b"%d\n" % os.getpid(), 0)
+                        return file
+                except BaseException:
+                    os.close(file)
+                    raise
+                os.close(file)  # its owner was about to remove it; the next try makes another
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}); choose a writable folder with free space"
+            ) from error
+
+    def _lock(file: int, path: Path) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            number = os.pread(file, 20, 0).strip()
+            owner = f" (process {int(number)})" if number.isdigit() else ""
+            raise UserError(
+                f"{path}: is being written by another pclhd{owner}; wait until that ends, or choose another output"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+
+    def _has_name(file: int, lock: Path) -> bool:
+        """Whether this is still the file of that name, and not one that was removed or moved with its folder."""
+        try:
+            return os.path.samestat(os.fstat(file), lock.lstat())
+        except FileNotFoundError:
+            return False

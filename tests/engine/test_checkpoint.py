@@ -14,7 +14,6 @@ from pclhd.engine.checkpoint import (
     load_checkpoint,
     load_latest_checkpoint,
     optimiser_tensors,
-    remove_partial_files,
     restore_optimiser,
     rewind_to_epoch,
     save_checkpoint,
@@ -164,15 +163,6 @@ def test_the_scale_of_losses_is_remembered(tmp_path: Path) -> None:
     scale = {"scale": 2.0**14, "growth_factor": 2.0, "_growth_tracker": 13}
     assert load_checkpoint(save_checkpoint(tmp_path, replace(make(), loss_scale=scale))).loss_scale == scale
     assert load_checkpoint(save_checkpoint(tmp_path, make())).loss_scale == {}
-
-
-def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, make())
-    (tmp_path / f".{path.name}.123.part").write_bytes(b"half")
-    (tmp_path / "mine.part").write_bytes(b"not ours")
-    remove_partial_files(tmp_path)
-    remove_partial_files(tmp_path / "gone")
-    assert {item.name for item in tmp_path.iterdir()} == {path.name, "mine.part"}
 
 
 def test_a_failure_while_writing_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,7 @@ def evaluate(
     dataset = open_data(folder.settings(), data)
     say_passed_over(dataset.passed_over)
     with embedding_progress() as on_progress:
-        results = evaluate_run(folder, dataset, device=device, on_progress=on_progress)
-    folder.write_results(results)
+        results = evaluate_run(folder, dataset, device=device, on_progress=on_progress, write=True)
     if as_json:
         typer.echo(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
     else:

@@ -98,6 +98,7 @@ def starter(
         preset=settings,
         learning_rate=learning_rate,
         device=device,
+        force=force,
         on_step=print_step,
     )
     say(f"wrote {path}")

@@ -125,12 +125,6 @@ def rewind_to_epoch(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
     return checkpoint
 
 
-def remove_partial_files(folder: Path) -> None:
-    """Remove what a killed process left of the files it was writing."""
-    for part in folder.glob(".*.part"):
-        _remove(part)
-
-
 def _begins_epoch(path: Path) -> bool:
     return path.stem.endswith("-step-00000")
 

@@ -9,6 +9,7 @@ logged, not used.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from pclhd.distributed.processes import Processes, join_processes
 from pclhd.engine.checkpoint import (
     Checkpoint,
     load_latest_checkpoint,
-    remove_partial_files,
     rewind_to_epoch,
     save_checkpoint,
 )
@@ -40,7 +40,7 @@ from pclhd.errors import ArgumentError, UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import save_model
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 from pclhd.runs.provenance import provenance_json, provenance_resumed
 from pclhd.streams import Streams
@@ -86,36 +86,39 @@ def train(
     processes = join_processes(on_gpu=runs_on_gpu(settings))
     with processes.told_once():
         _refuse_shares_without_images(settings, processes)
-    networks = make_networks(settings, processes)
-    with explaining_memory("decoding the images", "lower data.height and data.width"):
-        stretches = measure_stretches(training_set.images, workers=settings.data.workers)
-        images = load_training_images(
-            training_set,
+    with ExitStack() as owned:
+        # A second training with this folder is refused before it begins.
+        processes.by_the_first(lambda: owned.enter_context(owning_run(RunFolder(run))))
+        networks = make_networks(settings, processes)
+        with explaining_memory("decoding the images", "lower data.height and data.width"):
+            stretches = measure_stretches(training_set.images, workers=settings.data.workers)
+            images = load_training_images(
+                training_set,
+                settings.data.height,
+                settings.data.width,
+                workers=settings.data.workers,
+                cache=ImageCache.of(settings.data.cache, settings.data.cache_gib),
+                stretches=stretches,
+            )
+        session = Session(settings, images, networks, Streams(settings.seed), labeller or label_epoch)
+        if interruption is not None:
+            interruption.agree = processes.largest
+        if observer is None or not processes.is_first:
+            observer = Silent()
+        preprocessing = Preprocessing(
             settings.data.height,
             settings.data.width,
-            workers=settings.data.workers,
-            cache=ImageCache.of(settings.data.cache, settings.data.cache_gib),
-            stretches=stretches,
+            visible_stretch=stretches.get(Modality.VISIBLE),
+            infrared_stretch=stretches.get(Modality.INFRARED),
         )
-    session = Session(settings, images, networks, Streams(settings.seed), labeller or label_epoch)
-    if interruption is not None:
-        interruption.agree = processes.largest
-    if observer is None or not processes.is_first:
-        observer = Silent()
-    preprocessing = Preprocessing(
-        settings.data.height,
-        settings.data.width,
-        visible_stretch=stretches.get(Modality.VISIBLE),
-        infrared_stretch=stretches.get(Modality.INFRARED),
-    )
-    writer = _Writer(session, training_set, run, observer, preprocessing)
-    training = _Training(session, writer, observer, interruption)
-    if resume:
-        training.resume()
-    else:
-        training.start(replace=replace)
-    observer.loaded(images, settings.epochs)
-    return training.run()
+        writer = _Writer(session, training_set, run, observer, preprocessing)
+        training = _Training(session, writer, observer, interruption)
+        if resume:
+            training.resume()
+        else:
+            training.start(replace=replace)
+        observer.loaded(images, settings.epochs)
+        return training.run()
 
 
 class _Training:
@@ -301,12 +304,10 @@ class _Writer:
         return rewind_to_epoch(self.run.checkpoints_folder, warn=self.observer.warned)
 
     def resume(self, progress: Progress) -> None:
-        """Open the log, remove what a killed process left, and record in the provenance where the run resumes."""
+        """Open the log, and record in the provenance where the run resumes."""
         self.open_log(progress)
         if self.processes.is_first:
             (self.run.path / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
-            for folder in (self.run.path, self.run.checkpoints_folder):
-                remove_partial_files(folder)
         self.processes.by_the_first(lambda: self._note_session(progress))
 
     def _note_session(self, progress: Progress) -> None:

@@ -28,19 +28,26 @@ def check_labels_path(path: Path, *, force: bool = False) -> None:
         load_pyarrow(path)
 
 
-def write_labels(path: Path, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
+def write_labels(
+    path: Path,
+    columns: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    replace: bool = True,
+) -> None:
     """Write one row per sample; a failure leaves nothing.
 
     Args:
         path: ``.parquet`` or ``.csv``: all columns. ``.npy``: the column ``label`` alone.
         columns: (N,) arrays by name, one of them ``label``.
         metadata: What a ``.parquet`` file says about itself.
+        replace: Whether it may replace a file.
 
     Raises:
         UserError: The file cannot be written.
     """
     suffix = path.suffix.lower()
-    with replacing(path) as file:
+    with replacing(path, replace=replace) as file:
         if suffix == ".npy":
             np.save(file, columns["label"])
         elif suffix == ".csv":

@@ -59,7 +59,12 @@ def check_embeddings_path(path: Path, *, force: bool) -> None:
 
 
 def write_embeddings(
-    path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: Mapping[str, object]
+    path: Path,
+    embeddings: NDArray[np.float32],
+    rows: Sequence[EmbeddedImage],
+    facts: Mapping[str, object],
+    *,
+    replace: bool = True,
 ) -> None:
     """Write embeddings and what is known of their images.
 
@@ -68,12 +73,13 @@ def write_embeddings(
         embeddings: (N, D).
         rows: The images.
         facts: What made them; kept in the file where its kind has room for it.
+        replace: Whether it may replace a file.
 
     Raises:
         UserError: The file cannot be written.
     """
     suffix = path.suffix.lower()
-    with replacing(path) as file:
+    with replacing(path, replace=replace) as file:
         if suffix == ".npy":
             np.save(file, embeddings)
         elif suffix == ".safetensors":

@@ -38,6 +38,7 @@ def save_model(
     metadata: Mapping[str, str] | None = None,
     *,
     preprocessing: Preprocessing | None = None,
+    replace: bool = True,
 ) -> None:
     """Write a model file. Equal weights and metadata give equal bytes; a failure leaves the old file as it was.
 
@@ -46,6 +47,7 @@ def save_model(
         network: The network, on any device. It is not changed.
         metadata: Whatever else a reader should know, such as the preset and the version that trained it.
         preprocessing: How images become its input; without it the file alone cannot embed images.
+        replace: Whether it may replace a file.
 
     Raises:
         UserError: The file cannot be written.
@@ -59,7 +61,7 @@ def save_model(
         header["preprocessing"] = preprocessing.to_dict()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(network.state_dict().items())}
     content = safetensors_bytes(tensors, {_HEADER: json.dumps(header, sort_keys=True)})
-    with replacing(path) as file:
+    with replacing(path, replace=replace) as file:
         file.write(content)
 
 

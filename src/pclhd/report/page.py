@@ -7,6 +7,7 @@ that writes them. Templates escape every value, so that names given by users sta
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pclhd.files import write_durably
 from pclhd.report import sections
 from pclhd.report.sections import Absent, ReportedRun, Values
 from pclhd.report.strips import about
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.saved import read_run
 
 _SECTIONS: tuple[tuple[str, str, Callable[[ReportedRun], Values | Absent | None]], ...] = (
@@ -49,6 +50,11 @@ def write_report(run: Path | RunFolder, *, data_root: Path | None = None) -> Pat
     folder = RunFolder(run)
     if not folder.path.is_dir():
         raise UserError(f"{folder}: not a run folder; give the folder that `pclhd train … --out RUN` wrote")
+    with owning_run(folder):
+        return _write_owned(folder, data_root)
+
+
+def _write_owned(folder: RunFolder, data_root: Path | None) -> Path:
     saved = read_run(folder)
     data = data_root or folder.data_root()
     page = page_html(ReportedRun(saved, data.parent if data is not None and data.is_file() else data))
@@ -57,7 +63,11 @@ def write_report(run: Path | RunFolder, *, data_root: Path | None = None) -> Pat
         target.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{target.parent}: cannot be created ({error.strerror}); move what is in the way") from error
-    write_durably(target, page)
+    try:
+        write_durably(target, page)
+    finally:
+        with suppress(OSError):
+            target.parent.rmdir()  # if there is no page in it
     return target
 
 

@@ -6,7 +6,8 @@ No other module spells these names. Nothing here imports torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from pclhd.config import Settings, load_settings
 from pclhd.errors import UserError
-from pclhd.files import write_durably
+from pclhd.files import owning_folder, remove_partial_files, write_durably
 from pclhd.runs.records import (
     EpochRecord,
     LogRecord,
@@ -259,3 +260,19 @@ class RunFolder:
             UserError: The file cannot be written.
         """
         write_durably(self.results_file, results_json(results))
+
+
+@contextmanager
+def owning_run(run: RunFolder) -> Iterator[None]:
+    """Be the only one who writes to a run folder in the block; see `pclhd.files.owning_folder`.
+
+    What killed processes left of the run's files is removed.
+
+    Raises:
+        UserError: Another process writes to it, or it cannot be written.
+    """
+    with owning_folder(run.path):
+        if run.is_run():
+            for folder in (run.path, run.checkpoints_folder, run.report_file.parent):
+                remove_partial_files(folder)
+        yield

@@ -22,7 +22,7 @@ from pclhd.data.augment import visible_views
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
 from pclhd.devices import resolve_device
-from pclhd.errors import UserError
+from pclhd.files import check_output, claiming
 from pclhd.models.backbones import build_network
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
@@ -127,6 +127,7 @@ def make_starter(
     preset: Settings | None = None,
     learning_rate: float | None = None,
     device: str = "cpu",
+    force: bool = False,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> None:
     """Train a network on visible images of synthetic people who are in no benchmark, and save it.
@@ -143,49 +144,56 @@ def make_starter(
         learning_rate: Peak of the schedule; None takes `StarterSchedule`'s.
         device: Where to compute, see `pclhd.devices.resolve_device`. The shipped weights were trained on the CPU; a GPU
             gives slightly different ones, so the model file then names it.
+        force: Whether `path` may replace a file.
         on_step: Called with the step, the number of steps and the loss.
 
     Raises:
-        UserError: There is no such folder to write to, the preset's network cannot be built, or the device cannot be
-            used.
+        UserError: The file exists or its folder does not, the preset's network cannot be built, or the device cannot
+            be used.
     """
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent}: no such folder; make it first, the model file is written there")
+    check_output(path, (".safetensors",), "a model", force=force)
     place = resolve_device(device)
-    model = ModelSettings(architecture="narrow") if preset is None else preset.model
-    network = build_network(model, generator=Streams(seed).torch("network"))
-    to_channels_last(network)
-    height, width = (96, 48) if preset is None else (preset.data.height, preset.data.width)
-    pixels, identities = draw_population(
-        people,
-        images_per_person,
-        modality=Modality.VISIBLE,
-        seed=seed,
-        population="starter",
-        height=height,
-        width=width,
-    )
-    schedule = StarterSchedule(steps=steps)
-    if learning_rate is not None:
-        schedule = replace(schedule, learning_rate=learning_rate)
-    train_starter(
-        network.to(place),
-        torch.from_numpy(pixels),
-        identities,
-        schedule,
-        Streams(seed),
-        on_step=None if on_step is None else lambda step, loss: on_step(step, schedule.steps, loss),
-    )
-    facts: dict[str, object] = {"people": people, "images_per_person": images_per_person, "steps": steps, "seed": seed}
-    if preset is not None:
-        facts["preset"] = preset.preset
-    if learning_rate is not None:
-        facts["learning_rate"] = learning_rate
-    if place.type != "cpu":
-        facts["device"] = place.type
-    save_model(
-        path,
-        network.cpu(),
-        {"weights": "starter", **{key: str(value) for key, value in facts.items()}},
-        preprocessing=Preprocessing(height, width),
-    )
+    with claiming(path, replace=force):
+        model = ModelSettings(architecture="narrow") if preset is None else preset.model
+        network = build_network(model, generator=Streams(seed).torch("network"))
+        to_channels_last(network)
+        height, width = (96, 48) if preset is None else (preset.data.height, preset.data.width)
+        pixels, identities = draw_population(
+            people,
+            images_per_person,
+            modality=Modality.VISIBLE,
+            seed=seed,
+            population="starter",
+            height=height,
+            width=width,
+        )
+        schedule = StarterSchedule(steps=steps)
+        if learning_rate is not None:
+            schedule = replace(schedule, learning_rate=learning_rate)
+        train_starter(
+            network.to(place),
+            torch.from_numpy(pixels),
+            identities,
+            schedule,
+            Streams(seed),
+            on_step=None if on_step is None else lambda step, loss: on_step(step, schedule.steps, loss),
+        )
+        facts: dict[str, object] = {
+            "people": people,
+            "images_per_person": images_per_person,
+            "steps": steps,
+            "seed": seed,
+        }
+        if preset is not None:
+            facts["preset"] = preset.preset
+        if learning_rate is not None:
+            facts["learning_rate"] = learning_rate
+        if place.type != "cpu":
+            facts["device"] = place.type
+        save_model(
+            path,
+            network.cpu(),
+            {"weights": "starter", **{key: str(value) for key, value in facts.items()}},
+            preprocessing=Preprocessing(height, width),
+            replace=force,
+        )

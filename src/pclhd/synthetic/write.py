@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import PIL
 
 from pclhd.data.layouts import DRAWN_MARK
 from pclhd.errors import UserError
+from pclhd.files import claiming, discard, name_aside
 from pclhd.synthetic.card import contact_sheet, count_images, describe
 from pclhd.synthetic.layouts import Layout, Plan, Scale, make_plan
 from pclhd.synthetic.palette import DEFAULT_GAP
@@ -108,18 +108,22 @@ def write_synthetic(
         checksum = _verify(root, parameters, plan)
         return SyntheticSummary(root, len(plan.images), plan.people, checksum, time.perf_counter() - start, True)
     world = World(seed, chosen.population, float(gap), plan.height, plan.width)
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
-        checksum = _write_all(partial, plan, world, workers, on_progress)
-        _write_beside(partial, plan, chosen.layout, parameters, checksum)
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
-    except OSError as error:
-        raise UserError(f"{root}: cannot be written ({error.strerror or error}); choose a writable folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    partial = name_aside(root, "part")
+    with claiming(root):
+        try:
+            partial.mkdir()
+            if root.exists():
+                partial.chmod(stat.S_IMODE(root.stat().st_mode))
+            checksum = _write_all(partial, plan, world, workers, on_progress)
+            _write_beside(partial, plan, chosen.layout, parameters, checksum)
+            if root.exists():
+                root.rmdir()
+            partial.rename(root)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{root}: cannot be written ({reason}); choose a writable folder") from error
+        finally:
+            discard(partial)
     return SyntheticSummary(root, len(plan.images), plan.people, checksum, time.perf_counter() - start, False)
 
 

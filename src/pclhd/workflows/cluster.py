@@ -18,6 +18,7 @@ from pclhd.clustering.options import CUTS_AT_EPS, JOINT_DEFAULTS, ClusteringOpti
 from pclhd.errors import ArgumentError
 from pclhd.features.labels import check_labels_path, write_labels
 from pclhd.features.read import INFRARED, VISIBLE, FeatureTable, read_features, read_identities, read_modality
+from pclhd.files import claiming
 from pclhd.workflows.cluster_summary import ClusterSummary, GroupSummary, MatchSummary, Stability
 
 # The imports that take seconds stand in the functions that compute, so that a mistake in the options or in a file is
@@ -88,6 +89,11 @@ def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> Clust
     """
     check_request(request)
     check_labels_path(request.out, force=request.force)
+    with claiming(request.out, replace=request.force):
+        return _run_claimed(request, phase)
+
+
+def _run_claimed(request: ClusterRequest, phase: Phase | None) -> ClusterSummary:
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -115,7 +121,8 @@ def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> Clust
         matched = None if matching is None else _describe_matching(matching, parts, identities, request)
     with timed("writing", f"writing {request.out}"):
         columns = _columns(table, request, modality, parts, matching, confidence)
-        write_labels(request.out, columns, {"pclhd": _provenance(parts, request, scale)})
+        facts = {"pclhd": _provenance(parts, request, scale)}
+        write_labels(request.out, columns, facts, replace=request.force)
     return ClusterSummary(
         features=str(request.features),
         out=str(request.out),

@@ -15,6 +15,7 @@ from pclhd.data.passed_over import PassedOver
 from pclhd.data.records import NOBODY, Dataset, ImageRecord, Modality, digest_file
 from pclhd.errors import ArgumentError
 from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_embeddings
+from pclhd.files import claiming
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder
 
@@ -62,6 +63,13 @@ def run_embedding(
         UserError: Something does not fit; no file is left behind then.
     """
     check_embeddings_path(request.out, force=request.force)
+    with claiming(request.out, replace=request.force):
+        return _embed_claimed(request, on_progress)
+
+
+def _embed_claimed(
+    request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None
+) -> tuple[int, PassedOver]:
     run = RunFolder(request.run)
     run.require_model()
     data = run.settings().data
@@ -76,7 +84,7 @@ def run_embedding(
         "height": encoder.preprocessing.height,
         "width": encoder.preprocessing.width,
     }
-    write_embeddings(request.out, embeddings, rows, facts)
+    write_embeddings(request.out, embeddings, rows, facts, replace=request.force)
     return len(rows), passed_over
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from pclhd.data.layouts import is_drawn
@@ -12,7 +13,7 @@ from pclhd.errors import UserError
 from pclhd.evaluation.evaluate import evaluate_embeddings, ranked_examples
 from pclhd.evaluation.protocols import searches_for
 from pclhd.models.encoder import Encoder, embed_records
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.records import Results
 
 #: Which labels a training has, by the setting ``method.labels``.
@@ -25,8 +26,9 @@ def evaluate_run(
     *,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
+    write: bool = False,
 ) -> Results:
-    """Measure the start, stage I and final weights of a run. Nothing is written.
+    """Measure the start, stage I and final weights of a run.
 
     The final weights are those after the last epoch, or those that a label-free selection chose; none is ever chosen
     by test results.
@@ -36,14 +38,23 @@ def evaluate_run(
         dataset: Its data, with a test part.
         device: Where to embed; ``auto`` takes a GPU where there is one.
         on_progress: Called with the number of images embedded and of all.
+        write: Save the results in the run folder.
 
     Returns:
         One row per search and set of weights, and a few ranked lists.
 
     Raises:
-        UserError: There is no finished model, no test part, or nothing in it to search.
+        UserError: There is no finished model, no test part, or nothing in it to search, or `run` cannot be written.
     """
     run.require_model()
+    with owning_run(run) if write else nullcontext():
+        results = _measure(run, dataset, device, on_progress)
+        if write:
+            run.write_results(results)
+    return results
+
+
+def _measure(run: RunFolder, dataset: Dataset, device: str, on_progress: Callable[[int, int], None] | None) -> Results:
     settings = run.settings()
     test = dataset.test
     if test is None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,16 @@ from pclhd.config import Settings, load_preset
 from pclhd.data.open import open_dataset
 from pclhd.data.records import TrainingSet, digest_file
 from pclhd.errors import ArgumentError, UserError
-from pclhd.files import check_output, check_replaceable, putting_aside, replacing, write_durably
+from pclhd.files import (
+    check_output,
+    check_replaceable,
+    claiming,
+    is_unused,
+    making_folder,
+    putting_aside,
+    replacing,
+    write_durably,
+)
 from pclhd.models.foreign import read_foreign_checkpoint
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.released import (
@@ -31,7 +37,7 @@ from pclhd.models.released import (
 )
 from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.provenance import provenance_json
 from pclhd.runs.records import provenance_text
 from pclhd.text_tables import text_table
@@ -130,6 +136,14 @@ def import_checkpoint(
             left behind then.
     """
     _refuse_used(run, force=force)
+    made = RunFolder(run)
+    with owning_run(made):
+        return _import_owned(checkpoint, layout, made, data=data, trial=trial, network=network, force=force)
+
+
+def _import_owned(
+    checkpoint: Path, layout: str, made: RunFolder, *, data: Path | None, trial: int, network: str | None, force: bool
+) -> ImportReport:
     settings = _settings(layout, data, trial)
     training_set = TrainingSet((), ()) if data is None else open_dataset(layout, data, trial=trial).train
     found = read_foreign_checkpoint(checkpoint)
@@ -139,9 +153,8 @@ def import_checkpoint(
     loaded = TwoStreamNetwork(RELEASED_ARCHITECTURE)
     entries = load_released_state(loaded, state, origin=str(checkpoint))
     outside = (*(name for name in found.tensors if not name.startswith(prefix)), *found.others)
-    report = ImportReport(checkpoint, digest_file(checkpoint), place, entries, outside, run)
-    with _whole_folder(run, force=force) as folder:
-        made = RunFolder(folder)
+    report = ImportReport(checkpoint, digest_file(checkpoint), place, entries, outside, made.path)
+    with putting_aside(made.path, made.settings_file.name) if force else nullcontext(), making_folder(made.path):
         made.write_settings(settings)
         write_durably(made.provenance_file, _provenance(settings, training_set, report))
         source = {"source": checkpoint.name, "source_sha256": report.sha256, "source_network": place}
@@ -167,6 +180,11 @@ def export_released(run: Path, out: Path, *, force: bool = False) -> int:
             written. Nothing is left behind then.
     """
     check_output(out, CHECKPOINT_SUFFIXES, "a checkpoint", force=force)
+    with claiming(out, replace=force):
+        return _export_claimed(run, out, force=force)
+
+
+def _export_claimed(run: Path, out: Path, *, force: bool) -> int:
     suffix = next(suffix for suffix in CHECKPOINT_SUFFIXES if out.name.lower().endswith(suffix))
     model = RunFolder(run).require_model()
     network = load_model(model)
@@ -177,7 +195,7 @@ def export_released(run: Path, out: Path, *, force: bool = False) -> int:
             "code knows only the network of model.architecture=resnet50; export a run of that"
         )
     state = released_state(network)
-    with replacing(out) as file:
+    with replacing(out, replace=force) as file:
         if suffix == ".safetensors":
             # Safetensors stores no memory twice under two names; each gets its own.
             file.write(safetensors_bytes({name: tensor.clone() for name, tensor in state.items()}))
@@ -223,29 +241,8 @@ def _refuse_used(run: Path, *, force: bool) -> None:
         check_replaceable(run, "config.yaml")
         return
     try:
-        used = run.exists() and (not run.is_dir() or any(run.iterdir()))
+        used = not is_unused(run)
     except OSError as error:
         raise ArgumentError("out", f"cannot be read ({error.strerror}); choose another", value=run) from error
     if used:
         raise ArgumentError("out", "already there; choose another, or replace a run with `force`", value=run)
-
-
-@contextmanager
-def _whole_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """A folder beside `path` that takes its place once the block ends well; otherwise nothing is left."""
-    final = path.resolve()
-    aside = final.with_name(f".{final.name}.{os.getpid()}.part")
-    try:
-        aside.mkdir(parents=True)
-        yield aside
-        with putting_aside(final, "config.yaml") if force else nullcontext():
-            aside.replace(final)  # an empty folder may be there
-    except OSError as error:
-        raise ArgumentError("out", f"cannot be made ({error.strerror or error}); choose another", value=path) from error
-    except ArgumentError:
-        raise
-    except UserError as error:
-        # The folder beside it is nothing that a user knows of.
-        raise UserError(str(error).replace(str(aside), str(path))) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""Whatever ends a verb while it writes: nothing is half there, and the same command works when it is given again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.ending import VERBS, Ended, cases
+
+ROOT = Path(__file__).parent.parent.parent
+
+#: What docs/responsible-use.md says that a killed process may leave.
+LEFT_BY_A_KILL = (
+    r"out/\.[\w.]+\.[0-9a-f]{16}\.part",
+    r"out/\.[\w.]+\.lock",
+    r"out/made(/\.lock|/\.unfinished|/\.config\.yaml\.[0-9a-f]{16}\.part)?",
+    r"run/\.lock",
+    r"run/\.results\.json\.[0-9a-f]{16}\.part",
+    r"run/report(/\.index\.html\.[0-9a-f]{16}\.part)?",
+)
+#: What each verb makes.
+MADE = {
+    "cluster": {"out/labels.csv"},
+    "embed": {"out/features.npy"},
+    "export": {"out/model.pth"},
+    "import": {"out/made", "out/made/config.yaml", "out/made/model.safetensors", "out/made/provenance.json"},
+    "synth": {"out/drawn", "out/drawn/DATA_CARD.md", "out/drawn/contact_sheet.png", "out/drawn/synthetic.json"}
+    | {"out/drawn/exp", *(f"out/drawn/cam{number}" for number in range(1, 7))},
+    "starter": {"out/start.safetensors"},
+    "evaluate": set(),  # the same results as before
+    "report": {"run/report", "run/report/index.html"},
+}
+STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "full disk": 2}
+
+
+def test_every_verb_is_ended_while_it_writes() -> None:
+    assert {verb for verb, place, _ in cases() if place == "while it writes"} == set(VERBS) == set(MADE)
+
+
+@pytest.mark.slow
+def test_nothing_is_half_written(tmp_path: Path) -> None:
+    # One thread: a process that has none besides its own may be forked at any time.
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.cli.ending", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=alone,
+    )
+    assert ran.returncode == 0, ran.stderr
+    ended = [Ended(**fields) for fields in json.loads(ran.stdout)]
+    assert [(one.verb, one.place, one.how) for one in ended] == cases()
+    wrong = {f"{one.verb}, {one.how} {one.place}": faults for one in ended if (faults := list(_faults(one)))}
+    assert wrong == {}
+
+
+def _faults(found: Ended) -> Iterator[str]:
+    """What is not as it should be."""
+    if found.status != STATUS[found.how] or "Traceback" in found.said:
+        yield f"exit code {found.status}: {found.said}"
+    if found.how == "SIGKILL":
+        yield from (name for name in found.left if not any(re.fullmatch(known, name) for known in LEFT_BY_A_KILL))
+        if found.again != 0 or set(found.left_again) != MADE[found.verb]:
+            yield f"run again: exit code {found.again}, {found.left_again}"
+    else:
+        yield from found.left
+    if found.how == "full disk":
+        lines = found.said.splitlines()
+        if len(lines) != 1 or "cannot be written (No space left on device)" not in lines[0]:
+            yield found.said

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pclhd.cli.options import Device, Force, Json, Run, verb, with_fields
-from pclhd.cli.terminal import complain, deprecated, embedding_progress, print_warning, say, status
+from pclhd.cli.terminal import complain, deprecated, embedding_progress, print_warning, say, show, status
 from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringMethod, ClusteringOptions
 from pclhd.config import Layout
 
@@ -141,7 +141,7 @@ def cluster(
         complain("interrupted; nothing was written")
         sys.exit(130)
     if as_json:
-        typer.echo(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
+        show(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
         return
-    typer.echo(summary_text(summary))
+    show(summary_text(summary))
     say(f"wrote {out}: {', '.join(summary.columns)}")

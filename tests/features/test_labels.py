@@ -91,5 +91,6 @@ def test_text_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
     with (tmp_path / "l.csv").open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
     assert head == ["'=name", "label"]
-    assert [name for name, _ in rows] == [f"'{name}" for name in ("=1+1", "+cmd", "-x", "@sum", "\tx", "-\nx")] + names[6:]
+    escaped = [f"'{name}" for name in ("=1+1", "+cmd", "-x", "@sum", "\tx", "-\nx")]
+    assert [name for name, _ in rows] == escaped + names[6:]
     assert rows[0][1] == "-1"

@@ -38,6 +38,11 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def escaped_bytes(name: str) -> str:
+    """A file name that any file can hold: bytes that are not UTF-8 are written as ``\\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Collection[int] = ()) -> str:
     """Rows of cells as lines of text, with two spaces between the columns.
 

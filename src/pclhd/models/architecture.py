@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from pclhd.parsing import parse_json
+
 PerStage = tuple[int, int, int, int]
 
 # Far beyond any network in use. A header from elsewhere may ask for more than can be built.
@@ -106,7 +108,7 @@ class Architecture:
         Raises:
             ValueError: Not JSON, a field missing, unknown, or with a value that describes no network.
         """
-        values = json.loads(text)
+        values = parse_json(text)
         if not isinstance(values, Mapping):
             raise ValueError(f"an architecture must be a JSON object, not {text[:40]!r}")
         known = {field.name for field in fields(cls)}

@@ -25,6 +25,7 @@ from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.parsing import parse_json
 from pclhd.weights import starter_path
 
 # One entry holds everything: safetensors writes several in an order that changes from run to run.
@@ -188,7 +189,7 @@ def _read_header(path: Path) -> _Header:
             "say imagenet:PATH"
         )
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         if header["format"] != _FORMAT:
             raise UserError(
                 f"{path}: a model file of format {header['format']}; expected {_FORMAT}; use the pclhd that wrote it"

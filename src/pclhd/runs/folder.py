@@ -5,7 +5,6 @@ No other module spells these names. Nothing here imports torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from pclhd.config import Settings, load_settings
 from pclhd.errors import UserError
 from pclhd.files import write_durably
+from pclhd.parsing import parse_json
 from pclhd.runs.records import (
     EpochRecord,
     LogRecord,
@@ -237,9 +237,9 @@ class RunFolder:
         """
         try:
             with safe_open(self.model_file, framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["pclhd"])
+                header = parse_json((file.metadata() or {})["pclhd"])
             return {str(name): str(value) for name, value in header["metadata"].items()}
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
     # Writing.

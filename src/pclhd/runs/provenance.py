@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pclhd import __version__
 from pclhd.config import Settings
 from pclhd.data.records import Modality, TrainingSet, digest_file
+from pclhd.parsing import parse_json
 from pclhd.runs.records import provenance_text
 from pclhd.weights import starter_path
 
@@ -76,7 +76,7 @@ def provenance_resumed(saved: str, settings: Settings, device: torch.device, *, 
     Raises:
         ValueError: The text is no provenance.
     """
-    facts = json.loads(saved)
+    facts = parse_json(saved)
     if not isinstance(facts, dict) or not isinstance(facts.setdefault("resumed", []), list):
         raise ValueError("is no provenance that training wrote")
     now = _describe_session(settings, device)

@@ -16,6 +16,7 @@ from pclhd.features.read import listed
 from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_embeddings
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder
+from pclhd.text_tables import escaped_bytes
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _loose_images(places: Sequence[Path], modality: Modality) -> list[EmbeddedIm
         if not found:
             raise ArgumentError("images", f"no image there; expected files {listed(IMAGE_EXTENSIONS)}", value=place)
         paths += found
-    return [EmbeddedImage(ImageRecord(path, modality), path.as_posix()) for path in dict.fromkeys(paths)]
+    return [EmbeddedImage(ImageRecord(path, modality), escaped_bytes(path.as_posix())) for path in dict.fromkeys(paths)]
 
 
 def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
@@ -122,4 +123,4 @@ def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
 
 
 def _shown(path: Path, folder: Path) -> str:
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    return escaped_bytes((path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix())

@@ -142,7 +142,7 @@ def test_for_an_unknown_key_the_known_ones_are_listed() -> None:
         ("schedule.iterations=0", "setting 'schedule.iterations' = 0"),
         ("schedule.iterations=2.5", "setting 'schedule.iterations' = 2.5"),
         ("schedule.learning_rate=0", "greater than 0"),
-        ("schedule.learning_rate=.nan", "greater than 0"),
+        ("schedule.learning_rate=.nan", "finite number"),
         ("schedule.ema_decay=1", "less than 1"),
         ("schedule=5", "'schedule' is a section"),
         ("schedule=null", None),
@@ -238,7 +238,7 @@ def test_a_run_can_be_repeated_from_its_config(tmp_path: Path) -> None:
     [
         (b"seed: [1", "is not valid YAML"),
         (b"seed: 2024-13-45", "is not valid YAML"),
-        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
         (b"- a\n- b\n", "found list"),
         (b"", "found NoneType"),
         (b"1: 2\n", "unknown setting '1'"),
@@ -276,3 +276,45 @@ def test_recipes_take_part_as_a_section() -> None:
 def test_no_epoch_is_chosen_by_clusters_that_are_identities(selection: str) -> None:
     assert f"selection={selection} judges clusters" in fails(["recipe=supervised", f"selection={selection}"])
     assert load_preset("tiny", ["recipe=semi-supervised", f"selection={selection}"]).selection == selection
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "schedule.learning_rate=.inf",
+        "schedule.weight_decay=.inf",
+        "schedule.weight_decay=.nan",
+        "memory.temperature=.inf",
+        "method.cross=.inf",
+        "data.cache_gib=.inf",
+        "engine.checkpoint_minutes=.nan",
+        "clustering.eps=.nan",
+        "seed=010",
+        "seed=1:30",
+        "seed=true",
+        "schedule.iterations=true",
+        "schedule.learning_rate=true",
+        "clustering.joint_k1=false",
+        "seed=100000000000000000000",
+        "schedule.iterations=100000000000000000000",
+        "batch.instances=100000000000000000000",
+        "clustering.min_samples=100000000000000000000",
+        "method.hard_samples=100000000000000000000",
+        "data.height=1000000000",
+        "data.width=5000",
+        f"seed={'[' * 500}",
+        f"seed={'9' * 5000}",
+        "seed=&a [*a]",
+    ],
+)
+def test_numbers_that_are_none_or_beyond_use(item: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_preset("tiny", [item])
+    assert len(str(caught.value)) < 300
+
+
+def test_a_preset_file_that_repeats_itself(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 50))]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_preset(str(tmp_path / "bomb.yaml"), [])

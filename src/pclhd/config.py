@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
 from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps
 from pclhd.errors import UserError
+from pclhd.parsing import Unparsable, parse_yaml, read_text
 from pclhd.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 
@@ -35,11 +36,15 @@ Backbone = Annotated[
     PlainValidator(_folder_or_configuration),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}),
 ]
+_LONGEST_SHOWN = 80
+# Sizes and counts beyond it are slips of the hand. A seed is no size.
+_LARGEST = 2**31 - 1
+
 Layout = Literal["auto", "sysu", "regdb", "llcm", "own"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSettings(_Section):
@@ -50,8 +55,8 @@ class DataSettings(_Section):
         None, description="The data set's folder, or a CSV file of your own images. --data sets it."
     )
     trial: int = Field(1, ge=1, le=10, description="Which of RegDB's ten splits to use. Other layouts ignore it.")
-    height: int = Field(288, ge=16, description="Height of the network's input, in pixels.")
-    width: int = Field(144, ge=8, description="Width of the network's input, in pixels.")
+    height: int = Field(288, ge=16, le=4096, description="Height of the network's input, in pixels.")
+    width: int = Field(144, ge=8, le=4096, description="Width of the network's input, in pixels.")
     same_camera_rule: bool = Field(
         False,
         description="Evaluation of your own images: leave out gallery images of the query's person and camera.",
@@ -257,7 +262,7 @@ def load_preset(name: str, overrides: list[str], *, root: Path | None = None) ->
         if name not in preset_names():
             raise UserError(f"unknown preset '{name}'{_nearest(name, preset_names())}")
         text = resources.files("pclhd.presets").joinpath(f"{name}.yaml").read_text("utf-8")
-        tree = {"preset": name, **(yaml.safe_load(text) or {})}
+        tree = {"preset": name, **(parse_yaml(text) or {})}
     for item in overrides:
         _override(tree, item)
     if root is not None:
@@ -275,12 +280,12 @@ def load_settings(path: Path) -> Settings:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    text = read_text(path, "expected a YAML file with settings")
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a YAML file with settings") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
-        raise UserError(f"{path}: is not valid YAML ({error})") from error
+        tree = parse_yaml(text)
+    except Unparsable as error:
+        line = "" if error.line is None else f", line {error.line}"
+        raise UserError(f"{path}{line}: is not valid YAML ({error})") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
     return tree
@@ -295,9 +300,10 @@ def _override(tree: dict[str, Any], item: str) -> None:
     for section in sections:
         node = _section(node, section, key)
     try:
-        node[name] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError is YAML's word for a date that does not exist
-        raise UserError(f"'{item}': the value is not valid YAML; quote it if it holds : or #") from error
+        node[name] = parse_yaml(text)
+    except Unparsable as error:
+        shown = item if len(item) <= _LONGEST_SHOWN else f"{item[:_LONGEST_SHOWN]}…"
+        raise UserError(f"'{shown}': the value is not valid YAML ({error}); quote it if it holds : or #") from error
 
 
 def _section(node: dict[str, Any], name: str, key: str) -> dict[str, Any]:
@@ -321,7 +327,9 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         why = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{source}: setting '{key}' = {first['input']!r}: {why}") from error
+        value = repr(first["input"])
+        shown = value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}…"
+        raise UserError(f"{source}: setting '{key}' = {shown}: {why}") from error
     settings = settings.model_copy(update={"model": _with_weights_of_backbone(settings.model)})
     _refuse_loosening_without_radius(settings)
     _refuse_stage_without_loss(settings.method)
@@ -399,6 +407,18 @@ def _refuse_unknown(tree: dict[str, Any], model: type[BaseModel], *, prefix: str
             if not isinstance(value, dict):
                 raise UserError(f"setting '{prefix}{key}' is a section; write {prefix}{key}.NAME=value")
             _refuse_unknown(value, section, prefix=f"{prefix}{key}.")
+            continue
+        kinds = _kinds(section)
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise UserError(f"setting '{prefix}{key}' = {value}: expected a number")
+        if type(value) is int and abs(value) > (_LARGEST if prefix else 2**63 - 1):
+            raise UserError(f"setting '{prefix}{key}' is too large a number; expected one of usual size")
+
+
+def _kinds(annotation: object) -> set[object]:
+    """The types that an annotation names, at any depth."""
+    inner = get_args(annotation)
+    return {annotation} if not inner or get_origin(annotation) is Literal else set().union(*map(_kinds, inner))
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

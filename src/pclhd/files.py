@@ -102,9 +102,12 @@ def _exists(path: Path) -> ArgumentError:
 
 
 def write_durably(path: Path, content: bytes | str) -> None:
-    """Write a whole file by way of `replacing`; text is written as UTF-8."""
+    """Write a whole file by way of `replacing`; text is written as UTF-8.
+
+    A name that is not UTF-8, as the system hands it over, is escaped as JSON does (``\\udcff``).
+    """
     with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bool = False) -> None:

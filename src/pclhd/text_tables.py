@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
@@ -10,8 +11,36 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+# Marks that turn the direction of writing, so that a name can look like another one.
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
 # Wider than any table: nothing is wrapped or cut.
 _WIDTH = 1_000_000
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text without characters that command a terminal; each is written as JSON writes it, such as ``\\u001b``.
+
+    File names, settings and records of others may hold any character. Those that are escaped are control characters,
+    marks of writing direction, and bytes of a file name that are not UTF-8.
+
+    Args:
+        text: Any text.
+        keep: Control characters that stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        one
+        if one in keep or not (unicodedata.category(one) in ("Cc", "Cs") or one in _DIRECTIONS)
+        else f"\\u{ord(one):04x}"
+        for one in text
+    )
+
+
+def escaped_bytes(name: str) -> str:
+    """A file name that any file can hold: bytes that are not UTF-8 are written as ``\\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Collection[int] = ()) -> str:
@@ -37,7 +66,7 @@ def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
         table.add_row(*(Rule(characters="-", style="") for _ in headings))
     for row in rows:
         # As `Text`, so that square brackets and colons in names are not taken for markup and emoji.
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     target = io.StringIO()
     console = Console(file=target, width=_WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
     console.print(table)

@@ -82,3 +82,15 @@ def test_a_path_is_checked_before(tmp_path: Path) -> None:
     for name, said in (("l.csv", "is a folder"), ("l.txt", "expected .parquet"), ("none/l.csv", "no folder")):
         with pytest.raises(UserError, match=said):
             check_labels_path(tmp_path / name)
+
+
+def test_text_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    names = ["=1+1", "+cmd", "-x", "@sum", "\tx", "-\rx", "-1.5", "+3", "1e-3", "plain", "a=b"]
+    columns = {"=name": np.array(names, dtype=object), "label": np.arange(-1, 10)}
+    write_labels(tmp_path / "l.csv", columns)
+    with (tmp_path / "l.csv").open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["'=name", "label"]
+    escaped = [f"'{name}" for name in ("=1+1", "+cmd", "-x", "@sum", "\tx", "-\nx")]
+    assert [name for name, _ in rows] == escaped + names[6:]
+    assert rows[0][1] == "-1"

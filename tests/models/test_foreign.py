@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import argparse
 import collections
+import datetime
+import fractions
 import os
 import pickle
 import tarfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -86,17 +89,101 @@ def test_a_pickle_protocol_that_cannot_be_read_safely(tmp_path: Path, recwarn: p
     assert not recwarn.list
 
 
-def test_foreign_classes_are_named_and_not_run(tmp_path: Path) -> None:
+class Table(dict[str, object]):
+    """A class of its own that entries are put into."""
+
+
+class Row(list[object]):
+    """A class of its own that members are appended to."""
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+@pytest.mark.parametrize(
+    "other",
+    [
+        argparse.Namespace(lr=1, inner=argparse.Namespace(x=np.float64(1))),
+        np.arange(20) / 20,
+        np.array(["a"], dtype=object),
+        np.random.default_rng(0).bit_generator.state,
+        collections.defaultdict(list, {"a": [1]}),
+        collections.deque([1, 2]),
+        Table(a=1),
+        Row([1, 2]),
+        Path("somewhere"),
+        slice(1, 2),
+        fractions.Fraction(1, 3),
+        datetime.datetime(2024, 5, 17),
+        len,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_is_no_tensor_is_dropped(tmp_path: Path, other: object, old_format: bool) -> None:
     path = tmp_path / "x.pth"
-    torch.save({"state_dict": WEIGHTS, "args": argparse.Namespace(lr=1)}, path)
-    assert "argparse.Namespace" in said(path)
+    beside = {"net": WEIGHTS, "other": other, "again": [np.float32(1), other], "args": argparse.Namespace(lr=0.1)}
+    torch.save(beside, path, _use_new_zipfile_serialization=not old_format)
+    found = read_foreign_checkpoint(path)
+    assert {name: value.tolist() for name, value in found.tensors.items() if name.startswith("net.")} == {
+        "net.a": [0, 1, 2],
+        "net.b.c": 7,
+    }
+
+
+def test_several_kinds_of_containers_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"t": Table(w=WEIGHTS["a"]), "r": Row([1]), "d": collections.defaultdict(int, b=2), **WEIGHTS}, path)
+    found = read_foreign_checkpoint(path)
+    assert found.tensors.keys() == {"t.w", "a", "b.c"}
+
+
+def test_code_is_never_run(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
     torch.save({"state_dict": WEIGHTS, "x": Evil(tmp_path / "made")}, path)
-    assert "torch.save(model.state_dict(), FILE)" in said(path)
-    torch.save(torch.nn.Linear(2, 2), path)
-    assert "torch.nn.modules.linear.Linear" in said(path)
+    assert "mkdir" in said(path)
     path.write_bytes(pickle.dumps(Evil(tmp_path / "made"), protocol=2))
     assert said(path)
+    torch.save({"state_dict": WEIGHTS, "x": Runs(f"open({str(tmp_path / 'made')!r}, 'w')")}, path)
+    assert read_foreign_checkpoint(path).tensors.keys() == {"state_dict.a", "state_dict.b.c"}
     assert not (tmp_path / "made").exists()
+
+
+class Runs:
+    """Unpickling this evaluates text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return eval, (self.text,)
+
+
+def test_a_network_that_was_saved_as_a_program(tmp_path: Path) -> None:
+    torch.save({"net": WEIGHTS, "activation": torch.nn.ReLU()}, tmp_path / "x.pth")
+    assert read_foreign_checkpoint(tmp_path / "x.pth").tensors.keys() == {"net.a", "net.b.c"}
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
+    assert "without a single tensor" in said(tmp_path / "x.pth")
+
+
+def test_entries_that_share_each_other(tmp_path: Path) -> None:
+    entries: dict[str, object] = {"weight": torch.zeros(2)}
+    for _ in range(40):
+        entries = {"left": entries, "right": entries}
+    torch.save(entries, tmp_path / "shared.pth")
+    assert "entries; where it was made" in said(tmp_path / "shared.pth")
+
+
+def test_a_part_of_an_unpacked_checkpoint(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "x.pth")
+    with zipfile.ZipFile(tmp_path / "x.pth") as archive:
+        archive.extractall(tmp_path)
+    (part,) = tmp_path.rglob("data.pkl")
+    assert said(part).startswith("is a part of an unpacked checkpoint")
+    assert said(next((part.parent / "data").iterdir())).startswith("is not a checkpoint")
+
+
+def test_names_that_nothing_can_write(tmp_path: Path) -> None:
+    torch.save({"a\ud800": WEIGHTS["a"], "\x1b[": 1}, tmp_path / "x.pth")
+    found = read_foreign_checkpoint(tmp_path / "x.pth")
+    assert (list(found.tensors), found.others) == (["a\\ud800"], ("\\u001b[",))
 
 
 @pytest.mark.parametrize("form", ["new", "old", "safetensors"])

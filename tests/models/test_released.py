@@ -197,3 +197,20 @@ def test_weights_that_give_no_usable_embedding(name: str, change: Callable[[Tens
 def test_a_model_file_of_ours_needs_no_import() -> None:
     with pytest.raises(UserError, match=r"^mine: is a model file of pclhd already"):
         find_network(stirred(SMALL["basic"], 1).state_dict(), origin="mine")
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda: torch.zeros(1).expand(10**6, 10**6), "has shape 1000000×1000000"),
+        (lambda: torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)]), "no plain tensor"),
+        (lambda: torch.zeros(16, dtype=torch.complex64), "no plain tensor"),
+        (lambda: torch.zeros(16).to_sparse(), "no plain tensor"),
+        (lambda: torch.zeros(16, device="meta"), "no plain tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_not_what_they_seem(make: Callable[[], Tensor], fault: str) -> None:
+    state = released_state(stirred(SMALL["basic"], 1)) | {"bottleneck.weight": make()}
+    with pytest.raises(UserError, match=fault):
+        load_released_state(stirred(SMALL["basic"], 2), state)

@@ -124,6 +124,29 @@ def test_damaged_files_are_named(tmp_path: Path, damage: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("depths", [10**6] * 4, "from 1 to 256"),
+        ("widths", [100_000] * 4, "from 1 to 16384"),
+        ("widths", [16384] * 4, "numbers, but the network of its header has at least"),
+        ("depths", [256] * 4, "numbers, but the network of its header has at least"),
+        ("stem_kernel", 100_001, "from 1 to 63"),
+        ("stem_channels", 10**20, "from 1 to 16384"),
+    ],
+)
+def test_networks_larger_than_the_file_are_not_built(
+    tmp_path: Path, field: str, value: object, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, stirred(SMALL["basic"]))
+    header = json.loads(SMALL["basic"].to_json()) | {field: value}
+    save_file(load_file(path), path, {"pclhd": json.dumps({"architecture": header, "format": 1, "metadata": {}})})
+    monkeypatch.setattr("pclhd.models.weights.new_network", None)
+    with pytest.raises(UserError, match=fault):
+        load_model(path)
+
+
 @pytest.mark.parametrize("name", ["gone.safetensors", "."])
 def test_no_such_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="no such file"):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from pclhd.cli.options import Json, Trial, verb
-from pclhd.cli.terminal import output, progress, say
+from pclhd.cli.terminal import output, progress, say, show
 from pclhd.config import Layout
 
 
@@ -31,7 +31,7 @@ def check(
     from pclhd.data.check import check_dataset
 
     found = check_dataset(layout, data, trial=trial, decode=decode)
-    typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else found.render())
+    show(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if as_json else found.render())
     if not found.ok:
         sys.exit(1)
 

@@ -18,6 +18,7 @@ from pclhd.cli.terminal import (
     print_warning,
     say,
     say_passed_over,
+    show,
     status,
 )
 from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringMethod, ClusteringOptions
@@ -150,7 +151,7 @@ def cluster(
         complain("interrupted; nothing was written")
         sys.exit(130)
     if as_json:
-        typer.echo(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
+        show(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
         return
-    typer.echo(summary_text(summary))
+    show(summary_text(summary))
     say(f"wrote {out}: {', '.join(summary.columns)}")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pclhd.cli import terminal
+from pclhd.errors import ArgumentError
+from pclhd.parsing import Unparsable, parse_yaml
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -106,12 +107,19 @@ def with_fields(
             given = {name: values.pop(name) for name in fields}
             kept = {name: value for name, value in given.items() if value is not None}
             # Text that is no choice may be a number or a word; it is read as the same text in a setting is.
-            read = {name: yaml.safe_load(v) if _kind_of(fields[name]) is str else v for name, v in kept.items()}
+            read = {name: _read(name, v) if _kind_of(fields[name]) is str else v for name, v in kept.items()}
             function(**values, given=read)
 
         return typing.cast(Verb, _with_parameters(called, function, extra, dropped="given"))
 
     return decorate
+
+
+def _read(name: str, text: str) -> object:
+    try:
+        return parse_yaml(text)
+    except Unparsable as error:
+        raise ArgumentError(name, f"cannot be read ({error})", value=text) from error
 
 
 def _kind_of(field: FieldInfo) -> Any:

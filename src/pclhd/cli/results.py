@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pclhd.cli.options import Device, Json, MovedData, Run, verb
-from pclhd.cli.terminal import embedding_progress, say, say_passed_over
+from pclhd.cli.terminal import embedding_progress, say, say_passed_over, show
 
 
 @verb(quiet=True)
@@ -31,9 +31,9 @@ def evaluate(
     with embedding_progress() as on_progress:
         results = evaluate_run(folder, dataset, device=device, on_progress=on_progress, write=True)
     if as_json:
-        typer.echo(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
+        show(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
     else:
-        typer.echo(results_text(results))
+        show(results_text(results))
 
 
 @verb()
@@ -50,9 +50,9 @@ def combine(
 
     combined = combine_runs([RunFolder(run) for run in runs])
     if as_json:
-        typer.echo(json.dumps(combined.to_dict(), indent=2, ensure_ascii=False))
+        show(json.dumps(combined.to_dict(), indent=2, ensure_ascii=False))
     else:
-        typer.echo(results_text(combined))
+        show(results_text(combined))
 
 
 @verb()
@@ -72,7 +72,7 @@ def compare(
     from pclhd.report.compare.text import comparison_text
 
     compared = compare_runs(runs)
-    typer.echo(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else comparison_text(compared))
+    show(json.dumps(compared.to_dict(), indent=2, ensure_ascii=False) if as_json else comparison_text(compared))
 
 
 @verb(quiet=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pclhd.cli.options import Json, verb
+from pclhd.cli.terminal import show
 from pclhd.errors import UserError
 
 
@@ -39,7 +40,7 @@ def settings(
     if schema:
         if name is not None or preset is not None or recipe is not None:
             raise UserError("--schema describes all settings of any preset; leave out NAME, --preset and --recipe")
-        typer.echo(json.dumps(listing.yaml_schema(), indent=2, ensure_ascii=False))
+        show(json.dumps(listing.yaml_schema(), indent=2, ensure_ascii=False))
         return
     if preset is not None:
         resolved = load_preset(preset, [] if recipe is None else [f"recipe={recipe}"])
@@ -49,13 +50,13 @@ def settings(
     else:
         resolved = None
         if markdown and name is None:
-            typer.echo(listing.settings_page(), nl=False)
+            show(listing.settings_page().removesuffix("\n"))
             return
     found = listing.all_settings(resolved) if name is None else listing.find_settings(name, resolved)
     if as_json:
-        typer.echo(json.dumps(listing.settings_json(found), indent=2, ensure_ascii=False))
+        show(json.dumps(listing.settings_json(found), indent=2, ensure_ascii=False))
     else:
-        typer.echo(listing.settings_markdown(found) if markdown else listing.settings_text(found))
+        show(listing.settings_markdown(found) if markdown else listing.settings_text(found))
 
 
 @verb()
@@ -76,12 +77,12 @@ def recipes(
     if name is None:
         if against is not None:
             raise UserError("--against compares two recipes; name the other: pclhd recipes RECIPE --against RECIPE")
-        typer.echo(json.dumps(MEANINGS, indent=2, ensure_ascii=False) if as_json else listing.recipe_list())
+        show(json.dumps(MEANINGS, indent=2, ensure_ascii=False) if as_json else listing.recipe_list())
         return
     choices = listing.recipe_choices(name, against)
     if as_json:
         from dataclasses import asdict
 
-        typer.echo(json.dumps([asdict(choice) for choice in choices], indent=2, ensure_ascii=False))
+        show(json.dumps([asdict(choice) for choice in choices], indent=2, ensure_ascii=False))
     else:
-        typer.echo(listing.choices_text(name, choices, against))
+        show(listing.choices_text(name, choices, against))

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import Progress
 
 from pclhd.errors import ArgumentError, UserError
+from pclhd.text_tables import printable
+
+_PRINTING_FAILED = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+class Console(RichConsole):
+    """A console that leaves a closed pipe to `main`."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise the error that came."""
+        raise
+
 
 if TYPE_CHECKING:
     from pclhd.data.passed_over import PassedOver
@@ -30,8 +47,11 @@ def be_quiet() -> None:
 
 
 def speak() -> None:
-    """The opposite of `be_quiet`, for the next call in the same process."""
+    """The opposite of `be_quiet`, for the next call in the same process; what an encoding lacks will be escaped."""
     console.quiet = progress.quiet = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(line: str) -> None:
@@ -40,12 +60,54 @@ def say(line: str) -> None:
     Of several processes that train together only the first one prints.
     """
     if os.environ.get("RANK", "0") == "0":
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def show(text: str) -> None:
+    """Print the result of a verb, which may be many lines."""
+    if sys.stdout is not None:
+        sys.stdout.write(printable(text, keep="\n") + "\n")
+        sys.stdout.flush()
 
 
 def complain(message: str) -> None:
-    """Print one line on stderr."""
-    errors.print(message, highlight=False, markup=False, soft_wrap=True)
+    """Print one line on stderr; where that cannot be written, the exit code has to do."""
+    with suppress(OSError):
+        errors.print(printable(message), highlight=False, markup=False, soft_wrap=True)
+
+
+def flush() -> OSError | None:
+    """Write out what was printed. If that fails, the error; what is printed from then on is dropped."""
+    if sys.stdout is None:
+        return None
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try again when it ends, and complain in lines of its own.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return error
+    return None
+
+
+def output_error(error: Exception) -> OSError | None:
+    """The error if it says that printing failed. It names no file then, and the system's reason is one of a few."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return None
+    flush()
+    return error if error.errno in _PRINTING_FAILED else None
+
+
+def save_traceback(error: BaseException) -> Path | None:
+    """Save an error's traceback in the system's temporary folder; None if it cannot be written there."""
+    try:
+        number, name = tempfile.mkstemp(prefix="pclhd-", suffix=".traceback.txt")
+        with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return None
+    return Path(name)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pclhd.cli.options import DEVICES, Data, MovedData, complete_recipes, complete_settings, verb
-from pclhd.cli.terminal import complain, console, errors, say, say_passed_over, status
+from pclhd.cli.terminal import complain, console, errors, say, say_passed_over, show, status
 from pclhd.errors import UserError
 
 
@@ -137,7 +137,7 @@ def verify(
     except KeyboardInterrupt:
         complain("interrupted; nothing was written")
         sys.exit(130)
-    typer.echo(found.text())
+    show(found.text())
     if not found.agrees:
         sys.exit(1)
 

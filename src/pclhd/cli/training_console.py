@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pclhd.data.datasets import TrainingImages
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.position import Position
+from pclhd.text_tables import printable
 
 Measure = Callable[[EpochLabels], dict[str, float]]
 
@@ -88,4 +89,4 @@ class ConsoleObserver:
 
     def _print(self, line: str, console: Console | None = None) -> None:
         # Not wrapped: where there is no terminal to measure, a line is a line.
-        (console or self._console).print(line, highlight=False, markup=False, soft_wrap=True)
+        (console or self._console).print(printable(line), highlight=False, markup=False, soft_wrap=True)

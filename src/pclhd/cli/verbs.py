@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -26,36 +27,87 @@ app = typer.Typer(
 #: What the command line library raises for words that it cannot parse. It is public by its subclasses only.
 _ParseError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
+_CLOSED_PIPE = 141
+_INTERNAL = 70
+_LONGEST_REASON = 200
+
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line and exit code 2."""
+    """Run the command line; a user's mistake ends in one line and exit code 2, anything unforeseen in one and 70."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
     terminal.speak()
     try:
-        sys.exit(app(arguments or ["--help"], standalone_mode=False))
-    except UserError as error:
-        if debug:
-            raise
-        if not error.told:
-            complain(f"pclhd: {terminal.as_options(error)}")
-        sys.exit(2)
-    except OSError as error:
-        # Most paths are looked at where they are used. This is for what any look can meet: a folder that may not be
-        # entered, a name that is too long, a disk that is gone.
-        if debug or error.filename is None:
-            raise
-        complain(f"pclhd: {error.filename}: {error.strerror}; check the path and its permissions")
-        sys.exit(2)
-    except _ParseError as error:
-        if debug:
-            raise
+        with warnings.catch_warnings():
+            warnings.showwarning = terminal.print_warning
+            code = _run(arguments)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        code = _complain_of(error, debug=debug)
+    failed = terminal.flush()
+    if isinstance(failed, BrokenPipeError):
+        code = _CLOSED_PIPE
+    elif failed is not None:
+        complain(f"pclhd: {_unwritten(failed)}")
+        code = code or 2
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> Any:
+    """Run the words of a command line; returns an exit code, as `sys.exit` takes it."""
+    try:
+        return app(arguments or ["--help"], standalone_mode=False)
+    except SystemExit as end:
+        # The command line library ends a program with 1 if the reader of its output has gone.
+        return _CLOSED_PIPE if isinstance(end.__context__, BrokenPipeError) else end.code
+
+
+def _complain_of(error: Exception, *, debug: bool) -> int:
+    """Say in one line what went wrong.
+
+    Args:
+        error: What was raised.
+        debug: Raise it again instead.
+
+    Returns:
+        The exit code.
+    """
+    unwritten = terminal.output_error(error)
+    if isinstance(unwritten, BrokenPipeError):
+        return _CLOSED_PIPE  # the reader has seen enough; usual tools are ended by a signal then, without a word
+    if debug:
+        raise error
+    if isinstance(error, UserError):
+        message = None if error.told else terminal.as_options(error)
+    elif isinstance(error, _ParseError):
         # The program may be called by another name, such as `python -m pclhd`; a verb has a parent, pclhd has none.
         verb_name = f" {error.ctx.info_name}" if error.ctx is not None and error.ctx.parent is not None else ""
-        message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
-        complain(f"pclhd: {message}; see pclhd{verb_name} --help")
-        sys.exit(2)
+        words = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+        message = f"{words}; see pclhd{verb_name} --help"
+    elif isinstance(error, OSError) and error.filename is not None:
+        # Most paths are looked at where they are used. This is for what any look can meet: a folder that may not be
+        # entered, a name that is too long, a disk that is gone.
+        message = f"{error.filename}: {error.strerror}; check the path and its permissions"
+    elif unwritten is not None:
+        message = _unwritten(unwritten)
+    elif isinstance(error, MemoryError):
+        message = f"this machine ran out of memory ({error or 'no details'}); close other programs, or ask for less"
+    else:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        shown = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"
+        saved = terminal.save_traceback(error)
+        where = "--debug shows where" if saved is None else f"report it with {saved}, which shows where"
+        complain(f"pclhd: internal error ({shown}); {where}")
+        return _INTERNAL
+    if message is not None:
+        complain(f"pclhd: {' '.join(message.split())}")
+    return 2
+
+
+def _unwritten(error: OSError) -> str:
+    return f"the output cannot be written ({error.strerror}); make room, or send it elsewhere"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from pclhd.cli.options import Data, Device, Force, Run, Trial, verb
-from pclhd.cli.terminal import output, print_step, say
+from pclhd.cli.terminal import output, print_step, say, show
 
 
 @verb(quiet=True)
@@ -30,7 +30,7 @@ def import_weights(
     from pclhd.workflows.exchange import import_checkpoint
 
     report = import_checkpoint(checkpoint, layout, out, data=data, trial=trial, network=network, force=force)
-    typer.echo(report.text())
+    show(report.text())
     say(f"wrote {out}; next: pclhd evaluate {out}{'' if data else ' --data DIR'}")
 
 

@@ -47,7 +47,7 @@ Eps = Annotated[
 class ClusteringSizes(BaseModel):
     """What depends on the data: it belongs to a preset (``clustering.…``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     k1: int = Field(
         30,
@@ -86,7 +86,7 @@ class ClusteringSizes(BaseModel):
 class ClusteringChoices(BaseModel):
     """What belongs to a method: it is part of a recipe (``method.…``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     clustering: ClusteringMethod = Field(
         "dbscan",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -25,7 +26,9 @@ from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
 from pclhd.files import write_durably
 from pclhd.pair import Pair
+from pclhd.parsing import parse_json
 from pclhd.runs.folder import checkpoint_files, checkpoint_name
+from pclhd.runs.records import Count
 
 FORMAT = "pclhd-checkpoint-2"
 KEPT = 2
@@ -46,6 +49,7 @@ class Checkpoint:
         state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
         restarts: How often the training went back by itself, which lowers its learning rate.
         loss_scale: See `pclhd.engine.networks.Networks`.
+        settings: Those that it was trained with, see `pclhd.engine.resuming`; empty in files of older versions.
     """
 
     next_epoch: int
@@ -58,6 +62,7 @@ class Checkpoint:
     state: tuple[dict[str, Tensor], dict[str, Any]] | None = None
     restarts: int = 0
     loss_scale: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -93,6 +98,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "state": None if checkpoint.state is None else checkpoint.state[1],
         "restarts": checkpoint.restarts,
         "loss_scale": checkpoint.loss_scale,
+        "settings": checkpoint.settings,
     }
     text = json.dumps(facts, sort_keys=True)
     path = folder / _name(checkpoint)
@@ -184,23 +190,46 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path}: is not a checkpoint of this version (expected format {FORMAT})")
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
         raise UserError(f"{path}: is damaged (its checksum does not fit its content); start the training anew")
-    facts = json.loads(metadata["facts"])
+    try:
+        return _assembled(tensors, _Facts.model_validate(parse_json(metadata["facts"])))
+    except (ValueError, KeyError, TypeError) as error:  # of pydantic, too
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: holds no state of a training ({reason}); start the training anew") from error
+
+
+class _Facts(BaseModel):
+    """What a checkpoint says besides its tensors."""
+
+    model_config = ConfigDict(strict=True)
+
+    next_epoch: Count
+    data_checksum: str
+    has_optimiser: bool
+    selection: dict[str, Any]
+    state: dict[str, Any] | None
+    restarts: Count = 0
+    loss_scale: dict[str, float] = {}
+    settings: dict[str, Any] = {}
+
+
+def _assembled(tensors: Mapping[str, Tensor], facts: _Facts) -> Checkpoint:
     optimiser: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below(tensors, "optimiser/").items():
-        index, key = name.split("/")
+        index, _, key = name.partition("/")
         optimiser.setdefault(int(index), {})[key] = tensor
     previous = _below(tensors, "previous/")
     return Checkpoint(
-        next_epoch=facts["next_epoch"],
+        next_epoch=facts.next_epoch,
         online=_below(tensors, "online/"),
         momentum=_below(tensors, "momentum/"),
-        optimiser=optimiser if facts["has_optimiser"] else None,
+        optimiser=optimiser if facts.has_optimiser else None,
         previous=Pair(previous["visible"].numpy(), previous["infrared"].numpy()) if previous else None,
-        selection=Selection(**facts["selection"]),
-        data_checksum=facts["data_checksum"],
-        state=None if facts["state"] is None else (_below(tensors, "state/"), facts["state"]),
-        restarts=facts.get("restarts", 0),
-        loss_scale=facts.get("loss_scale", {}),
+        selection=Selection(**facts.selection),
+        data_checksum=facts.data_checksum,
+        state=None if facts.state is None else (_below(tensors, "state/"), facts.state),
+        restarts=facts.restarts,
+        loss_scale=facts.loss_scale,
+        settings=facts.settings,
     )
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pclhd.engine.checkpoint import Checkpoint, optimiser_tensors, restore_optimiser
+from pclhd.engine.diagnosis import first_not_finite
 from pclhd.engine.labelling import Labels
+from pclhd.engine.resuming import recorded_settings
 from pclhd.engine.selection import Selection
 from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState, assemble, dismantle
+from pclhd.errors import UserError
 from pclhd.pair import Pair
+
+_LONGEST_REASON = 200
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Progress:
             state=None if self.state is None else dismantle(self.state, redraws_each_step=redraws),
             restarts=self.restarts,
             loss_scale=networks.loss_scale,
+            settings=recorded_settings(settings),
         )
 
     def restore(self, saved: Checkpoint, session: Session) -> None:
@@ -59,7 +65,21 @@ class Progress:
         Args:
             saved: Of this training.
             session: Its networks and optimiser are changed.
+
+        Raises:
+            UserError: It is not of this training, or holds weights that are not finite.
         """
+        try:
+            self._restore(saved, session)
+        except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:_LONGEST_REASON]
+            raise UserError(f"the checkpoint does not fit this run ({reason}); start the training anew") from error
+        for network in (session.networks.online, session.networks.momentum.network):
+            broken = first_not_finite(network)
+            if broken is not None:
+                raise UserError(f"the checkpoint's weights are not finite (first {broken}); start the training anew")
+
+    def _restore(self, saved: Checkpoint, session: Session) -> None:
         networks = session.networks
         networks.online.load_state_dict(saved.online)
         networks.momentum.network.load_state_dict(saved.momentum)

@@ -33,6 +33,7 @@ from pclhd.engine.networks import make_networks, resolve_precision, runs_on_gpu
 from pclhd.engine.observer import Observer, Silent
 from pclhd.engine.position import Position, position_of
 from pclhd.engine.progress import Progress
+from pclhd.engine.resuming import changed_settings
 from pclhd.engine.selection import Selection
 from pclhd.engine.session import Session
 from pclhd.engine.steps import StepObserver, run_steps
@@ -143,9 +144,13 @@ class _Training:
     def resume(self) -> None:
         """Go on after the newest checkpoint that is whole."""
         saved = self.writer.newest_checkpoint()
+        changed: dict[str, Any] = {}
+        if saved.settings:  # older versions did not keep them
+            within = saved.state is not None
+            changed = changed_settings(saved.settings, self.settings, next_epoch=saved.next_epoch, within_epoch=within)
         self.progress.restore(saved, self.session)
         self.progress.restarts = saved.restarts
-        self.writer.resume(self.progress)
+        self.writer.resume(self.progress, changed)
 
     def run(self) -> Path:
         """Run the epochs that are left, and save the model."""
@@ -185,7 +190,8 @@ class _Training:
         except Interrupted:
             writer.save(progress)
             raise
-        refuse_broken_network(self.networks.online, where=f"epoch {epoch + 1}", learning_rate=position.learning_rate)
+        for network in (self.networks.online, self.networks.momentum.network):
+            refuse_broken_network(network, where=f"epoch {epoch + 1}", learning_rate=position.learning_rate)
         record = end_epoch(session, position, state)
         measured = observer.epoch_ended(position, state.labels, record)
         labels = {"labels": measured} if measured else {}
@@ -303,20 +309,20 @@ class _Writer:
         """The checkpoint that the newest epoch began with; later ones are removed."""
         return rewind_to_epoch(self.run.checkpoints_folder, warn=self.observer.warned)
 
-    def resume(self, progress: Progress) -> None:
+    def resume(self, progress: Progress, changed: dict[str, Any]) -> None:
         """Open the log, and record in the provenance where the run resumes."""
         self.open_log(progress)
         if self.processes.is_first:
             (self.run.path / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
-        self.processes.by_the_first(lambda: self._note_session(progress))
+        self.processes.by_the_first(lambda: self._note_session(progress, changed))
 
-    def _note_session(self, progress: Progress) -> None:
+    def _note_session(self, progress: Progress, changed: dict[str, Any]) -> None:
         """Record in the provenance where the run resumes. Nothing is computed from it: a damaged one is no error."""
         path = self.run.provenance_file
         try:
             saved = path.read_text("utf-8")
             device = self.networks.fabric.device
-            noted = provenance_resumed(saved, self.settings, device, epoch=progress.next_epoch)
+            noted = provenance_resumed(saved, self.settings, device, epoch=progress.next_epoch, changed=changed)
         except (OSError, ValueError) as error:
             self.observer.warned(f"{path}: cannot be updated ({error}); this session is not recorded there")
         else:

@@ -20,6 +20,7 @@ from pclhd.errors import UserError
 from pclhd.evaluation.metrics import Metrics, RankingMeter, excluded_pairs
 from pclhd.evaluation.protocols import Search, Trial
 from pclhd.evaluation.retrieval import Hit, rank_gallery, unit_length
+from pclhd.text_tables import escaped_bytes
 
 REPORTED_RANKS = (1, 5, 10, 20)
 MAX_RANK = 20
@@ -323,7 +324,7 @@ def _describe(image: ImageInfo, root: Path, names: Names) -> dict[str, Any]:
     path = image.path or Path()
     shown = path.relative_to(root) if path.is_relative_to(root) else path
     identity = None if image.identity in (None, NOBODY) else names.identity(image.identity)
-    return {"path": shown.as_posix(), "identity": identity, "camera": names.camera(image.camera)}
+    return {"path": escaped_bytes(shown.as_posix()), "identity": identity, "camera": names.camera(image.camera)}
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:

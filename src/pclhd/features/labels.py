@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,8 @@ from pclhd.features.read import load_pyarrow
 from pclhd.files import check_output, replacing
 
 LABEL_SUFFIXES = (".parquet", ".csv", ".npy")
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\t")
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
 def check_labels_path(path: Path, *, force: bool = False) -> None:
@@ -59,7 +62,7 @@ def write_labels(
 def _write_csv(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
     text = io.TextIOWrapper(file, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(_harmless, columns))
     writer.writerows(zip(*map(_as_text, columns.values()), strict=True))
     text.flush()
     text.detach()
@@ -67,7 +70,16 @@ def _write_csv(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
 
 def _as_text(values: NDArray[Any]) -> Iterable[str]:
     # numpy writes the shortest decimals that give the same float32 again; Python would write those of the float64.
-    return ("" if value is None else str(value) for value in values)
+    texts = ("" if value is None else str(value) for value in values)
+    return texts if values.dtype.kind in "biuf" else map(_harmless, texts)
+
+
+def _harmless(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula: one that begins like it gets an apostrophe before it."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # a bare carriage return would not be quoted
+    if not text.startswith(_FORMULA_BEGINS) or _NUMBER.fullmatch(text):
+        return text
+    return f"'{text}"
 
 
 def _write_parquet(

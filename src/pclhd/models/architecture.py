@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from pclhd.parsing import parse_json
+
 PerStage = tuple[int, int, int, int]
+
+# Far beyond any network in use. A header from elsewhere may ask for more than can be built.
+_HIGHEST = {
+    **dict.fromkeys(("depths", "non_local"), 256),
+    **dict.fromkeys(("widths", "stem_channels"), 16384),
+    "stem_kernel": 63,
+    "stem_stride": 16,
+    "last_stride": 16,
+}
 
 
 def _check_per_stage(name: str, values: Any, lowest: int) -> None:
@@ -18,8 +29,9 @@ def _check_per_stage(name: str, values: Any, lowest: int) -> None:
 
 
 def _check_count(name: str, value: Any, lowest: int) -> None:
-    if type(value) is not int or value < lowest:
-        raise ValueError(f"{name} must hold whole numbers of at least {lowest}, not {value!r}")
+    highest = _HIGHEST[name]
+    if type(value) is not int or not lowest <= value <= highest:
+        raise ValueError(f"{name} must hold whole numbers from {lowest} to {highest}, not {str(value)[:20]}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,12 @@ class Architecture:
         """Numbers in an embedding: the channels that leave the fourth stage."""
         return self.widths[3] * self.expansion
 
+    @property
+    def fewest_weights(self) -> int:
+        """A number of weights that the network surely has: those of the stem and of a 3×3 convolution per block."""
+        blocks = sum(9 * depth * width**2 for depth, width in zip(self.depths, self.widths, strict=True))
+        return blocks + 3 * self.stem_channels * self.stem_kernel**2
+
     def to_json(self) -> str:
         """One line of JSON with sorted keys: equal architectures give equal text."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -90,7 +108,7 @@ class Architecture:
         Raises:
             ValueError: Not JSON, a field missing, unknown, or with a value that describes no network.
         """
-        values = json.loads(text)
+        values = parse_json(text)
         if not isinstance(values, Mapping):
             raise ValueError(f"an architecture must be a JSON object, not {text[:40]!r}")
         known = {field.name for field in fields(cls)}

@@ -25,6 +25,7 @@ from pclhd.models.architecture import ARCHITECTURES, AnyArchitecture, Architectu
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import read_state
 from pclhd.models.two_stream import NetworkOutput, TwoStreamNetwork, power_mean_pool
+from pclhd.parsing import Unparsable, parse_json, read_text
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -156,13 +157,10 @@ def read_backbone(source: Path | Mapping[str, Any]) -> BackboneArchitecture:
             f"model.backbone={source}: no such folder; expected a local one with {CONFIG_FILE}, as nothing is "
             f"downloaded; fetch a hub's model beforehand: hf download {source} --local-dir DIR"
         )
+    text = read_text(path, "expected transformers' configuration of a backbone")
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected transformers' configuration of a backbone"
-        ) from error
-    except ValueError as error:
+        values = parse_json(text)
+    except Unparsable as error:
         raise UserError(f"{path}: is not valid JSON ({error}); fetch it again") from error
     if not isinstance(values, Mapping):
         raise UserError(f"{path}: holds a {type(values).__name__}; expected an object with transformers' settings")

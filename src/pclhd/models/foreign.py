@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pclhd.errors import UserError
+from pclhd.text_tables import printable
+
+_MOST_ENTRIES = 200_000
+_MOST_CLASSES = 200
+_FOREIGN = re.compile(r"Unsupported global: GLOBAL ([\w.]+)")
 
 _RESAVE = "where it was made, save the weights alone: torch.save(model.state_dict(), FILE)"
 
@@ -34,12 +41,11 @@ class ForeignCheckpoint:
 def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
     """Read a checkpoint on the CPU: a file of `torch.save` (old or new format), or a ``.safetensors`` file.
 
-    Numbers of numpy, which many trainings save beside the weights (``best_mAP``), are passed over. Any other class
-    that only its own code could restore is refused.
+    Whatever needs code of its own to be restored is dropped: numbers and arrays of numpy, arguments, settings, all that
+    trainings save beside the weights. None of that code is looked for, let alone run.
 
     Raises:
-        UserError: There is no such file, it cannot be read, is damaged or cut short, holds no tensors, or needs
-            foreign code.
+        UserError: There is no such file, it cannot be read, is damaged or cut short, or holds no tensors.
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
@@ -54,6 +60,8 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
     others: list[str] = []
     try:
         for name, value in _leaves(content, ""):
+            if len(tensors) + len(others) >= _MOST_ENTRIES:
+                raise UserError(f"{path}: has more than {_MOST_ENTRIES:,} entries; {_RESAVE}")
             if isinstance(value, Tensor):
                 tensors[name] = value.detach()
             else:
@@ -66,24 +74,61 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
 
 
 class _Dropped:
-    """What stands for a number of numpy after reading: nothing of numpy runs, and the value is lost."""
+    """What stands for an object of a foreign class after reading: none of its code runs, and the value is lost."""
 
-    def __init__(self, *_: object) -> None:
-        pass
+    def __new__(cls, *_: object) -> _Dropped:
+        return super().__new__(cls)
 
     def __setstate__(self, _: object) -> None:
         pass
 
 
-# `numpy.dtype` comes with each number. The two paths are those of numpy 1 and 2.
-_NUMPY_NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+class _AsMapping:
+    """As `_Dropped`, for objects that entries are put into, such as a `defaultdict`: the entries are kept."""
+
+    def __new__(cls, *_: object) -> OrderedDict[object, object]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+class _AsList:
+    """As `_Dropped`, for objects that members are appended to."""
+
+    def __new__(cls, *_: object) -> list[object]:  # type: ignore[misc]
+        return []
 
 
 def _load(path: Path) -> object:
-    allowed = torch.serialization.safe_globals([(_Dropped, name) for name in _NUMPY_NUMBERS])
-    # A pickle of another protocol than usual is read or refused; a warning would add nothing.
-    with allowed, warnings.catch_warnings(category=UserWarning, action="ignore"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    """Read a file of `torch.save`; each class that torch does not know by itself gets a stand-in."""
+    stand_ins: dict[str, type] = {}
+    while True:
+        allowed = torch.serialization.safe_globals([(kind, name) for name, kind in stand_ins.items()])
+        try:
+            # A pickle of another protocol than usual is read or refused; a warning would add nothing.
+            with allowed, warnings.catch_warnings(category=UserWarning, action="ignore"):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            if not _stand_in(stand_ins, str(error)):
+                raise
+
+
+def _stand_in(stand_ins: dict[str, type], fault: str) -> bool:
+    """Add a stand-in for the class that reading failed at, or one of another form; False if that cannot help."""
+    foreign = _FOREIGN.search(fault)
+    if foreign:
+        name = foreign[1] if "." in foreign[1] else f"builtins.{foreign[1]}"
+        if name in stand_ins or len(stand_ins) == _MOST_CLASSES:
+            return False
+        # Python 2 calls builtins otherwise, and torch leaves the module out of its message.
+        stand_ins |= {name: _Dropped, name.replace("builtins.", "__builtin__."): _Dropped}
+        return True
+    wanted = (
+        _AsMapping if "Can only SETITEM" in fault else _AsList if re.search("Can only (append|ext)", fault) else None
+    )
+    others = [name for name, kind in stand_ins.items() if kind is _Dropped and not name.startswith("numpy")]
+    if wanted is None or not others:
+        return False
+    stand_ins[others[-1]] = wanted
+    return True
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -92,6 +137,8 @@ def _reason(path: Path, error: Exception) -> str:
         return f"holds an object of {foreign[1]}, which only code from outside could restore; {_RESAVE}"
     if path.stat().st_size == 0:
         return "is empty; fetch the checkpoint again"
+    if path.name == "data.pkl" or (path.parent / "data.pkl").is_file():
+        return "is a part of an unpacked checkpoint; name the whole file, or pack its folder as a zip file again"
     if not _begins_like_a_checkpoint(path):
         return "is not a checkpoint inside; expected a file of torch.save (.pth, .pth.tar) or a .safetensors file"
     if "TorchScript" in str(error):
@@ -116,7 +163,7 @@ def _begins_like_a_checkpoint(path: Path) -> bool:
 def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+            yield from _leaves(inner, f"{name}.{printable(str(key))}" if name else printable(str(key)))
     else:
         yield name, value
 

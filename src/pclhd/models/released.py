@@ -140,7 +140,8 @@ def load_released_state(
         for name, key in own.items()
     }
     used = set(own.values()) & set(state)
-    _require_numbers(state, sorted(used), origin)
+    shapes = {own[name]: tensor.shape for name, tensor in network.state_dict().items()}
+    _require_numbers(state, {name: shapes[name] for name in sorted(used)}, origin)
     fill_network(network, sources, state, origin=origin)
     if not non_local:
         _silence_non_local_blocks(network)
@@ -175,12 +176,18 @@ def _below(state: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _require_numbers(state: Mapping[str, Tensor], names: list[str], origin: str) -> None:
-    """Refuse what would make an embedding NaN: in 32 bits, in which the network keeps its weights."""
-    for name in (name for name in names if isinstance(state[name], Tensor)):
+def _require_numbers(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], origin: str) -> None:
+    """Refuse what would make an embedding NaN: in 32 bits, in which the network keeps its weights.
+
+    A tensor of another shape than the network's is left to `fill_network`: a kilobyte can stand for terabytes.
+    """
+    for name, shape in shapes.items():
         tensor = state[name]
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        plain = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
+        if not plain or tensor.is_complex():
             raise UserError(f"{origin}: the entry {name!r} is no plain tensor; save the weights dense, as float32")
+        if tensor.shape != shape:
+            continue
         numbers = tensor.float()
         if not torch.isfinite(numbers).all():
             raise UserError(

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from pclhd.errors import UserError
 from pclhd.files import replacing
-from pclhd.models.architecture import NARROW, AnyArchitecture, first_difference, read_architecture
+from pclhd.models.architecture import NARROW, AnyArchitecture, Architecture, first_difference, read_architecture
 from pclhd.models.backbones import BackboneNetwork, load_backbone, new_network
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import TwoStreamNetwork
+from pclhd.parsing import parse_json
 from pclhd.weights import starter_path
 
 # One entry holds everything: safetensors writes several in an order that changes from run to run.
@@ -172,6 +173,13 @@ def _read_model(path: Path) -> _Model:
     header = _read_header(path)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    architecture, weights = header.architecture, sum(tensor.numel() for tensor in tensors.values())
+    if isinstance(architecture, Architecture) and weights < architecture.fewest_weights:
+        # Before a network is built that memory may not hold.
+        raise UserError(
+            f"{path}: holds {weights:,} numbers, but the network of its header has at least "
+            f"{architecture.fewest_weights:,}; fetch or train the model again"
+        )
     return _Model(path, header, tensors)
 
 
@@ -183,7 +191,7 @@ def _read_header(path: Path) -> _Header:
             "say imagenet:PATH"
         )
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         if header["format"] != _FORMAT:
             raise UserError(
                 f"{path}: a model file of format {header['format']}; expected {_FORMAT}; use the pclhd that wrote it"

@@ -288,7 +288,7 @@ def data(run: ReportedRun) -> Values:
         summary: ClusterRecord | None = getattr(run.saved.epochs[-1], stream) if run.saved.epochs else None
         if summary is not None and summary.images is not None:
             facts.append((f"{stream} training images", f"{summary.images:,}"))
-    sheet = None if run.data is None else data_uri(run.data / "contact_sheet.png", width=1600, height=4000)
+    sheet = None if run.data is None else data_uri(run.data, "contact_sheet.png", width=1600, height=4000)
     return {"facts": facts, "sheet": sheet}
 
 

@@ -37,9 +37,7 @@ def pictures_of(examples: Sequence[Example], root: Path | None) -> dict[str, str
     """A small picture of each image by its path; None where there is no readable image below the data's folder."""
     paths = [one.query.path for one in examples]
     paths += [image.path for one in examples for saved in one.lists.values() for image in saved.gallery]
-    return {
-        path: None if root is None else data_uri(root / path, width=96, height=192) for path in dict.fromkeys(paths)
-    }
+    return {path: None if root is None else data_uri(root, path, width=96, height=192) for path in dict.fromkeys(paths)}
 
 
 def about(image: QueryImage | RankedImage) -> str:

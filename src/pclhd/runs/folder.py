@@ -5,7 +5,6 @@ No other module spells these names. Nothing here imports torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from pclhd.config import Settings, load_settings
 from pclhd.errors import UserError
 from pclhd.files import owning_folder, remove_partial_files, write_durably
+from pclhd.parsing import parse_json
 from pclhd.runs.records import (
     EpochRecord,
     LogRecord,
@@ -238,10 +238,24 @@ class RunFolder:
         """
         try:
             with safe_open(self.model_file, framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["pclhd"])
+                header = parse_json((file.metadata() or {})["pclhd"])
             return {str(name): str(value) for name, value in header["metadata"].items()}
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return {}
+
+    def trained_labels(self) -> str | None:
+        """What the training used as labels, by its newest checkpoint: ``method.labels`` of that time.
+
+        None if there is no checkpoint, or one of an older version, which did not keep it.
+        """
+        for path in reversed(checkpoint_files(self.checkpoints_folder)):
+            try:
+                with safe_open(path, framework="numpy") as file:
+                    labels = parse_json((file.metadata() or {})["facts"])["settings"]["method.labels"]
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+                continue
+            return labels if isinstance(labels, str) else None
+        return None
 
     # Writing.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pclhd import __version__
 from pclhd.config import Settings
 from pclhd.data.records import Modality, TrainingSet, digest_file
+from pclhd.parsing import parse_json
 from pclhd.runs.records import provenance_text
 from pclhd.weights import starter_path
 
@@ -64,7 +64,14 @@ def provenance_json(settings: Settings, training_set: TrainingSet, device: torch
     return provenance_text(facts)
 
 
-def provenance_resumed(saved: str, settings: Settings, device: torch.device, *, epoch: int) -> str:
+def provenance_resumed(
+    saved: str,
+    settings: Settings,
+    device: torch.device,
+    *,
+    epoch: int,
+    changed: Mapping[str, Any] | None = None,
+) -> str:
     """What `provenance_json` wrote, with one more session under ``resumed``: the epoch, and what is not as at first.
 
     Args:
@@ -72,15 +79,17 @@ def provenance_resumed(saved: str, settings: Settings, device: torch.device, *, 
         settings: The run's, with its precision resolved.
         device: Where it goes on.
         epoch: The epoch that the session begins in, from 0.
+        changed: Settings that are not those of the checkpoint, by dotted key.
 
     Raises:
         ValueError: The text is no provenance.
     """
-    facts = json.loads(saved)
+    facts = parse_json(saved)
     if not isinstance(facts, dict) or not isinstance(facts.setdefault("resumed", []), list):
         raise ValueError("is no provenance that training wrote")
     now = _describe_session(settings, device)
-    facts["resumed"].append({"epoch": epoch, **_changed(facts, now)})
+    others = {"settings": dict(changed)} if changed else {}
+    facts["resumed"].append({"epoch": epoch, **others, **_changed(facts, now)})
     return provenance_text(facts)
 
 

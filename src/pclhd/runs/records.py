@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from pclhd.errors import UserError
+from pclhd.parsing import Unparsable, parse_json, parse_yaml, read_text
 
 SCHEMA = 1
 """The version of the results file that this module reads and writes."""
@@ -363,12 +363,10 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]] | None:
         return None
     text = _read_text(path)
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UserError(f"{path}{line}: not valid YAML ({problem}); restore the file that training wrote") from error
+        settings = parse_yaml(text)
+    except Unparsable as error:
+        line = "" if error.line is None else f", line {error.line}"
+        raise UserError(f"{path}{line}: not valid YAML ({error}); restore the file that training wrote") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: expected settings as `key: value` lines, found {type(settings).__name__}")
     return text, settings
@@ -427,31 +425,24 @@ def find_setting(settings: Mapping[str, Any], key: str) -> object | None:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); restore the file that pclhd wrote") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); make it a readable file") from error
+    return read_text(path, "restore the file that pclhd wrote")
 
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        parse_json(text)
+    except Unparsable:
         return False
     return True
 
 
 def _parse_json(text: str, where: str, mend: str, *, one_line: bool = False) -> dict[str, Any]:
     try:
-        saved = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        problem, place = "nested too deeply", ""
-        if isinstance(error, json.JSONDecodeError):
-            problem = error.msg
-            place = f", column {error.colno}" if one_line else f", line {error.lineno}, column {error.colno}"
-        raise UserError(f"{where}{place}: not valid JSON ({problem}); {mend}") from error
+        saved = parse_json(text)
+    except Unparsable as error:
+        line = f", line {error.line}" if error.line is not None and not one_line else ""
+        column = "" if error.column is None else f", column {error.column}"
+        raise UserError(f"{where}{line}{column}: not valid JSON ({error}); {mend}") from error
     if not isinstance(saved, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(saved).__name__}; {mend}")
     return saved

@@ -53,7 +53,8 @@ def read_run(folder: RunFolder) -> SavedRun:
     """
     text, settings = folder.saved_settings() or ("", {})
     results = folder.results()
-    labels = find_setting(settings, "method.labels")
+    # What happened counts, not what the settings say now.
+    labels = folder.trained_labels() or find_setting(settings, "method.labels")
     if labels in (None, "clusters"):
         # Model files of `pclhd upper-bound` have the settings of an unsupervised run.
         supervised = folder.model_metadata().get("weights") == "supervised"

@@ -17,6 +17,7 @@ import PIL
 from pclhd.data.layouts import DRAWN_MARK
 from pclhd.errors import UserError
 from pclhd.files import claiming, discard, name_aside
+from pclhd.parsing import parse_json, read_text
 from pclhd.synthetic.card import contact_sheet, count_images, describe
 from pclhd.synthetic.layouts import Layout, Plan, Scale, make_plan
 from pclhd.synthetic.palette import DEFAULT_GAP
@@ -180,7 +181,7 @@ def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
     if not facts_path.is_file():
         raise UserError(f"{root}: is not empty and has no {DRAWN_MARK}; {advice}")
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        facts = parse_json(read_text(facts_path, advice))
         there, version, checksum = facts["parameters"], facts["generator_version"], str(facts["checksum"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{facts_path}: is not a description of a synthetic data set; {advice}") from error

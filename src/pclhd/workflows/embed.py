@@ -18,6 +18,7 @@ from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_emb
 from pclhd.files import claiming
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder
+from pclhd.text_tables import escaped_bytes
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,7 @@ def run_embedding(
         return _embed_claimed(request, on_progress)
 
 
-def _embed_claimed(
-    request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None
-) -> tuple[int, PassedOver]:
+def _embed_claimed(request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None) -> tuple[int, PassedOver]:
     run = RunFolder(request.run)
     run.require_model()
     data = run.settings().data
@@ -114,7 +113,7 @@ def _loose_images(places: Sequence[Path], modality: Modality) -> tuple[list[Embe
         paths += found.paths
         passed_over += found.passed_over
     records = [ImageRecord(path, modality, upright=True) for path in dict.fromkeys(paths)]
-    return [EmbeddedImage(record, record.path.as_posix()) for record in records], passed_over
+    return [EmbeddedImage(record, escaped_bytes(record.path.as_posix())) for record in records], passed_over
 
 
 def _data_set_images(dataset: Dataset, split: str) -> list[EmbeddedImage]:
@@ -148,4 +147,4 @@ def _row(dataset: Dataset, record: ImageRecord, identity: int | None, split: str
 
 
 def _shown(path: Path, folder: Path) -> str:
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    return escaped_bytes((path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix())

@@ -72,7 +72,7 @@ def _measure(run: RunFolder, dataset: Dataset, device: str, on_progress: Callabl
         rows.extend({"weights": name, **result.to_dict()} for result in results)
         if name != "stage1":
             examples[name] = ranked_examples(embeddings, test, searches[0], dataset.folder)
-    training = _training(run, settings.method.labels)
+    training = _training(run, run.trained_labels() or settings.method.labels)
     imported = training == "imported"
     return Results.model_validate(
         {
@@ -98,6 +98,6 @@ def _measure(run: RunFolder, dataset: Dataset, device: str, on_progress: Callabl
 
 
 def _training(run: RunFolder, labels: str) -> str:
-    """How the final weights were trained: what their file says, or else the settings."""
+    """How the final weights were trained: what their file says, or else the labels of the training."""
     made = run.model_metadata().get("weights")
-    return made if made in ("supervised", "imported") else TRAINING[labels]
+    return made if made in ("supervised", "imported") else TRAINING.get(labels, labels)

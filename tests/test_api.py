@@ -62,6 +62,7 @@ PUBLIC = {
         "settings",
         "settings_file",
         "tensorboard_folder",
+        "trained_labels",
         "weights",
         "weights_file",
         "write_results",

@@ -56,7 +56,7 @@ def test_huge_files_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert data_uri(tmp_path, "image.png", width=40, height=40) is None
 
 
-@pytest.mark.parametrize("kind", ["eps", "ppm", "tiff", "gif", "dds", "webp"])
+@pytest.mark.parametrize("kind", ["eps", "pdf", "dds", "tga", "ico", "sgi"])
 def test_formats_of_no_data_set_are_never_opened(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a program was started")

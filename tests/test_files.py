@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pclhd.errors import ArgumentError, UserError
-from pclhd.files import UNFINISHED, check_output, making_folder, putting_aside, replacing
+from pclhd.files import UNFINISHED, check_output, expanded, making_folder, putting_aside, replacing
 
 
 def test_replaces_the_whole_file(tmp_path: Path) -> None:
@@ -171,3 +171,9 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, name: str, said: str) 
     else:
         with pytest.raises(ArgumentError, match=said):
             check_output(tmp_path / name, (".csv", ".npy"), "labels", force=True)
+
+
+def test_homes_that_do_not_exist() -> None:
+    assert expanded(Path("~")) == Path.home()
+    with pytest.raises(UserError, match="has no home folder"):
+        expanded(Path("~nosuchuser/x"))

@@ -235,3 +235,14 @@ def test_combine__refuses_runs_that_do_not_belong_together() -> None:
         combine([])
     with pytest.raises(UserError, match=r"results 1 and 2 do not belong together.*infrared→visible"):
         combine([rows_of(0), rows_of(1)[:1]])
+
+
+def test_what_older_results_lack_is_left_out_of_the_mean() -> None:
+    whole, old = rows_of(0), [{**row, "cmc": row["cmc"][:3]} for row in rows_of(1)]
+    for row in old:
+        for name in ("rank5", "rank20", "queries", "gallery"):
+            del row[name]
+    for row in combine([whole, old]):
+        assert row["cmc"] == []
+        assert not {"rank5", "rank20", "queries", "gallery"} & row.keys()
+        assert {"rank1", "rank10", "mAP", "valid_queries"} <= row.keys()

@@ -162,8 +162,8 @@ def make_starter(
         on_step: Called with the step, the number of steps and the loss.
 
     Raises:
-        UserError: A number is out of range, there is no such folder to write to, the preset's network cannot be built, or the device cannot be
-            used.
+        UserError: A number is out of range, there is no such folder to write to, the preset's network
+            cannot be built, or the device cannot be used.
     """
     for name, value, highest in (
         ("people", people, _MOST_PEOPLE),

@@ -137,10 +137,12 @@ def test_reports_are_made_from_run_folders_not_from_models() -> None:
         "config",
         "runs",
         "data.images",
+        "data.image_formats",
+        "data.stretch",
     )
     below = [f"pclhd.{name}" for name in low]
     assert "pclhd.runs.folder" in reached
-    assert reached - _within(reached, "pclhd.report", *below) <= {"pclhd", "pclhd.clustering"}
+    assert reached - _within(reached, "pclhd.report", *below) <= {"pclhd", "pclhd.clustering", "pclhd.data"}
 
 
 @pytest.mark.parametrize("module", ["pclhd.report.page", "pclhd.report.compare.text", "pclhd.runs.saved"])

@@ -21,6 +21,7 @@ from pclhd.files import (
     UNFINISHED,
     check_output,
     claiming,
+    expanded,
     making_folder,
     owning_folder,
     putting_aside,
@@ -503,3 +504,9 @@ def test_where_nothing_can_be_made_nothing_is_left(tmp_path: Path, umask: str, p
     assert len(lines) == 3
     assert all(re.search(r"(above|output): cannot be (created|written) \(", one) for one in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_homes_that_do_not_exist() -> None:
+    assert expanded(Path("~")) == Path.home()
+    with pytest.raises(UserError, match="has no home folder"):
+        expanded(Path("~nosuchuser/x"))

@@ -22,7 +22,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         torch.zeros(1, device=name).item()  # the device "meta" has tensors, but no numbers in them
         return torch.device(name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend raises another of these
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:  # each backend raises another of these
         reason = str(error).strip().split("\n")[0]
         raise ArgumentError(
             "device", f"cannot be used here ({reason}); expected auto, cpu, cuda, cuda:N or mps", value=name

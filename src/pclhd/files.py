@@ -110,6 +110,18 @@ def write_durably(path: Path, content: bytes | str) -> None:
         file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
+def expanded(path: Path) -> Path:
+    """The path with ``~`` and ``~user`` replaced by the home folder.
+
+    Raises:
+        UserError: There is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: has no home folder ({error}); write the whole path") from error
+
+
 def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bool = False) -> None:
     """Refuse a file that could not be written later, after all the work.
 

@@ -258,3 +258,14 @@ def test_strangers_count_against_and_junk_for_nothing() -> None:
         ("1.jpg", None, False),
         ("2.jpg", "17000000000000000001", True),
     ]
+
+
+def test_what_older_results_lack_is_left_out_of_the_mean() -> None:
+    whole, old = rows_of(0), [{**row, "cmc": row["cmc"][:3]} for row in rows_of(1)]
+    for row in old:
+        for name in ("rank5", "rank20", "queries", "gallery"):
+            del row[name]
+    for row in combine([whole, old]):
+        assert row["cmc"] == []
+        assert not {"rank5", "rank20", "queries", "gallery"} & row.keys()
+        assert {"rank1", "rank10", "mAP", "valid_queries"} <= row.keys()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from pclhd.errors import UserError
+from pclhd.features.labels import write_labels
 from pclhd.features.read import FeatureTable, read_features, read_identities, read_modality
 
 pa = pytest.importorskip("pyarrow")
@@ -428,3 +429,55 @@ def test_a_file_of_identities(tmp_path: Path) -> None:
     codes = read_identities(str(tmp_path / "who.csv"), TABLE, SOURCE)
     assert codes[0] == codes[2]
     assert len(set(codes.tolist())) == 3
+
+
+@pytest.mark.parametrize("values", [["rgb", "ir", "rgb"], ["0", "1", "0"], ["5.0", "6", "7"], ["a", "a", "b"]])
+def test_a_list_of_one_value_too_many_is_not_shifted(tmp_path: Path, values: list[str]) -> None:
+    np.save(tmp_path / "f.npy", np.eye(2))
+    (tmp_path / "v.csv").write_text("\n".join(values))
+    table = read_features(tmp_path / "f.npy")
+    for read in (read_modality, read_identities):
+        with pytest.raises(UserError, match="3 values without a heading, but there are 2 rows"):
+            read(str(tmp_path / "v.csv"), table, tmp_path / "f.npy")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2), ",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999, 2), }",
+        "{'descr': 7, 'fortran_order': False, 'shape': (2, 2), }",
+        "{'descr': '<f8', 'fortran_order': 'x', 'shape': 'ab', }",
+        "{'descr': '<f8' 'fortran_order'",
+        '"""',
+        "[" * 200,
+        "7",
+    ],
+)
+def test_headers_that_describe_no_array(tmp_path: Path, header: str) -> None:
+    text = header.encode() + b"\n"
+    (tmp_path / "f.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + b"\0" * 32)
+    with pytest.raises(UserError, match=r"f\.npy: is damaged|f\.npy: cannot be read") as caught:
+        read_features(tmp_path / "f.npy")
+    assert str(caught.value).startswith(str(tmp_path))
+
+
+def test_columns_of_every_type_pass_through(tmp_path: Path) -> None:
+    columns = {
+        "time": pa.array([1, 2**62], pa.timestamp("ns")),
+        "clock": pa.array([1, 86_399_999_999_999], pa.time64("ns")),
+        "took": pa.array([1, 2**62], pa.duration("ns")),
+        "day": pa.array([-(2**30), 2**30], pa.date32()),
+        "big": pa.array([2**64 - 1, None], pa.uint64()),
+        "price": pa.array(["1.50", None]).cast(pa.decimal128(5, 2)),
+        "raw": pa.array([b"\xff", None]),
+        "word": pa.array(["a", "b"]).dictionary_encode(),
+        "none": pa.array([None, None]),
+        "embedding": pa.array([[1.0, 0.0], [0.0, 1.0]]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    table = read_features(tmp_path / "f.parquet")
+    assert table.columns.keys() == columns.keys() - {"embedding"}
+    for out in ("l.csv", "l.parquet"):
+        write_labels(tmp_path / out, {**table.columns, "label": np.arange(2)})
+    assert pq.read_table(tmp_path / "l.parquet").column("big").to_pylist() == [str(2**64 - 1), None]

@@ -129,3 +129,10 @@ def test_embeddings_that_are_not_finite_are_refused() -> None:
     embeddings[1, 2], embeddings[3] = np.nan, np.inf
     with pytest.raises(UserError, match=r"^model\.safetensors: 2 of 5 images get NaN"):
         require_finite(embeddings, Path("model.safetensors"))
+
+
+def test_embeddings_without_a_direction_are_refused() -> None:
+    embeddings = np.ones((5, 3), dtype=np.float32)
+    embeddings[1] = 0
+    with pytest.raises(UserError, match=r"^model\.safetensors: 1 of 5 images get zeros .* collapsed"):
+        require_finite(embeddings, Path("model.safetensors"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pclhd.data.datasets import load_training_images
-from pclhd.errors import UserError
+from pclhd.errors import ArgumentError, UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import load_model, model_metadata
 from pclhd.streams import Streams
@@ -102,3 +103,34 @@ def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="device=abacus"):
         make_starter(path, people=6, images_per_person=2, steps=1, seed=1, device="abacus")
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"people": 0},
+        {"people": 10**9},
+        {"images_per_person": 0},
+        {"images_per_person": 10**9},
+        {"steps": -1},
+        {"steps": 10**20},
+        {"seed": -1},
+        {"seed": 10**20},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("inf")},
+        {"learning_rate": float("nan")},
+    ],
+)
+def test_numbers_out_of_range(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="expected"):
+        make_starter(
+            tmp_path / "x.safetensors", **{"people": 4, "images_per_person": 2, "steps": 1, "seed": 1, **changes}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(ArgumentError, match="no longer finite"):
+        make_starter(path, people=4, images_per_person=2, steps=3, seed=1, learning_rate=1e30)
+    assert not list(tmp_path.iterdir())

@@ -343,3 +343,13 @@ def test_parameters_out_of_range_are_refused(tmp_path: Path, keywords: dict[str,
     with pytest.raises(UserError, match=message):
         write_synthetic(tmp_path / "set", **keywords)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk"])
+@pytest.mark.parametrize("pattern", ["*.bmp", "*.txt"])
+def test_a_set_that_was_changed_is_reported(tmp_path: Path, damage: bytes, pattern: str) -> None:
+    write_synthetic(tmp_path / "set", scale="tiny", people=2, layout="regdb", workers=1)
+    assert write_synthetic(tmp_path / "set", scale="tiny", people=2, layout="regdb").already_there
+    next((tmp_path / "set").rglob(pattern)).write_bytes(damage)
+    with pytest.raises(UserError, match="files have changed since they were drawn"):
+        write_synthetic(tmp_path / "set", scale="tiny", people=2, layout="regdb")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -198,6 +199,15 @@ def test_exports_have_the_released_form(small_family: TwoStreamNetwork, tmp_path
 def test_other_networks_are_not_exported(tmp_path: Path, name: str, said: str) -> None:
     run = run_of(TwoStreamNetwork(NARROW if name == "narrow" else SMALL["basic"]), tmp_path / "ours")
     with pytest.raises(UserError, match=said):
+        export_released(run, tmp_path / "x.pth")
+    assert not (tmp_path / "x.pth").exists()
+
+
+def test_weights_that_are_not_finite_are_not_exported(small_family: TwoStreamNetwork, tmp_path: Path) -> None:
+    network = copy.deepcopy(small_family)
+    network.state_dict()["neck.running_var"].fill_(torch.inf)
+    run = run_of(network, tmp_path / "ours")
+    with pytest.raises(UserError, match=r"not finite \(first neck\.running_var\)"):
         export_released(run, tmp_path / "x.pth")
     assert not (tmp_path / "x.pth").exists()
 

@@ -123,6 +123,9 @@ class ClusteringOptions(ClusteringSizes, ClusteringChoices):
         Raises:
             ArgumentError: An unknown name, or a value out of range.
         """
+        for name, value in given.items():
+            if type(value) is int and abs(value) >= 2**31:
+                raise ArgumentError(name, "is too large a number; expected one of usual size", value=value)
         try:
             return cls(**given)
         except ValidationError as error:

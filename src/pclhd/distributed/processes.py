@@ -172,7 +172,13 @@ def join_processes(*, on_gpu: bool) -> Processes:
     if on_gpu:
         torch.cuda.set_device(processes.local_rank)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+        try:
+            distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+        except (ValueError, RuntimeError, OverflowError) as error:
+            raise UserError(
+                f"{count} processes cannot find each other ({' '.join(str(error).split())[:200]}); start them with "
+                "torchrun, which sets MASTER_ADDR and MASTER_PORT"
+            ) from error
     return processes
 
 

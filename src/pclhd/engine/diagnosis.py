@@ -13,6 +13,10 @@ from pclhd.errors import UserError
 _ADVICE = "lower schedule.learning_rate in the run's settings file and resume, or let schedule.restarts do so by itself"
 
 
+# Allocators, thread pools and oneDNN each say it in words of their own.
+_SIGNS = ("DefaultCPUAllocator", "can't start new thread", "could not create a primitive", "Cannot allocate memory")
+
+
 class NotFinite(UserError):
     """The loss or the weights are no longer finite. Going back and taking smaller steps may help.
 
@@ -113,7 +117,7 @@ def explaining_memory(doing: str, advice: str) -> Iterator[None]:
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError):
             which = "the GPU"
-        elif isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        elif isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS):
             which = "this machine"
         else:
             raise

@@ -207,21 +207,26 @@ def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
                 f"results 1 and {number} do not belong together: only one of them has weights '{weights}', search "
                 f"'{search}'; combine runs of the same preset, evaluated in the same way"
             )
-    combined = []
+    combined: list[dict[str, Any]] = []
     for key, first in tables[0].items():
         rows = [table[key] for table in tables]
-        measures = [*(f"rank{k}" for k in REPORTED_RANKS), "mAP", "mINP"]
+        # Files of other versions may lack what is optional in the schema.
+        everywhere = set.intersection(*(set(row) for row in rows))
+        measures = [name for name in (*(f"rank{k}" for k in REPORTED_RANKS), "mAP", "mINP") if name in everywhere]
+        cmcs = [row.get("cmc", []) for row in rows]
+        sizes: dict[str, int] = {
+            str(name): round(np.mean([row[name] for row in rows]))
+            for name in ("queries", "valid_queries", "gallery")
+            if name in everywhere and all(row[name] is not None for row in rows)
+        }
         combined.append(
             {
                 **({"weights": first["weights"]} if "weights" in first else {}),
                 "search": first["search"],
                 "trials": len(rows),
                 **{name: _mean_and_std([float(row[name]["mean"]) for row in rows]) for name in measures},
-                "cmc": np.mean([row["cmc"] for row in rows], axis=0).tolist(),
-                **{
-                    name: round(np.mean([row[name] for row in rows]))
-                    for name in ("queries", "valid_queries", "gallery")
-                },
+                "cmc": np.mean(cmcs, axis=0).tolist() if len(set(map(len, cmcs))) == 1 and cmcs[0] else [],
+                **sizes,
                 "per_trial": [{name: float(row[name]["mean"]) for name in ("rank1", "mAP", "mINP")} for row in rows],
             }
         )

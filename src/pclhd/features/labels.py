@@ -86,5 +86,12 @@ def _write_parquet(
     file: BinaryIO, path: Path, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
     pa = load_pyarrow(path)
-    arrays = {name: pa.array(values) for name, values in columns.items()}
+    arrays = {name: _arrow(pa, values) for name, values in columns.items()}
     pa.parquet.write_table(pa.table(arrays).replace_schema_metadata(dict(metadata)), file)
+
+
+def _arrow(pa: Any, values: NDArray[Any]) -> Any:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):  # whole numbers beyond 64 bits, or of several kinds
+        return pa.array([None if value is None else str(value) for value in values])

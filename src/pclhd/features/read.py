@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,8 +153,9 @@ def load_array(path: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: is damaged ({error}); write it again with np.save") from error
+    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, tokenize.TokenError) as error:
+        # numpy reads the header as Python's words, and fails as Python does.
+        raise UserError(f"{path}: is damaged ({error or type(error).__name__}); write it again with np.save") from error
     return array
 
 
@@ -269,7 +271,7 @@ def _read_parquet(path: Path, key: str | None) -> FeatureTable:
             carried = [column.name for column in schema if not pa.types.is_nested(column.type)]
             table = file.read(columns=carried)
             columns = {name: _column_values(table.column(name)) for name in carried}
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable .parquet file ({error}); write it again") from error
     return FeatureTable(features, columns, chosen)
 
@@ -357,7 +359,10 @@ def _column_values(column: Any) -> NDArray[Any]:
         numbers: NDArray[Any] = column.to_numpy()
         return numbers
     values = np.empty(len(column), dtype=object)
-    values[:] = column.to_pylist()
+    try:
+        values[:] = column.to_pylist()
+    except (ValueError, OverflowError):  # times that Python cannot hold, such as pandas' nanoseconds
+        values[:] = column.cast("string").to_pylist()
     return values
 
 
@@ -431,10 +436,18 @@ def _read_values(path: Path, column: str, number: int) -> NDArray[Any]:
         # A file of one column may do without a heading.
         if len(rows) == number:
             body = rows
+        elif _is_value(header[0], body):
+            raise UserError(f"{path}: holds {len(rows)} values without a heading, but there are {number} rows; mend it")
     for line, row in enumerate(body):
         if len(row) != len(header):
             raise UserError(f"{path}, row {line}: holds {len(row)} values, but the first line {len(header)}; mend it")
     return np.array([row[at] for row in body], dtype=object)
+
+
+def _is_value(heading: str, body: Sequence[Sequence[str]]) -> bool:
+    """Whether the first line of a file of one column is one of its values."""
+    name = heading.strip()
+    return name.casefold() in _MODALITY_NAMES or name.replace(".", "", 1).isdigit() or [heading] in body
 
 
 def _plain_number(name: str) -> str:

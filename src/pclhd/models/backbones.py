@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pclhd.errors import UserError
+from pclhd.files import expanded
 from pclhd.models.architecture import ARCHITECTURES, AnyArchitecture, Architecture, BackboneArchitecture
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import read_state
@@ -150,7 +151,7 @@ def read_backbone(source: Path | Mapping[str, Any]) -> BackboneArchitecture:
     """
     if isinstance(source, Mapping):
         return settle(source, "model.backbone")
-    folder = source.expanduser()
+    folder = expanded(source)
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise UserError(

@@ -76,20 +76,27 @@ def embed_images(
 
 
 def require_finite(embeddings: NDArray[np.float32] | Tensor, model: Path) -> None:
-    """Refuse embeddings that are no numbers: weights can be finite and still overflow on the way through the network.
+    """Refuse embeddings that no search can use: weights can be finite and still overflow or vanish on the way.
 
     Args:
         embeddings: (N, D).
         model: The file of the weights, for the message.
 
     Raises:
-        UserError: One of them is NaN or infinite.
+        UserError: One of them is NaN or infinite, or zero and so without a direction.
     """
-    finite = torch.as_tensor(embeddings).isfinite().all(dim=1)
+    rows = torch.as_tensor(embeddings)
+    finite = rows.isfinite().all(dim=1)
     if not finite.all():
         raise UserError(
             f"{model}: {int((~finite).sum()):,} of {len(finite):,} images get NaN for an embedding, so these weights "
             "are of no use; train again, or import another checkpoint"
+        )
+    zero = (rows == 0).all(dim=1)
+    if zero.any():
+        raise UserError(
+            f"{model}: {int(zero.sum()):,} of {len(zero):,} images get zeros for an embedding, so the network has "
+            "collapsed; train again, or import another checkpoint"
         )
 
 

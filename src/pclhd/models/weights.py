@@ -18,7 +18,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from pclhd.errors import UserError
-from pclhd.files import replacing
+from pclhd.files import expanded, replacing
 from pclhd.models.architecture import NARROW, AnyArchitecture, Architecture, first_difference, read_architecture
 from pclhd.models.backbones import BackboneNetwork, load_backbone, new_network
 from pclhd.models.fill import Source, fill_network
@@ -129,9 +129,9 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
             "weights, which `pclhd fetch-imagenet --out DIR` downloads"
         )
     if weights.startswith("imagenet:"):
-        load_imagenet(network, Path(weights.removeprefix("imagenet:")).expanduser())
+        load_imagenet(network, expanded(Path(weights.removeprefix("imagenet:"))))
         return
-    path = Path(weights).expanduser()
+    path = expanded(Path(weights))
     if not path.is_file():
         raise UserError(
             f"weights={weights}: no such file; expected none, starter, imagenet:PATH or the path of a model file"
@@ -148,7 +148,7 @@ def _initialise_backbone(network: BackboneNetwork, weights: str) -> None:
             f"model.weights={weights} holds a ResNet, but model.architecture is backbone; expected backbone (the "
             "weights in its folder), none, or the path of a model file"
         )
-    path = Path(weights).expanduser()
+    path = expanded(Path(weights))
     if path.suffix == ".safetensors" and path.is_file() and _has_header(path):
         _fill(network, _read_model(path))
     else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pclhd import __version__
 from pclhd.config import Settings
 from pclhd.data.records import Modality, TrainingSet, digest_file
+from pclhd.files import expanded
 from pclhd.parsing import parse_json
 from pclhd.runs.records import provenance_text
 from pclhd.weights import starter_path
@@ -231,7 +232,7 @@ def _describe_start(weights: str) -> dict[str, str] | None:
     """Name and digest of the file that `model.weights` names; None for random weights, or if there is no file."""
     if weights == "none":
         return None
-    path = starter_path() if weights == "starter" else Path(weights.removeprefix("imagenet:")).expanduser()
+    path = starter_path() if weights == "starter" else expanded(Path(weights.removeprefix("imagenet:")))
     return {"file": path.name, "sha256": digest_file(path)} if path.is_file() else None
 
 

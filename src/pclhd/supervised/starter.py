@@ -22,6 +22,8 @@ from pclhd.data.augment import visible_views
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
 from pclhd.devices import resolve_device
+from pclhd.engine.diagnosis import first_not_finite
+from pclhd.errors import ArgumentError
 from pclhd.files import check_output, claiming
 from pclhd.models.backbones import build_network
 from pclhd.models.preprocessing import Preprocessing
@@ -29,6 +31,9 @@ from pclhd.models.two_stream import TwoStreamNetwork, to_channels_last
 from pclhd.models.weights import save_model
 from pclhd.streams import Streams
 from pclhd.synthetic import draw_population
+
+_MOST_PEOPLE, _MOST_IMAGES, _MOST_STEPS = 9_000, 1_000, 10_000_000
+_HIGHEST_RATE = 1e30  # the optimiser computes in 32 bits
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,9 @@ def train_starter(
         schedule: See there.
         streams: Source of all draws.
         on_step: Called with the step and its loss.
+
+    Raises:
+        ArgumentError: The loss or the weights are no longer finite.
     """
     device = next(network.parameters()).device
     drawn = torch.randn(1 + int(people.max()), network.embedding_size, generator=streams.torch("classifier"))
@@ -109,12 +117,21 @@ def train_starter(
         scores = embedding @ functional.normalize(classifier).T / schedule.temperature
         targets = torch.from_numpy(np.tile(people[rows], 2)).to(device)
         loss = functional.cross_entropy(scores, targets, label_smoothing=schedule.smoothing)
+        if not math.isfinite(float(loss.detach())):
+            raise _not_finite(f"the loss is no longer finite in step {step + 1}", schedule)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if on_step is not None:
             on_step(step, float(loss.detach()))
+    broken = first_not_finite(network)
+    if broken is not None:
+        raise _not_finite(f"the weights are no longer finite after the last step (first {broken})", schedule)
     network.infrared_stem.load_state_dict(network.visible_stem.state_dict())
+
+
+def _not_finite(what: str, schedule: StarterSchedule) -> ArgumentError:
+    return ArgumentError("learning_rate", f"{what}; choose a lower one", value=schedule.learning_rate)
 
 
 def make_starter(
@@ -148,9 +165,22 @@ def make_starter(
         on_step: Called with the step, the number of steps and the loss.
 
     Raises:
-        UserError: The file exists or its folder does not, the preset's network cannot be built, or the device cannot
-            be used.
+        UserError: A number is out of range, the file exists or its folder does not, the preset's network cannot be
+            built, or the device cannot be used.
     """
+    for name, value, highest in (
+        ("people", people, _MOST_PEOPLE),
+        ("images", images_per_person, _MOST_IMAGES),
+        ("steps", steps, _MOST_STEPS),
+    ):
+        if not 1 <= value <= highest:
+            raise ArgumentError(name, f"is out of range; expected 1 to {highest}", value=value)
+    if not 0 <= seed < 2**63:
+        raise ArgumentError("seed", "is out of range; expected 0 or more, below 2**63", value=seed)
+    if learning_rate is not None and not 0 < learning_rate <= _HIGHEST_RATE:
+        raise ArgumentError(
+            "learning_rate", f"is no rate; expected a number above 0, to {_HIGHEST_RATE:g}", value=learning_rate
+        )
     check_output(path, (".safetensors",), "a model", force=force)
     place = resolve_device(device)
     with claiming(path, replace=force):

@@ -15,8 +15,9 @@ import numpy as np
 import PIL
 
 from pclhd.data.layouts import DRAWN_MARK
+from pclhd.data.records import digest_file
 from pclhd.errors import UserError
-from pclhd.files import claiming, discard, name_aside
+from pclhd.files import claiming, discard, expanded, name_aside
 from pclhd.parsing import parse_json, read_text
 from pclhd.synthetic.card import contact_sheet, count_images, describe
 from pclhd.synthetic.layouts import Layout, Plan, Scale, make_plan
@@ -87,7 +88,7 @@ def write_synthetic(
     """
     start = time.perf_counter()
     chosen = _check(scale, layout, seed, gap, one_modality_share, people, population)
-    root = root.expanduser().resolve()
+    root = expanded(root).resolve()
     parameters = {
         "scale": str(chosen.scale),
         "layout": str(chosen.layout),
@@ -197,6 +198,9 @@ def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
             f"{root}: {len(missing)} of {len(expected)} files are missing, the first is {missing[0]}; remove the "
             "folder and make it again"
         )
+    digests = {path: digest_file(root / path) for path in expected}
+    if _checksum(digests) != checksum:
+        raise UserError(f"{root}: files have changed since they were drawn; remove the folder and make it again")
     return checksum
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from pclhd.config import Settings, load_preset
 from pclhd.data.open import open_dataset
 from pclhd.data.records import TrainingSet, digest_file
+from pclhd.engine.diagnosis import first_not_finite
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import (
     check_output,
@@ -176,8 +177,8 @@ def export_released(run: Path, out: Path, *, force: bool = False) -> int:
         The number of entries written.
 
     Raises:
-        UserError: There are no final weights, the network is not the released one, or the file exists or cannot be
-            written. Nothing is left behind then.
+        UserError: There are no final weights, they are not finite, the network is not the released one, or the file
+            exists or cannot be written. Nothing is left behind then.
     """
     check_output(out, CHECKPOINT_SUFFIXES, "a checkpoint", force=force)
     with claiming(out, replace=force):
@@ -194,6 +195,9 @@ def _export_claimed(run: Path, out: Path, *, force: bool) -> int:
             f"{model}: is {names[0] if names else 'of another architecture'}, but the released "
             "code knows only the network of model.architecture=resnet50; export a run of that"
         )
+    broken = first_not_finite(network)
+    if broken is not None:
+        raise UserError(f"{model}: holds weights that are not finite (first {broken}); export a run of before that")
     state = released_state(network)
     with replacing(out, replace=force) as file:
         if suffix == ".safetensors":

@@ -21,6 +21,7 @@ from pclhd.engine.observer import Silent
 from pclhd.engine.position import Position
 from pclhd.engine.trainer import train
 from pclhd.errors import UserError
+from pclhd.files import expanded
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import EpochRecord, StepRecord, recorded_fact
 from pclhd.workflows.train import labeller_for
@@ -315,7 +316,7 @@ def _missing_weights(weights: str) -> str | None:
     """The file that the settings start from, if it is not there."""
     if weights in {"none", "starter", "imagenet"}:
         return None
-    path = Path(weights.removeprefix("imagenet:")).expanduser()
+    path = expanded(Path(weights.removeprefix("imagenet:")))
     return None if path.is_file() else str(path)
 
 

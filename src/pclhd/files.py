@@ -180,18 +180,19 @@ def putting_aside(path: Path, mark: str) -> Iterator[None]:
     if not path.is_dir() or not _entries(path):
         yield
         return
-    aside = name_aside(path, "replaced")
+    aside, made = name_aside(path, "replaced"), False
     try:
         path.rename(aside)
         path.mkdir()
+        made = True
         path.chmod(stat.S_IMODE(aside.stat().st_mode))
         _move_lock(aside, path)
         yield
     except BaseException as error:
         with suppress(OSError):
-            _move_lock(path, aside)
-            path.rmdir()  # what the block made it has removed
-        with suppress(OSError):
+            if made:
+                _move_lock(path, aside)
+                path.rmdir()  # what the block made it has removed
             aside.rename(path)
         if isinstance(error, OSError):
             raise UserError(f"{path}: cannot be replaced ({error.strerror}); choose another folder") from error

@@ -15,7 +15,8 @@ from typing import Any
 from pclhd.config import Settings
 from pclhd.data.datasets import load_training_images
 from pclhd.data.image_cache import ImageCache
-from pclhd.data.records import TrainingSet
+from pclhd.data.near_copies import image_hashes
+from pclhd.data.records import Modality, TrainingSet
 from pclhd.distributed.processes import Processes, join_processes
 from pclhd.engine.checkpoint import (
     Checkpoint,
@@ -261,6 +262,7 @@ class _Writer:
             self.run.write_settings(self.settings)
             device = self.networks.fabric.device
             write_durably(self.run.provenance_file, provenance_json(self.settings, self.training_set, device))
+            self.run.write_training_images(self._training_images())
             make_new_folder(self.run.checkpoints_folder)
             start, facts = self.run.weights_file("start"), {"weights": "start"}
             save_model(start, self.networks.online, facts, preprocessing=self.preprocessing)
@@ -289,7 +291,19 @@ class _Writer:
             (self.run.path / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
             for folder in (self.run.path, self.run.checkpoints_folder):
                 remove_partial_files(folder)
+            if not self.run.training_images_file.exists():  # the run was begun by an older version
+                self.run.write_training_images(self._training_images())
         self.processes.by_the_first(lambda: self._note_session(progress))
+
+    def _training_images(self) -> dict[str, str | None]:
+        """The record of the training images: hash by digest."""
+        record: dict[str, str | None] = {}
+        pairs = list(zip(self.training_set.images, self.training_set.digests, strict=True))
+        for modality, loaded in zip(Modality, self.session.images, strict=True):
+            digests = [digest for image, digest in pairs if image.modality is modality]
+            hashes = image_hashes(loaded.images.numpy())
+            record |= {digest: row.tobytes().hex() for digest, row in zip(digests, hashes, strict=True)}
+        return record
 
     def _note_session(self, progress: Progress) -> None:
         """Record in the provenance where the run resumes. Nothing is computed from it: a damaged one is no error."""

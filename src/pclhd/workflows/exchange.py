@@ -144,6 +144,8 @@ def import_checkpoint(
         made = RunFolder(folder)
         made.write_settings(settings)
         write_durably(made.provenance_file, _provenance(settings, training_set, report))
+        if data is not None:
+            made.write_training_images(dict.fromkeys(training_set.digests))
         source = {"source": checkpoint.name, "source_sha256": report.sha256, "source_network": place}
         counts = {"entries_used": str(len(entries.used)), "entries_unused": str(len(entries.unused))}
         preprocessing = Preprocessing(settings.data.height, settings.data.width)

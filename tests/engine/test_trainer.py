@@ -17,6 +17,8 @@ from pclhd.clustering.multi_memory import match_by_memories
 from pclhd.clustering.neighbours import Neighbours
 from pclhd.clustering.search import find_neighbours
 from pclhd.config import Settings
+from pclhd.data.images import load_images
+from pclhd.data.near_copies import image_hashes
 from pclhd.data.records import Modality
 from pclhd.engine import labelling, trainer
 from pclhd.engine.checkpoint import load_latest_checkpoint
@@ -28,6 +30,7 @@ from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import Stem
 from pclhd.models.weights import load_model
 from pclhd.recipes import RECIPES, Recipe
+from pclhd.runs.folder import RunFolder
 from tests.engine.runs import HEIGHT, WIDTH, SmallData, Watcher, digest, draw_people, records
 
 Trained = Callable[..., str]
@@ -93,6 +96,7 @@ def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
     assert {item.name for item in run.iterdir()} == {
         "config.yaml",
         "provenance.json",
+        "training_images.txt",
         "metrics.jsonl",
         "checkpoints",
         "model.safetensors",
@@ -152,6 +156,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.slow
+def test_a_run_records_its_training_images(small: SmallData, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    small.train(run.path, "schedule.stage2_epochs=0")
+    images = small.training_set.images
+    pixels = load_images([image.path for image in images], HEIGHT, WIDTH, resample="bicubic")
+    hashes = [row.tobytes().hex() for row in image_hashes(pixels)]
+    assert run.training_images() == dict(zip(small.training_set.digests, hashes, strict=True))
+    # A run that an older version began gets the record when it is resumed.
+    written = run.training_images_file.read_bytes()
+    run.training_images_file.unlink()
+    small.train(run.path, "schedule.stage2_epochs=0", resume=True)
+    assert run.training_images_file.read_bytes() == written
+
+
 def test_a_damaged_provenance_does_not_keep_a_run_from_going_on(small: SmallData, tmp_path: Path) -> None:
     run = tmp_path / "run"
     expected = small.train(run, "recipe=baseline")

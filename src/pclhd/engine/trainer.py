@@ -82,7 +82,7 @@ def train(
         raise ValueError(f"method.labels={settings.method.labels} with{'out' if labeller is None else ''} a labeller")
     if settings.engine.tensorboard:
         require_tensorboard()
-    settings = resolve_precision(settings)
+    settings = _with_sizes_for(resolve_precision(settings), training_set)
     processes = join_processes(on_gpu=runs_on_gpu(settings))
     with processes.told_once():
         _refuse_shares_without_images(settings, processes)
@@ -165,7 +165,8 @@ class _Training:
         if progress.state is None:
             progress.state = begin_epoch(session, position, progress.previous)
             self._consider(epoch, progress.state.criteria)
-            for warning in progress.state.labels.warnings():
+            first = [] if progress.previous is not None else progress.state.labels.neighbourhood_warnings()
+            for warning in (*first, *progress.state.labels.warnings()):
                 observer.warned(f"epoch {epoch + 1}: {warning}")
         state = progress.state
         try:
@@ -371,6 +372,11 @@ class _Writer:
     def _save_network(self, path: Path, facts: dict[str, str]) -> None:
         if self.processes.is_first:
             save_model(path, self.networks.momentum.network, facts, preprocessing=self.preprocessing)
+
+
+def _with_sizes_for(settings: Settings, training_set: TrainingSet) -> Settings:
+    counts = [sum(image.modality is modality for image in training_set.images) for modality in Modality]
+    return settings.with_sizes_for(*counts)
 
 
 def _how_to_save_memory(settings: Settings) -> str:

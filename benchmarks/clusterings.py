@@ -177,8 +177,8 @@ def compare(work: Path, name: str) -> dict[str, Any]:
         features = drawn["features"]
     method, form = name.split()
     options = VARIANTS[method]
-    similarity = jaccard_similarity(features, options.k1, options.k2)
-    graph_labels(jaccard_similarity(features[:500], options.k1, options.k2), options)  # compiles
+    similarity = jaccard_similarity(features, *options.numbers())
+    graph_labels(jaccard_similarity(features[:500], *options.numbers()), options)  # compiles
     steps = Steps()
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(REPETITIONS):

@@ -26,7 +26,7 @@ def compile_kernels() -> None:
     methods: tuple[ClusteringMethod, ...] = ("dbscan", "hdbscan", "agglomerative")
     for method in methods:
         found = cluster_features(features, ClusteringOptions(clustering=method, k1=10, k2=3, outliers="both"))
-    cluster_features(features, ClusteringOptions(k1=10, k2=1))
+    cluster_features(features, ClusteringOptions(k1=10, k2=1, near_copies="thin"))
     local_confidence(found.similarity, found.labels)
     with contextlib.suppress(UserError):  # faiss is not installed, so no test needs these
         approximate_neighbours(features, 10, lists=8, probes=2)

@@ -318,3 +318,21 @@ def test_a_preset_file_that_repeats_itself(tmp_path: Path) -> None:
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
     with pytest.raises(UserError, match="not valid YAML"):
         load_preset(str(tmp_path / "bomb.yaml"), [])
+
+
+def test_sizes_that_follow_the_images() -> None:
+    settings = load_preset("own", [])
+    assert {settings.clustering.k1, settings.clustering.joint_k2} == {"auto"}
+    small = settings.with_sizes_for(72, 80).clustering
+    assert (small.k1, small.k2, small.joint_k1, small.joint_k2) == (6, 3, 12, 6)
+    large = settings.with_sizes_for(30_000, 22_000).clustering
+    assert (large.k1, large.k2, large.joint_k1, large.joint_k2) == (30, 6, 40, 32)
+    given = load_preset("own", ["clustering.k1=9"]).with_sizes_for(72, 72).clustering
+    assert (given.k1, given.k2) == (9, 3)
+    # Only one's own images are of unknown number: all other presets say their sizes.
+    for name in set(preset_names()) - {"own"}:
+        fixed = load_preset(name, [])
+        assert fixed.with_sizes_for(10, 10) is fixed
+        assert fixed.clustering.near_copies == "keep"
+    with pytest.raises(UserError, match=r"setting 'clustering.joint_k1' = 0: expected a whole number from 1, or auto"):
+        load_preset("own", ["clustering.joint_k1=0"])

@@ -32,7 +32,18 @@ from tests.models.small import SMALL_BOTTLENECK, stirred
 PAGE = (Path(__file__).parent.parent / "docs" / "responsible-use.md").read_text("utf-8")
 
 #: What a file may hold that derives from images of people. "figures" is everything that has no other name here.
-KINDS = {"images", "embeddings", "prototypes", "pseudo labels", "weights", "identities", "cameras", "paths", "figures"}
+KINDS = {
+    "images",
+    "embeddings",
+    "prototypes",
+    "pseudo labels",
+    "weights",
+    "identities",
+    "cameras",
+    "paths",
+    "digests",
+    "figures",
+}
 
 #: A short training with everything on that writes a file.
 QUICK = ("data.height=48", "data.width=24", "data.workers=1", "schedule.iterations=1", "schedule.stage2_epochs=1")
@@ -165,6 +176,7 @@ def _contents(path: Path, data: Path) -> set[str]:
         "images": "data:image/" in text,
         "paths": str(data) in text or any(name in text for name in images),
         "identities": re.search(r"\bidentity\b(?! label)", text) is not None,
+        "digests": re.search(r"(?m)^[0-9a-f]{64}( [0-9a-f]{64})?$", text) is not None,
         "cameras": re.search(r'"cameras?"|\bcamera \d', text) is not None,
     }
     return {name for name, seen in signs.items() if seen}
@@ -242,7 +254,7 @@ def test_a_training_with_everything_on_and_what_follows(leaves: Leaves, tiny_sys
     page = Path("RUN/report/index.html").read_text("utf-8")
     assert page.count('class="example"') == 6
     assert page.count("data:image/") == 6 * (1 + 2 * 10) + 1  # the last is the drawn people's contact sheet
-    assert leaves("combine", "RUN", "RUN") == []
+    assert leaves("combine", "RUN", "RUN", "--force") == []
     Path("RUN").rename("OTHER")
     leaves("train", "tiny", "--data", tiny_sysu, "--out", "RUN", *QUICK)
     assert leaves("compare", "RUN", "OTHER") == []

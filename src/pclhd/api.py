@@ -166,7 +166,14 @@ def cluster(features: Embeddings | ArrayLike, *, modality: ArrayLike | None = No
     )
 
 
-def evaluate(run: Run, *, data: Path | str | None = None, device: str = "auto", write: bool = False) -> Results:
+def evaluate(
+    run: Run,
+    *,
+    data: Path | str | None = None,
+    device: str = "auto",
+    write: bool = False,
+    force: bool = False,
+) -> Results:
     """Measure a run's weights (start, stage I, final) by the protocol of its data.
 
     Args:
@@ -174,16 +181,17 @@ def evaluate(run: Run, *, data: Path | str | None = None, device: str = "auto", 
         data: The data set, if it has moved since training.
         device: Where to embed; ``auto`` takes a GPU where there is one.
         write: Save the results in the run folder, as `pclhd evaluate` does.
+        force: Measure even if the run was trained on some of the test images.
 
     Returns:
         What was measured, as fractions from 0 to 1: ``results.rows[-1].rank1.mean``. Also ``to_dict()``.
 
     Raises:
-        UserError: There is no finished model, or no labelled test images.
+        UserError: There is no finished model, no labelled test images, or test images that were training images.
     """
     folder = RunFolder(run)
     dataset = open_data(folder.settings(), None if data is None else Path(data))
-    return evaluate_run(folder, dataset, device=device, write=write)
+    return evaluate_run(folder, dataset, device=device, force=force, write=write)
 
 
 def train(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
-from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps
+from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps, Size, automatic_sizes
 from pclhd.errors import UserError
 from pclhd.parsing import Unparsable, parse_yaml, read_text
 from pclhd.recipes import DEFAULT_RECIPE, RECIPES, Recipe
@@ -145,8 +145,8 @@ class BatchSettings(_Section):
 class ClusteringSettings(ClusteringSizes):
     """From features to pseudo labels: sizes for one modality, and those that differ for both together."""
 
-    joint_k1: int = Field(JOINT_DEFAULTS["k1"], ge=1, description="k1 where both modalities are clustered together.")
-    joint_k2: int = Field(JOINT_DEFAULTS["k2"], ge=1, description="k2 where both modalities are clustered together.")
+    joint_k1: Size = Field(JOINT_DEFAULTS["k1"], description="k1 where both modalities are clustered together.")
+    joint_k2: Size = Field(JOINT_DEFAULTS["k2"], description="k2 where both modalities are clustered together.")
     eps_infrared: Eps | None = Field(None, description="eps for the infrared images; null takes eps.")
     eps_joint: Eps | None = Field(None, description="eps for both modalities together; null takes eps.")
     loosen: float = Field(
@@ -225,6 +225,19 @@ class Settings(_Section):
     def epochs(self) -> int:
         """Epochs of both stages."""
         return self.schedule.stage1_epochs + self.schedule.stage2_epochs
+
+    def with_sizes_for(self, visible: int, infrared: int) -> Settings:
+        """The settings with ``auto`` for k1, k2, joint_k1 and joint_k2 replaced by numbers.
+
+        Args:
+            visible: Visible training images.
+            infrared: Infrared training images; the smaller modality decides over k1 and k2.
+        """
+        own = automatic_sizes(min(visible, infrared))
+        joint = automatic_sizes(visible + infrared, joint=True)
+        sizes = own | {f"joint_{name}": size for name, size in joint.items()}
+        changes = {name: size for name, size in sizes.items() if getattr(self.clustering, name) == "auto"}
+        return self.model_copy(update={"clustering": self.clustering.model_copy(update=changes)}) if changes else self
 
     def to_yaml(self) -> str:
         """The settings as they are saved in a run folder."""

@@ -473,8 +473,8 @@ def test_no_parquet_without_pyarrow(refused: Callable[..., str], pclhd: Call, mo
         (["--eps", "1"], "--eps 1: expected"),
         (["--eps", "nan"], "--eps nan: expected"),
         (["--eps", "wide"], "--eps wide: expected"),
-        (["--k1", "0"], "--k1 0: Input should be greater than or equal to 1"),
-        (["--k2", "0"], "--k2 0: Input should be greater"),
+        (["--k1", "0"], "--k1 0: expected a whole number from 1, or auto"),
+        (["--k2", "0"], "--k2 0: expected a whole number from 1, or auto"),
         (["--min-samples", "0"], "--min-samples 0: Input should be greater"),
         (["--resolution", "0", "--clustering", "community"], "--resolution 0.0: Input should be greater than 0"),
         (["--resolution", "1", "--clustering", "community"], "--resolution 1.0: Input should be less than 1"),
@@ -566,3 +566,36 @@ def test_help_is_quick() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "[]"
     assert "--per-modality" in ran.stdout
+
+
+def test_what_speaks_against_the_clusters_is_printed(pclhd: Call, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    tracks = np.repeat(random.standard_normal((20, 16)), 31, axis=0)
+    np.save(tmp_path / "frames.npy", tracks + 0.004 * random.standard_normal(tracks.shape))
+    np.save(tmp_path / "few.npy", random.standard_normal((20, 16)))
+    failed = random.standard_normal((200, 16))
+    failed[3:5] = 0
+    np.save(tmp_path / "failed.npy", failed)
+
+    def warned(name: str, *words: object) -> list[str]:
+        out = pclhd("cluster", tmp_path / name, "--out", tmp_path / "o.csv", "--force", *words)
+        assert out.code == 0, out.err
+        return [line for line in out.out.splitlines() if line.startswith("warning: ")]
+
+    (line,) = warned("few.npy")
+    assert line.startswith("warning: k1 (30) takes in all 20 rows")
+    assert warned("few.npy", "--k1", "auto", "--k2", "auto") == []
+    (line,) = warned("frames.npy")
+    assert "are near-copies (similarity above 0.998)" in line
+    assert warned("frames.npy", "--near-copies", "thin") == []
+    (line,) = warned("failed.npy")
+    assert line.startswith("warning: 2 rows have no direction")
+    labels = [row["label"] for row in csv.DictReader((tmp_path / "o.csv").open())]
+    assert labels[3:5] == ["-1", "-1"]
+
+    shown = pclhd("cluster", tmp_path / "frames.npy", "--out", tmp_path / "o.csv", "--force", "--near-copies", "thin")
+    assert re.search(r"^thinned +600  near-copies", shown.out, re.MULTILINE)
+    told = pclhd("cluster", tmp_path / "few.npy", "--out", tmp_path / "o.csv", "--force", "--json")
+    (group,) = json.loads(told.out)["groups"]
+    assert group["thinned"] == 0
+    assert "takes in all 20 rows" in group["warnings"][0]

@@ -108,6 +108,26 @@ def test_dbscan_gives_a_sample_between_two_clusters_to_the_first() -> None:
     np.testing.assert_array_equal(dbscan_labels(reverse, 0.6), [0, 0, 0, 0, 0, 1, 1, 1, 1])
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("stored", [0.0, 0.5])
+def test_samples_count_themselves_without_a_stored_diagonal(seed: int, stored: float) -> None:
+    whole = random_similarity(40, 0.2, seed)
+    pairs = whole.tocoo()
+    # Of some samples, or of none, the diagonal stays.
+    kept = (pairs.row != pairs.col) | (pairs.row < 40 * stored)
+    without = csr_matrix((pairs.data[kept], (pairs.row[kept], pairs.col[kept])), shape=whole.shape)
+    assert without.nnz < whole.nnz
+    for eps, min_samples in ((0.3, 1), (0.5, 3), (0.7, 4)):
+        assert np.array_equal(dbscan_labels(without, eps, min_samples), dbscan_labels(whole, eps, min_samples))
+    assert np.array_equal(hdbscan_labels(without, 3, 3), hdbscan_labels(whole, 3, 3))
+
+
+def test_dbscan_of_two_triples_and_a_single_one() -> None:
+    graph = csr_matrix(np.kron(np.eye(3)[:, :2] @ np.eye(3)[:2], np.ones((3, 3)) - np.eye(3))[:7, :7] * 0.8)
+    assert dbscan_labels(graph, 0.5, 3).tolist() == [0, 0, 0, 1, 1, 1, -1]
+    assert hdbscan_labels(graph, 3, 3).tolist() == [0, 0, 0, 1, 1, 1, -1]
+
+
 def test_dbscan_where_everything_is_noise() -> None:
     np.testing.assert_array_equal(dbscan_labels(csr_matrix(np.eye(5, dtype=np.float32)), 0.6), [-1] * 5)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pclhd
-from pclhd.clustering.options import ClusteringOptions, ClusteringSizes
+from pclhd.clustering.options import ClusteringOptions, ClusteringSizes, automatic_sizes
 from pclhd.errors import ArgumentError
 from pclhd.recipes import RECIPES
 
@@ -94,7 +94,7 @@ def test_a_change_is_checked() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"k1": 0}, "k1=0: Input should be greater than or equal to 1"),
+        ({"k1": 0}, "k1=0: expected a whole number from 1, or auto"),
         ({"eps": 1.5}, "eps=1.5: expected a distance above 0 and below 1, or auto"),
         ({"k3": 1}, "k3=1: Extra inputs are not permitted"),
     ],
@@ -103,3 +103,41 @@ def test_what_a_user_gave_is_refused_by_name(given: dict[str, object], message: 
     with pytest.raises(ArgumentError) as caught:
         ClusteringOptions.checked(given)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("images", "joint", "k1", "k2"),
+    [
+        (0, False, 6, 3),
+        (20, False, 6, 3),
+        (72, False, 6, 3),
+        (800, False, 20, 5),
+        (1740, False, 29, 6),
+        (22_258, False, 30, 6),
+        (0, True, 12, 6),
+        (144, True, 12, 6),
+        (800, True, 28, 20),
+        (34_167, True, 40, 32),
+    ],
+)
+def test_sizes_that_follow_the_number_of_images(images: int, joint: bool, k1: int, k2: int) -> None:
+    assert automatic_sizes(images, joint=joint) == {"k1": k1, "k2": k2}
+    resolved = ClusteringOptions(k1="auto", k2="auto").resolved(images, joint=joint)
+    assert resolved.numbers() == (k1, k2)
+    assert ClusteringOptions(k1=7).resolved(images, joint=joint).numbers() == (7, 6)
+    with pytest.raises(ValueError, match="still 'auto'"):
+        ClusteringOptions(k2="auto").numbers()
+
+
+def test_sizes_grow_with_the_number_of_images() -> None:
+    for joint in (False, True):
+        sizes = [automatic_sizes(images, joint=joint) for images in range(0, 4000, 7)]
+        for name in ("k1", "k2"):
+            values = [size[name] for size in sizes]
+            assert values == sorted(values)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, "7", "automatic", None, -1])
+def test_what_is_no_size(value: object) -> None:
+    with pytest.raises(ArgumentError, match="expected a whole number from 1, or auto"):
+        ClusteringOptions.checked({"k1": value})

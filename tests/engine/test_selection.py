@@ -41,6 +41,17 @@ def test_what_the_criteria_are() -> None:
     assert found["cycle"] == pytest.approx((0.75 + 1) / 2)
 
 
+def test_stability_is_measured_on_the_images_that_were_clustered() -> None:
+    now = labels([0, 0, 1, 1], [0, 0, 1, 1])
+    before = Pair(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
+    everything = measure_criteria(FEATURES, now, before)["stability"]
+    # The second and the last infrared image are near-copies of the ones before them.
+    thinned = replace(now.groupings["infrared"], rows=np.array([0, 2]))
+    found = measure_criteria(FEATURES, replace(now, groupings={**now.groupings, "infrared": thinned}), before)
+    assert found["stability"] == pytest.approx((1 + 1 / 2) / 2)
+    assert everything == pytest.approx((1 + (2 / 3 + 1 / 2) / 2) / 2)
+
+
 def test_labels_that_were_kept_count_as_noise() -> None:
     now = labels([0, 0, 1, 1], [0, 0, 1, 1])
     kept = replace(now, groupings={**now.groupings, "infrared": replace(now.groupings["infrared"], kept=True)})

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
@@ -17,7 +19,9 @@ from pclhd.clustering.multi_memory import match_by_memories
 from pclhd.clustering.neighbours import Neighbours
 from pclhd.clustering.search import find_neighbours
 from pclhd.config import Settings
-from pclhd.data.records import Modality
+from pclhd.data.images import load_images
+from pclhd.data.near_copies import image_hashes
+from pclhd.data.records import Modality, make_training_set
 from pclhd.engine import labelling, trainer
 from pclhd.engine.checkpoint import load_latest_checkpoint
 from pclhd.engine.labelling import EpochLabels
@@ -28,6 +32,7 @@ from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import Stem
 from pclhd.models.weights import load_model
 from pclhd.recipes import RECIPES, Recipe
+from pclhd.runs.folder import RunFolder
 from tests.engine.runs import HEIGHT, WIDTH, SmallData, Watcher, digest, draw_people, records
 
 Trained = Callable[..., str]
@@ -93,6 +98,7 @@ def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
     assert {item.name for item in run.iterdir()} == {
         "config.yaml",
         "provenance.json",
+        "training_images.txt",
         "metrics.jsonl",
         "checkpoints",
         "model.safetensors",
@@ -149,6 +155,72 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert records(parts, "step") == records(whole, "step")
     noted = [json.loads((run / "provenance.json").read_text("utf-8"))["resumed"] for run in (whole, parts)]
     assert noted == [[], [{"epoch": 2}]]
+
+
+AUTO = ("clustering.k1=auto", "clustering.k2=auto", "clustering.joint_k1=auto", "clustering.joint_k2=auto")
+
+
+def test_sizes_that_follow_the_data_are_saved_as_numbers(small: SmallData, tmp_path: Path) -> None:
+    run, by_hand = tmp_path / "run", tmp_path / "by_hand"
+    sizes = ("clustering.k1=6", "clustering.k2=3", "clustering.joint_k1=12", "clustering.joint_k2=6")
+    short = "schedule.stage2_epochs=1"
+    assert small.train(run, *AUTO, short) == small.train(by_hand, *sizes, short)
+    assert (run / "config.yaml").read_text() == (by_hand / "config.yaml").read_text()
+    saved = RunFolder(run).settings().clustering
+    assert (saved.k1, saved.k2, saved.joint_k1, saved.joint_k2) == (6, 3, 12, 6)
+
+
+def test_degenerate_neighbourhoods_are_said_once(small: SmallData, tmp_path: Path) -> None:
+    watcher = Watcher()
+    small.train(tmp_path / "run", "clustering.k1=36", "clustering.eps=0.95", observer=watcher)
+    about = [warning for warning in watcher.warnings if "takes in all" in warning]
+    assert len(about) == 2
+    for name, line in zip(("visible", "infrared"), about, strict=True):
+        assert line.startswith(f"epoch 1: {name}: k1 (36) takes in all 36 rows")
+
+
+def test_training_on_thinned_frames(small: SmallData, tmp_path: Path) -> None:
+    # Each picture twice, the second time with hardly visible noise, as in a video.
+    images, random = list(small.training_set.images), np.random.default_rng(0)
+    (tmp_path / "frames").mkdir()
+    for image in small.training_set.images:
+        pixels = np.asarray(Image.open(image.path)).astype(np.int64)
+        path = tmp_path / "frames" / image.path.name
+        Image.fromarray(np.clip(pixels + random.integers(-1, 2, pixels.shape), 0, 255).astype(np.uint8)).save(path)
+        images.append(replace(image, path=path))
+    frames = SmallData(make_training_set(images)[0], small.start)
+    seen: dict[str, EpochLabels] = {}
+
+    def look(position: Position, labels: EpochLabels) -> dict[str, float]:
+        seen.setdefault("labels", labels)
+        return {}
+
+    frames.train(tmp_path / "run", "clustering.near_copies=thin", observer=Watcher(epoch=look))
+    groupings = seen["labels"].groupings
+    for name in ("visible", "infrared"):
+        neighbourhoods = groupings[name].neighbourhoods
+        assert neighbourhoods is not None
+        assert neighbourhoods.thinned >= 30
+        assert neighbourhoods.rows + neighbourhoods.thinned == 72
+    by_picture: dict[str, set[int]] = {}
+    visible = [image for image in frames.training_set.images if image.modality is Modality.VISIBLE]
+    for image, label in zip(visible, seen["labels"].visible.tolist(), strict=True):
+        by_picture.setdefault(image.path.name, set()).add(label)
+    assert sum(len(labels) == 1 for labels in by_picture.values()) >= 30
+
+
+def test_a_run_records_its_training_images(small: SmallData, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    small.train(run.path, "schedule.stage2_epochs=0")
+    images = small.training_set.images
+    pixels = load_images([image.path for image in images], HEIGHT, WIDTH, resample="bicubic")
+    hashes = [row.tobytes().hex() for row in image_hashes(pixels)]
+    assert run.training_images() == dict(zip(small.training_set.digests, hashes, strict=True))
+    # A run that an older version began gets the record when it is resumed.
+    written = run.training_images_file.read_bytes()
+    run.training_images_file.unlink()
+    small.train(run.path, "schedule.stage2_epochs=0", resume=True)
+    assert run.training_images_file.read_bytes() == written
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from pclhd.evaluation.protocols import (
     MULTI_SHOT,
     llcm_searches,
     own_searches,
+    protocol_for,
     regdb_searches,
     searches_for,
     sysu_searches,
@@ -94,12 +95,19 @@ def test_draws_leave_the_global_generator_alone() -> None:
     [
         ([(V, 1, 5, 2)], "infrared test images of camera 3 or 6"),
         ([(R, 3, 5, 2)], "camera 1, 2, 4 or 5, which are the gallery of all search"),
-        ([(R, 3, 5, 2), (V, 4, 5, 2)], "camera 1 or 2, which are the gallery of indoor search"),
     ],
 )
 def test_sysu__says_what_is_missing(entries: list[tuple[Modality, int, int, int]], message: str) -> None:
     with pytest.raises(UserError, match=message):
         sysu_searches(images(entries))
+
+
+def test_sysu__a_mode_without_gallery_is_left_out() -> None:
+    protocol = protocol_for("sysu", images([(R, 3, 5, 2), (V, 4, 5, 2)]))
+    assert [search.name for search in protocol.searches] == ["all/single-shot", "all/multi-shot"]
+    assert list(protocol.left_out) == ["indoor/single-shot", "indoor/multi-shot"]
+    assert set(protocol.left_out.values()) == {"no visible test images of camera 1 or 2, which are its gallery"}
+    assert protocol_for("sysu", SYSU).left_out == {}
 
 
 def test_regdb__keeps_the_given_order_both_ways() -> None:
@@ -151,6 +159,7 @@ def test_own__roles_decide_who_searches_and_who_is_searched() -> None:
 def test_own__roles_may_leave_one_direction() -> None:
     test = images([(V, 1, 1, 2), (R, 1, 1, 2)], roles=("gallery", "gallery", "query", "query"))
     (only,) = own_searches(test, same_camera_rule=False)
+    assert protocol_for("own", test).left_out == {"visible→infrared": "no visible queries"}
     assert only.name == "infrared→visible"
 
 

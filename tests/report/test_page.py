@@ -176,6 +176,11 @@ def test_an_empty_run_says_which_commands_fill_it(tmp_path: Path) -> None:
     assert sum("<code>pclhd train PRESET --out RUN</code>" in part for part in absent) == 3
 
 
+def test_the_page_says_that_the_test_was_trained_on(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", results={**make_results(), "trained_on_test_images": 7})
+    assert "the weights were trained on 7" in write_report(run).read_text("utf-8")
+
+
 def test_without_results_training_is_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / "results.json").unlink()

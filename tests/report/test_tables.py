@@ -70,6 +70,26 @@ def test_a_loss_is_shown_as_a_loss() -> None:
     assert results_table(results).rows[2][6] == "−6.0"
 
 
+def test_what_a_reader_must_know_of_the_test() -> None:
+    said = results_text(
+        {
+            **make_results(searches=("a",)),
+            "trained_on_test_images": 1200,
+            "near_copies": {"count": 1, "examples": ["x.png (y.png)"]},
+            "people_in_both_splits": [*range(11)],
+            "left_out": {"indoor": "no gallery"},
+        }
+    )
+    notes = [line for line in said.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 4
+    assert notes[0].startswith("note: the weights were trained on 1,200 of the ")
+    assert notes[1] == ("note: 11 people are in both training and test images: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …")
+    assert notes[2] == "note: 1 test image looks like a training image saved again: x.png (y.png)"
+    assert notes[3] == "note: indoor search is left out: no gallery"
+    nothing = {**make_results(searches=("a",)), "trained_on_test_images": 0, "near_copies": {"count": 0}}
+    assert "note" not in results_text(nothing)
+
+
 def test_malformed_results_are_refused() -> None:
     results = make_results()
     del results["rows"][1]["mAP"]

@@ -38,6 +38,7 @@ def test_the_names() -> None:
     files = [
         run.settings_file,
         run.provenance_file,
+        run.training_images_file,
         run.log_file,
         run.results_file,
         run.model_file,
@@ -51,6 +52,7 @@ def test_the_names() -> None:
     assert [path.as_posix() for path in files] == [
         "r/config.yaml",
         "r/provenance.json",
+        "r/training_images.txt",
         "r/metrics.jsonl",
         "r/results.json",
         "r/model.safetensors",

@@ -18,6 +18,7 @@ from pclhd.runs.records import (
     ClusterRecord,
     EpochRecord,
     EvaluatedData,
+    NearCopies,
     Provenance,
     QueryImage,
     RankedExample,
@@ -90,6 +91,10 @@ RESULTS: dict[str, Any] = {
     "training": "unsupervised",
     "recipe": "pclhd",
     "seed": 3,
+    "trained_on_test_images": 2,
+    "near_copies": {"count": 1, "examples": ["b.png"]},
+    "people_in_both_splits": [3, "x"],
+    "left_out": {"indoor": "no gallery"},
     "rows": [
         {
             "weights": "final",
@@ -153,6 +158,7 @@ def test_the_examples_hold_every_field() -> None:
     assert_whole(EvaluatedData, RESULTS["dataset"])
     assert_whole(ResultRow, RESULTS["rows"][0])
     assert_whole(Spread, SPREAD)
+    assert_whole(NearCopies, RESULTS["near_copies"])
     examples = RESULTS["ranked_examples"]
     assert_whole(RankedExamples, examples)
     assert_whole(RankedExample, examples["weights"]["final"][0])

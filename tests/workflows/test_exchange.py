@@ -14,6 +14,7 @@ from pclhd.errors import UserError
 from pclhd.models.released import RELEASED_ARCHITECTURE, released_state
 from pclhd.models.two_stream import NARROW, RESNET50_AGW, TwoStreamNetwork
 from pclhd.models.weights import load_model, model_metadata, save_model
+from pclhd.runs.folder import RunFolder
 from pclhd.workflows import exchange
 from pclhd.workflows.exchange import export_released, import_checkpoint
 from tests.models.small import SMALL, SMALL_BOTTLENECK, stirred
@@ -82,6 +83,8 @@ def test_the_run_says_where_it_comes_from(small_family: TwoStreamNetwork, checkp
 
 def test_the_data_is_remembered(checkpoint: Path, tiny_sysu: Path, tmp_path: Path) -> None:
     import_checkpoint(checkpoint, "sysu", tmp_path / "run", data=tiny_sysu)
+    digests = open_dataset("sysu", tiny_sysu).train.digests
+    assert RunFolder(tmp_path / "run").training_images() == dict.fromkeys(digests)
     assert load_settings(tmp_path / "run" / "config.yaml").data.root == tiny_sysu.resolve()
     facts = json.loads((tmp_path / "run" / "provenance.json").read_text("utf-8"))
     assert facts["data"]["training_checksum"] == open_dataset("sysu", tiny_sysu).train.checksum

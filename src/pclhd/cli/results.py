@@ -17,6 +17,9 @@ def evaluate(
     run: Run,
     data: MovedData = None,
     device: Device = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Measure even if the run was trained on some of the test images.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure a run's weights (start, stage I, final) by the protocol of its data; saves the results in the run."""
@@ -29,7 +32,7 @@ def evaluate(
     dataset = open_data(folder.settings(), data)
     say_passed_over(dataset.passed_over)
     with embedding_progress() as on_progress:
-        results = evaluate_run(folder, dataset, device=device, on_progress=on_progress, write=True)
+        results = evaluate_run(folder, dataset, device=device, on_progress=on_progress, force=force, write=True)
     if as_json:
         show(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -41,6 +44,9 @@ def combine(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="Evaluated run folders, such as RegDB's ten trials.")
     ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Average even runs that do not belong together, or one run twice.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Average the results of several runs: RegDB's ten trials, which are ten trainings, or several seeds."""
@@ -48,7 +54,7 @@ def combine(
     from pclhd.runs.folder import RunFolder
     from pclhd.workflows.combine import combine_runs
 
-    combined = combine_runs([RunFolder(run) for run in runs])
+    combined = combine_runs([RunFolder(run) for run in runs], force=force)
     if as_json:
         show(json.dumps(combined.to_dict(), indent=2, ensure_ascii=False))
     else:

@@ -63,7 +63,7 @@ def train(
     from pclhd.config import load_preset
     from pclhd.files import check_replaceable
     from pclhd.runs.folder import RunFolder
-    from pclhd.workflows.train import default_run_folder, measure_for, open_data, train_run
+    from pclhd.workflows.train import default_run_folder, measure_for, open_data, resolved_sizes, train_run
 
     words = arguments or []
     options = {"recipe": recipe, "seed": seed, "device": device}
@@ -87,6 +87,8 @@ def train(
 
     say(f"training {settings.recipe} on {dataset.name} into {run}")
     say_passed_over(dataset.passed_over)
+    for line in resolved_sizes(settings, dataset):
+        say(line)
     interruption = Interruption()
     warnings = errors if console.quiet else None
     try:

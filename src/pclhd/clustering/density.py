@@ -22,7 +22,8 @@ def dbscan_labels(similarity: csr_matrix, eps: float, min_samples: int = 4) -> N
     """DBSCAN on the distance 1 − similarity: the same labels as on the dense matrix (ours).
 
     Args:
-        similarity: (N, N) symmetric, as `jaccard_similarity` returns it; absent pairs are at distance 1.
+        similarity: (N, N) symmetric, as `jaccard_similarity` returns it; absent pairs are at distance 1, but a sample
+            is always at distance 0 from itself.
         eps: Largest distance of neighbours, 0 < eps < 1: absent pairs must be out of reach.
         min_samples: Neighbours within eps, itself counted, that make a sample a core of its cluster.
 
@@ -119,10 +120,18 @@ def check_eps(eps: float) -> None:
 
 
 def _stored_distances(similarity: csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Row starts, columns and distances of the stored pairs. Zeros stay: they are duplicates, not absent pairs."""
+    """Row starts, columns and distances of the stored pairs. Zeros stay: they are duplicates, not absent pairs.
+
+    Samples count themselves, at distance 0, also where the graph does not store that.
+    """
     number = similarity.shape[0]
     if similarity.shape != (number, number):
         raise ValueError(f"similarity must be square, got shape {similarity.shape}")
+    rows = np.repeat(np.arange(number), np.diff(similarity.indptr))
+    alone = np.setdiff1d(np.arange(number), rows[rows == similarity.indices])
+    if len(alone):
+        themselves = csr_matrix((np.ones(len(alone), similarity.dtype), (alone, alone)), shape=similarity.shape)
+        similarity = csr_matrix(similarity + themselves)
     distance = np.maximum(np.float32(1) - similarity.data.astype(np.float32, copy=False), np.float32(0))
     return similarity.indptr.astype(np.int64), similarity.indices.astype(np.int32, copy=False), distance
 

@@ -7,6 +7,7 @@ settings nor the command line, and imports nothing slow.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
@@ -17,6 +18,7 @@ ClusteringMethod = Literal["dbscan", "hdbscan", "agglomerative", "community"]
 Neighbourhood = Literal["released", "paper"]
 Outliers = Literal["keep", "rescue", "drop", "both"]
 SearchMethod = Literal["auto", "exact", "approximate"]
+NearCopies = Literal["keep", "thin"]
 
 #: Clusterings that cut the graph at a distance.
 CUTS_AT_EPS = frozenset({"dbscan", "agglomerative"})
@@ -27,6 +29,51 @@ DEFAULT_RESOLUTION = 0.1
 
 #: Sizes where both modalities are clustered together (released code); `ClusteringSizes` has those for one modality.
 JOINT_DEFAULTS = {"k1": 40, "k2": 32}
+
+#: The smallest k1 that ``auto`` gives for one modality: with fewer neighbours, images with few others become noise.
+AUTO_K1_LEAST = 6
+
+
+def automatic_k1(images: int) -> int:
+    """k1 for the images of one modality: √(images / 2), from 6 to 30 (ours).
+
+    k1 should be about the number of images per person. Where nothing is known, people and images per person are taken
+    to grow alike. 72 images give 6, 800 give 20, and from 1,741 on it is the 30 of the released code.
+    """
+    return min(max(round(math.sqrt(images / 2)), AUTO_K1_LEAST), 30)
+
+
+def automatic_sizes(images: int, *, joint: bool = False) -> dict[str, int]:
+    """k1 and k2 from the number of images that are clustered together (ours).
+
+    For one modality k2 is √k1, rounded up: 6 and 3 for 72 images, 30 and 6 for many. For both modalities together k1 is
+    twice that of half the images, at most 40, and k2 is k1 − 8, but at least half of k1: 12 and 6 for 144 images, 40
+    and 32 for many, as in the released code.
+
+    Args:
+        images: Images of one modality, or of both together.
+        joint: Whether they are of both.
+    """
+    if not joint:
+        k1 = automatic_k1(images)
+        return {"k1": k1, "k2": math.ceil(math.sqrt(k1))}
+    k1 = min(2 * automatic_k1(images // 2), JOINT_DEFAULTS["k1"])
+    return {"k1": k1, "k2": max(k1 // 2, k1 - 8)}
+
+
+def _whole_or_auto(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("expected a whole number from 1, or auto")
+    return value
+
+
+Size = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_whole_or_auto),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
 
 
 def _distance_or_auto(value: object) -> float | Literal["auto"]:
@@ -49,14 +96,15 @@ class ClusteringSizes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    k1: int = Field(
+    k1: Size = Field(
         30,
-        ge=1,
         description="Images in a k-reciprocal neighbourhood. Choose about the number of images per person: with far "
-        "more, several people become one cluster.",
+        "more, several people become one cluster. auto follows the number of images (docs/clustering.md).",
     )
-    k2: int = Field(
-        6, ge=1, description="Images averaged in the query expansion, the image itself included. 1 switches it off."
+    k2: Size = Field(
+        6,
+        description="Images averaged in the query expansion, the image itself included. 1 switches it off. auto "
+        "follows the number of images.",
     )
     eps: Eps = Field(
         0.6,
@@ -80,6 +128,12 @@ class ClusteringSizes(BaseModel):
         "auto",
         description="How neighbours are searched. exact compares all pairs; approximate is faster for many images and "
         "needs faiss; auto decides by the number of images.",
+    )
+    near_copies: NearCopies = Field(
+        "keep",
+        description="What happens to near-copies, such as the frames of a video. keep clusters all images; thin "
+        "clusters one of each chain of near-copies, with k1 and k2 no larger than auto gives for the images that are "
+        "left, and gives the others its label.",
     )
 
 
@@ -139,6 +193,28 @@ class ClusteringOptions(ClusteringSizes, ClusteringChoices):
         own = {name: getattr(sizes, name) for name in ClusteringSizes.model_fields}
         own |= {name: getattr(choices, name) for name in ClusteringChoices.model_fields}
         return cls(**{**own, **changes})
+
+    def resolved(self, images: int, *, joint: bool) -> ClusteringOptions:
+        """The same options with ``auto`` for k1 and k2 replaced by numbers (`automatic_sizes`)."""
+        sizes = automatic_sizes(images, joint=joint)
+        changes = {name: size for name, size in sizes.items() if getattr(self, name) == "auto"}
+        return self.changed(**changes) if changes else self
+
+    def at_most_automatic(self, images: int, *, joint: bool) -> ClusteringOptions:
+        """The same options with k1 and k2 no larger than ``auto`` would give."""
+        sizes = automatic_sizes(images, joint=joint)
+        own = {"k1": self.k1, "k2": self.k2}
+        return self.changed(**{name: min(size, sizes[name]) for name, size in own.items() if size != "auto"})
+
+    def numbers(self) -> tuple[int, int]:
+        """k1 and k2.
+
+        Raises:
+            ValueError: One is still ``auto``.
+        """
+        if self.k1 == "auto" or self.k2 == "auto":
+            raise ValueError("k1 or k2 is still 'auto'; cluster_features chooses it")
+        return self.k1, self.k2
 
     def changed(self, **changes: Any) -> ClusteringOptions:
         """The same options with some of them changed, checked like all."""

@@ -5,8 +5,9 @@ The same call serves the training loop, the command line and people who train el
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pclhd.clustering.density import dbscan_labels, hdbscan_labels
 from pclhd.clustering.eps import CANDIDATES, choose_eps
 from pclhd.clustering.jaccard import jaccard_similarity, table_size
 from pclhd.clustering.linkage import agglomerative_labels
+from pclhd.clustering.neighbourhoods import Neighbourhoods, Thinned, read_neighbourhoods, thin
 from pclhd.clustering.neighbours import NearestSearch, Neighbours, as_features, nearest_neighbours
 from pclhd.clustering.options import CUTS_AT_EPS, ClusteringOptions
 from pclhd.clustering.search import find_neighbours
@@ -34,15 +36,35 @@ class Clustering:
 
     Attributes:
         labels: (N,) int64, clusters 0, 1, …, and −1 for samples in no cluster (noise).
-        similarity: (N, N) the Jaccard similarity that was clustered, pairs out of the clustering's reach left out.
-        neighbours: The table that it was made from.
-        options: As asked, with ``auto`` replaced by the eps that was chosen.
+        similarity: (M, M) the Jaccard similarity that was clustered, pairs out of the clustering's reach left out. M is
+            N, or the number of samples that were left after thinning.
+        neighbours: The table that it was made from, of the same samples.
+        options: As used: ``auto`` is replaced by what was chosen.
+        neighbourhoods: What the table says about itself.
+        thinned: Which samples were clustered; None for all.
     """
 
     labels: NDArray[np.int64]
     similarity: csr_matrix
     neighbours: Neighbours
     options: ClusteringOptions
+    neighbourhoods: Neighbourhoods
+    thinned: Thinned | None = None
+
+    def clustered(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The rows of (N, …) values that belong to the M clustered samples.
+
+        Measures of the clusters are taken on these: near-copies, which agree with each other whatever the clusters
+        are, would praise any.
+        """
+        return values if self.thinned is None else values[self.thinned.rows]
+
+    def of_all(self, values: NDArray[Any], absent: float) -> NDArray[Any]:
+        """(N,) values from those of the M clustered samples; `absent` for samples that nobody speaks for."""
+        if self.thinned is None:
+            return values
+        speaker = self.thinned.speaker
+        return np.where(speaker >= 0, values[speaker] if len(values) else absent, absent)
 
 
 def cluster_features(
@@ -53,6 +75,8 @@ def cluster_features(
     nearest: NearestSearch | None = None,
 ) -> Clustering:
     """Cluster features by their Jaccard similarity.
+
+    Rows without direction (`pclhd.clustering.neighbourhoods.has_direction`) are noise, and neighbours of none.
 
     Args:
         features: (N, D); the field's are of unit length or nearly so.
@@ -67,13 +91,35 @@ def cluster_features(
         ValueError: A parameter out of range, or features that are not finite.
         UserError: An optional package that was asked for is not installed.
     """
-    chosen = options or ClusteringOptions()
+    chosen, joint = options or ClusteringOptions(), modality is not None
     samples = as_features(features)
-    neighbours = _neighbours(samples, chosen, modality, nearest or partial(nearest_neighbours, device=chosen.device))
+    search = nearest or partial(nearest_neighbours, device=chosen.device)
+    thinned = thin(samples, modality, near_copies=chosen.near_copies == "thin")
+    if thinned is None:
+        return _cluster(samples, chosen.resolved(len(samples), joint=joint), modality, search)
+    left = samples[thinned.rows]
+    if chosen.near_copies == "thin":
+        chosen = chosen.at_most_automatic(len(left), joint=joint)
+    chosen = chosen.resolved(len(left), joint=joint)
+    found = _cluster(left, chosen, None if modality is None else modality[thinned.rows], search)
+    without = int((thinned.speaker < 0).sum())
+    seen = replace(found.neighbourhoods, without_direction=without, thinned=len(samples) - without - len(thinned.rows))
+    return replace(found, labels=thinned.labels(found.labels), neighbourhoods=seen, thinned=thinned)
+
+
+def _cluster(
+    samples: NDArray[np.float32],
+    chosen: ClusteringOptions,
+    modality: NDArray[np.integer] | None,
+    nearest: NearestSearch,
+) -> Clustering:
+    """Cluster all samples; k1 and k2 are numbers here."""
+    k1, k2 = chosen.numbers()
+    neighbours = _neighbours(samples, chosen, modality, nearest)
     similarity = jaccard_similarity(
         samples,
-        chosen.k1,
-        chosen.k2,
+        k1,
+        k2,
         modality=modality if chosen.modality_balance else None,
         neighbours=neighbours,
         max_distance=_reach(chosen),
@@ -83,7 +129,7 @@ def cluster_features(
         cut = dbscan_labels if chosen.clustering == "dbscan" else agglomerative_labels
         chosen = chosen.changed(eps=choose_eps(similarity, min_samples=chosen.min_samples, cluster=cut).eps)
     labels = _refined(similarity, samples, graph_labels(similarity, chosen), chosen)
-    return Clustering(labels, similarity, neighbours, chosen)
+    return Clustering(labels, similarity, neighbours, chosen, read_neighbourhoods(samples, neighbours, k1))
 
 
 def graph_labels(similarity: csr_matrix, options: ClusteringOptions) -> NDArray[np.int64]:
@@ -107,7 +153,7 @@ def _neighbours(
     nearest: NearestSearch,
 ) -> Neighbours:
     balance = modality if options.balanced_neighbours else None
-    size = table_size(options.k1, options.k2, options.neighbourhood)
+    size = table_size(*options.numbers(), options.neighbourhood)
     return find_neighbours(samples, size, method=options.search, modality=balance, nearest=nearest)
 
 

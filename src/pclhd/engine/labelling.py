@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
 from pclhd.clustering.multi_memory import match_by_memories
+from pclhd.clustering.neighbourhoods import Neighbourhoods
 from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
 from pclhd.clustering.options import CUTS_AT_EPS, ClusteringOptions
 from pclhd.clustering.pipeline import Clustering, cluster_features
@@ -50,6 +51,8 @@ class Grouping:
             exact.
         kept: Everything was noise; these are the labels of the epoch before.
         loosened: Everything was noise at the eps asked for; `eps` is a larger one.
+        neighbourhoods: What the neighbour table says about itself; not kept in checkpoints, as the next one.
+        rows: The images that were clustered; None for all, unless near-copies are thinned.
     """
 
     labels: Labels
@@ -59,6 +62,8 @@ class Grouping:
     recall: float | None = None
     kept: bool = False
     loosened: bool = False
+    neighbourhoods: Neighbourhoods | None = None
+    rows: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,15 @@ class EpochLabels:
             if labels.max(initial=-1) == 0:
                 warnings.append(f"there is one {name} cluster; contrasts with {name} prototypes train nothing")
         return warnings
+
+    def neighbourhood_warnings(self) -> list[str]:
+        """What the neighbours of the images say against any clustering of them, a line each."""
+        return [
+            f"{name}: {warning}"
+            for name, grouping in self.groupings.items()
+            if grouping.neighbourhoods is not None
+            for warning in grouping.neighbourhoods.warnings()
+        ]
 
     def joint_confidence(self) -> Pair[Confidence | None]:
         """Confidence in the joint labels of the visible and of the infrared images, where it was asked for."""
@@ -317,17 +331,21 @@ def _grouping(
 ) -> Grouping:
     """Labels with their measures on the graph of a clustering, which need not have made them."""
     labels.setflags(write=False)
+    # Near-copies that were left out have no say in the measures.
+    measured, own = clustering.clustered(features), clustering.clustered(labels)
     trust = None
     if recipe.confidence == "weight":
-        trust = label_confidence(clustering.similarity, features, labels)
+        trust = clustering.of_all(label_confidence(clustering.similarity, measured, own), 0.0)
     eps = clustering.options.eps
-    clustered = labels >= 0
+    clustered = own >= 0
     return Grouping(
         labels,
         trust,
         eps if clustering.options.clustering in CUTS_AT_EPS and eps != "auto" else None,
-        float(silhouettes(clustering.similarity, labels)[clustered].mean()) if clustered.any() else 0.0,
-        _recall(features, clustering, modality),
+        float(silhouettes(clustering.similarity, own)[clustered].mean()) if clustered.any() else 0.0,
+        _recall(measured, clustering, None if modality is None else clustering.clustered(modality)),
+        neighbourhoods=clustering.neighbourhoods,
+        rows=None if clustering.thinned is None else clustering.thinned.rows,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pclhd.clustering.confidence import stability
 from pclhd.clustering.cycle import cycle_consistency
 from pclhd.clustering.neighbours import NearestSearch, nearest_neighbours
-from pclhd.clustering.pseudo_labels import NOISE
+from pclhd.clustering.pseudo_labels import NOISE, compact_labels
 from pclhd.engine.labelling import EpochLabels, Features, Labels
 from pclhd.pair import Pair
 
@@ -58,11 +58,19 @@ def measure_criteria(
     }
     if previous is not None:
         pairs = zip(own.items(), previous, strict=True)
-        criteria["stability"] = _mean(clustered[name] * stability(part, before) for (name, part), before in pairs)
+        criteria["stability"] = _mean(
+            clustered[name] * stability(*_measured(labels, name, part, before)) for (name, part), before in pairs
+        )
     criteria["cycle"] = cycle_consistency(
         features.visible, own["visible"], features.infrared, own["infrared"], nearest=nearest
     )
     return criteria
+
+
+def _measured(labels: EpochLabels, name: str, *parts: Labels) -> list[Labels]:
+    """Labels of the images that were clustered: near-copies of an image would speak for its cluster, right or wrong."""
+    rows = labels.groupings[name].rows if name in labels.groupings else None
+    return list(parts) if rows is None else [compact_labels(part[rows]) for part in parts]
 
 
 def _mean(values: Iterable[float]) -> float:

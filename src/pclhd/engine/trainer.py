@@ -16,6 +16,7 @@ from typing import Any
 from pclhd.config import Settings
 from pclhd.data.datasets import load_training_images
 from pclhd.data.image_cache import ImageCache
+from pclhd.data.near_copies import image_hashes
 from pclhd.data.records import Modality, TrainingSet
 from pclhd.data.values import measure_stretches
 from pclhd.distributed.processes import Processes, join_processes
@@ -83,7 +84,7 @@ def train(
         raise ValueError(f"method.labels={settings.method.labels} with{'out' if labeller is None else ''} a labeller")
     if settings.engine.tensorboard:
         require_tensorboard()
-    settings = resolve_precision(settings)
+    settings = _with_sizes_for(resolve_precision(settings), training_set)
     processes = join_processes(on_gpu=runs_on_gpu(settings))
     with processes.told_once():
         _refuse_shares_without_images(settings, processes)
@@ -182,7 +183,8 @@ class _Training:
         if progress.state is None:
             progress.state = begin_epoch(session, position, progress.previous)
             self._consider(epoch, progress.state.criteria)
-            for warning in progress.state.labels.warnings():
+            first = [] if progress.previous is not None else progress.state.labels.neighbourhood_warnings()
+            for warning in (*first, *progress.state.labels.warnings()):
                 observer.warned(f"epoch {epoch + 1}: {warning}")
         state = progress.state
         try:
@@ -288,6 +290,7 @@ class _Writer:
             self.run.write_settings(self.settings)
             device = self.networks.fabric.device
             write_durably(self.run.provenance_file, provenance_json(self.settings, self.training_set, device))
+            self.run.write_training_images(self._training_images())
             make_new_folder(self.run.checkpoints_folder)
             start, facts = self.run.weights_file("start"), {"weights": "start"}
             save_model(start, self.networks.online, facts, preprocessing=self.preprocessing)
@@ -314,7 +317,19 @@ class _Writer:
         self.open_log(progress)
         if self.processes.is_first:
             (self.run.path / UNFINISHED).unlink(missing_ok=True)  # the kill came after the first checkpoint
+            if not self.run.training_images_file.exists():  # the run was begun by an older version
+                self.run.write_training_images(self._training_images())
         self.processes.by_the_first(lambda: self._note_session(progress, changed))
+
+    def _training_images(self) -> dict[str, str | None]:
+        """The record of the training images: hash by digest."""
+        record: dict[str, str | None] = {}
+        pairs = list(zip(self.training_set.images, self.training_set.digests, strict=True))
+        for modality, loaded in zip(Modality, self.session.images, strict=True):
+            digests = [digest for image, digest in pairs if image.modality is modality]
+            hashes = image_hashes(loaded.images.numpy())
+            record |= {digest: row.tobytes().hex() for digest, row in zip(digests, hashes, strict=True)}
+        return record
 
     def _note_session(self, progress: Progress, changed: dict[str, Any]) -> None:
         """Record in the provenance where the run resumes. Nothing is computed from it: a damaged one is no error."""
@@ -382,6 +397,11 @@ class _Writer:
     def _save_network(self, path: Path, facts: dict[str, str]) -> None:
         if self.processes.is_first:
             save_model(path, self.networks.momentum.network, facts, preprocessing=self.preprocessing)
+
+
+def _with_sizes_for(settings: Settings, training_set: TrainingSet) -> Settings:
+    counts = [sum(image.modality is modality for image in training_set.images) for modality in Modality]
+    return settings.with_sizes_for(*counts)
 
 
 def _how_to_save_memory(settings: Settings) -> str:

@@ -112,6 +112,18 @@ def evaluate_embeddings(
     ]
 
 
+def is_answerable(search: Search, test: LabelledImages) -> bool:
+    """Whether a query of a search has a correct gallery image that its rule does not exclude.
+
+    The trials of a search draw from the same people and cameras, so the first speaks for all.
+
+    Raises:
+        UserError: The search needs cameras that are unknown.
+    """
+    identities = np.array(test.identities, dtype=np.int64)
+    return bool(len(_example_queries(search.trials[0], search, identities, _cameras(test, search), 1)))
+
+
 def ranked_examples(
     embeddings: NDArray[np.floating[Any]],
     test: LabelledImages,
@@ -321,6 +333,8 @@ def _example_queries(
         if not dropped.all():
             firsts[identity] = row
     people = sorted(firsts)
+    if not people:
+        return np.array([], dtype=np.int64)
     chosen = np.linspace(0, len(people) - 1, min(count, len(people))).round().astype(int)
     return np.array([firsts[people[i]] for i in chosen], dtype=np.int64)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,26 @@ class Search:
     trials: tuple[Trial, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """The searches that test images allow.
+
+    Attributes:
+        searches: Those that have queries and a gallery; at least one.
+        left_out: The others by name, each with what it lacks.
+    """
+
+    searches: tuple[Search, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
 def searches_for(layout: str, test: LabelledImages, *, same_camera_rule: bool = False) -> tuple[Search, ...]:
-    """The searches of a benchmark.
+    """The searches of `protocol_for`."""
+    return protocol_for(layout, test, same_camera_rule=same_camera_rule).searches
+
+
+def protocol_for(layout: str, test: LabelledImages, *, same_camera_rule: bool = False) -> Protocol:
+    """The protocol of a benchmark, as far as the test images serve it.
 
     Args:
         layout: ``sysu``, ``regdb``, ``llcm`` or ``own``.
@@ -81,14 +99,14 @@ def searches_for(layout: str, test: LabelledImages, *, same_camera_rule: bool = 
         same_camera_rule: Own data only: do not count images of the query's person in the query's camera.
 
     Raises:
-        UserError: The layout is unknown, or the test images do not serve the protocol.
+        UserError: The layout is unknown, or the test images serve no search of the protocol.
     """
     if layout == "own":
-        return own_searches(test, same_camera_rule=same_camera_rule)
-    protocols: dict[str, Callable[[LabelledImages], tuple[Search, ...]]] = {
-        "sysu": sysu_searches,
-        "regdb": regdb_searches,
-        "llcm": llcm_searches,
+        return _own_protocol(test, same_camera_rule=same_camera_rule)
+    protocols: dict[str, Callable[[LabelledImages], Protocol]] = {
+        "sysu": _sysu_protocol,
+        "regdb": _regdb_protocol,
+        "llcm": _llcm_protocol,
     }
     if layout not in protocols:
         raise UserError(f"layout '{layout}' has no evaluation protocol; choose one of {', '.join(LAYOUTS)}")
@@ -101,29 +119,38 @@ def sysu_searches(test: LabelledImages) -> tuple[Search, ...]:
     Queries are all infrared images of cameras 3 and 6. The gallery is drawn from the visible images of cameras 1, 2, 4
     and 5 (all) or 1 and 2 (indoor). Single-shot takes one image of each identity in each camera, drawn as in the
     released code, to the image. Multi-shot takes ten of each, or all where there are fewer (ours: the released code has
-    no multi-shot, and the original protocol draws by permutations stored in a file of its own).
+    no multi-shot, and the original protocol draws by permutations stored in a file of its own). A mode without a
+    gallery is left out.
 
     Raises:
         UserError: There are no queries, or nothing to search in.
     """
+    return _sysu_protocol(test).searches
+
+
+def _sysu_protocol(test: LabelledImages) -> Protocol:
     query = _ordered(test, Modality.INFRARED, SYSU_QUERY_CAMERAS)
     _require(query, "SYSU-MM01", "infrared test images of camera 3 or 6, which are the queries")
-    searches = []
+    searches, left_out = [], {}
     for mode, cameras in SYSU_GALLERY_CAMERAS.items():
         groups = _by_identity_and_camera(test, _ordered(test, Modality.VISIBLE, cameras))
         listed = " or ".join(", ".join(map(str, cameras)).rsplit(", ", 1))
-        _require(groups, "SYSU-MM01", f"visible test images of camera {listed}, which are the gallery of {mode} search")
         for shots, draw in (("single-shot", _draw_one), ("multi-shot", _draw_several)):
+            name = f"{mode}/{shots}"
+            if not groups:
+                left_out[name] = f"no visible test images of camera {listed}, which are its gallery"
+                continue
             searches.append(
                 Search(
-                    name=f"{mode}/{shots}",
+                    name=name,
                     direction="infrared→visible",
                     rule=ExclusionRule.SYSU,
                     cmc_over="identities",
                     trials=_seeded_trials(query, groups, draw),
                 )
             )
-    return tuple(searches)
+    _require(searches, "SYSU-MM01", "visible test images of camera 1, 2, 4 or 5, which are the gallery of all search")
+    return Protocol(tuple(searches), left_out)
 
 
 def regdb_searches(test: LabelledImages) -> tuple[Search, ...]:
@@ -134,7 +161,11 @@ def regdb_searches(test: LabelledImages) -> tuple[Search, ...]:
     Raises:
         UserError: One modality is missing.
     """
-    return _plain_searches(test, "RegDB", ExclusionRule.NONE, "images")
+    return _regdb_protocol(test).searches
+
+
+def _regdb_protocol(test: LabelledImages) -> Protocol:
+    return _plain_protocol(test, "RegDB", ExclusionRule.NONE, "images")
 
 
 def llcm_searches(test: LabelledImages) -> tuple[Search, ...]:
@@ -145,6 +176,10 @@ def llcm_searches(test: LabelledImages) -> tuple[Search, ...]:
     Raises:
         UserError: One modality is missing.
     """
+    return _llcm_protocol(test).searches
+
+
+def _llcm_protocol(test: LabelledImages) -> Protocol:
     searches = []
     for name, (asking, answering) in DIRECTIONS.items():
         query = _ordered(test, asking, LLCM_CAMERAS[asking])
@@ -160,7 +195,7 @@ def llcm_searches(test: LabelledImages) -> tuple[Search, ...]:
                 trials=_seeded_trials(query, _by_identity_and_camera(test, gallery), _draw_one),
             )
         )
-    return tuple(searches)
+    return Protocol(tuple(searches))
 
 
 def own_searches(test: LabelledImages, *, same_camera_rule: bool) -> tuple[Search, ...]:
@@ -177,6 +212,10 @@ def own_searches(test: LabelledImages, *, same_camera_rule: bool) -> tuple[Searc
     Raises:
         UserError: Neither direction has queries and a gallery, or the rule is wanted and a camera is unknown.
     """
+    return _own_protocol(test, same_camera_rule=same_camera_rule).searches
+
+
+def _own_protocol(test: LabelledImages, *, same_camera_rule: bool) -> Protocol:
     if same_camera_rule:
         for image in test.images:
             if image.camera is None:
@@ -185,25 +224,25 @@ def own_searches(test: LabelledImages, *, same_camera_rule: bool) -> tuple[Searc
                     "state it or switch the rule off"
                 )
     rule = ExclusionRule.SAME_CAMERA_SAME_IDENTITY if same_camera_rule else ExclusionRule.NONE
-    return _plain_searches(test, "the test set", rule, "images")
+    return _plain_protocol(test, "the test set", rule, "images")
 
 
-def _plain_searches(test: LabelledImages, whose: str, rule: ExclusionRule, cmc_over: CmcOver) -> tuple[Search, ...]:
+def _plain_protocol(test: LabelledImages, whose: str, rule: ExclusionRule, cmc_over: CmcOver) -> Protocol:
     """All against all in both directions; where images have roles, queries against gallery, where there are both."""
-    searches, missing = [], []
+    searches, left_out = [], {}
     for name, (asking, answering) in DIRECTIONS.items():
         query, gallery = _with_role(test, asking, "query"), _with_role(test, answering, "gallery")
         if len(query) and len(gallery):
             searches.append(Search(name, name, rule, cmc_over, (Trial("all images", query, gallery),)))
         else:
-            missing.append(f"{asking} queries" if not len(query) else f"{answering} gallery images")
+            left_out[name] = f"no {asking} queries" if not len(query) else f"no {answering} gallery images"
     chosen = {test.role(row) for row in range(len(test))} & {"query", "gallery"}
-    if not searches or (missing and not chosen):
+    if not searches or (left_out and not chosen):
         raise UserError(
-            f"{whose} has no {' and no '.join(missing)} among its {len(test)} test images; a search needs queries of "
-            "one modality and a gallery of the other: check the data folder and its lists"
+            f"{whose} has {' and '.join(left_out.values())} among its {len(test)} test images; a search needs queries "
+            "of one modality and a gallery of the other: check the data folder and its lists"
         )
-    return tuple(searches)
+    return Protocol(tuple(searches), left_out)
 
 
 def _with_role(test: LabelledImages, modality: Modality, role: str) -> NDArray[np.int64]:

@@ -202,6 +202,7 @@ def embed_records(
     *,
     workers: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    on_pixels: Callable[[list[int], NDArray[np.uint8]], None] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Embed image files of both modalities with each of several encoders, a bounded number in memory at a time.
 
@@ -210,6 +211,7 @@ def embed_records(
         records: The images, in any order.
         workers: Threads that decode; 0 takes one per core.
         on_progress: Called with the number of images done and of all.
+        on_pixels: Called with rows of `records` and their decoded images (n, 3, H, W), a part at a time.
 
     Returns:
         For each encoder (N, D) float32 of unit length, rows in the order of `records`.
@@ -219,7 +221,7 @@ def embed_records(
         ValueError: The encoders differ in their preprocessing.
     """
     sources = [(ImageSource.of(record), record.modality) for record in records]
-    return embed_sources(encoders, sources, workers, on_progress)
+    return embed_sources(encoders, sources, workers, on_progress, on_pixels)
 
 
 def embed_sources(
@@ -227,6 +229,7 @@ def embed_sources(
     sources: Sequence[tuple[ImageSource, Modality]],
     workers: int,
     on_progress: Callable[[int, int], None] | None,
+    on_pixels: Callable[[list[int], NDArray[np.uint8]], None] | None = None,
 ) -> list[NDArray[np.float32]]:
     """As `embed_records`, of images in any form."""
     wanted = encoders[0].preprocessing
@@ -244,6 +247,8 @@ def embed_sources(
             workers=workers,
             stretch=wanted.stretch(modality),
         )
+        if on_pixels is not None:
+            on_pixels(rows, pixels)
         for encoder, own in zip(encoders, features, strict=True):
             own[rows] = encoder.embed_pixels(pixels, modality)
         done += len(rows)

@@ -34,6 +34,7 @@ from pclhd.report.tables import (
     percent,
     percent_gain,
     percent_spread,
+    result_notes,
     results_table,
     search_sizes,
     weights_name,
@@ -125,7 +126,7 @@ def results(run: ReportedRun) -> Values | Absent:
     results = run.saved.results
     if results is None or not results.rows:
         return Absent("No retrieval results yet", "pclhd evaluate RUN")
-    notes = [f"{search}: {size}" for search, size in search_sizes(results).items()]
+    notes = [f"{search}: {size}" for search, size in search_sizes(results).items()] + result_notes(results)
     if any(row.weights == "oracle" for row in results.rows):
         notes.append("“oracle” chose its epoch with test labels: a bound, not to be compared with the others.")
     chart = _chart(

@@ -16,6 +16,7 @@ WEIGHTS = {"start": "start", "stage1": "stage I", "final": "final", "oracle": "o
 
 _METRICS = ("rank1", "rank10", "mAP", "mINP")
 _GAINS = ("rank1", "mAP")
+_NAMED = 10
 _NAMES = {"rank1": "Rank-1", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP"}
 
 
@@ -141,7 +142,32 @@ def results_text(results: Mapping[str, Any] | Results) -> str:
         return f"{parsed.dataset.name}: no search was evaluated\n"
     sizes = "".join(f"{search}: {size}\n" for search, size in search_sizes(parsed).items())
     drawn = "the people are synthetic, drawn by pclhd synth\n" if parsed.dataset.synthetic else ""
-    return f"{parsed.dataset.name}, percent\n\n{results_table(parsed).to_text()}\n{sizes}{drawn}"
+    notes = "".join(f"note: {note}\n" for note in result_notes(parsed))
+    return f"{parsed.dataset.name}, percent\n\n{results_table(parsed).to_text()}\n{sizes}{drawn}{notes}"
+
+
+def result_notes(results: Results) -> list[str]:
+    """What a reader must know of the test before comparing its figures, a sentence each."""
+    notes = []
+    if results.trained_on_test_images:
+        total = results.dataset.test_images
+        of_all = "" if total is None or results.runs else f" of the {total:,}"
+        notes.append(
+            f"the weights were trained on {results.trained_on_test_images:,}{of_all} test images; these figures do not "
+            "show how well other images are found"
+        )
+    if results.people_in_both_splits:
+        people = results.people_in_both_splits
+        more = ", …" if len(people) > _NAMED else ""
+        notes.append(
+            f"{_counted(len(people), 'person is', 'people are')} in both training and test images: "
+            f"{', '.join(map(str, people[:_NAMED]))}{more}"
+        )
+    if results.near_copies is not None and results.near_copies.count:
+        count = _counted(results.near_copies.count, "test image looks", "test images look")
+        notes.append(f"{count} like a training image saved again: {', '.join(results.near_copies.examples)}")
+    notes += [f"{search} search is left out: {reason}" for search, reason in results.left_out.items()]
+    return notes
 
 
 def search_sizes(results: Results) -> dict[str, str]:

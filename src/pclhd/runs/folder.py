@@ -29,6 +29,7 @@ from pclhd.runs.records import (
     read_settings,
     results_json,
 )
+from pclhd.runs.training_images import TrainingImages, read_training_images, training_images_text
 
 WeightsName = Literal["start", "stage1", "final"]
 
@@ -78,6 +79,11 @@ class RunFolder:
     def provenance_file(self) -> Path:
         """Versions, machine, seed and images, as JSON."""
         return self.path / "provenance.json"
+
+    @property
+    def training_images_file(self) -> Path:
+        """Digests of the training images, a line each."""
+        return self.path / "training_images.txt"
 
     @property
     def log_file(self) -> Path:
@@ -190,6 +196,14 @@ class RunFolder:
         """
         return read_facts(self.provenance_file)
 
+    def training_images(self) -> TrainingImages | None:
+        """What the run was trained on; None where it has no record of that.
+
+        Raises:
+            UserError: The file is unreadable or damaged.
+        """
+        return read_training_images(self.training_images_file)
+
     def log(self) -> list[LogRecord]:
         """All records of the log in the order of its lines; empty if there is no log.
 
@@ -266,6 +280,14 @@ class RunFolder:
             UserError: The file cannot be written.
         """
         write_durably(self.settings_file, settings.to_yaml())
+
+    def write_training_images(self, images: TrainingImages) -> None:
+        """Save what the run is trained on.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        write_durably(self.training_images_file, training_images_text(images))
 
     def write_results(self, results: Results) -> None:
         """Save what an evaluation measured.

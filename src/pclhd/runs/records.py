@@ -117,11 +117,21 @@ class EvaluatedData(_Saved):
     synthetic: bool | None = None
 
 
+class NearCopies(_Saved):
+    """Test images that look like a training image without being the same file, and the first of them by name."""
+
+    count: Count
+    examples: list[str] = []
+
+
 class Results(_Saved):
     """What an evaluation measured.
 
     Training is ``unsupervised``, ``semi-supervised``, ``supervised`` or ``imported``, and None in older files. Recipe
     and seed are None for imported weights, whose training is not known. Results that combine several runs name them.
+
+    The number of test images that the run was trained on is None where its training images are not known, and so are
+    near-copies. Searches that the test images do not serve are left out, each with what it lacks.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True)
@@ -131,6 +141,10 @@ class Results(_Saved):
     training: str | None = None
     recipe: str | None = None
     seed: int | None = None
+    trained_on_test_images: Count | None = None
+    near_copies: NearCopies | None = None
+    people_in_both_splits: list[int | str] = []
+    left_out: dict[str, str] = {}
     rows: list[ResultRow]
     ranked_examples: RankedExamples = RankedExamples()
     runs: list[str] | None = None

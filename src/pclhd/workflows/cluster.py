@@ -228,9 +228,13 @@ def _confidence(features: NDArray[np.float32], parts: Sequence[_Part]) -> NDArra
     result = np.empty(len(features), dtype=np.float32)
     for part in parts:
         clustering = part.clustering
-        result[part.rows] = label_confidence(
-            clustering.similarity, features[part.rows], clustering.labels, device=clustering.options.device
+        found = label_confidence(
+            clustering.similarity,
+            clustering.clustered(features[part.rows]),
+            clustering.clustered(clustering.labels),
+            device=clustering.options.device,
         )
+        result[part.rows] = clustering.of_all(found, 0.0)
     return result
 
 
@@ -247,7 +251,9 @@ def _describe(
 
     labels, options = part.clustering.labels, part.clustering.options
     found = PseudoLabels(labels)
-    sizes, clustered = found.sizes, labels != NOISE
+    sizes, measured = found.sizes, part.clustering.clustered(labels)
+    clustered = measured != NOISE
+    k1, k2 = options.numbers()
     return GroupSummary(
         name=part.name,
         samples=len(found),
@@ -256,13 +262,15 @@ def _describe(
         size_min=int(sizes.min(initial=len(found))) if len(sizes) else 0,
         size_median=float(np.median(sizes)) if len(sizes) else 0.0,
         size_max=int(sizes.max(initial=0)),
-        k1=options.k1,
-        k2=options.k2,
+        k1=k1,
+        k2=k2,
         eps=_eps_used(part.clustering),
         eps_chosen=request.options.eps == "auto",
-        silhouette=float(silhouettes(part.clustering.similarity, labels)[clustered].mean()) if len(sizes) else None,
+        silhouette=float(silhouettes(part.clustering.similarity, measured)[clustered].mean()) if len(sizes) else None,
         stability=_stability(part.clustering),
         recall=_recall(features[part.rows], part.clustering, None if request.per_modality else modality),
+        thinned=part.clustering.neighbourhoods.thinned,
+        warnings=tuple(part.clustering.neighbourhoods.warnings()),
         quality=None if identities is None else clustering_quality(labels, identities[part.rows]),
     )
 
@@ -281,7 +289,7 @@ def _stability(clustering: Clustering) -> Stability | None:
     if eps is None or clustering.labels.max(initial=-1) < 0:
         return None
     second = graph_labels(clustering.similarity, clustering.options.changed(eps=_SECOND_EPS * eps))
-    return Stability(_SECOND_EPS * eps, stability(clustering.labels, second))
+    return Stability(_SECOND_EPS * eps, stability(clustering.clustered(clustering.labels), second))
 
 
 def _recall(features: NDArray[np.float32], clustering: Clustering, modality: NDArray[np.int64] | None) -> float | None:
@@ -294,7 +302,11 @@ def _recall(features: NDArray[np.float32], clustering: Clustering, modality: NDA
     balance = modality if options.balanced_neighbours else None
     generator = np.random.default_rng(0)
     return neighbour_recall(
-        features, clustering.neighbours, modality=balance, sample=_RECALL_SAMPLES, generator=generator
+        clustering.clustered(features),
+        clustering.neighbours,
+        modality=None if balance is None else clustering.clustered(balance),
+        sample=_RECALL_SAMPLES,
+        generator=generator,
     )
 
 

@@ -35,6 +35,9 @@ class GroupSummary:
         silhouette: Mean over the samples in clusters; None without clusters.
         stability: None where the method has no eps, or without clusters.
         recall: Share of the true neighbours that an approximate search found; None if it was exact.
+        thinned: Samples that were left out because they have the label of a near-copy; silhouette and stability are
+            measured without them.
+        warnings: What the neighbours of the samples say against any clustering of them.
         quality: Agreement with identities, see `clustering_quality`; None without identities.
     """
 
@@ -52,6 +55,8 @@ class GroupSummary:
     silhouette: float | None
     stability: Stability | None
     recall: float | None
+    thinned: int
+    warnings: tuple[str, ...]
     quality: dict[str, float] | None
 
 
@@ -125,9 +130,10 @@ def summary_text(summary: ClusterSummary) -> str:
     rows = [(name, *values, *[""] * (groups - len(values)), remark) for name, values, remark in lines]
     shown = [text_table(rows, right=range(1, groups + 1))]
     for group in summary.groups:
+        where = f" ({group.name})" if groups > 1 else ""
+        shown += [f"warning{where}: {warning}" for warning in group.warnings]
         if group.clusters == 0:
             advice = "lower min_samples" if group.eps is None else "raise eps or lower min_samples"
-            where = f" ({group.name})" if groups > 1 else ""
             shown.append(f"no cluster was found{where}: {advice}")
     return "\n".join(shown)
 
@@ -140,6 +146,8 @@ def _lines(summary: ClusterSummary) -> list[tuple[str, list[str], str]]:
         ("width", [f"{summary.width:,}"], _lengths(summary)),
         ("method", [summary.method], f"k1 {first.k1}, k2 {first.k2}"),
     ]
+    if any(group.thinned for group in groups):
+        lines.append(("thinned", [f"{group.thinned:,}" for group in groups], "near-copies, labelled with their kind"))
     if first.eps is not None:
         eps = [f"{group.eps:.3g}" for group in groups if group.eps is not None]
         lines.append(("eps", eps, "chosen without labels" if first.eps_chosen else ""))

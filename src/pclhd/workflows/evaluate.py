@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pclhd.data.layouts import is_drawn
+from pclhd.data.near_copies import NEAR_COPY_BITS, image_hashes, nearest_hashes
 from pclhd.data.open import resolve_layout
-from pclhd.data.records import Dataset
-from pclhd.errors import UserError
-from pclhd.evaluation.evaluate import evaluate_embeddings, ranked_examples
-from pclhd.evaluation.protocols import searches_for
+from pclhd.data.records import Dataset, LabelledImages, digest_files
+from pclhd.errors import ArgumentError, UserError
+from pclhd.evaluation.evaluate import evaluate_embeddings, is_answerable, ranked_examples
+from pclhd.evaluation.protocols import Protocol, protocol_for
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.records import Results
+from pclhd.runs.training_images import TrainingImages
 
 #: Which labels a training has, by the setting ``method.labels``.
 TRAINING = {"clusters": "unsupervised", "identities": "supervised", "visible_identities": "semi-supervised"}
+
+#: Layouts that number the people of both splits in one way. RegDB and LLCM number the training people apart.
+_ONE_NUMBERING = frozenset({"sysu", "own"})
+_EXAMPLES = 3
 
 
 def evaluate_run(
@@ -26,6 +37,7 @@ def evaluate_run(
     *,
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
+    force: bool = False,
     write: bool = False,
 ) -> Results:
     """Measure the start, stage I and final weights of a run.
@@ -33,37 +45,69 @@ def evaluate_run(
     The final weights are those after the last epoch, or those that a label-free selection chose; none is ever chosen
     by test results.
 
+    Test images that the run was trained on are refused. Own data that name no test images are the exception: their
+    labelled training images are the test by intent (`pclhd.data.folder.read_csv`), and the results say so.
+
     Args:
         run: The run folder.
         dataset: Its data, with a test part.
         device: Where to embed; ``auto`` takes a GPU where there is one.
         on_progress: Called with the number of images embedded and of all.
+        force: Measure on test images that the run was trained on, too; the results say how many there are.
         write: Save the results in the run folder.
 
     Returns:
         One row per search and set of weights, and a few ranked lists.
 
     Raises:
-        UserError: There is no finished model, no test part, or nothing in it to search, or `run` cannot be written.
+        UserError: There is no finished model, no test part, or nothing in it to search; test images were training
+            images; or `run` cannot be written.
     """
     run.require_model()
     with owning_run(run) if write else nullcontext():
-        results = _measure(run, dataset, device, on_progress)
+        results = _measure(run, dataset, device, on_progress, force=force)
         if write:
             run.write_results(results)
     return results
 
 
-def _measure(run: RunFolder, dataset: Dataset, device: str, on_progress: Callable[[int, int], None] | None) -> Results:
+def _measure(
+    run: RunFolder,
+    dataset: Dataset,
+    device: str,
+    on_progress: Callable[[int, int], None] | None,
+    *,
+    force: bool,
+) -> Results:
     settings = run.settings()
     test = dataset.test
     if test is None:
         raise UserError(f"{dataset.root}: has no labelled test images to evaluate on")
     layout = resolve_layout(settings.data.layout, dataset.root)
-    searches = searches_for(layout, test, same_camera_rule=settings.data.same_camera_rule)
+    protocol = _answerable(protocol_for(layout, test, same_camera_rule=settings.data.same_camera_rule), test)
+    searches = protocol.searches
+    training_images = _training_images(run, dataset)
+    digests = digest_files([image.path for image in test.images])
+    trained_on = [row for row, digest in enumerate(digests) if digest in (training_images or {})]
+    if trained_on and not force and not _tests_on_its_training_images(dataset, test):
+        example = _shown(test.images[trained_on[0]].path, dataset)
+        raise ArgumentError(
+            "data",
+            f"{len(trained_on):,} of {len(test):,} test images were training images of this run, such as {example}; "
+            "name data with other test images (RegDB: the trial of the training), or measure all the same with `force`",
+        )
     encoders = {name: Encoder.load(path, device=device) for name, path in run.weights().items()}
+    hashes = np.zeros((len(test), 32), dtype=np.uint8)
+
+    def hash_pixels(rows: list[int], pixels: NDArray[np.uint8]) -> None:
+        hashes[rows] = image_hashes(pixels)
+
     embedded = embed_records(
-        list(encoders.values()), test.images, workers=settings.data.workers, on_progress=on_progress
+        list(encoders.values()),
+        test.images,
+        workers=settings.data.workers,
+        on_progress=on_progress,
+        on_pixels=hash_pixels,
     )
     rows: list[dict[str, Any]] = []
     examples: dict[str, Any] = {}
@@ -90,11 +134,78 @@ def _measure(run: RunFolder, dataset: Dataset, device: str, on_progress: Callabl
             # An import has settings, but how it was trained is not known.
             "recipe": None if imported else settings.recipe,
             "seed": None if imported else settings.seed,
+            "trained_on_test_images": None if training_images is None else len(trained_on),
+            "near_copies": _near_copies(dataset, test, hashes, training_images, without=trained_on),
+            "people_in_both_splits": _people_in_both_splits(dataset, test, layout, training_images),
+            "left_out": dict(protocol.left_out),
             "rows": rows,
             "ranked_examples": {"search": searches[0].name, "weights": examples},
         },
         extra="forbid",
     )
+
+
+def _answerable(protocol: Protocol, test: LabelledImages) -> Protocol:
+    """The protocol without searches in which no query has a correct gallery image; if there are no others, as it is."""
+    kept = tuple(search for search in protocol.searches if is_answerable(search, test))
+    if not kept:
+        return protocol  # the measurement refuses it, with the reason
+    none = {search.name: "no query has a correct gallery image" for search in protocol.searches if search not in kept}
+    return replace(protocol, searches=kept, left_out={**protocol.left_out, **none})
+
+
+def _training_images(run: RunFolder, dataset: Dataset) -> TrainingImages | None:
+    """What a run was trained on: its record, or else the data set's training images if their checksum is the run's."""
+    recorded = run.training_images()
+    if recorded is None and run.facts().get("data.training_checksum") == dataset.train.checksum:
+        return dict.fromkeys(dataset.train.digests)
+    return recorded
+
+
+def _tests_on_its_training_images(dataset: Dataset, test: LabelledImages) -> bool:
+    """Whether the data name no test images, and so their labelled training images are the test."""
+    return {image.path for image in test.images} <= {image.path for image in dataset.train.images}
+
+
+def _near_copies(
+    dataset: Dataset,
+    test: LabelledImages,
+    hashes: NDArray[np.uint8],
+    training_images: TrainingImages | None,
+    *,
+    without: list[int],
+) -> dict[str, Any] | None:
+    """Test images whose pixels are nearly those of a training image; None where no hashes of these are known."""
+    known = {digest: value for digest, value in (training_images or {}).items() if value is not None}
+    if not known:
+        return None
+    rows = np.setdiff1d(np.arange(len(test)), without)
+    among = np.array([list(bytes.fromhex(value)) for value in known.values()], dtype=np.uint8)
+    nearest, bits = nearest_hashes(hashes[rows], among)
+    near = np.flatnonzero(bits <= NEAR_COPY_BITS)
+    digests = list(known)
+    paths = dict(zip(dataset.train.digests, (image.path for image in dataset.train.images), strict=True))
+    examples = []
+    for found in near[:_EXAMPLES].tolist():
+        original = paths.get(digests[int(nearest[found])])
+        copied = "" if original is None else f" ({_shown(original, dataset)})"
+        examples.append(_shown(test.images[int(rows[found])].path, dataset) + copied)
+    return {"count": len(near), "examples": examples}
+
+
+def _people_in_both_splits(
+    dataset: Dataset, test: LabelledImages, layout: str, training_images: Mapping[str, str | None] | None
+) -> list[int]:
+    """Test people of whom the run had training images, as far as their identities are known."""
+    if layout not in _ONE_NUMBERING or training_images is None or _tests_on_its_training_images(dataset, test):
+        return []
+    identities = dataset.train_identities or ()
+    trained = {one for one, digest in zip(identities, dataset.train.digests, strict=False) if digest in training_images}
+    return sorted(trained & set(test.identities))
+
+
+def _shown(path: Path, dataset: Dataset) -> str:
+    return (path.relative_to(dataset.folder) if path.is_relative_to(dataset.folder) else path).as_posix()
 
 
 def _training(run: RunFolder, labels: str) -> str:

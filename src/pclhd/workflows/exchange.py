@@ -158,6 +158,8 @@ def _import_owned(
     with putting_aside(made.path, made.settings_file.name) if force else nullcontext(), making_folder(made.path):
         made.write_settings(settings)
         write_durably(made.provenance_file, _provenance(settings, training_set, report))
+        if data is not None:
+            made.write_training_images(dict.fromkeys(training_set.digests))
         source = {"source": checkpoint.name, "source_sha256": report.sha256, "source_network": place}
         counts = {"entries_used": str(len(entries.used)), "entries_unused": str(len(entries.unused))}
         preprocessing = Preprocessing(settings.data.height, settings.data.width)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pclhd.config import Settings
 from pclhd.data.open import open_dataset
-from pclhd.data.records import Dataset
+from pclhd.data.records import Dataset, Modality
 from pclhd.errors import ArgumentError
 from pclhd.runs.folder import RunFolder
 
@@ -39,6 +39,18 @@ def with_data_root(settings: Settings, dataset: Dataset) -> Settings:
     """The settings with the absolute path of the data, so that the run can be evaluated from any folder."""
     data = settings.data.model_copy(update={"root": dataset.root.resolve()})
     return settings.model_copy(update={"data": data})
+
+
+def resolved_sizes(settings: Settings, dataset: Dataset) -> list[str]:
+    """What ``auto`` stands for in the sizes of the clustering, as a line; none if nothing is ``auto``."""
+    visible = sum(image.modality is Modality.VISIBLE for image in dataset.train.images)
+    infrared = len(dataset.train) - visible
+    resolved = settings.with_sizes_for(visible, infrared).clustering
+    names = [name for name in ("k1", "k2", "joint_k1", "joint_k2") if getattr(settings.clustering, name) == "auto"]
+    if not names:
+        return []
+    chosen = " ".join(f"clustering.{name}={getattr(resolved, name)}" for name in names)
+    return [f"{chosen} (auto, from {visible:,} visible and {infrared:,} infrared images)"]
 
 
 def on_device(settings: Settings, device: str) -> Settings:

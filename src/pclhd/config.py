@@ -184,7 +184,7 @@ class EngineSettings(_Section):
     compile: bool = Field(
         False, description="Compile the networks with torch.compile, which needs a C++ compiler on this machine."
     )
-    log_every: int = Field(10, ge=1, description="Steps between two lines of losses in metrics.jsonl.")
+    log_every: int = Field(10, ge=1, description="Steps between two lines of losses in the log.")
     checkpoint_minutes: float = Field(
         10,
         ge=0,
@@ -193,7 +193,7 @@ class EngineSettings(_Section):
     )
     keep_weights: bool = Field(False, description="Keep the momentum network's weights of every epoch.")
     tensorboard: bool = Field(
-        False, description="Also write TensorBoard events beside metrics.jsonl (needs the package tensorboard)."
+        False, description="Also write TensorBoard events beside the log (needs the package tensorboard)."
     )
 
 

@@ -35,7 +35,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[ReportedRun], Values | Absent | None]
 
 
 def write_report(run: Path | RunFolder, *, data_root: Path | None = None) -> Path:
-    """Write `report/index.html` in a run folder: one page that needs no other file.
+    """Write the report of a run folder: one page that needs no other file.
 
     Args:
         run: The run folder.

@@ -171,7 +171,7 @@ def export_released(run: Path, out: Path, *, force: bool = False) -> int:
     """Write a run's final weights in the released code's format.
 
     Args:
-        run: A run folder with ``model.safetensors``.
+        run: A run folder with a final model.
         out: ``.pth.tar``: as the released code saves while training (``state_dict`` with ``module.`` before each
             name), for its test scripts. ``.pth`` and ``.safetensors``: the bare state.
 
@@ -244,7 +244,7 @@ def _count_parts(names: tuple[str, ...]) -> dict[str, int]:
 
 def _refuse_used(run: Path, *, force: bool) -> None:
     if force:
-        check_replaceable(run, "config.yaml")
+        check_replaceable(run, RunFolder(run).settings_file.name)
         return
     try:
         used = not is_unused(run)

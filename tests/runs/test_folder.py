@@ -27,7 +27,6 @@ NAMES = {
     "stage1.safetensors",
     "selected.safetensors",
     '"checkpoints"',
-    '"tensorboard"',
 }
 # transformers uses this name for its weights, too; the settings name them, and the backbones read them.
 OF_TRANSFORMERS = {"config.py", "models/backbones.py", "models/weights.py"}

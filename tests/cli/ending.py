@@ -191,5 +191,6 @@ def cases() -> list[tuple[str, str, str]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
     prepare(Path(sys.argv[1]))
     json.dump([asdict(run_case(*case)) for case in cases()], sys.stdout)

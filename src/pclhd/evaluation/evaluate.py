@@ -212,7 +212,7 @@ def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
         everywhere = set.intersection(*(set(row) for row in rows))
         measures = [name for name in (*(f"rank{k}" for k in REPORTED_RANKS), "mAP", "mINP") if name in everywhere]
         cmcs = [row.get("cmc", []) for row in rows]
-        sizes = {
+        sizes: dict[str, int] = {
             name: round(np.mean([row[name] for row in rows]))
             for name in ("queries", "valid_queries", "gallery")
             if name in everywhere and all(row[name] is not None for row in rows)

@@ -532,3 +532,8 @@ def test_homes_that_do_not_exist() -> None:
     assert expanded(Path("~")) == Path.home()
     with pytest.raises(UserError, match="has no home folder"):
         expanded(Path("~nosuchuser/x"))
+
+
+def test_names_that_are_not_utf8_are_written_escaped(tmp_path: Path) -> None:
+    write_durably(tmp_path / "page", "a\udcff")
+    assert (tmp_path / "page").read_bytes() == rb"a\udcff"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclhd.text_tables import text_table
+from pclhd.text_tables import escaped_bytes, text_table
 
 # Printable ASCII: each takes one cell of the terminal, so the slow twin can count characters.
 _CELLS = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12)
@@ -50,3 +50,8 @@ def test_nothing_is_wrapped_shortened_coloured_or_interpreted(monkeypatch: pytes
 
 def test_wide_letters_take_two_places() -> None:
     assert text_table([("人", "1"), ("ab", "2"), ("→", "3")]) == "人  1\nab  2\n→   3"
+
+
+def test_bytes_of_names_that_are_not_utf8() -> None:
+    assert escaped_bytes("0001\udcff.jpg") == r"0001\xff.jpg"
+    assert escaped_bytes("行人.jpg") == "行人.jpg"

@@ -12,7 +12,8 @@ import numpy as np
 
 from pclhd.clustering.approximate import approximate_neighbours
 from pclhd.clustering.confidence import local_confidence
-from pclhd.clustering.pipeline import ClusteringOptions, cluster_features
+from pclhd.clustering.options import ClusteringMethod, ClusteringOptions
+from pclhd.clustering.pipeline import cluster_features
 from pclhd.errors import UserError
 
 
@@ -22,9 +23,10 @@ def compile_kernels() -> None:
     features = (np.repeat(random.standard_normal((12, 16)), 8, axis=0) + 0.1 * random.standard_normal((96, 16))).astype(
         np.float32
     )
-    for method in ("dbscan", "hdbscan", "agglomerative"):
-        found = cluster_features(features, ClusteringOptions(method=method, k1=10, k2=3, outliers="both"))
-    cluster_features(features, ClusteringOptions(method="dbscan", k1=10, k2=1))
+    methods: tuple[ClusteringMethod, ...] = ("dbscan", "hdbscan", "agglomerative")
+    for method in methods:
+        found = cluster_features(features, ClusteringOptions(clustering=method, k1=10, k2=3, outliers="both"))
+    cluster_features(features, ClusteringOptions(k1=10, k2=1))
     local_confidence(found.similarity, found.labels)
     with contextlib.suppress(UserError):  # faiss is not installed, so no test needs these
         approximate_neighbours(features, 10, lists=8, probes=2)

@@ -1,6 +1,6 @@
 """From features to pseudo labels: neighbours, Jaccard similarity, a clustering of the sparse graph, outliers.
 
-The same call serves the training loop, the command line and people who train elsewhere.
+The training loop, the command line and users with their own training code call the same function.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from pclhd.clustering.search import find_neighbours
 
 __all__ = ["Clustering", "ClusteringOptions", "cluster_features", "graph_labels"]
 
-_DROPPED_BELOW = 0.2  # confidence; benchmarks/without_labels.py shows what it does
+_DROPPED_BELOW = 0.2  # confidence; benchmarks/without_labels.py measures its effect
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """What came of it.
+    """The result of `cluster_features`.
 
     Attributes:
         labels: (N,) int64, clusters 0, 1, …, and −1 for samples in no cluster (noise).
-        similarity: (N, N) the Jaccard similarity that was clustered, pairs out of the clustering's reach left out.
-        neighbours: The table that it was made from.
-        options: As asked, with ``auto`` replaced by the eps that was chosen.
+        similarity: (N, N) the Jaccard similarity that was clustered; pairs beyond the clustering's reach are not
+            stored.
+        neighbours: The table from which the similarity was computed.
+        options: The options used, with ``auto`` replaced by the options eps.
     """
 
     labels: NDArray[np.int64]
@@ -55,39 +56,39 @@ def cluster_features(
     """Cluster features by their Jaccard similarity.
 
     Args:
-        features: (N, D); the field's are of unit length or nearly so.
-        options: How; the defaults are those of `ClusteringOptions`.
+        features: (N, D), usually of unit length or nearly so.
+        options: By default those of `ClusteringOptions`.
         modality: (N,) integer codes, for a clustering of both modalities together.
-        nearest: Makes an exact search; by default `nearest_neighbours` on the options' device.
+        nearest: Function for an exact search; by default `nearest_neighbours` on the options' device.
 
     Returns:
-        The labels, and what they were made from.
+        The labels, the similarity and the neighbours.
 
     Raises:
         ValueError: A parameter out of range, or features that are not finite.
-        UserError: An optional package that was asked for is not installed.
+        UserError: An optional package that the options need is not installed.
     """
-    chosen = options or ClusteringOptions()
+    options = options or ClusteringOptions()
     samples = as_features(features)
-    neighbours = _neighbours(samples, chosen, modality, nearest or partial(nearest_neighbours, device=chosen.device))
+    neighbours = _neighbours(samples, options, modality, nearest or partial(nearest_neighbours, device=options.device))
     similarity = jaccard_similarity(
         samples,
-        chosen.k1,
-        chosen.k2,
-        modality=modality if chosen.modality_balance else None,
+        options.k1,
+        options.k2,
+        modality=modality if options.modality_balance else None,
         neighbours=neighbours,
-        max_distance=_reach(chosen),
-        neighbourhood=chosen.neighbourhood,
+        max_distance=_reach(options),
+        neighbourhood=options.neighbourhood,
     )
-    if chosen.clustering in CUTS_AT_EPS and chosen.eps == "auto":
-        cut = dbscan_labels if chosen.clustering == "dbscan" else agglomerative_labels
-        chosen = chosen.changed(eps=choose_eps(similarity, min_samples=chosen.min_samples, cluster=cut).eps)
-    labels = _refined(similarity, samples, graph_labels(similarity, chosen), chosen)
-    return Clustering(labels, similarity, neighbours, chosen)
+    if options.clustering in CUTS_AT_EPS and options.eps == "auto":
+        cut = dbscan_labels if options.clustering == "dbscan" else agglomerative_labels
+        options = options.changed(eps=choose_eps(similarity, min_samples=options.min_samples, cluster=cut).eps)
+    labels = _refined(similarity, samples, graph_labels(similarity, options), options)
+    return Clustering(labels, similarity, neighbours, options)
 
 
 def graph_labels(similarity: csr_matrix, options: ClusteringOptions) -> NDArray[np.int64]:
-    """Cluster a sparse similarity: (N,) labels, −1 for noise. The eps must be a number here."""
+    """Cluster a sparse similarity: (N,) labels, −1 for noise. eps must be a number here."""
     smallest = max(2, options.min_samples)
     if options.clustering == "hdbscan":
         return hdbscan_labels(similarity, options.min_samples, smallest)
@@ -122,8 +123,8 @@ def _refined(
     similarity: csr_matrix, samples: NDArray[np.float32], labels: NDArray[np.int64], options: ClusteringOptions
 ) -> NDArray[np.int64]:
     if options.outliers in ("drop", "both"):
-        trust = label_confidence(similarity, samples, labels, device=options.device)
-        labels = drop_outliers(labels, trust, _DROPPED_BELOW, min_cluster_size=max(2, options.min_samples))
+        confidence = label_confidence(similarity, samples, labels, device=options.device)
+        labels = drop_outliers(labels, confidence, _DROPPED_BELOW, min_cluster_size=max(2, options.min_samples))
     if options.outliers in ("rescue", "both"):
         labels = rescue_outliers(similarity, samples, labels, device=options.device)
     return labels

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclhd.distributed.processes import Processes, ToldByTheFirst, join_processes
+from pclhd.distributed.processes import Processes, ReportedByTheFirst, join_processes
 from pclhd.errors import UserError
 
 
@@ -44,6 +44,6 @@ def test_half_an_environment(monkeypatch: pytest.MonkeyPatch, variable: str, val
         join_processes(on_gpu=False)
 
 
-def test_what_the_first_has_told_is_told_once() -> None:
-    assert not UserError("x").told
-    assert ToldByTheFirst("x").told
+def test_what_the_first_reports_is_reported_once() -> None:
+    assert not UserError("x").reported
+    assert ReportedByTheFirst("x").reported

@@ -215,14 +215,14 @@ def test_damaged_files(tmp_path: Path, damage: str) -> None:
     }
     assert changed[damage] != content
     path.write_bytes(changed[damage])
-    with pytest.raises(UserError, match="start the training anew"):
+    with pytest.raises(UserError, match="start the training again"):
         load_latest_checkpoint(tmp_path, refuse)
     # With an older one that is whole, it is only a warning.
     save_checkpoint(tmp_path, make(2))
     warnings: list[str] = []
     assert load_latest_checkpoint(tmp_path, warnings.append).next_epoch == 2
     assert len(warnings) == 1
-    assert warnings[0].endswith("going on from epoch-0002-step-00000.safetensors")
+    assert warnings[0].endswith("continuing from epoch-0002-step-00000.safetensors")
     assert path.name in warnings[0]
 
 

@@ -49,8 +49,8 @@ def largest_difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> f
 
 
 def losses(folder: Path, kind: str) -> list[dict[str, float]]:
-    told: list[dict[str, Any]] = records(folder, kind)
-    return [line["loss"] for line in told]
+    output: list[dict[str, Any]] = records(folder, kind)
+    return [line["loss"] for line in output]
 
 
 def assert_alike(folder: Path, first: str, second: str, processes: int) -> None:
@@ -95,25 +95,25 @@ def test_shares_of_different_sizes_and_everything_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_once(tmp_path: Path) -> None:
+def test_an_error_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "something").write_text("mine")
-    told = run(tmp_path, "used", 2, *OVERRIDES, expect=2)
-    assert told.count("already holds files") == 1
+    output = run(tmp_path, "used", 2, *OVERRIDES, expect=2)
+    assert output.count("already holds files") == 1
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["something"]
 
 
 @pytest.mark.slow
 def test_more_processes_than_images(tmp_path: Path) -> None:
-    told = run(tmp_path, "run", 3, "batch.clusters=1", "batch.instances=2", expect=2)
-    assert told.count("cannot be shared by 3 processes") == 1
+    output = run(tmp_path, "run", 3, "batch.clusters=1", "batch.instances=2", expect=2)
+    assert output.count("cannot be shared by 3 processes") == 1
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_is_told_once(tmp_path: Path) -> None:
-    told = run(tmp_path, "run", 2, *OVERRIDES, "schedule.learning_rate=1e300", expect=2)
-    assert told.count("no longer finite") == 1
+def test_a_loss_that_is_not_finite_is_reported_once(tmp_path: Path) -> None:
+    output = run(tmp_path, "run", 2, *OVERRIDES, "schedule.learning_rate=1e300", expect=2)
+    assert output.count("no longer finite") == 1
 
 
 def test_sixty_four_bits_are_for_the_tests_alone() -> None:

@@ -225,7 +225,7 @@ def test_nothing_to_resume(small: SmallData, tmp_path: Path) -> None:
     [
         ("model.weights=no-such-file.safetensors", "no such file"),
         ("model.architecture=resnet50", "same architecture"),
-        ("model.weights=imagenet", "names no file"),
+        ("model.weights=imagenet", "is for ResNet-50"),
     ],
 )
 def test_unusable_weights_leave_no_folder(small: SmallData, tmp_path: Path, override: str, complaint: str) -> None:

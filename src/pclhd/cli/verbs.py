@@ -23,12 +23,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-#: What the command line library raises for words that it cannot parse. It is public by its subclasses only.
+#: The exception of the command line library for words that it cannot parse; only its subclasses are public.
 _ParseError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line and exit code 2."""
+    """Run the command line; a user error is reported in one line with exit code 2."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
@@ -38,12 +38,12 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        if not error.told:
+        if not error.reported:
             complain(f"pclhd: {terminal.as_options(error)}")
         sys.exit(2)
     except OSError as error:
-        # Most paths are looked at where they are used. This is for what any look can meet: a folder that may not be
-        # entered, a name that is too long, a disk that is gone.
+        # Most paths are checked where they are used. This covers errors that can occur with any path: a folder without
+        # access permission, a name that is too long, a missing disk.
         if debug or error.filename is None:
             raise
         complain(f"pclhd: {error.filename}: {error.strerror}; check the path and its permissions")
@@ -51,7 +51,7 @@ def main() -> None:
     except _ParseError as error:
         if debug:
             raise
-        # The program may be called by another name, such as `python -m pclhd`; a verb has a parent, pclhd has none.
+        # The program name may differ, as with `python -m pclhd`; a verb has a parent, pclhd has none.
         verb_name = f" {error.ctx.info_name}" if error.ctx is not None and error.ctx.parent is not None else ""
         message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
         complain(f"pclhd: {message}; see pclhd{verb_name} --help")
@@ -99,7 +99,7 @@ app.command(name="import")(weights.import_weights)
 app.command()(weights.export)
 app.command()(features.embed)
 app.command()(data.check)
-# Their output used to be an argument, which is no longer in the help; see `terminal.output`.
+# Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}
 app.command(context_settings=_OLD_ARGUMENT)(data.synth)
 app.command(context_settings=_OLD_ARGUMENT)(weights.starter)

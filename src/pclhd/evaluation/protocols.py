@@ -1,10 +1,10 @@
-"""Which test images are queries, which are the gallery, and how often: the protocols of the benchmarks.
+"""The protocols of the benchmarks: which test images are queries, which are the gallery, and the number of trials.
 
-A protocol is a list of searches, a search is a list of trials, and a trial says with two rows of indices which test
-images ask and which answer. Nothing here looks at embeddings.
+A protocol is a list of searches, a search is a list of trials, and a trial lists the test images that are queries and
+those that are the gallery. This module does not use embeddings.
 
-Galleries are drawn with one private generator per trial, seeded with the trial's number, so they are the same on every
-machine and no other generator is disturbed.
+Galleries are drawn with a separate generator per trial, seeded with the trial's number, so they are the same on every
+machine and do not affect other generators.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MULTI_SHOT = 10
 SYSU_QUERY_CAMERAS = (3, 6)
 SYSU_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 
-# LLCM has no infrared images of camera 3; a folder of that name is left out (released code of LLCM).
+# LLCM has no infrared images of camera 3; a folder of that name is ignored (released code of LLCM).
 LLCM_CAMERAS = {Modality.VISIBLE: tuple(range(1, 10)), Modality.INFRARED: (1, 2, 4, 5, 6, 7, 8, 9)}
 
 DIRECTIONS = {
@@ -43,7 +43,7 @@ class Trial:
     """One choice of queries and gallery.
 
     Attributes:
-        name: What tells it from the other trials of its search.
+        name: Name of the trial within its search.
         query: (Q,) rows of the test images.
         gallery: (G,) rows of the test images.
     """
@@ -60,8 +60,8 @@ class Search:
     Attributes:
         name: Such as ``all/single-shot`` or ``visible→infrared``.
         direction: Modalities of query and gallery.
-        rule: Which gallery images a query does not get to see.
-        cmc_over: What positions of the CMC count.
+        rule: Which gallery images are excluded for a query.
+        cmc_over: Whether positions of the CMC count identities or images.
         trials: The trials whose measures are averaged.
     """
 
@@ -78,10 +78,10 @@ def searches_for(layout: str, test: LabelledImages, *, same_camera_rule: bool = 
     Args:
         layout: ``sysu``, ``regdb``, ``llcm`` or ``own``.
         test: The test images.
-        same_camera_rule: Own data only: do not count images of the query's person in the query's camera.
+        same_camera_rule: Own data only: exclude images of the query's person in the query's camera.
 
     Raises:
-        UserError: The layout is unknown, or the test images do not serve the protocol.
+        UserError: The layout is unknown, or the test images do not fit the protocol.
     """
     if layout == "own":
         return own_searches(test, same_camera_rule=same_camera_rule)
@@ -99,12 +99,12 @@ def sysu_searches(test: LabelledImages) -> tuple[Search, ...]:
     """SYSU-MM01: all and indoor search, each with a single-shot and a multi-shot gallery, ten trials each.
 
     Queries are all infrared images of cameras 3 and 6. The gallery is drawn from the visible images of cameras 1, 2, 4
-    and 5 (all) or 1 and 2 (indoor). Single-shot takes one image of each identity in each camera, drawn as in the
-    released code, to the image. Multi-shot takes ten of each, or all where there are fewer (ours: the released code has
-    no multi-shot, and the original protocol draws by permutations stored in a file of its own).
+    and 5 (all) or 1 and 2 (indoor). Single-shot uses one image of each identity in each camera, the same images as in
+    the released code. Multi-shot uses ten of each, or all where there are fewer (ours: the released code has no
+    multi-shot, and the original protocol uses permutations stored in a separate file).
 
     Raises:
-        UserError: There are no queries, or nothing to search in.
+        UserError: There are no queries or no gallery images.
     """
     query = _ordered(test, Modality.INFRARED, SYSU_QUERY_CAMERAS)
     _require(query, "SYSU-MM01", "infrared test images of camera 3 or 6, which are the queries")
@@ -127,9 +127,10 @@ def sysu_searches(test: LabelledImages) -> tuple[Search, ...]:
 
 
 def regdb_searches(test: LabelledImages) -> tuple[Search, ...]:
-    """RegDB: all test images of one modality search all of the other, both ways, in the order of the list files.
+    """RegDB: all test images of one modality are queries for all images of the other, in both directions.
 
-    The ten trials of RegDB are ten splits, each with a model of its own: run each and use `evaluate.combine`.
+    Images are in the order of the list files. The ten trials of RegDB are ten splits, each with a separate model: run
+    each and use `evaluate.combine`.
 
     Raises:
         UserError: One modality is missing.
@@ -140,7 +141,7 @@ def regdb_searches(test: LabelledImages) -> tuple[Search, ...]:
 def llcm_searches(test: LabelledImages) -> tuple[Search, ...]:
     """LLCM: both directions, ten galleries with one image of each identity in each camera (released code of LLCM).
 
-    A query does not see its own identity in its own camera. Infrared images of camera 3 are left out.
+    Images of the query's identity in the query's camera are excluded. Infrared images of camera 3 are ignored.
 
     Raises:
         UserError: One modality is missing.
@@ -164,32 +165,32 @@ def llcm_searches(test: LabelledImages) -> tuple[Search, ...]:
 
 
 def own_searches(test: LabelledImages, *, same_camera_rule: bool) -> tuple[Search, ...]:
-    """Own data: all test images of one modality search all of the other, both ways (ours).
+    """Own data: all test images of one modality are queries for all images of the other, in both directions (ours).
 
-    Where images have roles, only queries search, and only gallery images are searched; a direction that this leaves
-    without either is left out.
+    Where images have roles, only queries are searched for, and only gallery images are searched; a direction without
+    queries or gallery images is left out.
 
     Args:
         test: The test images.
-        same_camera_rule: Whether images of the query's person in the query's camera are left out of the gallery. Only
-            of use where cameras deliver both modalities under one number.
+        same_camera_rule: Whether images of the query's person in the query's camera are excluded from the gallery. It
+            matters only where a camera takes both modalities under one number.
 
     Raises:
-        UserError: Neither direction has queries and a gallery, or the rule is wanted and a camera is unknown.
+        UserError: Neither direction has queries and a gallery, or a camera is unknown that the rule needs.
     """
     if same_camera_rule:
         for image in test.images:
             if image.camera is None:
                 raise UserError(
                     f"{image.path}: the same-camera rule needs the camera of every test image, and this one has none; "
-                    "state it or switch the rule off"
+                    "add it or switch the rule off"
                 )
     rule = ExclusionRule.SAME_CAMERA_SAME_IDENTITY if same_camera_rule else ExclusionRule.NONE
     return _plain_searches(test, "the test set", rule, "images")
 
 
 def _plain_searches(test: LabelledImages, whose: str, rule: ExclusionRule, cmc_over: CmcOver) -> tuple[Search, ...]:
-    """All against all in both directions; where images have roles, queries against gallery, where there are both."""
+    """Both directions with all images; where images have roles, queries against gallery if both exist."""
     searches, missing = [], []
     for name, (asking, answering) in DIRECTIONS.items():
         query, gallery = _with_role(test, asking, "query"), _with_role(test, answering, "gallery")
@@ -206,14 +207,14 @@ def _plain_searches(test: LabelledImages, whose: str, rule: ExclusionRule, cmc_o
 
 
 def _with_role(test: LabelledImages, modality: Modality, role: str) -> NDArray[np.int64]:
-    """Rows of one modality, in the order given, that may be queries (or gallery)."""
+    """Rows of one modality, in the given order, that may be queries (or gallery images)."""
     roles = test.roles or ("test",) * len(test)
     rows = [i for i, image in enumerate(test.images) if image.modality is modality and roles[i] in (role, "test")]
     return np.array(rows, dtype=np.int64)
 
 
 def _ordered(test: LabelledImages, modality: Modality, cameras: Collection[int]) -> NDArray[np.int64]:
-    """Rows of one modality and some cameras by identity, camera, file name: the order the draws depend on."""
+    """Rows of one modality and some cameras, sorted by identity, camera and file name, on which the draws depend."""
     rows = [i for i, image in enumerate(test.images) if image.modality is modality and image.camera in cameras]
     rows.sort(key=lambda i: (test.identities[i], test.images[i].camera or 0, test.images[i].path.name))
     return np.array(rows, dtype=np.int64)
@@ -241,7 +242,7 @@ def _seeded_trials(
 
 
 def _draw_one(generator: random.Random, group: list[int]) -> list[int]:
-    # Drawn even from a group of one: the draw moves the generator on, and later draws depend on that.
+    # Drawn even from a group of one: the draw advances the generator, and later draws depend on that.
     return [generator.choice(group)]
 
 
@@ -249,6 +250,6 @@ def _draw_several(generator: random.Random, group: list[int]) -> list[int]:
     return sorted(generator.sample(group, min(MULTI_SHOT, len(group))), key=group.index)
 
 
-def _require(found: Collection[object] | NDArray[np.int64], whose: str, what: str) -> None:
-    if not len(found):
+def _require(images: Collection[object] | NDArray[np.int64], whose: str, what: str) -> None:
+    if not len(images):
         raise UserError(f"{whose} has no {what}; check the data folder and its lists of test identities")

@@ -18,10 +18,10 @@ LABEL_SUFFIXES = (".parquet", ".csv", ".npy")
 
 
 def check_labels_path(path: Path, *, force: bool = False) -> None:
-    """Refuse a file of labels that could not be written later, after all the work.
+    """Raise an error now for a file of labels that could not be written later.
 
     Raises:
-        UserError: See `check_output`; or a package is missing.
+        UserError: As `check_output`, or a package is missing.
     """
     check_output(path, LABEL_SUFFIXES, "labels", force=force)
     if path.suffix.lower() == ".parquet":
@@ -29,12 +29,12 @@ def check_labels_path(path: Path, *, force: bool = False) -> None:
 
 
 def write_labels(path: Path, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
-    """Write one row per sample; a failure leaves nothing.
+    """Write one row per sample; a failure leaves no file.
 
     Args:
-        path: ``.parquet`` or ``.csv``: all columns. ``.npy``: the column ``label`` alone.
+        path: ``.parquet`` or ``.csv``: all columns. ``.npy``: only the column ``label``.
         columns: (N,) arrays by name, one of them ``label``.
-        metadata: What a ``.parquet`` file says about itself.
+        metadata: Metadata of a ``.parquet`` file.
 
     Raises:
         UserError: The file cannot be written.
@@ -59,7 +59,7 @@ def _write_csv(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _as_text(values: NDArray[Any]) -> Iterable[str]:
-    # numpy writes the shortest decimals that give the same float32 again; Python would write those of the float64.
+    # numpy writes the shortest decimal that gives the same float32; Python would write that of the float64.
     return ("" if value is None else str(value) for value in values)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings to a file: a row per image, in a form that `pclhd.features.read` reads back."""
+"""Write embeddings to a file: one row per image, in a format that `pclhd.features.read` reads."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from pclhd.files import check_output, replacing
 
 _CODES = {Modality.VISIBLE: VISIBLE, Modality.INFRARED: INFRARED}
 _UNKNOWN = -1
-# Readers of safetensors accept no longer header.
+# Safetensors readers do not accept longer headers.
 _LONGEST_HEADER = 90_000_000
 
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """One row of the file.
+    """One row of an embeddings file.
 
     Attributes:
-        record: The image.
-        shown: Its path in the file: relative to the data set's folder, or as it was given.
-        identity: The person, where the data says so. Nothing is computed from it.
+        record: The image record.
+        shown: Path to write: relative to the data set's folder, or as given.
+        identity: The person, if the data set has identities. Nothing is computed from it.
         split: ``train`` or ``test``; None for images outside a data set.
     """
 
@@ -45,10 +45,10 @@ def check_embeddings_path(path: Path, *, force: bool) -> None:
 
     Args:
         path: The file.
-        force: Whether it may replace a file.
+        force: Whether to replace an existing file.
 
     Raises:
-        ArgumentError: It is there already, its folder is not, or its suffix is of no known kind.
+        ArgumentError: It exists already, its folder does not, or its suffix is unknown.
     """
     check_output(path, FEATURE_SUFFIXES, "features", force=force)
     if path.suffix.lower() == ".parquet":
@@ -58,13 +58,13 @@ def check_embeddings_path(path: Path, *, force: bool) -> None:
 def write_embeddings(
     path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: Mapping[str, object]
 ) -> None:
-    """Write embeddings and what is known of their images.
+    """Write embeddings and the data of their images.
 
     Args:
         path: ``.npy`` (embeddings only), ``.safetensors`` or ``.parquet``.
         embeddings: (N, D).
         rows: The images.
-        facts: What made them; kept in the file where its kind has room for it.
+        facts: Origin of the embeddings; stored in the file if its format supports metadata.
 
     Raises:
         UserError: The file cannot be written.
@@ -93,7 +93,7 @@ def write_embeddings(
 def _safetensors(
     path: Path, embeddings: NDArray[np.float32], rows: Sequence[EmbeddedImage], facts: Mapping[str, object]
 ) -> bytes:
-    """Tensors for what is a number, −1 where it is not known; the paths stand in the metadata."""
+    """Numbers as tensors, −1 where unknown; the paths are in the metadata."""
     columns = {
         "modality": [_CODES[row.record.modality] for row in rows],
         "camera": [_UNKNOWN if row.record.camera is None else row.record.camera for row in rows],

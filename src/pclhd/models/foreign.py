@@ -1,4 +1,4 @@
-"""Checkpoints of other programs: whatever holds tensors by name, read without running code from the file."""
+"""Checkpoints of other programs: files of named tensors, read without running code from the file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _RESAVE = "where it was made, save the weights alone: torch.save(model.state_dic
 
 @dataclass(frozen=True)
 class ForeignCheckpoint:
-    """The content of a checkpoint, laid out flat.
+    """The content of a checkpoint as a flat mapping.
 
     Attributes:
-        tensors: Every tensor by its place in the file: the keys that lead to it, with dots between them, such as
+        tensors: All tensors by their places in the file: the keys of nested mappings, joined by dots, such as
             ``state_dict.module.bottleneck.weight``.
-        others: Places of everything else (epochs, scores, settings), sorted. Their values are dropped.
+        others: Places of all other values (epochs, scores, settings), sorted. The values are dropped.
     """
 
     tensors: dict[str, Tensor]
@@ -34,12 +34,12 @@ class ForeignCheckpoint:
 def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
     """Read a checkpoint on the CPU: a file of `torch.save` (old or new format), or a ``.safetensors`` file.
 
-    Numbers of numpy, which many trainings save beside the weights (``best_mAP``), are passed over. Any other class
-    that only its own code could restore is refused.
+    NumPy numbers, which many trainings save with the weights (``best_mAP``), are ignored. All other classes that need
+    code to restore are refused.
 
     Raises:
-        UserError: There is no such file, it cannot be read, is damaged or cut short, holds no tensors, or needs
-            foreign code.
+        UserError: There is no such file, it cannot be read, is damaged or truncated, contains no tensors, or needs code
+            to load.
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
@@ -48,7 +48,7 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
         content = load_file(path) if _is_safetensors(path) else _load(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file's permissions") from error
-    except Exception as error:  # a stranger's bytes make the readers fail in any way they can, IndexError included
+    except Exception as error:  # the readers raise many exception types on invalid files, IndexError included
         raise UserError(f"{path}: {_reason(path, error)}") from error
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
@@ -59,14 +59,14 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
             else:
                 others.append(name)
     except RecursionError as error:
-        raise UserError(f"{path}: its entries are nested without end; {_RESAVE}") from error
+        raise UserError(f"{path}: its entries are nested too deeply; {_RESAVE}") from error
     if not tensors:
-        raise UserError(f"{path}: holds {_what(content)} without a single tensor; expected weights by name")
+        raise UserError(f"{path}: contains {_what(content)} without any tensor; expected weights by name")
     return ForeignCheckpoint(tensors, tuple(sorted(others)))
 
 
 class _Dropped:
-    """What stands for a number of numpy after reading: nothing of numpy runs, and the value is lost."""
+    """Placeholder for a NumPy number: no NumPy code runs, and the value is dropped."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -75,13 +75,13 @@ class _Dropped:
         pass
 
 
-# `numpy.dtype` comes with each number. The two paths are those of numpy 1 and 2.
+# Each number includes a `numpy.dtype`. The two paths are those of NumPy 1 and 2.
 _NUMPY_NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
 
 
 def _load(path: Path) -> object:
     allowed = torch.serialization.safe_globals([(_Dropped, name) for name in _NUMPY_NUMBERS])
-    # A pickle of another protocol than usual is read or refused; a warning would add nothing.
+    # A pickle with an unusual protocol is read or refused; the warning is not useful.
     with allowed, warnings.catch_warnings(category=UserWarning, action="ignore"):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -89,16 +89,16 @@ def _load(path: Path) -> object:
 def _reason(path: Path, error: Exception) -> str:
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign:
-        return f"holds an object of {foreign[1]}, which only code from outside could restore; {_RESAVE}"
+        return f"contains an object of {foreign[1]}, which needs code to restore; {_RESAVE}"
     if path.stat().st_size == 0:
         return "is empty; fetch the checkpoint again"
     if not _begins_like_a_checkpoint(path):
-        return "is not a checkpoint inside; expected a file of torch.save (.pth, .pth.tar) or a .safetensors file"
+        return "is not a checkpoint; expected a file of torch.save (.pth, .pth.tar) or a .safetensors file"
     if "TorchScript" in str(error):
         return f"is a TorchScript program, not weights by name; {_RESAVE}"
     if "Unsupported operand" in str(error):
-        return f"is damaged, or was saved in a way that cannot be read without running its code; {_RESAVE}"
-    return f"is damaged or cut short ({type(error).__name__}); fetch it again"
+        return f"is damaged, or cannot be read without running code from it; {_RESAVE}"
+    return f"is damaged or truncated ({type(error).__name__}); fetch it again"
 
 
 def _is_safetensors(path: Path) -> bool:

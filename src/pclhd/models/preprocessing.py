@@ -1,4 +1,4 @@
-"""How an image file becomes the numbers a network takes: it travels in the model file, next to the weights."""
+"""Preprocessing of images for a network; saved in the model file with the weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Channels
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image before and after the network, for retrieval.
+    """Processing of an image before and after the network, for retrieval.
 
     Attributes:
-        height: Pixels.
-        width: Pixels.
-        resample: Filter that brings an image to that size. The released code takes Lanczos for test images.
-        mean: Per channel (red, green, blue), of values from 0 to 1; subtracted.
-        std: Per channel; divided by.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        resample: Filter for resizing. The released code uses Lanczos for test images.
+        mean: Mean per channel (red, green, blue) of values from 0 to 1; subtracted.
+        std: Standard deviation per channel; a divisor.
         mirror: Whether the embeddings of an image and of its mirror image are averaged (released code).
 
     Raises:
@@ -43,19 +43,19 @@ class Preprocessing:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) != 3 or not all(type(one) is float for one in values):
-                raise ValueError(f"{name} must hold three numbers, not {values!r}")
+                raise ValueError(f"{name} must be three numbers, not {values!r}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
         if type(self.mirror) is not bool:
             raise ValueError(f"mirror must be true or false, not {self.mirror!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as JSON can hold them."""
+        """The values in JSON-compatible form."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Read back what `to_dict` gave.
+        """Read the result of `to_dict`.
 
         Raises:
             ValueError: A value is missing, unknown or impossible.

@@ -76,8 +76,8 @@ def test_sessions_that_resume_say_what_is_not_as_at_first(tmp_path: Path, monkey
     [
         ("", "Expecting value"),
         ("{", "Expecting property name"),
-        ("[]", "no provenance"),
-        ('{"resumed": 3}', "no provenance"),
+        ("[]", "not provenance"),
+        ('{"resumed": 3}', "not provenance"),
     ],
 )
 def test_what_is_no_provenance_is_refused(damaged: str, reason: str) -> None:

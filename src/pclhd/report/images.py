@@ -1,4 +1,4 @@
-"""Images as data URIs, for a page that needs no other file."""
+"""Images as data URIs, for a self-contained page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-# A person crop has some thousand pixels, a contact sheet some million: more is a mistake or an attack.
+# A person crop has thousands of pixels, a contact sheet millions: more is a mistake or an attack.
 _MOST_PIXELS = 60_000_000
 
 
@@ -24,7 +24,7 @@ def data_uri(path: Path, *, width: int, height: int, quality: int = 82) -> str |
                 return None
             small = image.convert("L" if image.mode in ("L", "1", "I;16") else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        # Pillow reports a broken file, and Python a name with a null byte, by any of these.
+        # Pillow raises any of these for a broken file, and Python for a name with a null byte.
         return None
     small.thumbnail((width, height), Image.Resampling.LANCZOS)
     target = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Verbs that list what can be chosen."""
+"""Verbs that list settings and recipes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def settings(
     from pclhd.workflows.recipes import recipe_named
 
     if as_json + markdown + schema > 1:
-        raise UserError("--json, --markdown and --schema are three forms of output; choose one")
+        raise UserError("--json, --markdown and --schema are three output formats; choose one")
     if schema:
         if name is not None or preset is not None or recipe is not None:
             raise UserError("--schema describes all settings of any preset; leave out NAME, --preset and --recipe")
@@ -51,11 +51,11 @@ def settings(
         if markdown and name is None:
             typer.echo(listing.settings_page(), nl=False)
             return
-    found = listing.all_settings(resolved) if name is None else listing.find_settings(name, resolved)
+    listed = listing.all_settings(resolved) if name is None else listing.find_settings(name, resolved)
     if as_json:
-        typer.echo(json.dumps(listing.settings_json(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(listing.settings_json(listed), indent=2, ensure_ascii=False))
     else:
-        typer.echo(listing.settings_markdown(found) if markdown else listing.settings_text(found))
+        typer.echo(listing.settings_markdown(listed) if markdown else listing.settings_text(listed))
 
 
 @verb()
@@ -66,7 +66,7 @@ def recipes(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the recipes, that is the methods, or the choices of one of them.
+    """List the recipes (methods), or the choices of one of them.
 
     Example: pclhd recipes pclhd --against baseline
     """

@@ -1,4 +1,4 @@
-"""Average the results of several runs: RegDB's ten trials are ten trainings, and seeds can be averaged too."""
+"""Average the results of several runs: RegDB's ten trials, which are ten trainings, or several seeds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pclhd.runs.records import Results
 
 
 def combine_runs(runs: Sequence[RunFolder]) -> Results:
-    """Average what was measured of each run; each counts once.
+    """Average the results of several runs; each counts once.
 
     Args:
         runs: Evaluated run folders.
 
     Returns:
-        Means and deviations over the runs. Data, training and recipe are those of the first.
+        Means and deviations over the runs. Data, training and recipe are those of the first run.
 
     Raises:
-        UserError: One was not evaluated, or they were not evaluated alike.
+        UserError: A run was not evaluated, or they were evaluated differently.
     """
     saved = [run.require_results() for run in runs]
     trees = [results.to_dict() for results in saved]

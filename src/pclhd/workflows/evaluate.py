@@ -1,4 +1,4 @@
-"""Evaluate a run folder: every set of weights it holds, by the protocol of its data."""
+"""Evaluate a run folder: each of its sets of weights, by the protocol of its data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import Results
 
-#: Which labels a training has, by the setting ``method.labels``.
+#: The kind of training by the setting ``method.labels``.
 TRAINING = {"clusters": "unsupervised", "identities": "supervised", "visible_identities": "semi-supervised"}
 
 
@@ -26,22 +26,22 @@ def evaluate_run(
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Results:
-    """Measure the start, stage I and final weights of a run. Nothing is written.
+    """Measure the start, stage I and final weights of a run. No file is written.
 
-    The final weights are those after the last epoch, or those that a label-free selection chose; none is ever chosen
-    by test results.
+    The final weights are those after the last epoch, or those that a label-free selection chose; weights are never
+    chosen by test results.
 
     Args:
         run: The run folder.
-        dataset: Its data, with a test part.
-        device: Where to embed; ``auto`` takes a GPU where there is one.
-        on_progress: Called with the number of images embedded and of all.
+        dataset: Its data set, with a test part.
+        device: Device for embedding; ``auto`` uses a GPU if there is one.
+        on_progress: Called with the number of embedded images and the total.
 
     Returns:
-        One row per search and set of weights, and a few ranked lists.
+        Results with one row per search and set of weights, and a few ranked lists.
 
     Raises:
-        UserError: There is no finished model, no test part, or nothing in it to search.
+        UserError: There is no finished model, no test part, or the test part has no queries or gallery.
     """
     run.require_model()
     settings = run.settings()
@@ -72,11 +72,12 @@ def evaluate_run(
                 "test_checksum": test.checksum(),
                 "train_images": len(dataset.train),
                 "test_images": len(test),
-                # Drawn people come in the layouts of real data sets; nothing else distinguishes them later.
+                # Recorded because synthetic people have the layouts of real data sets and cannot be distinguished
+                # later.
                 "synthetic": is_drawn(dataset.folder),
             },
             "training": training,
-            # An import has settings, but how it was trained is not known.
+            # The settings of an import do not describe its training.
             "recipe": None if imported else settings.recipe,
             "seed": None if imported else settings.seed,
             "rows": rows,
@@ -87,6 +88,6 @@ def evaluate_run(
 
 
 def _training(run: RunFolder, labels: str) -> str:
-    """How the final weights were trained: what their file says, or else the settings."""
+    """How the final weights were trained: from the metadata of their file, or else from the settings."""
     made = run.model_metadata().get("weights")
     return made if made in ("supervised", "imported") else TRAINING[labels]

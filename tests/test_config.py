@@ -178,7 +178,7 @@ def test_wrong_values_are_named(override: str, expected: str | None) -> None:
     ],
 )
 def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
-    assert "nothing of its own to train with" in fails(["recipe=paper", *overrides])
+    assert "without a loss within the modalities" in fails(["recipe=paper", *overrides])
     assert load_preset("tiny", ["recipe=paper", *overrides[:1]])
     assert load_preset("tiny", ["recipe=paper", *overrides[1:]])
     assert load_preset("tiny", ["recipe=paper", *overrides, "method.centroid_share=0.5"])
@@ -195,9 +195,9 @@ def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
 )
 def test_several_prototypes_where_nobody_reads_them_are_refused(recipe: str, wrong: list[str]) -> None:
     complaint = fails([f"recipe={recipe}", "method.sub_prototypes=3", *wrong])
-    assert complaint.startswith(f"method.sub_prototypes=3 does not go with {', '.join(wrong)}, ")
-    # What it says mends it.
-    advice = complaint.partition("; add ")[2].partition(", or take ")[0].split()
+    assert complaint.startswith(f"method.sub_prototypes=3 cannot be combined with {', '.join(wrong)}, ")
+    # Its advice works.
+    advice = complaint.partition("; add ")[2].partition(", or set ")[0].split()
     assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=3", *wrong, *advice])
     assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=1", *wrong])
 
@@ -274,5 +274,5 @@ def test_recipes_take_part_as_a_section() -> None:
 
 @pytest.mark.parametrize("selection", ["silhouette", "stability", "cycle"])
 def test_no_epoch_is_chosen_by_clusters_that_are_identities(selection: str) -> None:
-    assert f"selection={selection} judges clusters" in fails(["recipe=supervised", f"selection={selection}"])
+    assert f"selection={selection} measures clusters" in fails(["recipe=supervised", f"selection={selection}"])
     assert load_preset("tiny", ["recipe=semi-supervised", f"selection={selection}"]).selection == selection

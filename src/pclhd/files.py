@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one, never a part; and folders that are never overwritten."""
+"""Atomic writing of files, and folders that are never overwritten."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ UNFINISHED = ".unfinished"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` once the block ends well; otherwise nothing has changed.
+    """Open a temporary file that replaces `path` if the block succeeds; otherwise nothing changes.
 
-    It is flushed to the disk before it is renamed, so that this holds after a power cut too.
+    The file is flushed to disk before it is renamed, so that this also holds after a power failure.
 
     Args:
         path: The file to write. Its folder must exist.
 
     Yields:
-        A binary file beside `path`.
+        A binary file in the folder of `path`.
 
     Raises:
         UserError: The file cannot be written.
@@ -41,28 +41,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             f"{path}: cannot be written ({error.strerror or error}); choose a writable folder with free space"
         ) from error
     finally:
-        # What keeps it from being made may keep it from being removed, and is what the user has to hear of.
+        # The reason of this error may also prevent its removal; the first error is the one to report.
         with suppress(OSError):
             aside.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, content: bytes | str) -> None:
-    """Write a whole file by way of `replacing`; text is written as UTF-8."""
+    """Write a file with `replacing`; text is written as UTF-8."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bool = False) -> None:
-    """Refuse a file that could not be written later, after all the work.
+    """Raise an error now for a file that could not be written later.
 
     Args:
-        path: The file to write; the argument ``out`` of the caller.
-        suffixes: Ends of the names that it may have, in any case.
-        content: What will be in it, for the message.
-        force: Whether it may replace a file. A folder is never replaced.
+        path: The file to write, which is the argument ``out`` of the caller.
+        suffixes: Allowed suffixes, upper or lower case.
+        content: Content of the file, for the message.
+        force: Whether to replace an existing file. A folder is never replaced.
 
     Raises:
-        ArgumentError: Another kind of file, one that exists, or no such folder.
+        ArgumentError: The suffix is wrong, the file exists, or its folder does not.
     """
     if not path.name.lower().endswith(tuple(suffixes)):
         raise ArgumentError("out", f"not a kind of file for {content}; expected {', '.join(suffixes)}", value=path)
@@ -75,14 +75,14 @@ def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bo
 
 
 def check_replaceable(path: Path, mark: str) -> None:
-    """Refuse to replace a folder that is of another kind.
+    """Raise an error for a folder that must not be replaced.
 
     Args:
-        path: A folder, which may be missing or empty.
-        mark: A file that each folder of the kind has.
+        path: A folder; may be missing or empty.
+        mark: A file that each replaceable folder has.
 
     Raises:
-        ArgumentError: It is a file or a link, or holds files but not the mark.
+        ArgumentError: It is a file or a link, or has files but not the mark.
     """
     if path.is_symlink():
         raise ArgumentError("out", "is a link, and `force` replaces only folders; name the folder itself", value=path)
@@ -90,20 +90,22 @@ def check_replaceable(path: Path, mark: str) -> None:
         return
     if not ((path / mark).is_file() or (path / UNFINISHED).is_file()):
         raise ArgumentError(
-            "out", f"is no run folder (it has no {mark}), and `force` replaces only those; choose another", value=path
+            "out",
+            f"is not a run folder (it has no {mark}), and `force` replaces only those; choose another",
+            value=path,
         )
 
 
 @contextmanager
 def putting_aside(path: Path, mark: str) -> Iterator[None]:
-    """Move a folder out of the way, and remove it when the block has ended well; otherwise move it back.
+    """Move a folder aside, and remove it if the block succeeds; otherwise move it back.
 
     Args:
-        path: A folder; one that is missing or empty needs no such care.
+        path: A folder; nothing is done if it is missing or empty.
         mark: See `check_replaceable`.
 
     Raises:
-        ArgumentError: The folder is of another kind.
+        ArgumentError: The folder must not be replaced.
     """
     check_replaceable(path, mark)
     if not path.is_dir() or not any(path.iterdir()):
@@ -115,17 +117,17 @@ def putting_aside(path: Path, mark: str) -> Iterator[None]:
         yield
     except BaseException:
         if path.is_dir():
-            path.rmdir()  # what the block made it has removed
+            path.rmdir()  # empty, as the block has removed its files
         aside.rename(path)
         raise
     shutil.rmtree(aside)
 
 
 def make_new_folder(path: Path) -> None:
-    """Create a folder, with its parents; one that exists must be empty.
+    """Create a folder, with its parents; an existing one must be empty.
 
     Raises:
-        UserError: It holds files, or cannot be created.
+        UserError: It has files, or cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -143,16 +145,16 @@ def make_new_folder(path: Path) -> None:
 
 @contextmanager
 def making_folder(path: Path) -> Iterator[None]:
-    """Make a folder and fill it in the block; if that fails, nothing stays of it.
+    """Create a folder that the block fills; if the block fails, the folder is removed.
 
-    A process that is killed meanwhile leaves a mark in the folder: its content is then useless, and the next call
-    removes it.
+    A process that is killed meanwhile leaves a mark in the folder: its contents are then incomplete, and the next call
+    removes them.
 
     Args:
-        path: The folder. One that exists must be empty, or have the mark.
+        path: The folder. An existing one must be empty or have the mark.
 
     Raises:
-        UserError: It holds files, or cannot be created.
+        UserError: It has files, or cannot be created.
     """
     mark, existed = path / UNFINISHED, path.exists()
     if mark.exists():

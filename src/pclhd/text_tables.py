@@ -10,7 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-# Wider than any table: nothing is wrapped or cut.
+# Wider than any table, so that nothing is wrapped or cut.
 _WIDTH = 1_000_000
 
 
@@ -21,12 +21,12 @@ def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
     same in a terminal and in a file.
 
     Args:
-        rows: Cells of text, as many in each row.
-        headings: One per column, above the rows and a dashed line; none by default.
-        right: Numbers of the columns that are aligned to the right, counted from 0.
+        rows: Cells of text, the same number in each row.
+        headings: One per column, printed above a dashed line; none by default.
+        right: Numbers of the right-aligned columns, counted from 0.
 
     Returns:
-        Lines joined by line feeds, without a last one.
+        Lines joined by line feeds, without one at the end.
     """
     rows = list(rows)
     table = Table(box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -36,7 +36,7 @@ def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
         table.add_row(*map(Text, headings))
         table.add_row(*(Rule(characters="-", style="") for _ in headings))
     for row in rows:
-        # As `Text`, so that square brackets and colons in names are not taken for markup and emoji.
+        # As `Text`, so that square brackets and colons in names are not interpreted as markup and emoji.
         table.add_row(*map(Text, row))
     target = io.StringIO()
     console = Console(file=target, width=_WIDTH, color_system=None, force_terminal=False, legacy_windows=False)

@@ -1,4 +1,4 @@
-"""Inject every fault of `tests/faults.py`, and write what came of it to `docs/faults.md`. About a minute.
+"""Inject every fault of `tests/faults.py`, and write the observed behaviour to `docs/faults.md`. It takes about a minute.
 
 Run it from the repository: `python scripts/fault_table.py`. With `--show` it prints what differs from what is expected,
 and writes nothing.

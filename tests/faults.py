@@ -44,7 +44,7 @@ from tests.models.small import SMALL_BASIC, stirred
 
 # What a fault leaves behind, in the words of the table.
 NOTHING_CHANGED = "nothing changed"
-WHOLE = "whole checkpoints, no model"
+WHOLE = "complete checkpoints, no model"
 FINISHED = "a finished run"
 
 
@@ -808,19 +808,19 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a setting is misspelt", SETTINGS, _words("schedule.iteratons=3"), 2, "did you mean 'schedule.iterations'?"),
     Fault("a value is of the wrong kind", SETTINGS, _words("schedule.iterations=many"), 2, "schedule.iterations"),
     Fault("a value is out of range", SETTINGS, _words("clustering.eps=1.5"), 2, "above 0 and below 1"),
-    Fault("a word is no setting", SETTINGS, _words("iterations"), 2, "expected key=value"),
+    Fault("an argument is not a setting", SETTINGS, _words("iterations"), 2, "expected key=value"),
     Fault("a recipe is misspelt", SETTINGS, _words("recipe=papper"), 2, "did you mean 'paper'?"),
     Fault("a preset is misspelt", SETTINGS, _preset("tinny"), 2, "did you mean 'tiny'?"),
     Fault("a preset file is not YAML", SETTINGS, _preset_file, 2, "mine.yaml: is not valid YAML"),
     Fault(
-        "a radius is to be loosened that the clustering does not have",
+        "`clustering.loosen` is set for a clustering without eps",
         SETTINGS,
         _words("method.clustering=hdbscan", "clustering.loosen=0.7"),
         2,
         "leave it at 0",
     ),
     Fault(
-        "identities are asked for that the data do not have", SETTINGS, _words("recipe=supervised"), 2, "no identities"
+        "a recipe needs identities, but the data have none", SETTINGS, _words("recipe=supervised"), 2, "no identities"
     ),
     Fault("the folder is missing", DATA, lambda bench: bench.train(data=bench.root / "none"), 2, "none: no such file"),
     Fault("a modality has no image", DATA, _empty_modality, 2, "infrared"),
@@ -837,9 +837,11 @@ FAULTS: tuple[Fault, ...] = (
         "lower data.height and data.width",
     ),
     Fault("a list of identities is damaged", DATA, _sysu_list, 2, "train_id.txt"),
-    Fault("the layout is another than was said", DATA, _other_layout, 2, "it looks like sysu"),
-    Fault("a CSV file names an image that is not there", DATA, _csv(["none.png,visible,,"]), 2, "row 2: no file"),
-    Fault("a CSV file has two columns of a name", DATA, _csv(["a,b"], header="path,path"), 2, "stands there twice"),
+    Fault("the layout is not the given one", DATA, _other_layout, 2, "it looks like sysu"),
+    Fault("a CSV file names a missing image", DATA, _csv(["none.png,visible,,"]), 2, "row 2: no file"),
+    Fault(
+        "a CSV file has two columns of the same name", DATA, _csv(["a,b"], header="path,path"), 2, "stands there twice"
+    ),
     Fault(
         "a test image has no identity",
         DATA,
@@ -867,7 +869,7 @@ FAULTS: tuple[Fault, ...] = (
         "config.yaml: is not valid YAML",
     ),
     Fault(
-        "`config.yaml` has a setting nobody knows",
+        "`config.yaml` has an unknown setting",
         RUNS,
         _resumed(_change_file("config.yaml", lambda text: text + b"sead: 1\n")),
         2,
@@ -879,12 +881,12 @@ FAULTS: tuple[Fault, ...] = (
         RUNS,
         _resumed(_change_checkpoints(_flip_a_bit, newest_only=True)),
         0,
-        "going on from",
+        "continuing from",
         FINISHED,
         resumes=True,
     ),
     Fault(
-        "all checkpoints are damaged", RUNS, _resumed(_change_checkpoints(_flip_a_bit)), 2, "start the training anew"
+        "all checkpoints are damaged", RUNS, _resumed(_change_checkpoints(_flip_a_bit)), 2, "start the training again"
     ),
     Fault(
         "all checkpoints are of another program",
@@ -930,11 +932,11 @@ FAULTS: tuple[Fault, ...] = (
         TRAINING,
         _only_noise("infrared", 2),
         0,
-        "the labels of the epoch before are kept",
+        "the labels of the previous epoch are kept",
         FINISHED,
     ),
     Fault(
-        "all images are noise, and the radius may be loosened",
+        "all images are noise, and eps may be raised",
         TRAINING,
         _only_noise_below(0.42),
         0,
@@ -942,7 +944,7 @@ FAULTS: tuple[Fault, ...] = (
         FINISHED,
     ),
     Fault(
-        "all images are noise, however far the radius is loosened",
+        "all images are noise, even at the largest eps",
         TRAINING,
         _only_noise_below(0.7),
         2,
@@ -958,7 +960,15 @@ FAULTS: tuple[Fault, ...] = (
         "nothing to contrast",
         WHOLE,
     ),
-    Fault("all infrared images embed alike", TRAINING, _constant_embeddings, 2, "nothing to cluster", WHOLE, True),
+    Fault(
+        "all infrared images have the same embedding",
+        TRAINING,
+        _constant_embeddings,
+        2,
+        "nothing to cluster",
+        WHOLE,
+        True,
+    ),
     Fault("an embedding is NaN", TRAINING, _broken_embeddings, 2, "are not finite", WHOLE, True),
     Fault("the loss is NaN", TRAINING, _nan_loss(), 2, "the loss is no longer finite", WHOLE, True),
     Fault(
@@ -991,10 +1001,10 @@ FAULTS: tuple[Fault, ...] = (
         "the machine runs out of memory", TRAINING, _out_of_memory(MemoryError()), 2, "this machine ran", WHOLE, True
     ),
     Fault(
-        "SIGTERM comes", TRAINING, _signalled(signal.SIGTERM), 143, "continue with: pclhd train --resume", WHOLE, True
+        "SIGTERM arrives", TRAINING, _signalled(signal.SIGTERM), 143, "continue with: pclhd train --resume", WHOLE, True
     ),
-    Fault("SIGINT comes (Ctrl-C)", TRAINING, _signalled(signal.SIGINT), 130, "continue with", WHOLE, True),
-    Fault("SIGKILL comes", TRAINING, _killed, -9, "", WHOLE, True, slow=True),
+    Fault("SIGINT arrives (Ctrl-C)", TRAINING, _signalled(signal.SIGINT), 130, "continue with", WHOLE, True),
+    Fault("SIGKILL arrives", TRAINING, _killed, -9, "", WHOLE, True, slow=True),
     Fault("the disk is full before the first epoch", TRAINING, _disk_full_at_the_start, 2, "No space left on device"),
     Fault(
         "the disk is full when a checkpoint is written",
@@ -1032,14 +1042,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault("`import` gets a web page", VERBS, _import(lambda path: path.write_text("<html>")), 2, "not a checkpoint"),
     Fault("`import` gets a pickle that would run code", VERBS, _import(_pickle), 2, "model.pth"),
     Fault(
-        "`export` of a network that has no such names",
+        "`export` of another architecture",
         VERBS,
         _with_evaluable("export", "RUN", "--out", "OUT/x.pth"),
         2,
         "narrow",
     ),
     Fault(
-        "`embed` into a file of no known kind",
+        "`embed` into a file of an unknown kind",
         VERBS,
         _with_evaluable("embed", "RUN", "--out", "OUT/x.txt"),
         2,
@@ -1047,8 +1057,10 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("`cluster` gets features with a NaN", VERBS, _cluster(_features(broken=True)), 2, "features.npy"),
     Fault("`cluster` gets an eps out of range", VERBS, _cluster(_features(), "--eps", "2"), 2, "above 0 and below 1"),
-    Fault("`compare` gets one run", VERBS, _with_evaluable("compare", "RUN"), 2, "two run folders or more"),
-    Fault("`verify` of a run without a whole epoch", VERBS, _verify_without_an_epoch, 2, "no whole epoch", slow=True),
+    Fault("`compare` gets one run", VERBS, _with_evaluable("compare", "RUN"), 2, "two or more run folders"),
+    Fault(
+        "`verify` of a run without a complete epoch", VERBS, _verify_without_an_epoch, 2, "no complete epoch", slow=True
+    ),
     Fault(
         "`report` of a run whose log is damaged", VERBS, _report_of_a_damaged_log, 2, "metrics.jsonl, line 1", slow=True
     ),
@@ -1067,7 +1079,7 @@ def page(observations: dict[str, Observed]) -> str:
 def row(fault: Fault, observed: Observed) -> str:
     """The table's row of a fault."""
     said = re.sub(r"([|*<\[\]])", r"\\\1", observed.said) or "nothing"
-    then = "; resumed, it comes to the weights of a run without the fault" if fault.resumes else ""
+    then = "; when resumed, it ends with the weights of a run without the fault" if fault.resumes else ""
     if fault.resumes and fault.left == FINISHED:
         then = ", with the weights of a run without the fault"
     return f"| {fault.name} | {_code(observed.code)} | {said} | {observed.left}{then} |\n"
@@ -1080,7 +1092,7 @@ def _code(code: int) -> str:
 def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
     yield _INTRODUCTION.format(count=len(FAULTS))
     for part in dict.fromkeys(fault.part for fault in FAULTS):
-        yield f"\n## {part}\n\n| Fault | Exit code | What is said | What is left |\n|---|---|---|---|\n"
+        yield f"\n## {part}\n\n| Fault | Exit code | Message | Files |\n|---|---|---|---|\n"
         for fault in FAULTS:
             if fault.part == part:
                 yield row(fault, observations[fault.name])
@@ -1088,11 +1100,11 @@ def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
 
 _INTRODUCTION = """# What happens when something goes wrong
 
-{count} faults, each injected by `tests/test_faults.py`, and what came of it. `python scripts/fault_table.py` makes this
-page from what it observes; the test fails if the page says something else.
+{count} faults, each injected by `tests/test_faults.py`, with their effect. `python scripts/fault_table.py` writes this
+page from the observed behaviour; a test fails if the page differs.
 
-Exit code 2 is an error that one line on stderr tells. 0 is a training that helped itself out, 143 and 130 are the ends
-that SIGTERM and SIGINT ask for. "Whole checkpoints" means that every checkpoint in the run folder was read and its
-checksum was right. "Nothing changed" means that no file was made, changed or removed.
+Exit code 2 is an error that is reported in one line on stderr. 0 is a training that recovered, 143 and 130 are the exit
+codes after SIGTERM and SIGINT. "Complete checkpoints" means that every checkpoint in the run folder was read and its
+checksum was correct. "Nothing changed" means that no file was created, changed or removed.
 Paths are shortened.
 """

@@ -1,5 +1,5 @@
-# The project's one door. `make` alone lists the targets.
-# Needs make, Python 3.11 or newer and pip; everything else goes into .venv.
+# All development commands. `make` without a target lists the targets.
+# It needs make, Python 3.11 or newer and pip; everything else is installed into .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 DEMO := build/demo
 
-# Tests run in several processes, so torch keeps to one thread in each; otherwise they fight over the cores.
+# Tests run in several processes, so torch uses one thread in each; more threads would compete for the cores.
 TEST_PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
 
@@ -25,10 +25,10 @@ help: ## List the targets
 
 env: $(STAMP) ## Make the environment in .venv, with the tools of developers
 
-env-run: $(RUNTIME) ## Make it with only what the demo and training need
+env-run: $(RUNTIME) ## Make the environment with only what the demo and training need
 
-# One environment, two stages: what runs, and with the tools of developers, which includes the former. A stamp is
-# written last, so an interrupted installation is repeated. A half-made environment has no pip.
+# One environment in two stages: the runtime, then the tools of developers in addition. The stamp is written last, so
+# an interrupted installation is repeated. An incomplete environment has no pip.
 define install
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -49,37 +49,37 @@ $(STAMP): pyproject.toml constraints.txt
 	$(call install,.[dev])
 	@touch $(RUNTIME) $@
 
-lint: $(STAMP) ## Format, lint, word list and types
+lint: $(STAMP) ## Check format, lint rules, word list and types
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/python scripts/plain_english.py $(PROSE)
 	$(BIN)/mypy
 
-check: lint ## The same and the fast tests
+check: lint ## Lint, then run the fast tests
 	$(PYTEST) -m "not slow"
 
-test: $(STAMP) ## The whole suite
+test: $(STAMP) ## Run all tests
 	$(PYTEST)
 
-format: $(STAMP) ## Rewrite the code as the format check wants it
+format: $(STAMP) ## Format the code and fix lint errors
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-mutants: $(STAMP) ## Plant thirty misreadings, one at a time, and see a test fail for each
+mutants: $(STAMP) ## Insert thirty bugs, one at a time, and check that a test fails for each
 	$(BIN)/python scripts/mutation_check.py
 
-bench: $(STAMP) ## Every benchmark, in its quick form
+bench: $(STAMP) ## Run all benchmarks in their quick form
 	@set -e; for file in benchmarks/*.py; do \
 		case $$file in *'*'*|*/__init__.py) continue;; esac; \
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-demo: $(RUNTIME) ## Draw the synthetic people, train, evaluate, write the report
+demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report
 	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
 	rm -rf $(DEMO)/run
 	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run
 	$(BIN)/pclhd evaluate $(DEMO)/run
 	$(BIN)/pclhd report $(DEMO)/run
 
-clean: ## Remove the environment and what the demo made
+clean: ## Remove the environment and the output of the demo
 	rm -rf $(VENV) build

@@ -44,7 +44,7 @@ from tests.models.small import SMALL_BASIC, stirred
 
 # What a fault leaves behind, in the words of the table.
 NOTHING_CHANGED = "nothing changed"
-WHOLE = "whole checkpoints, no model"
+WHOLE = "complete checkpoints, no model"
 FINISHED = "a finished run"
 
 
@@ -889,7 +889,7 @@ FAULTS: tuple[Fault, ...] = (
         RUNS,
         _resumed(_change_checkpoints(_flip_a_bit, newest_only=True)),
         0,
-        "going on from",
+        "continuing from",
         FINISHED,
         resumes=True,
     ),
@@ -938,11 +938,11 @@ FAULTS: tuple[Fault, ...] = (
         TRAINING,
         _only_noise("infrared", 2),
         0,
-        "the labels of the epoch before are kept",
+        "the labels of the previous epoch are kept",
         FINISHED,
     ),
     Fault(
-        "all images are noise, and the radius may be loosened",
+        "all images are noise, and eps may be raised",
         TRAINING,
         _only_noise_below(0.42),
         0,
@@ -950,7 +950,7 @@ FAULTS: tuple[Fault, ...] = (
         FINISHED,
     ),
     Fault(
-        "all images are noise, however far the radius is loosened",
+        "all images are noise, even at the largest eps",
         TRAINING,
         _only_noise_below(0.7),
         2,
@@ -1055,14 +1055,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault("`import` gets a web page", VERBS, _import(lambda path: path.write_text("<html>")), 2, "not a checkpoint"),
     Fault("`import` gets a pickle that would run code", VERBS, _import(_pickle), 2, "model.pth"),
     Fault(
-        "`export` of a network that has no such names",
+        "`export` of another architecture",
         VERBS,
         _with_evaluable("export", "RUN", "--out", "OUT/x.pth"),
         2,
         "narrow",
     ),
     Fault(
-        "`embed` into a file of no known kind",
+        "`embed` into a file of an unknown kind",
         VERBS,
         _with_evaluable("embed", "RUN", "--out", "OUT/x.txt"),
         2,
@@ -1070,8 +1070,10 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("`cluster` gets features with a NaN", VERBS, _cluster(_features(broken=True)), 2, "features.npy"),
     Fault("`cluster` gets an eps out of range", VERBS, _cluster(_features(), "--eps", "2"), 2, "above 0 and below 1"),
-    Fault("`compare` gets one run", VERBS, _with_evaluable("compare", "RUN"), 2, "two run folders or more"),
-    Fault("`verify` of a run without a whole epoch", VERBS, _verify_without_an_epoch, 2, "no whole epoch", slow=True),
+    Fault("`compare` gets one run", VERBS, _with_evaluable("compare", "RUN"), 2, "two or more run folders"),
+    Fault(
+        "`verify` of a run without a complete epoch", VERBS, _verify_without_an_epoch, 2, "no complete epoch", slow=True
+    ),
     Fault(
         "`report` of a run whose log is damaged", VERBS, _report_of_a_damaged_log, 2, "metrics.jsonl, line 1", slow=True
     ),
@@ -1103,7 +1105,7 @@ def _code(code: int) -> str:
 def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
     yield _INTRODUCTION.format(count=len(FAULTS))
     for part in dict.fromkeys(fault.part for fault in FAULTS):
-        yield f"\n## {part}\n\n| Fault | Exit code | What is said | What is left |\n|---|---|---|---|\n"
+        yield f"\n## {part}\n\n| Fault | Exit code | Message | Files |\n|---|---|---|---|\n"
         for fault in FAULTS:
             if fault.part == part:
                 yield row(fault, observations[fault.name])

@@ -178,7 +178,7 @@ def test_wrong_values_are_named(override: str, expected: str | None) -> None:
     ],
 )
 def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
-    assert "nothing of its own to train with" in fails(["recipe=paper", *overrides])
+    assert "without a loss within the modalities" in fails(["recipe=paper", *overrides])
     assert load_preset("tiny", ["recipe=paper", *overrides[:1]])
     assert load_preset("tiny", ["recipe=paper", *overrides[1:]])
     assert load_preset("tiny", ["recipe=paper", *overrides, "method.centroid_share=0.5"])
@@ -274,7 +274,7 @@ def test_recipes_take_part_as_a_section() -> None:
 
 @pytest.mark.parametrize("selection", ["silhouette", "stability", "cycle"])
 def test_no_epoch_is_chosen_by_clusters_that_are_identities(selection: str) -> None:
-    assert f"selection={selection} judges clusters" in fails(["recipe=supervised", f"selection={selection}"])
+    assert f"selection={selection} measures clusters" in fails(["recipe=supervised", f"selection={selection}"])
     assert load_preset("tiny", ["recipe=semi-supervised", f"selection={selection}"]).selection == selection
 
 

@@ -174,7 +174,7 @@ def test_what_is_no_run_is_never_replaced(tmp_path: Path, kind: str) -> None:
         (path / "file").write_text("mine")
     else:
         path.write_text("mine")
-    with pytest.raises(ArgumentError, match="is no run folder"), putting_aside(path, "config.yaml"):
+    with pytest.raises(ArgumentError, match="is not a run folder"), putting_aside(path, "config.yaml"):
         raise AssertionError
     assert (path if kind == "file" else path / "file").read_text() == "mine"
 

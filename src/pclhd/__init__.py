@@ -7,19 +7,19 @@
 >>> for hit in pclhd.search(queries, gallery, top=5)[0]:
 ...     print(hit.rank, hit.path, hit.similarity)
 
-Importing the package takes milliseconds: torch is loaded when a name is first used that needs it. The names below are
-the public ones; docs/python.md describes them.
+Importing the package takes milliseconds: torch is imported when a name that needs it is first used. The names below are
+the public API; docs/python.md describes them.
 """
 
 from __future__ import annotations
 
-# The module typing alone would take a third of the import.
+# Importing typing would add half to the import time.
 TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
-#: Every public name, and the module that it comes from.
-_HOMES = {
+#: Every public name, and its module.
+_MODULES = {
     "load": "pclhd.api",
     "search": "pclhd.api",
     "cluster": "pclhd.api",
@@ -68,10 +68,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'pclhd' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""`python -m pclhd` is `pclhd`; so is `torchrun -m pclhd`."""
+"""Entry point of `python -m pclhd` and `torchrun -m pclhd`, the same as `pclhd`."""
 
 from pclhd.cli import main
 

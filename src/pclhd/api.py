@@ -1,7 +1,7 @@
-"""The Python API: what `import pclhd` offers. Every function returns a value, and writes only where it says so.
+"""The Python API of `import pclhd`. Functions return values; a docstring states if a function writes files.
 
-Images, runs and data sets can be named by path. Mistakes that a caller can correct are raised as `UserError`, in one
-line that names the argument.
+Images, runs and data sets can be given as paths. Errors that a caller can correct are raised as `UserError`, with a
+message of one line that names the argument.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def load(run_or_model: Run, *, device: str = "auto", precision: Precision = "32-
     """Load a trained encoder.
 
     Args:
-        run_or_model: A run folder, or a model file, which can lie anywhere.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto``, which takes a GPU where there is one.
-        precision: What the network computes in: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        run_or_model: A run folder, or a model file in any folder.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto``, which uses a GPU if there is one.
+        precision: Precision of the network: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
 
     Returns:
-        The encoder; its `embed` takes images in any form.
+        The encoder; its method `embed` accepts images in any form.
 
     Raises:
         UserError: There is no such model, it is damaged, or the device cannot be used here.
@@ -68,11 +68,11 @@ def search(
     Args:
         queries: Embeddings of Q images, or an array (Q, D).
         gallery: Embeddings of G images, or an array (G, D).
-        top: Images wanted per query; fewer come back if the gallery is smaller.
+        top: Number of images per query; fewer are returned if the gallery is smaller.
 
     Returns:
-        A ranked list per query: ``results[0][0].path``, ``.similarity``, ``.camera``, ``.rank``. Also ``to_dict()``
-        and, where pandas is installed, ``to_pandas()``.
+        One ranked list per query: ``results[0][0].path``, ``.similarity``, ``.camera``, ``.rank``. Also ``to_dict()``
+        and, if pandas is installed, ``to_pandas()``.
 
     Raises:
         UserError: Queries and gallery come from different encoders.
@@ -99,7 +99,7 @@ class ClusterLabels:
     Attributes:
         labels: (N,) clusters 0, 1, …, and −1 for noise.
         eps: The distance at which the neighbourhood graph was cut; None for methods without one.
-        images: What is known of the images; None for arrays.
+        images: Descriptions of the images; None for arrays.
     """
 
     labels: NDArray[np.int64]
@@ -111,20 +111,20 @@ class ClusterLabels:
 
     @property
     def clusters(self) -> int:
-        """How many clusters there are."""
+        """The number of clusters."""
         return int(self.labels.max(initial=-1)) + 1
 
     @property
     def noise(self) -> float:
-        """Share of the images in no cluster."""
+        """Share of images in no cluster."""
         return float((self.labels < 0).mean()) if len(self.labels) else 0.0
 
     def quality(self, identities: ArrayLike) -> dict[str, float]:
-        """Agreement with identities (N,), which had no influence on the labels: ARI, NMI, purity and more."""
+        """Agreement with identities (N,), which do not affect the labels: ARI, NMI, purity and more."""
         return clustering_quality(self.labels, np.asarray(identities))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The labels as JSON-compatible values."""
         return {
             "labels": self.labels.tolist(),
             "clusters": self.clusters,
@@ -137,31 +137,33 @@ def cluster(features: Embeddings | ArrayLike, *, modality: ArrayLike | None = No
     """Cluster features by their k-reciprocal Jaccard similarity, without labels.
 
     Args:
-        features: Embeddings, or an array (N, D), ideally of unit length.
-        modality: (N,) which rows are which modality (any two codes), for a clustering of both together. Embeddings
-            know their own; it is used where they hold both.
+        features: Embeddings, or an array (N, D), preferably of unit length.
+        modality: (N,) modality of each row (any two codes), for a clustering of both together. By default that of the
+            embeddings, if they have both.
         **options: Fields of `pclhd.clustering.options.ClusteringOptions`, such as ``k1=20``, ``eps="auto"``,
-            ``clustering="hdbscan"``. Where both modalities are clustered together, k1 and k2 are 40 and 32 by default.
+            ``clustering="hdbscan"``. If both modalities are clustered together, k1 and k2 are 40 and 32 by default.
 
     Returns:
-        A label per row.
+        One label per row.
 
     Raises:
         UserError: An option is unknown or out of range.
         ValueError: Features are not finite.
     """
-    chosen = ClusteringOptions.checked(options)
+    clustering_options = ClusteringOptions.checked(options)
     codes = None if modality is None else np.unique(np.asarray(modality), return_inverse=True)[1].astype(np.int64)
     if codes is None and isinstance(features, Embeddings):
         infrared = np.array([image.modality is Modality.INFRARED for image in features.images], dtype=np.int64)
         codes = infrared if 0 < infrared.sum() < len(infrared) else None
     if codes is not None:
-        chosen = chosen.changed(**{name: size for name, size in JOINT_DEFAULTS.items() if name not in options})
-    found = cluster_features(_features(features), chosen, modality=codes)
-    eps = found.options.eps
+        clustering_options = clustering_options.changed(
+            **{name: size for name, size in JOINT_DEFAULTS.items() if name not in options}
+        )
+    clustering = cluster_features(_features(features), clustering_options, modality=codes)
+    eps = clustering.options.eps
     return ClusterLabels(
-        found.labels,
-        eps if isinstance(eps, float) and chosen.clustering in CUTS_AT_EPS else None,
+        clustering.labels,
+        eps if isinstance(eps, float) and clustering_options.clustering in CUTS_AT_EPS else None,
         features.images if isinstance(features, Embeddings) else None,
     )
 
@@ -179,12 +181,12 @@ def evaluate(
     Args:
         run: A run folder.
         data: The data set, if it has moved since training.
-        device: Where to embed; ``auto`` takes a GPU where there is one.
+        device: Device for embedding; ``auto`` uses a GPU if there is one.
         write: Save the results in the run folder, as `pclhd evaluate` does.
         force: Measure even if the run was trained on some of the test images.
 
     Returns:
-        What was measured, as fractions from 0 to 1: ``results.rows[-1].rank1.mean``. Also ``to_dict()``.
+        The results, as fractions from 0 to 1: ``results.rows[-1].rank1.mean``. Also ``to_dict()``.
 
     Raises:
         UserError: There is no finished model, no labelled test images, or test images that were training images.
@@ -202,18 +204,18 @@ def train(
     observer: Observer | None = None,
     **settings: Any,
 ) -> RunFolder:
-    """Train without labels, and leave a run folder. Only the recipes ``supervised`` and ``semi-supervised`` use labels.
+    """Train without labels and write a run folder. Only the recipes ``supervised`` and ``semi-supervised`` use labels.
 
     Args:
         preset: A preset's name, a YAML file, or settings.
         data: The data set's folder, or a CSV file.
-        out: The run folder to make; by default ``runs/PRESET-RECIPE-SEED``.
-        observer: Follows the training; None is silent.
-        **settings: What to change: ``recipe="paper"``, ``seed=1``, ``schedule={"iterations": 20}``, or with dotted keys
-            ``**{"schedule.iterations": 20}``.
+        out: The run folder to create; by default ``runs/PRESET-RECIPE-SEED``.
+        observer: Called during the training; None for no calls.
+        **settings: Settings to change: ``recipe="paper"``, ``seed=1``, ``schedule={"iterations": 20}``, or with dotted
+            keys ``**{"schedule.iterations": 20}``.
 
     Returns:
-        The run folder; `load` and `evaluate` take it.
+        The run folder; `load` and `evaluate` accept it.
 
     Raises:
         UserError: A setting is unknown or out of range, the data cannot be read, or the folder is in use.
@@ -226,26 +228,26 @@ def train(
     if isinstance(preset, Settings):
         if settings:
             raise UserError("settings are complete; change them before the call, or name a preset instead")
-        chosen = preset
+        resolved = preset
     else:
-        chosen = load_preset(preset, _overrides(settings), root=root)
-    run = default_run_folder(chosen) if out is None else RunFolder(out)
-    return train_run(chosen, open_data(chosen, root), run, observer=observer)
+        resolved = load_preset(preset, _overrides(settings), root=root)
+    run = default_run_folder(resolved) if out is None else RunFolder(out)
+    return train_run(resolved, open_data(resolved, root), run, observer=observer)
 
 
 def open_dataset(root: Path | str, *, layout: Layout = "auto", trial: int = 1) -> Dataset:
-    """Read a data set's lists: unlabelled training images, and apart from them identities and test images.
+    """Read a data set's lists: unlabelled training images and, separately, identities and test images.
 
     Args:
-        root: Its folder, or a CSV file.
-        layout: Its layout; ``auto`` looks.
+        root: Folder of the data set, or a CSV file.
+        layout: Layout of the data set; ``auto`` detects it.
         trial: Which of RegDB's ten trials.
 
     Returns:
         The data set; no image is decoded.
 
     Raises:
-        UserError: Nothing fits the layout, or a list cannot be read.
+        UserError: The folder does not have the layout, or a list cannot be read.
     """
     return open_layout(layout, Path(root), trial=trial)
 
@@ -255,7 +257,7 @@ def _features(values: Embeddings | ArrayLike) -> NDArray[np.float32]:
 
 
 def _overrides(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings as ``key=value``; JSON is YAML, too."""
+    """Settings as ``key=value``; the values are JSON, which is also YAML."""
     words: list[str] = []
     for key, value in settings.items():
         if isinstance(value, Mapping) and key != "backbone":

@@ -1,4 +1,4 @@
-"""Settings: a preset, then ``key=value`` on top, checked by type; a misspelt key is answered with the nearest name."""
+"""Settings: a preset with ``key=value`` overrides, validated; for a misspelt key, the error suggests a similar one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _folder_or_configuration(value: object) -> Path | dict[str, Any] | None:
         return Path(value)
     if isinstance(value, dict):
         return value
-    raise ValueError("expected a folder with config.json, or what would stand in it")
+    raise ValueError("expected a folder with config.json, or the content of that file")
 
 
 def _none_or_folder(value: object) -> object:
@@ -48,9 +48,9 @@ class _Section(BaseModel):
 
 
 class DataSettings(_Section):
-    """Where the images are and at what size the network sees them."""
+    """The data set and the size of the network's input."""
 
-    layout: Layout = Field("auto", description="How the data folder is laid out. auto recognises the layout.")
+    layout: Layout = Field("auto", description="Layout of the data folder. auto detects it.")
     root: Path | None = Field(
         None, description="The data set's folder, or a CSV file of your own images. --data sets it."
     )
@@ -59,10 +59,10 @@ class DataSettings(_Section):
     width: int = Field(144, ge=8, le=4096, description="Width of the network's input, in pixels.")
     same_camera_rule: bool = Field(
         False,
-        description="Evaluation of your own images: leave out gallery images of the query's person and camera.",
+        description="Evaluation of your own images: exclude gallery images of the query's person in its camera.",
     )
     workers: int = Field(
-        0, ge=0, description="Threads that decode images; 0 means one per core. Does not change any result."
+        0, ge=0, description="Threads for decoding images; 0 means one per core. Does not change any result."
     )
     cache: CacheFolder = Field(
         None,
@@ -77,11 +77,11 @@ class DataSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """The network and where its first weights come from."""
+    """The network and its start weights."""
 
     architecture: Literal["resnet50", "narrow", "backbone"] = Field(
         "resnet50",
-        description="The network: AGW's ResNet-50 (resnet50), a small one for images of 96 x 48 (narrow), or one of "
+        description="The network: AGW's ResNet-50 (resnet50), a small network for 96 x 48 images (narrow), or one of "
         "the transformers library (backbone).",
     )
     backbone: Backbone = Field(
@@ -98,14 +98,14 @@ class ModelSettings(_Section):
 
 
 class ScheduleSettings(_Section):
-    """How long and how fast to train."""
+    """Length and learning rate of the training."""
 
     stage1_epochs: int = Field(50, ge=0, description="Epochs of stage I.")
     stage2_epochs: int = Field(50, ge=0, description="Epochs of stage II.")
     iterations: int = Field(
         200,
         ge=1,
-        description="Optimiser steps per epoch, whatever the number of images. With method.joint_step=own, stage II "
+        description="Optimiser steps per epoch, for any number of images. With method.joint_step=own, stage II "
         "makes twice as many.",
     )
     learning_rate: float = Field(3.5e-4, gt=0, description="Adam's learning rate at the start of each stage.")
@@ -122,7 +122,7 @@ class ScheduleSettings(_Section):
     restarts: int = Field(
         0,
         ge=0,
-        description="How often training may go back to the start of the epoch when the loss is no longer finite. 0 "
+        description="How often training may restart the epoch when the loss is no longer finite. 0 "
         "stops with an error.",
     )
     restart_factor: float = Field(
@@ -131,7 +131,7 @@ class ScheduleSettings(_Section):
 
 
 class BatchSettings(_Section):
-    """What a batch of each modality is made of."""
+    """The composition of a batch of each modality."""
 
     clusters: int = Field(8, ge=1, description="Clusters per modality in a batch, P.")
     instances: int = Field(16, ge=1, description="Images per cluster in a batch, K.")
@@ -143,7 +143,7 @@ class BatchSettings(_Section):
 
 
 class ClusteringSettings(ClusteringSizes):
-    """From features to pseudo labels: sizes for one modality, and those that differ for both together."""
+    """Sizes of the clustering: for one modality, and those that differ for both together."""
 
     joint_k1: Size = Field(JOINT_DEFAULTS["k1"], description="k1 where both modalities are clustered together.")
     joint_k2: Size = Field(JOINT_DEFAULTS["k2"], description="k2 where both modalities are clustered together.")
@@ -153,13 +153,13 @@ class ClusteringSettings(ClusteringSizes):
         0.0,
         ge=0,
         lt=1,
-        description="Where all images of a modality are noise, raise its eps in steps of 0.05 up to this value. 0 "
-        "never does.",
+        description="If all images of a modality are noise, raise its eps in steps of 0.05 up to this value. 0 "
+        "never raises it.",
     )
 
 
 class MemorySettings(_Section):
-    """The prototype memories."""
+    """Settings of the prototype memories."""
 
     momentum: float = Field(0.1, ge=0, lt=1, description="Share of the old prototype when a batch updates it.")
     temperature: float = Field(
@@ -168,18 +168,18 @@ class MemorySettings(_Section):
 
 
 class EngineSettings(_Section):
-    """What the training runs on."""
+    """Hardware, precision, logging and checkpoints."""
 
     accelerator: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
-        description="Where to train: auto (a GPU if there is one), cpu, cuda, cuda:N (the GPU of that number; several "
-        "processes take one each whatever it says) or mps. --device sets it.",
+        description="Device for training: auto (a GPU if there is one), cpu, cuda, cuda:N (GPU number N; several "
+        "processes use one each in any case) or mps. --device sets it.",
     )
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true",
-        description="Number format of the network. Losses are always computed in 32 bits. auto takes bfloat16 where "
-        "the hardware computes with it, otherwise 32 bits; 16-mixed is for GPUs without bfloat16.",
+        description="Number format of the network. Losses are always computed in 32 bits. auto uses bfloat16 if "
+        "the hardware supports it, otherwise 32 bits; 16-mixed is for GPUs without bfloat16.",
     )
     compile: bool = Field(
         False, description="Compile the networks with torch.compile, which needs a C++ compiler on this machine."
@@ -198,13 +198,13 @@ class EngineSettings(_Section):
 
 
 class Settings(_Section):
-    """Everything a run depends on besides the images."""
+    """All inputs of a run except the images."""
 
     preset: str = Field(description="Name of the preset that the settings started from.")
     seed: int = Field(0, ge=0, description="Seed of every random draw. --seed sets it.")
     selection: Literal["last", "silhouette", "stability", "cycle"] = Field(
         "last",
-        description="Which epoch's weights a training ends with: the last, or the best epoch of the last stage by a "
+        description="Epoch whose weights become the final model: the last, or the best epoch of the last stage by a "
         "criterion that uses no label (silhouette, stability or cycle).",
     )
     recipe: str = Field(
@@ -240,7 +240,7 @@ class Settings(_Section):
         return self.model_copy(update={"clustering": self.clustering.model_copy(update=changes)}) if changes else self
 
     def to_yaml(self) -> str:
-        """The settings as they are saved in a run folder."""
+        """The settings as YAML, as saved in a run folder."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -259,13 +259,13 @@ def load_preset(name: str, overrides: list[str], *, root: Path | None = None) ->
     Args:
         name: A shipped preset's name, or the path of a YAML file.
         overrides: Items like ``schedule.iterations=20``; values are read as YAML.
-        root: The data folder, if named apart from the overrides.
+        root: The data folder, if given separately from the overrides.
 
     Returns:
-        The checked settings.
+        The validated settings.
 
     Raises:
-        UserError: An unknown preset or key (the nearest name is offered), or a value of the wrong kind.
+        UserError: An unknown preset or key (the message suggests a similar name), or an invalid value.
     """
     path = Path(name)
     if path.suffix in {".yaml", ".yml"}:
@@ -287,7 +287,7 @@ def load_settings(path: Path) -> Settings:
     """The settings saved in a run folder.
 
     Raises:
-        UserError: The file is missing, not YAML, or does not fit.
+        UserError: The file is missing, not YAML, or invalid.
     """
     return _check(_read_yaml(path), source=str(path))
 
@@ -346,7 +346,7 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
     settings = settings.model_copy(update={"model": _with_weights_of_backbone(settings.model)})
     _refuse_loosening_without_radius(settings)
     _refuse_stage_without_loss(settings.method)
-    _refuse_sub_prototypes_nobody_reads(settings.method)
+    _refuse_unused_sub_prototypes(settings.method)
     _refuse_choosing_by_identities(settings)
     return settings
 
@@ -354,15 +354,15 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
 def _refuse_choosing_by_identities(settings: Settings) -> None:
     if settings.method.labels == "identities" and settings.selection != "last":
         raise UserError(
-            f"selection={settings.selection} judges clusters, and method.labels=identities makes none; leave it at last"
+            f"selection={settings.selection} measures clusters, but method.labels=identities has none; leave it at last"
         )
 
 
 def _with_weights_of_backbone(model: ModelSettings) -> ModelSettings:
-    """The settings with ``weights=backbone`` replaced by the file it means, so that a run says what it began with."""
+    """The settings with ``weights=backbone`` replaced by the file's path, so that a run records its start weights."""
     if model.backbone is not None and model.architecture != "backbone":
         raise UserError(
-            f"model.backbone does not go with model.architecture={model.architecture}; say backbone there, or "
+            f"model.backbone needs model.architecture=backbone, not {model.architecture}; set that, or "
             "model.backbone=null"
         )
     if model.backbone is None and model.architecture == "backbone":
@@ -371,8 +371,8 @@ def _with_weights_of_backbone(model: ModelSettings) -> ModelSettings:
         return model
     if not isinstance(model.backbone, Path):
         raise UserError(
-            "model.weights=backbone means the weights in the folder model.backbone, but that is not a folder; say "
-            "none, or name a model file"
+            "model.weights=backbone means the weights in the folder model.backbone, but that is not a folder; use "
+            "none, or a model file"
         )
     return model.model_copy(update={"weights": str(model.backbone / "model.safetensors")})
 
@@ -380,8 +380,8 @@ def _with_weights_of_backbone(model: ModelSettings) -> ModelSettings:
 def _refuse_loosening_without_radius(settings: Settings) -> None:
     if settings.clustering.loosen and settings.method.clustering in {"hdbscan", "community"}:
         raise UserError(
-            f"clustering.loosen={settings.clustering.loosen:g} raises a radius, but method.clustering="
-            f"{settings.method.clustering} has none; leave it at 0"
+            f"clustering.loosen={settings.clustering.loosen:g} raises eps, but method.clustering="
+            f"{settings.method.clustering} does not use it; leave it at 0"
         )
 
 
@@ -390,22 +390,22 @@ def _refuse_stage_without_loss(method: Recipe) -> None:
     if only_dynamic and not method.dynamic_gradient and method.centroid_share == 0:
         raise UserError(
             f"method.dynamic_gradient=false with method.stage2={method.stage2}, method.hard_share="
-            f"{method.hard_share:g} and method.centroid_share=0 leaves stage II nothing of its own to train with; "
+            f"{method.hard_share:g} and method.centroid_share=0 leaves stage II without a loss within the modalities; "
             "change one of them"
         )
 
 
-def _refuse_sub_prototypes_nobody_reads(method: Recipe) -> None:
+def _refuse_unused_sub_prototypes(method: Recipe) -> None:
     needed = {"memory_update": "after_step", "stage1": "centroid"}
     if method.stage2 == "hybrid":
         needed["stage2"] = "centroid"
     wrong = [name for name, value in needed.items() if getattr(method, name) != value]
     if method.sub_prototypes > 1 and wrong:
-        found = ", ".join(f"method.{name}={getattr(method, name)}" for name in wrong)
-        mended = " ".join(f"method.{name}={needed[name]}" for name in wrong)
+        conflicts = ", ".join(f"method.{name}={getattr(method, name)}" for name in wrong)
+        corrections = " ".join(f"method.{name}={needed[name]}" for name in wrong)
         raise UserError(
-            f"method.sub_prototypes={method.sub_prototypes} does not go with {found}, which know one prototype per "
-            f"cluster; add {mended}, or take method.sub_prototypes=1"
+            f"method.sub_prototypes={method.sub_prototypes} cannot be combined with {conflicts}, which use one "
+            f"prototype per cluster; add {corrections}, or set method.sub_prototypes=1"
         )
 
 
@@ -446,7 +446,7 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def _nearest_setting(name: str, model: type[BaseModel], prefix: str) -> str:
-    # A setting is often named without its section, or with another's: the same name elsewhere goes first.
+    # A setting is often given without its section, or with a wrong one: the same name in another section is preferred.
     elsewhere: dict[str, str] = {}
     for full in _all_keys(Settings):
         elsewhere.setdefault(full.rpartition(".")[2], full)

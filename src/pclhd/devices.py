@@ -1,4 +1,4 @@
-"""Where to compute, what this machine computes fast, and how its memory is held."""
+"""Devices, fast number formats and memory allocation of this machine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pclhd.errors import ArgumentError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` is a CUDA GPU if there is one, and otherwise the CPU.
+    """The device with this name; ``auto`` is a CUDA GPU if there is one, otherwise the CPU.
 
     Raises:
-        ArgumentError: This machine or this build of torch cannot compute there.
+        ArgumentError: This machine or this build of torch does not support it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.zeros(1, device=name).item()  # the device "meta" has tensors, but no numbers in them
+        torch.zeros(1, device=name).item()  # the device "meta" has tensors without values
         return torch.device(name)
     except (RuntimeError, AssertionError, ImportError, AttributeError) as error:  # each backend raises another of these
         reason = str(error).strip().split("\n")[0]
@@ -30,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 matrices in hardware; False where torch is too old to say."""
+    """Whether the CPU multiplies bfloat16 matrices in hardware; False if torch is too old to detect it."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return False
     abilities: Mapping[str, object] = torch.cpu.get_capabilities()
@@ -38,14 +38,14 @@ def cpu_computes_bfloat16() -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep the memory that this process frees for its next tensors, instead of giving it back (ours).
+    """Let the C library keep freed memory for the next tensors instead of returning it to the system (ours).
 
-    A training step on the processor frees and takes gigabytes. Given back each time, they have to be cleared page by
-    page: with ResNet-50 that was 7 % of a step, and more where pages are dear, as in virtual machines. The process
-    stays as large as it was at its largest. Numbers are the same.
+    A training step on the CPU frees and allocates gigabytes. If they are returned each time, the system must clear them
+    page by page: with ResNet-50 that took 7 % of a step, and it takes more where page faults are expensive, as in
+    virtual machines. The process keeps its peak size. Results do not change.
 
     Returns:
-        Whether the C library can do so; glibc can.
+        Whether the C library supports this; glibc does.
     """
     if sys.platform != "linux":
         return False

@@ -49,7 +49,7 @@ def replacing(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
         replace: Whether it may replace a file, such as one that appeared during the block.
 
     Yields:
-        A binary file beside `path`.
+        A binary file in the folder of `path`.
 
     Raises:
         UserError: The file cannot be written.
@@ -76,7 +76,7 @@ def replacing(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             f"{path}: cannot be written ({error.strerror or error}); choose a writable folder with free space"
         ) from error
     finally:
-        # What keeps it from being made may keep it from being removed, and is what the user has to hear of.
+        # The reason of this error may also prevent its removal; the first error is the one to report.
         with suppress(OSError):
             aside.unlink(missing_ok=True)
 
@@ -123,16 +123,16 @@ def expanded(path: Path) -> Path:
 
 
 def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bool = False) -> None:
-    """Refuse a file that could not be written later, after all the work.
+    """Raise an error now for a file that could not be written later.
 
     Args:
-        path: The file to write; the argument ``out`` of the caller.
-        suffixes: Ends of the names that it may have, in any case.
-        content: What will be in it, for the message.
-        force: Whether it may replace a file. A folder is never replaced.
+        path: The file to write, which is the argument ``out`` of the caller.
+        suffixes: Allowed suffixes, upper or lower case.
+        content: Content of the file, for the message.
+        force: Whether to replace an existing file. A folder is never replaced.
 
     Raises:
-        ArgumentError: Another kind of file, one that exists, or no such folder.
+        ArgumentError: The suffix is wrong, the file exists, or its folder does not.
     """
     if not path.name.lower().endswith(tuple(suffixes)):
         raise ArgumentError("out", f"not a kind of file for {content}; expected {', '.join(suffixes)}", value=path)
@@ -145,14 +145,14 @@ def check_output(path: Path, suffixes: Sequence[str], content: str, *, force: bo
 
 
 def check_replaceable(path: Path, mark: str) -> None:
-    """Refuse to replace a folder that is of another kind.
+    """Raise an error for a folder that must not be replaced.
 
     Args:
-        path: A folder, which may be missing or empty.
-        mark: A file that each folder of the kind has.
+        path: A folder; may be missing or empty.
+        mark: A file that each replaceable folder has.
 
     Raises:
-        ArgumentError: It is a file or a link, or holds files but not the mark.
+        ArgumentError: It is a file or a link, or has files but not the mark.
     """
     if path.is_symlink():
         raise ArgumentError("out", "is a link, and `force` replaces only folders; name the folder itself", value=path)
@@ -160,7 +160,9 @@ def check_replaceable(path: Path, mark: str) -> None:
         return
     if not ((path / mark).is_file() or (path / UNFINISHED).is_file()):
         raise ArgumentError(
-            "out", f"is no run folder (it has no {mark}), and `force` replaces only those; choose another", value=path
+            "out",
+            f"is not a run folder (it has no {mark}), and `force` replaces only those; choose another",
+            value=path,
         )
 
 
@@ -210,7 +212,7 @@ def make_new_folder(path: Path) -> None:
     """Create a folder; one that exists must be empty.
 
     Raises:
-        UserError: It holds files, or cannot be created.
+        UserError: It has files, or cannot be created.
     """
     try:
         path.mkdir(exist_ok=True)
@@ -234,8 +236,8 @@ def _not_created(path: Path, error: OSError) -> ArgumentError:
 def making_folder(path: Path) -> Iterator[None]:
     """Fill a folder in the block; if that fails, it is empty again.
 
-    A process that is killed meanwhile leaves a mark in the folder: its content is then useless, and the next call
-    removes it.
+    A process that is killed meanwhile leaves a mark in the folder: its contents are then incomplete, and the next call
+    removes them.
 
     Args:
         path: A folder that the caller owns (`owning_folder`), so that a mark is not that of a living process. It must

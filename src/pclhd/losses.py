@@ -1,7 +1,7 @@
 """Contrastive losses against prototypes: pure functions of similarities.
 
-A loss gives one value per sample; averaging is the caller's decision. Larger similarity means closer. Half-precision
-similarities are raised to float32 first.
+A loss has one value per sample; the caller averages. A larger similarity means closer. Half-precision similarities are
+converted to float32 first.
 
 Letters: B queries of a batch, C clusters, K instances per cluster.
 """
@@ -15,7 +15,7 @@ from pclhd.prototypes import at_least_float32
 
 
 def contrast(similarities: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """−log softmax of the own cluster: −log( exp(s_y/τ) / Σ_c exp(s_c/τ) ) (released code).
+    """−log softmax at the query's own cluster: −log( exp(s_y/τ) / Σ_c exp(s_c/τ) ) (released code).
 
     Args:
         similarities: (B, C), query against prototype.
@@ -62,11 +62,11 @@ def hardest_similarities(similarities: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_over(values: Tensor, confidence: Tensor | None = None) -> Tensor:
-    """Mean of a loss over the queries, each counting by the confidence in its label (ours).
+    """Mean of a loss over the queries, weighted by the confidence in their labels (ours).
 
     Args:
         values: (B,), B ≥ 1.
-        confidence: (B,) at least 0; only the proportions matter. None, or 0 for all, counts all alike.
+        confidence: (B,) at least 0; only the proportions matter. None, or 0 for all, gives equal weights.
 
     Returns:
         A scalar.
@@ -94,15 +94,15 @@ def released_hybrid(
 ) -> Tensor:
     """½·( mean hard contrast + max(mean centroid contrast − margin, 0) ) (released code).
 
-    The maximum is taken on the batch mean, so this one cannot be a value per sample.
+    The maximum is applied to the batch mean, so this loss has no values per sample.
 
     Args:
         centroid_similarities: (B, C).
         hard_similarities: (B, C).
         labels: (B,) int64, 0…C−1.
         temperature: τ > 0.
-        margin: Centroid contrast below which the centroids no longer pull.
-        confidence: (B,) how much each query counts in both means; None counts all alike.
+        margin: Centroid contrast below which the centroids have no gradient.
+        confidence: (B,) weights of the queries in both means; None for equal weights.
 
     Returns:
         A scalar.

@@ -1,4 +1,4 @@
-"""The same thing for both modalities."""
+"""Pairs of values for the two modalities."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ ModalityName = Literal["visible", "infrared"]
 
 
 class Pair(NamedTuple, Generic[Part]):
-    """What there is for the visible and for the infrared modality; it unpacks in this order.
+    """A value for the visible and one for the infrared modality; it unpacks in this order.
 
     Attributes:
-        visible: The visible part.
-        infrared: The infrared part.
+        visible: The value of the visible modality.
+        infrared: The value of the infrared modality.
     """
 
     visible: Part
     infrared: Part
 
     def items(self) -> Iterator[tuple[ModalityName, Part]]:
-        """Each part with the name of its modality, visible first."""
+        """Each value with the name of its modality, visible first."""
         yield "visible", self.visible
         yield "infrared", self.infrared
 
     def of(self, modality: ModalityName) -> Part:
-        """The part of a modality."""
+        """The value of a modality."""
         return self.visible if modality == "visible" else self.infrared
 
     def map(self, function: Callable[[Part], Other]) -> Pair[Other]:
-        """The results of a function for both parts; it is called for the visible part first."""
+        """The results of a function for both values; it is called for the visible one first."""
         return Pair(function(self.visible), function(self.infrared))

@@ -1,7 +1,7 @@
-"""What each method is, in one table: which prototypes are contrasted when, and every choice on which methods differ.
+"""The recipes (methods): which prototypes each contrasts in which stage, and all other choices.
 
-A recipe holds no sizes and no schedule (learning rate, epochs, batch): those belong to the data and stand in the
-preset. So two recipes run under one preset differ in the method alone. Each field can be overridden
+A recipe contains no sizes and no schedule (learning rate, epochs, batch): these depend on the data and are in the
+preset. So two recipes with one preset differ only in the method. Each field can be overridden
 (``method.hard_samples=4``).
 """
 
@@ -15,23 +15,23 @@ from pclhd.clustering.options import ClusteringChoices
 
 
 class Recipe(ClusteringChoices):
-    """The choices that make a method. How images are clustered is inherited from `ClusteringChoices`."""
+    """The choices of a method. Those of the clustering are inherited from `ClusteringChoices`."""
 
     stage1: Literal["centroid", "hybrid"] = Field(
         "centroid",
-        description="Prototypes that stage I contrasts with: centroids, or the released code's half of hard and half "
+        description="Prototypes of the contrast in stage I: centroids, or the released code's half of hard and half "
         "of centroid prototypes (hybrid).",
     )
     stage2: Literal["centroid", "hybrid", "hard", "dynamic", "hard+dynamic"] = Field(
         "hard+dynamic",
-        description="Prototypes that stage II contrasts with: as in stage I, or hard ones, dynamic ones, or both, "
+        description="Prototypes of the contrast in stage II: as in stage I, or hard ones, dynamic ones, or both, "
         "weighted by hard_share (hard+dynamic).",
     )
     sub_prototypes: int = Field(
         1,
         ge=1,
-        description="Prototypes per cluster, one for each part that it is split into. With more than 1 they replace "
-        "the centroid in the centroid loss and in the cross-modality term, where the nearest one counts.",
+        description="Prototypes per cluster, one for each part of the cluster. If there is more than 1, they replace "
+        "the centroid in the centroid loss and in the cross-modality loss; the nearest one counts.",
     )
     hard_share: float = Field(
         0.5, ge=0, le=1, description="Weight λ of the hard loss (paper). The dynamic loss gets the rest."
@@ -40,19 +40,21 @@ class Recipe(ClusteringChoices):
         0.0,
         ge=0,
         le=1,
-        description="Weight of the centroid loss in stage II, beside hard or dynamic prototypes. They get the rest.",
+        description="Weight of the centroid loss in stage II with hard or dynamic prototypes, which get the rest.",
     )
     progressive: Literal["switch", "ramp"] = Field(
         "switch",
         description="How stage II begins: its losses replace those of stage I at once (switch), or their weight grows "
-        "evenly from 0 to 1 over the stage (ramp).",
+        "linearly from 0 to 1 over the stage (ramp).",
     )
     hard_samples: int = Field(
-        1, ge=1, description="Number k of a cluster's images furthest from the centroid that make its hard prototype."
+        1,
+        ge=1,
+        description="Number k of a cluster's images furthest from the centroid whose mean is its hard prototype.",
     )
     hard_start: Literal["furthest", "centroid"] = Field(
         "furthest",
-        description="How a hard prototype starts each epoch: from the furthest images (paper), or as the centroid "
+        description="Initial hard prototypes of each epoch: from the furthest images (paper), or the centroid "
         "(released code).",
     )
     dynamic_samples: int = Field(
@@ -76,8 +78,8 @@ class Recipe(ClusteringChoices):
     )
     loss_order: Literal["infrared_first", "visible_first"] = Field(
         "infrared_first",
-        description="Which modality's losses come first in a step. It matters only for memory_update=in_backward: "
-        "there the backward pass visits the losses last to first.",
+        description="Modality whose losses come first in a step. It matters only for memory_update=in_backward: "
+        "there the backward pass processes the losses from last to first.",
     )
     memory_update: Literal["after_step", "in_backward"] = Field(
         "after_step",
@@ -91,14 +93,14 @@ class Recipe(ClusteringChoices):
     )
     cross_direction: Literal["alternate", "both"] = Field(
         "alternate",
-        description="Which features the cross-modality loss moves: visible ones in even and infrared ones in odd "
+        description="Features that the cross-modality loss trains: visible ones in even and infrared ones in odd "
         "epochs (alternate, released code), or both in every step.",
     )
     cross_stage1: bool = Field(False, description="Whether stage I already has the cross-modality loss.")
     joint: float = Field(
         1.0,
         ge=0,
-        description="Weight of the joint memory in stage II, whose clusters hold both modalities. 0 leaves it out.",
+        description="Weight of the joint memory, whose clusters have both modalities, in stage II. 0 leaves it out.",
     )
     joint_labels: Literal["clustering", "matching"] = Field(
         "clustering",
@@ -107,18 +109,18 @@ class Recipe(ClusteringChoices):
     )
     joint_means: Literal["balanced", "plain"] = Field(
         "balanced",
-        description="How a joint prototype starts: as the mean of its two modalities' means (balanced, released code), "
-        "or as the mean of all its images (plain).",
+        description="Initial joint prototypes: the mean of the means of the two modalities (balanced, released code), "
+        "or the mean of all images (plain).",
     )
     joint_prototypes: Literal["shared", "all"] = Field(
         "shared",
-        description="Which joint clusters have a prototype: those that hold both modalities (shared), or all of them. "
+        description="Joint clusters with a prototype: those with both modalities (shared), or all of them. "
         "Batches are drawn from the shared ones; the others are negatives only (released code).",
     )
     joint_step: Literal["own", "shared"] = Field(
         "own",
-        description="Whether the joint loss has an optimiser step of its own (released code) or shares the step of the "
-        "other losses.",
+        description="Whether the joint loss has a separate optimiser step (own, released code) or shares that of the "
+        "other losses (shared).",
     )
     labels: Literal["clusters", "identities", "visible_identities"] = Field(
         "clusters",
@@ -127,16 +129,16 @@ class Recipe(ClusteringChoices):
     )
     confidence: Literal["none", "weight"] = Field(
         "none",
-        description="Whether a query's losses are weighted by the confidence in its label: how far its neighbours and "
+        description="Whether a query's losses are weighted by the confidence in its label: how much its neighbours and "
         "the prototypes agree on it.",
     )
     matching: Literal[
         "progressive", "mutual", "transport", "votes", "multi_memory", "released_sysu", "released_regdb"
     ] = Field(
         "progressive",
-        description="How clusters find partners in the other modality: by their centres in rounds (progressive), only "
-        "mutual nearest ones (mutual), by optimal transport (transport), by votes of the images (votes), by all "
-        "sub-prototypes (multi_memory), or as the released code does for either data set.",
+        description="How clusters of the two modalities are matched: by their centres in rounds (progressive), only "
+        "mutual nearest clusters (mutual), by optimal transport (transport), by votes of the images (votes), by all "
+        "sub-prototypes (multi_memory), or as in the released code for one of its data sets.",
     )
     centre_features: Literal["none", "modality", "camera"] = Field(
         "none",
@@ -146,26 +148,26 @@ class Recipe(ClusteringChoices):
     renormalise: bool = Field(
         True,
         description="Whether features averaged over an image and its mirror image are scaled to unit length before "
-        "clustering. The released code does not.",
+        "clustering. The released code does not scale them.",
     )
     momentum_from: Literal["start", "stage2"] = Field(
         "start", description="When the momentum network starts: with training, or with stage II (released code)."
     )
     momentum_buffers: Literal["average", "own"] = Field(
         "average",
-        description="Batch-norm statistics of the momentum network: averaged like its weights (average), or its own, "
+        description="Batch-norm statistics of the momentum network: averaged like its weights (average), or its own "
         "from forward passes in training mode (own, released code).",
     )
 
 
-#: The paper's method as far as it is published, our reading where it is silent.
+#: The published method of the paper, with our choices where the paper does not specify them.
 PAPER = Recipe(neighbourhood="paper")
 
-#: Centroid prototypes only, in both stages; everything else as `PAPER`, so the difference is the prototypes' worth.
+#: Only centroid prototypes, in both stages; otherwise as `PAPER`, so the difference measures the prototypes' effect.
 BASELINE = PAPER.model_copy(update={"stage2": "centroid"})
 
-#: The released code step for step, its quirks included. Left out are its choice of checkpoints on test labels, and
-#: that in its sampler a cluster of one image shifts the groups after it (see `pclhd.data.samplers`).
+#: The released code step by step, including its peculiarities, with two exceptions: its choice of checkpoints by test
+#: labels, and that a cluster of one image shifts the following groups in its sampler (see `pclhd.data.samplers`).
 RELEASED = Recipe(
     stage1="hybrid",
     stage2="hybrid",
@@ -181,31 +183,32 @@ RELEASED = Recipe(
     momentum_buffers="own",
 )
 
-#: Ours: what measured best on the test people of the synthetic benchmark (docs/results.md says how that came). It is
-#: the released code's way so far, with a matching that works for any two numbers of clusters, batches from every
-#: cluster, and no dynamic loss that would only be printed.
+#: Ours: the recipe with the best results on the test people of the synthetic benchmark (docs/results.md). It follows
+#: the released code, with a matching that works for any numbers of clusters, batches from every cluster, and without
+#: the dynamic loss that is only logged.
 PCLHD = RELEASED.model_copy(
     update={"dynamic_gradient": True, "batch_passes": "go_on", "matching": "progressive"},
 )
 
-#: Dual contrastive learning: each modality by itself, against its own centroids, in both stages.
+#: Dual contrastive learning: each modality separately against its own centroids, in both stages.
 DCL = BASELINE.model_copy(update={"cross": 0.0, "joint": 0.0})
 
-#: ADCA's idea: after `DCL`, clusters that the images' votes pair are aggregated into one memory for both modalities.
+#: The idea of ADCA: after `DCL`, clusters paired by votes of the images share one memory for both modalities.
 ADCA = DCL.model_copy(update={"joint": 1.0, "joint_labels": "matching", "matching": "votes"})
 
-#: PGM's idea: after `DCL`, progressive graph matching, and contrast with the partner's memory, in turns.
+#: The idea of PGM: after `DCL`, progressive graph matching, and alternating contrast with the partner's memory.
 PGM = DCL.model_copy(update={"cross": 0.25})
 
-#: MMM's idea: several memories per cluster, clusters matched through all of them, both modalities clustered together as
-#: well. The rest is `BASELINE`, so the difference is the memories' worth. Simplified: MMM's code matches once, by
-#: memories, and then trains a classifier on the labels, weighed by how far it trusts them, with a soft alignment of the
-#: modalities. Here all is made anew every epoch, and the contrast aligns them; that it reads the memories is ours.
+#: The idea of MMM: several memories per cluster, clusters matched by all of them, and both modalities also clustered
+#: together. The rest is `BASELINE`, so the difference measures the effect of the memories. This is simplified: MMM's
+#: code matches once, by memories, and then trains a classifier on the labels, weighted by confidence, with a soft
+#: alignment of the modalities. Here, everything is computed again every epoch, and the contrast aligns the modalities;
+#: contrasting with the memories is ours.
 MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory"})
 
-#: With labels, for the two other parts of the field's tables: `PCLHD` given the identities of all training images, or
-#: of the visible ones alone. With all identities, joint clusters are people; with the visible ones, they come from
-#: clustering both modalities together, as without any.
+#: With labels, for the supervised and semi-supervised settings of published tables: `PCLHD` with the identities of all
+#: training images, or only of the visible ones. With all identities, joint clusters are people; with the visible ones,
+#: they come from clustering both modalities together, as without identities.
 SUPERVISED = PCLHD.model_copy(update={"labels": "identities"})
 SEMI_SUPERVISED = PCLHD.model_copy(update={"labels": "visible_identities"})
 
@@ -224,10 +227,10 @@ RECIPES: dict[str, Recipe] = {
     "semi-supervised": SEMI_SUPERVISED,
 }
 
-#: A line on each recipe, for lists of them.
+#: One line about each recipe, for lists.
 MEANINGS: dict[str, str] = {
     "baseline": "centroid prototypes in both stages; otherwise as paper",
-    "paper": "centroids first, then hard and dynamic prototypes, as published; our reading where the paper is silent",
+    "paper": "centroids first, then hard and dynamic prototypes, as published; our choices where the paper is silent",
     "released": "the released code step by step, without its choice of checkpoints on test labels",
     "pclhd": "the default: nearly the released code's method, for any numbers of clusters",
     "dcl": "dual contrastive learning: each modality against its own centroids only",

@@ -1,8 +1,8 @@
-"""Random streams named by what they are for, all grown from one seed.
+"""Random streams named by their purpose, all derived from one seed.
 
-A stream depends only on the seed and its name (``"augment", epoch``, say), so no generator state has to be saved: a
-resumed run asks for the stream of the epoch it starts with and gets what the uninterrupted run had. Evaluating, logging
-or drawing a picture cannot disturb training, because nobody shares a stream.
+A stream depends only on the seed and its name (such as ``"augment", epoch``), so generator states need not be saved: a
+resumed run gets the same stream for its epoch as an uninterrupted run. Evaluation, logging and drawing do not affect
+training, because each use has a separate stream.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 @dataclass(frozen=True)
 class Streams:
-    """Makes generators from a seed and a name.
+    """Creates generators from a seed and a name.
 
     Attributes:
         seed: The run's seed.
@@ -29,9 +29,9 @@ class Streams:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def torch(self, *name: str | int) -> torch.Generator:
-        """A CPU generator for tensors; draws are moved to the device afterwards, so devices agree."""
+        """A CPU generator for tensors; draws are moved to the device afterwards, so all devices use the same values."""
         return torch.Generator().manual_seed(self._derive(name))
 
     def numpy(self, *name: str | int) -> np.random.Generator:
-        """A generator for indices and the like."""
+        """A generator for NumPy arrays, such as indices."""
         return np.random.default_rng(self._derive(name))

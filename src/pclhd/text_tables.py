@@ -50,12 +50,12 @@ def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
     same in a terminal and in a file.
 
     Args:
-        rows: Cells of text, as many in each row.
-        headings: One per column, above the rows and a dashed line; none by default.
-        right: Numbers of the columns that are aligned to the right, counted from 0.
+        rows: Cells of text, the same number in each row.
+        headings: One per column, printed above a dashed line; none by default.
+        right: Numbers of the right-aligned columns, counted from 0.
 
     Returns:
-        Lines joined by line feeds, without a last one.
+        Lines joined by line feeds, without one at the end.
     """
     rows = list(rows)
     table = Table(box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))

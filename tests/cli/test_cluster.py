@@ -285,7 +285,7 @@ def test_lines(pclhd: Call, files: Path, crowd: Crowd, monkeypatch: pytest.Monke
     assert "scaled to length 1 (they had 2 to 2)" in pclhd("cluster", "long.npy", "--out", "long.csv", *SMALL).out
     apart = pclhd(*words, "--per-modality", "--out", "apart.csv").out.splitlines()
     assert apart[0].split() == ["visible", "infrared"]
-    assert any(line.startswith("right pairs") for line in apart)
+    assert any(line.startswith("correct pairs") for line in apart)
 
 
 def test_eps_is_chosen_from_the_data(pclhd: Call, files: Path) -> None:

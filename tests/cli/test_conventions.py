@@ -164,7 +164,7 @@ def test_an_option_is_checked_as_the_setting(
 
 @pytest.mark.parametrize("option", [("--seed", 1), ("--recipe", "paper"), ("--device", "cpu"), ("--force",)])
 def test_a_resumed_run_has_its_settings(pclhd: Call, tmp_path: Path, option: tuple[object, ...]) -> None:
-    assert "leave out all else" in complaint(pclhd("train", "--resume", tmp_path, *option))
+    assert "leave out everything except" in complaint(pclhd("train", "--resume", tmp_path, *option))
 
 
 def test_the_narrow_network_needs_the_starter_weights(pclhd: Call, tiny_sysu: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_narrow_network_needs_the_starter_weights(pclhd: Call, tiny_sysu: Pa
         pclhd("train", "own", "model.architecture=narrow", "data.layout=sysu", "data.height=32", "data.width=16",
               "--data", tiny_sysu, "--out", tmp_path / "run")
     )  # fmt: skip
-    assert "say model.weights=starter" in said
+    assert "use model.weights=starter" in said
     assert not (tmp_path / "run").exists()
 
 

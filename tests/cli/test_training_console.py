@@ -51,7 +51,7 @@ def test_one_line_per_epoch_whatever_the_width() -> None:
     assert len(lines) == 3
     assert lines[1] == (
         "epoch   1/2 stage 1  loss  6.500  visible 10 clusters, 12% noise  infrared 4 clusters, 0% noise  "
-        "ARI 0.50 / 0.25, right matches 75%  12.3 s"
+        "ARI 0.50 / 0.25, correct matches 75%  12.3 s"
     )
     assert lines[2].startswith("epoch   2/2 stage 2")
     assert returned == [MEASURED, MEASURED]

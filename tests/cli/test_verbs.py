@@ -273,7 +273,7 @@ def cut_file(path: Path) -> None:
 
 
 _UNREADABLE = "not a readable safetensors file"
-_UNREADABLE_FOREIGN = "holds no readable weights"
+_UNREADABLE_FOREIGN = "contains no readable weights"
 _INCOMPLETE = "the entry 'conv1.weight' is missing"
 
 
@@ -286,7 +286,7 @@ _INCOMPLETE = "the entry 'conv1.weight' is missing"
         (empty_file, "imagenet:", _UNREADABLE_FOREIGN),
         (foreign_file, "", _INCOMPLETE),
         (foreign_file, "imagenet:", _INCOMPLETE),
-        (other_architecture, "", "holds a network with depths = (1, 2, 1, 1)"),
+        (other_architecture, "", "has a network with depths = (1, 2, 1, 1)"),
         (other_architecture, "imagenet:", _INCOMPLETE),
         (cut_file, "", _UNREADABLE),
         (cut_file, "imagenet:", _UNREADABLE_FOREIGN),
@@ -303,7 +303,7 @@ def test_wrong_weights(
 @pytest.mark.parametrize(
     ("weights", "reason"),
     [
-        ("imagenet", "say model.weights=starter"),
+        ("imagenet", "use model.weights=starter"),
         ("imagenet:none.pth", "none.pth: no such file"),
         ("none.safetensors", "none.safetensors: no such file"),
         ("starterr", "starterr: no such file"),
@@ -397,7 +397,7 @@ def test_verifying_and_comparing_runs(pclhd: Call, tiny_sysu: Path, tmp_path: Pa
 
     compared = pclhd("compare", *runs)
     assert compared.code == 0
-    assert f"one was not evaluated; do so with: pclhd evaluate {runs[0]}" in compared.out
+    assert f"one was not evaluated; evaluate it with: pclhd evaluate {runs[0]}" in compared.out
     tree = json.loads(pclhd("compare", *runs, "--json").out)
     assert tree["settings"] == {"seed": [0, 1]}
     assert [group["seeds"] for group in tree["groups"]] == [[0, 1]]

@@ -117,7 +117,7 @@ def test_wrong_shapes_and_missing_entries(
     assert "no network of the released family" in refused(save({"conv1.weight": torch.zeros(1)}))
     path = save(state)
     path.write_bytes(path.read_bytes()[:-5000])
-    assert "cut short" in refused(path)
+    assert "truncated" in refused(path)
 
 
 def test_files_of_other_kinds(refused: Callable[[Path], str], tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_files_of_other_kinds(refused: Callable[[Path], str], tmp_path: Path) ->
 def test_two_networks_in_a_file(refused: Callable[[Path], str], state: State, tmp_path: Path) -> None:
     copies = {f"{place}.{name}": tensor for place in ("model", "model_ema") for name, tensor in state.items()}
     torch.save(copies, tmp_path / "x.pth")
-    assert "holds several networks: model, model_ema; choose one" in refused(tmp_path / "x.pth")
+    assert "contains several networks: model, model_ema; choose one" in refused(tmp_path / "x.pth")
 
 
 def test_an_existing_run_folder_and_data_that_is_not_there(
@@ -159,7 +159,7 @@ def test_force_replaces_a_run_and_a_checkpoint(pclhd: Call, state: State, tmp_pa
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "note.txt").write_text("mine")
     said = complaint(pclhd(*words[:-1], tmp_path / "other", "--force"))
-    assert "is no run folder" in said
+    assert "is not a run folder" in said
     assert (tmp_path / "other" / "note.txt").read_text() == "mine"
     out = tmp_path / "back.pth"
     out.write_text("old")
@@ -295,11 +295,11 @@ def test_images_that_are_in_both_parts_are_embedded_once(pclhd: Call, run: Path,
         (("--out", "no/x.npy"), "no folder"),
         (("--out", "x.npy", "--data", "nowhere"), "nowhere"),
         (("--out", "x.npy", "--device", "tpu9"), "--device tpu9"),
-        (("--out", "x.npy", "--images", "empty"), "say whether --images are visible or infrared"),
+        (("--out", "x.npy", "--images", "empty"), "state whether --images are visible or infrared"),
         (("--out", "x.npy", "--images", "empty", "--modality", "visible"), "no image there"),
         (("--out", "x.npy", "--images", "empty", "--modality", "visible", "--data", "empty"), "leave out --data"),
         (("--out", "x.npy", "--images", "bad", "--modality", "visible"), "bad/x.png"),
-        (("--out", "x.npy", "--modality", "visible"), "goes with --images"),
+        (("--out", "x.npy", "--modality", "visible"), "applies only to --images"),
         (("--out", "x.npy", "--layout", "regdb"), "it looks like sysu"),
     ],
 )

@@ -269,7 +269,7 @@ def test_wrong_arguments_are_refused() -> None:
     good = centres(3, 0)
     with pytest.raises(ValueError, match="candidates must be at least 1, got 0"):
         match_clusters(good, good, candidates=0)
-    with pytest.raises(ValueError, match="released_sysu looks at all pairs, so candidates must be None, got 5"):
+    with pytest.raises(ValueError, match="released_sysu compares all pairs, so candidates must be None, got 5"):
         match_clusters(good, good, method="released_sysu", candidates=5)
     with pytest.raises(ValueError, match="regularisation must be above 0, got 0"):
         match_clusters(good, good, method="transport", regularisation=0)

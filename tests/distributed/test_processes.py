@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pclhd.distributed.processes import Processes, ToldByTheFirst, join_processes
+from pclhd.distributed.processes import Processes, ReportedByTheFirst, join_processes
 from pclhd.errors import UserError
 
 

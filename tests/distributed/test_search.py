@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import spawn
 
 from pclhd.clustering.neighbours import Neighbours, nearest_neighbours
 from pclhd.distributed import search as module
-from pclhd.distributed.processes import Processes, ToldByTheFirst
+from pclhd.distributed.processes import Processes, ReportedByTheFirst
 from pclhd.distributed.search import shared_search
 from pclhd.errors import UserError
 
@@ -77,5 +77,5 @@ def search_in_a_group(rank: int, count: int, folder: Path) -> None:
 
     with pytest.raises(UserError, match=r"^refused here$") as caught:
         processes.by_the_first(refuse)
-    assert isinstance(caught.value, ToldByTheFirst) == (rank > 0)
+    assert isinstance(caught.value, ReportedByTheFirst) == (rank > 0)
     distributed.destroy_process_group()

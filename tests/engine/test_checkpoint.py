@@ -212,7 +212,7 @@ def test_damaged_files(tmp_path: Path, damage: str) -> None:
     warnings: list[str] = []
     assert load_latest_checkpoint(tmp_path, warnings.append).next_epoch == 2
     assert len(warnings) == 1
-    assert warnings[0].endswith("going on from epoch-0002-step-00000.safetensors")
+    assert warnings[0].endswith("continuing from epoch-0002-step-00000.safetensors")
     assert path.name in warnings[0]
 
 

@@ -129,7 +129,7 @@ def test_a_modality_of_noise_keeps_the_labels_of_the_epoch_before(scattered: str
     assert grouping.eps is None
     assert grouping.confidence is not None
     assert np.array_equal(grouping.labels, before[number])
-    assert labels.warnings() == [f"all 24 {scattered} images are noise; the labels of the epoch before are kept"]
+    assert labels.warnings() == [f"all 24 {scattered} images are noise; the labels of the previous epoch are kept"]
     with pytest.raises(ValueError, match="read-only"):
         own[number][0] = 1
     before[number][0] = 0  # the labels passed in are neither frozen nor shared

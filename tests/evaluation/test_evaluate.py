@@ -233,7 +233,7 @@ def test_combine__of_one_run_is_that_run() -> None:
 def test_combine__refuses_runs_that_do_not_belong_together() -> None:
     with pytest.raises(UserError, match="no results to combine"):
         combine([])
-    with pytest.raises(UserError, match=r"results 1 and 2 do not belong together.*infrared→visible"):
+    with pytest.raises(UserError, match=r"results 1 and 2 cannot be combined.*infrared→visible"):
         combine([rows_of(0), rows_of(1)[:1]])
 
 

@@ -236,7 +236,7 @@ def test_measure_ranking__no_valid_query_says_what_took_the_matches() -> None:
     message = str(caught.value)
     assert "none of the 3 queries" in message
     assert "1 have no gallery image of their identity" in message
-    assert "2 lost theirs to the exclusion rule 'sysu'" in message
+    assert "the exclusion rule 'sysu' removes all correct images of 2" in message
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -108,9 +108,9 @@ def test_unit_length__refuses_a_single_vector() -> None:
         ([[0, 1], [2, 1]], [[0.1, 0.2], [0.3, 0.1]], "row 1 is not sorted"),
         ([[0, 1]], [[0.1]], "shape"),
         ([[0, 1]], [[0.1, np.nan]], "NaN"),
-        ([[0, -1]], [[0.1, 0.2]], "same places"),
-        ([[0, 1]], [[0.1, np.inf]], "same places"),
-        ([[0, -2]], [[0.1, np.inf]], "same places"),
+        ([[0, -1]], [[0.1, 0.2]], "same positions"),
+        ([[0, 1]], [[0.1, np.inf]], "same positions"),
+        ([[0, -2]], [[0.1, np.inf]], "same positions"),
     ],
 )
 def test_ranked_results__refuses(index: list[list[int]], distance: list[list[float]], message: str) -> None:

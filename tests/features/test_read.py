@@ -89,7 +89,7 @@ def test_one_of_several_tensors(tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     save_file({"a": torch.zeros(ROWS, 2), "b": torch.from_numpy(FEATURES), "c": torch.zeros(2, 2, 2)}, path)
     assert refused(lambda: read_features(path)).endswith(
-        "holds several tensors that may be the features: a, b; choose one"
+        "has several tensors that may be the features: a, b; choose one"
     )
     np.testing.assert_array_equal(read_features(path, key="b").features, FEATURES)
     said = refused(lambda: read_features(path, key="d"))
@@ -259,7 +259,7 @@ def test_values_beyond_float32(tmp_path: Path) -> None:
 
 def test_a_safetensors_file_without_features(tmp_path: Path) -> None:
     save_file({"modality": torch.zeros(4)}, tmp_path / "f.safetensors")
-    assert "it holds modality 4" in refused(lambda: read_features(tmp_path / "f.safetensors"))
+    assert "it has modality 4" in refused(lambda: read_features(tmp_path / "f.safetensors"))
 
 
 def test_npy_files_have_no_keys(tmp_path: Path) -> None:
@@ -385,13 +385,13 @@ def test_wrong_modalities(values: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("m.txt", "", "holds 0 values, but f.parquet holds 4 rows"),
-        ("m.txt", "v\nt\nt\n", "holds 3 values"),
+        ("m.txt", "", "has 0 values, but f.parquet has 4 rows"),
+        ("m.txt", "v\nt\nt\n", "has 3 values"),
         ("m.txt", "v\n\nt\nv\n", "row 1: has no value"),
         ("m.csv", "", "is empty"),
         ("m.csv", "path,kind\na,v\n", "columns path, kind, but none named modality"),
-        ("m.csv", "path,modality\na,v\nb\n", "row 1: holds 1 values"),
-        ("m.csv", "modality\nv\nt\nt\nv\nv\n", "holds 5 values"),
+        ("m.csv", "path,modality\na,v\nb\n", "row 1: has 1 values"),
+        ("m.csv", "modality\nv\nt\nt\nv\nv\n", "has 5 values"),
         ("m.csv", "modality\nv\nt\nlight\nv\n", "row 2: modality 'light'"),
         ("m.npy", "v\nt\nt\nv\n", "not a .npy file"),
     ],
@@ -411,7 +411,7 @@ def test_modalities_that_are_nowhere(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_bytes(b"v\xff\n")
     assert "not UTF-8" in refused(lambda: read_modality(str(tmp_path / "m.txt"), TABLE, SOURCE))
     matrix = write_npy(tmp_path / "m.npy", np.zeros((4, 2)))
-    assert "holds 4 × 2 values" in refused(lambda: read_modality(str(matrix), TABLE, SOURCE))
+    assert "has 4 × 2 values" in refused(lambda: read_modality(str(matrix), TABLE, SOURCE))
 
 
 def test_identities() -> None:

@@ -387,8 +387,8 @@ DAMAGES = {
     "shape": "does not fit the backbone resnet",
     "other": "is missing; expected weights of resnet",
     "text": "not a readable safetensors file",
-    "pickle": "only .safetensors is read for a backbone, never a pickle",
-    "only a pickle": "pytorch_model.bin is a pickle, which is never opened",
+    "pickle": "only .safetensors is read for a backbone, not a pickle",
+    "only a pickle": "pytorch_model.bin is a pickle, which is not read",
     "split": "split into several",
     "gone": "no such file",
 }
@@ -413,7 +413,7 @@ def test_weights_that_cannot_be_used(tmp_path: Path, damage: str, monkeypatch: p
 
 @pytest.mark.parametrize("weights", ["starter", "imagenet", "imagenet:some.pth"])
 def test_weights_of_a_resnet_of_ours(weights: str) -> None:
-    with pytest.raises(UserError, match=f"model.weights={weights} holds a ResNet"):
+    with pytest.raises(UserError, match=f"model.weights={weights} is a ResNet"):
         initialise(network("resnet"), weights)
 
 
@@ -436,10 +436,10 @@ def test_model_files_of_another_network(tmp_path: Path) -> None:
     ("values", "expected"),
     [
         ({"hidden_size": 16}, "model_type = None"),
-        ({"model_type": "bert"}, "model_type = 'bert' is no backbone that can be used; expected one of convnext, "),
+        ({"model_type": "bert"}, "model_type = 'bert' is not a supported backbone; expected one of convnext, "),
         ({"model_type": "timm_backbone", "backbone": "resnet50"}, "model_type = 'timm_backbone'"),
         ({"model_type": ["vit"]}, "model_type = ['vit']"),
-        ({**config("swin"), "depths": "many"}, "model.backbone: is no configuration of swin"),
+        ({**config("swin"), "depths": "many"}, "model.backbone: is not a configuration of swin"),
         ({**config("dinov2"), "hidden_act": "nothing"}, "transformers cannot build this dinov2"),
         ({**config("resnet"), "num_channels": 1}, "num_channels = 1; expected 3"),
     ],
@@ -450,7 +450,7 @@ def test_configurations_that_cannot_be_used(values: dict[str, Any], expected: st
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(None, "cannot be read"), ("{", "not valid JSON"), ("[]", "holds a list"), ("{}", "model_type = None")],
+    [(None, "cannot be read"), ("{", "not valid JSON"), ("[]", "contains a list"), ("{}", "model_type = None")],
 )
 def test_folders_that_cannot_be_used(tmp_path: Path, content: str | None, expected: str) -> None:
     if content is not None:
@@ -552,7 +552,7 @@ def test_settings_name_a_backbone(tmp_path: Path) -> None:
     assert vit.model.backbone == {**cast(dict[str, Any], load_preset("vit", []).model.backbone), "hidden_size": 96}
     for wrong, message in (
         (words[:1], "needs model.backbone=DIR"),
-        (words[1:], "model.backbone does not go with model.architecture=resnet50"),
+        (words[1:], "model.backbone needs model.architecture=backbone, not resnet50"),
         ([words[0], "model.backbone=5"], "setting 'model.backbone' = 5: expected a folder"),
         ([*words, "model.backbone.depth=5"], "'backbone' is a single value"),
         ([words[0], "model.backbone={model_type: vit}", "model.weights=backbone"], "that is not a folder"),

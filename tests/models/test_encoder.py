@@ -124,7 +124,7 @@ def test_several_encoders_decode_once(photos: list[Path], monkeypatch: pytest.Mo
     for encoder, features in zip(encoders, both, strict=True):
         assert np.array_equal(embed_records([encoder], records)[0], features)
     assert not np.array_equal(both[0], both[1])
-    with pytest.raises(ValueError, match="prepare images differently"):
+    with pytest.raises(ValueError, match="differ in their preprocessing"):
         embed_records([encoders[0], Encoder(stirred(SMALL_BASIC), replace(WANTED, height=40))], records)
 
 

@@ -161,7 +161,7 @@ def test_download_of_a_missing_file(tmp_path: Path, address: str) -> None:
 
 def test_download_into_a_file(tmp_path: Path, address: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be created"):
         download_imagenet(tmp_path / "file", url=f"{address}/net-{DIGEST[:8]}.pth")
     assert Handler.requests == 0
 

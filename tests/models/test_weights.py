@@ -105,7 +105,7 @@ def write_damaged(path: Path, damage: str) -> None:
 DAMAGES = {
     "truncated": "not a readable safetensors file",
     "text": "not a readable safetensors file",
-    "foreign": "no model of pclhd",
+    "foreign": "not a model of pclhd",
     "format": "format 2",
     "header": "header is damaged",
     "architecture": "non_local.stage2",

@@ -106,7 +106,7 @@ def test_numbers_appear(page: str) -> None:
         "5f" * 32,
     ):
         assert shown in text
-    for name in ("visible centroid", "infrared dynamic", "images per second", "right partners", "ARI", "NMI"):
+    for name in ("visible centroid", "infrared dynamic", "images per second", "correct partners", "ARI", "NMI"):
         assert name in text
     assert "No identity label" in text
     assert "last epoch" in text
@@ -124,7 +124,7 @@ def test_ranked_strips_show_right_and_wrong_by_sign_and_words(page: str) -> None
     assert sum(", wrong:" in alt for alt in alts) == 60 - right == page.count("✗</b>")
     assert sum(alt.startswith("Query ") for alt in alts) == 3
     assert sum(alt.startswith("Contact sheet") for alt in alts) == 1
-    assert "first right answer at rank 27" in page
+    assert "first correct image at rank 27" in page
     assert 'class="absent"' not in page
 
 
@@ -231,7 +231,7 @@ def test_an_oracle_is_called_one(tmp_path: Path) -> None:
     results["rows"].append({**results["rows"][-1], "weights": "oracle"})
     page = write_report(write_run(tmp_path / "run", results=results)).read_text(encoding="utf-8")
     assert "oracle (test labels)" in page
-    assert "chose its epoch with test labels" in page
+    assert "is the epoch chosen with test labels" in page
 
 
 def test_what_cannot_be_read_or_written_is_reported(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_training_with_labels_is_not_called_unsupervised(tmp_path: Path, labels:
     run = write_run(tmp_path / "run")
     (run / "config.yaml").write_text(f"method: {{labels: {labels}}}\n", encoding="utf-8")
     page = write_report(run).read_text(encoding="utf-8")
-    assert ("which training never sees" in page) == ("No identity label" in page) == unseen
+    assert ("which training does not use" in page) == ("No identity label" in page) == unseen
 
 
 def test_an_imported_run_claims_no_recipe_no_seed_and_no_start(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_an_imported_run_claims_no_recipe_no_seed_and_no_start(tmp_path: Path) -
         sum(claim in trained for claim in ("Unsupervised visible-infrared person", "recipe <code>pclhd", ">seed<")) == 3
     )
     assert "Visible-infrared person re-identification with the" in page
-    assert "how they were trained and chosen is not known here" in page
+    assert "their training and selection are unknown" in page
     (run / "results.json").unlink()
     assert "No identity label" not in write_report(run).read_text(encoding="utf-8")
 

@@ -113,7 +113,7 @@ def test_empty_cells() -> None:
         (text(line() + ",more"), "14 cells, expected 13"),
         (text("unsupervised,M"), "2 cells"),
         (text(line(), "", line()), "0 cells"),
-        (text(line(), line()), "line 4: 'M' is there already"),
+        (text(line(), line()), "line 4: 'M' appears twice"),
     ],
 )
 def test_a_wrong_line_is_reported_with_its_number(content: str, complaint: str) -> None:

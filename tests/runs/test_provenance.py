@@ -76,8 +76,8 @@ def test_sessions_that_resume_record_what_changed(tmp_path: Path, monkeypatch: p
     [
         ("", "Expecting value"),
         ("{", "Expecting property name"),
-        ("[]", "no provenance"),
-        ('{"resumed": 3}', "no provenance"),
+        ("[]", "not provenance"),
+        ('{"resumed": 3}', "not provenance"),
     ],
 )
 def test_an_invalid_provenance_is_refused(damaged: str, reason: str) -> None:

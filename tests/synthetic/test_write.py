@@ -253,7 +253,7 @@ def test_the_same_set_is_left_as_it_is(tiny: Path) -> None:
 
 def test_another_set_is_not_overwritten(tiny: Path) -> None:
     before = files_in(tiny)
-    with pytest.raises(UserError, match="other seed, gap"):
+    with pytest.raises(UserError, match="different seed, gap"):
         write_synthetic(tiny, scale="tiny", seed=1, gap=0.25)
     assert files_in(tiny) == before
 

@@ -109,7 +109,7 @@ def test_nothing_is_overwritten(checkpoint: Path, tmp_path: Path, there: str) ->
     note = run / "note.txt" if there == "folder" else run
     note.parent.mkdir(exist_ok=True)
     note.write_text("mine")
-    with pytest.raises(UserError, match="already there; choose another, or replace a run with `force`"):
+    with pytest.raises(UserError, match="already exists; choose another, or replace a run with `force`"):
         import_checkpoint(checkpoint, "own", run)
     assert note.read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"run", checkpoint.name}
@@ -150,7 +150,7 @@ def test_the_report_is_short_and_names_what_was_left_out(small_family: TwoStream
     table = {words[0]: words[1:] for words in map(str.split, lines[2:]) if words[1:] and words[-1].isdecimal()}
     assert table["classifier"] == ["1"]
     assert table["visible_module"][0] == "6"
-    assert f"outside the network, left alone: epoch, model_ema ({len(momentum)}), optimizer" in text
+    assert f"outside the network, ignored: epoch, model_ema ({len(momentum)}), optimizer" in text
     assert "note: the released network has no attention.weight; " in text
     # And the momentum copy, if wanted.
     import_checkpoint(tmp_path / "x.pth", "own", tmp_path / "other", network="model_ema")

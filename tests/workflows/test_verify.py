@@ -192,7 +192,7 @@ def test_start_weights_that_are_gone_are_taken_from_the_run(
     config.write_text(config.read_text().replace(str(small.start), "nowhere/start.safetensors"))
     found = verify(run, small.training_set)
     assert found.verdict == "identical"
-    assert found.notes == ("nowhere/start.safetensors is not here; trained from the start weights that the run kept",)
+    assert found.notes == ("nowhere/start.safetensors is missing; trained from the start weights saved in the run",)
     (run / "checkpoints" / "start.safetensors").unlink()
     with pytest.raises(UserError, match=r"nowhere/start.safetensors: no such file"):
         verify(run, small.training_set)
@@ -246,7 +246,7 @@ def test_elsewhere_small_differences_are_allowed(again: Again, run: Path, other:
     assert found.tolerance == ELSEWHERE["32-true"]
     assert found.text().startswith(("equal within 1e-6", "equal within 1e-5"))
     assert "largest difference: epoch 0 step 1, loss total " in found.text()
-    assert f"; there {ELSEWHERE['32-true'].step:g} is allowed" in found.text()
+    assert f"({ELSEWHERE['32-true'].step:g} allowed)" in found.text()
     change_loss(run, 5.0)
     found = again(run)
     assert found.verdict == "differs"
@@ -290,7 +290,7 @@ def test_what_is_not_as_it_was_is_named(again: Again, run: Path) -> None:
     assert "extra 1 (now none)" in found.environment
     # Memory changes no number.
     assert not any("memory" in entry for entry in found.environment)
-    assert f"not as it was: {', '.join(found.environment)}" in found.text()
+    assert f"changed since: {', '.join(found.environment)}" in found.text()
 
 
 def test_a_run_that_recorded_less_may_differ_by_rounding(again: Again, run: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_number_that_is_no_longer_there_differs(again: Again, run: Path) -> No
     change_log(run, change)
     found = again(run)
     assert found.verdict == "differs"
-    assert "epoch 0 step 0, loss lost 0.5, which is not there any more" in found.text()
+    assert "epoch 0 step 0, loss lost 0.5, which no longer exists" in found.text()
 
 
 def test_a_number_that_was_not_logged_then_is_not_missed(again: Again, run: Path) -> None:
@@ -401,7 +401,7 @@ def test_other_start_weights_are_noticed(again: Again, run: Path, tmp_path: Path
     found = again(run, other_start=tmp_path / "other.safetensors")
     assert found.verdict == "differs"
     assert found.text().startswith("differs: first at the start, start weights: visible_stem.")
-    assert "off by up to 0.25" in found.text()
+    assert "differs by up to 0.25" in found.text()
 
 
 def test_start_weights_of_another_network(again: Again, run: Path, tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_start_weights_that_are_damaged_or_gone(again: Again, run: Path) -> None
     kept.unlink()
     found = again(run)
     assert found.verdict == "identical"
-    assert found.notes[0].endswith("is gone, so the start weights were not compared")
+    assert found.notes[0].endswith("is missing, so the start weights were not compared")
 
 
 def test_other_images_differ_before_anything_is_trained(
@@ -443,7 +443,7 @@ def test_another_number_of_threads_is_reported_with_a_command_that_repeats_it(ag
     assert found.environment == (f"threads {then} (now {then - 1})",)
     numba_then = json.loads((run / "provenance.json").read_text("utf-8"))["numba_threads"]
     words = f"OMP_NUM_THREADS={then} NUMBA_NUM_THREADS={numba_then}"
-    assert found.notes == (f"to use as many threads as then: {words} pclhd verify {run}",)
+    assert found.notes == (f"to use the same number of threads: {words} pclhd verify {run}",)
     change_facts(run, threads=then - 1, numba_threads=numba_then + 1)
     found = again(run)
     assert found.environment == (f"numba_threads {numba_then + 1} (now {numba_then})",)
@@ -472,7 +472,7 @@ def test_a_run_without_a_whole_epoch(run: Path, log: str | None) -> None:
     (run / "metrics.jsonl").unlink()
     if log is not None:
         (run / "metrics.jsonl").write_text(log)
-    with pytest.raises(UserError, match=r"metrics.jsonl: has no whole epoch .* pclhd train --resume"):
+    with pytest.raises(UserError, match=r"metrics.jsonl: has no complete epoch .* pclhd train --resume"):
         read_logged_epoch(run)
 
 
@@ -519,5 +519,5 @@ def test_settings_without_an_epoch(small: SmallData, run: Path) -> None:
         .replace("stage1_epochs: 1", "stage1_epochs: 0")
         .replace("stage2_epochs: 1", "stage2_epochs: 0")
     )
-    with pytest.raises(UserError, match="no epoch at all"):
+    with pytest.raises(UserError, match="no epochs"):
         verify(run, small.training_set)

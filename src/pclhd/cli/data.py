@@ -1,4 +1,4 @@
-"""Verbs about data sets."""
+"""Verbs for data sets."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pclhd.config import Layout
 @verb()
 def check(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's folder, or a CSV file.")],
-    layout: Annotated[Layout, typer.Option(help="How the folder is laid out; auto recognises it.")] = "auto",
+    layout: Annotated[Layout, typer.Option(help="Layout of the folder; auto detects it.")] = "auto",
     trial: Trial = 1,
     decode: Annotated[
-        bool, typer.Option("--decode/--no-decode", help="Decode every image, or only look whether its file is there.")
+        bool, typer.Option("--decode/--no-decode", help="Decode every image, or only check that its file exists.")
     ] = True,
     as_json: Json = False,
 ) -> None:
     """Count a data set's images and people, compare with the published counts, and list missing or broken files.
 
-    Exit code 1 if something is wrong. Example: pclhd check data/SYSU-MM01
+    Exit code 1 if there is a problem. Example: pclhd check data/SYSU-MM01
     """
     from pclhd.data.check import check_dataset
 
@@ -40,24 +40,24 @@ def check(
 def synth(
     context: typer.Context,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder to make; it must be new or empty (required).")
+        Path | None, typer.Option(metavar="DIR", help="Output folder; it must be new or empty (required).")
     ] = None,
     scale: Annotated[
         Literal["tiny", "small", "sysu"],
-        typer.Option(help="How many people and images: a few, a small benchmark, or about as many as in SYSU-MM01."),
+        typer.Option(help="Number of people and images: a few, a small benchmark, or about as many as in SYSU-MM01."),
     ] = "small",
     layout: Annotated[Literal["sysu", "regdb", "llcm"], typer.Option(help="Layout of the folder.")] = "sysu",
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same files, to the byte.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed; the same seed gives the same files, to the byte.")] = 0,
     gap: Annotated[
         float,
-        typer.Option(min=0, max=1, help="How much infrared brightness differs from that of the visible image."),
+        typer.Option(min=0, max=1, help="How much infrared brightness differs from visible brightness."),
     ] = 0.55,
     one_modality: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the training people with images in one modality only.")
     ] = 0.0,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one per core.")] = 0,
 ) -> None:
-    """Draw the synthetic benchmark: images of invented people, laid out like a public data set.
+    """Draw the synthetic benchmark: images of invented people in the layout of a public data set.
 
     Example: pclhd synth --out build/small --scale small
     """

@@ -1,4 +1,4 @@
-"""Verbs that make features and cluster them."""
+"""Verbs that compute features and cluster them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from pclhd.config import Layout
 def embed(
     run: Run,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="File to make: .parquet, .safetensors, or .npy (embeddings only).")
+        Path, typer.Option(metavar="FILE", help="Output file: .parquet, .safetensors, or .npy (embeddings only).")
     ],
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Data set to embed.", show_default="the run's")
     ] = None,
     layout: Annotated[Layout | None, typer.Option(help="Layout of the data set.", show_default="the run's")] = None,
-    split: Annotated[Literal["all", "train", "test"], typer.Option(help="Which images of the data set.")] = "all",
+    split: Annotated[Literal["all", "train", "test"], typer.Option(help="Images of the data set to embed.")] = "all",
     images: Annotated[
         list[Path] | None,
         typer.Option(metavar="DIR", help="Embed the images in this folder, not a data set; may be repeated."),
@@ -46,7 +46,7 @@ def embed(
     device: Device = "auto",
     force: Force = False,
 ) -> None:
-    """Embed images with a run's final weights; writes a row per image, ready for pclhd cluster.
+    """Embed images with a run's final weights; writes one row per image, for pclhd cluster.
 
     Example: pclhd embed RUN --data DIR --out features.parquet
     """
@@ -77,15 +77,15 @@ def embed(
 @verb(quiet=True)
 @with_fields(
     ClusteringOptions,
-    panel="How to cluster (the same names as in clustering.… and method.… of a training)",
+    panel="Clustering options (named as in clustering.… and method.… of a training)",
     without={"device"},
     also={name: f"; {size} for both modalities together" for name, size in JOINT_DEFAULTS.items()},
 )
 def cluster(
     features: Annotated[
-        Path, typer.Argument(metavar="FEATURES", help="A .npy, .safetensors or .parquet file with a row per image.")
+        Path, typer.Argument(metavar="FEATURES", help="A .npy, .safetensors or .parquet file with one row per image.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .parquet, .csv, or .npy (labels only).")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file: .parquet, .csv, or .npy (labels only).")],
     given: dict[str, Any],
     modality: Annotated[
         str | None,
@@ -95,7 +95,7 @@ def cluster(
         ),
     ] = None,
     per_modality: Annotated[
-        bool, typer.Option("--per-modality", help="Cluster each modality by itself, then match the clusters.")
+        bool, typer.Option("--per-modality", help="Cluster each modality separately, then match the clusters.")
     ] = False,
     matching: Annotated[
         Literal["progressive", "mutual", "transport"] | None,
@@ -107,7 +107,9 @@ def cluster(
     ] = True,
     identities: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN|FILE", help="True identities to measure the clusters with. No label uses them."),
+        typer.Option(
+            metavar="COLUMN|FILE", help="True identities, to measure the clusters. They do not affect the labels."
+        ),
     ] = None,
     key: Annotated[
         str | None,
@@ -119,7 +121,7 @@ def cluster(
     method: Annotated[ClusteringMethod | None, typer.Option(hidden=True)] = None,
     match: Annotated[Literal["progressive", "mutual", "transport"] | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Cluster features from any source, both modalities together or each by itself; writes a label per row.
+    """Cluster features from any source, both modalities together or each separately; writes one label per row.
 
     Example: pclhd cluster features.npy --modality modality.txt --out labels.parquet
     """

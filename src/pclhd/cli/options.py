@@ -1,4 +1,4 @@
-"""Options that several verbs share, each spelt once, and options that are derived from the fields of a model."""
+"""Options shared by several verbs, and options derived from the fields of a model."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ MovedData = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The data set's folder, if it has moved since training.")
 ]
 DEVICES = "auto|cpu|cuda[:N]|mps"
-Device = Annotated[str, typer.Option(metavar=DEVICES, help="Where to compute. auto takes a GPU if there is one.")]
+Device = Annotated[
+    str, typer.Option(metavar=DEVICES, help="Device for the computation. auto uses a GPU if there is one.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, as pclhd train makes it.")]
-Trial = Annotated[int, typer.Option(min=1, max=10, help="RegDB's split.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by pclhd train.")]
+Trial = Annotated[int, typer.Option(min=1, max=10, help="Split of RegDB.")]
 
-_DEBUG = typer.Option("--debug", help="On an error, show where in the program it arose.")
-_QUIET = typer.Option("--quiet", "-q", help="Print results, warnings and errors only: no progress, no notes.")
+_DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
+_QUIET = typer.Option("--quiet", "-q", help="Print only results, warnings and errors: no progress, no notes.")
 
 
 def complete_settings(incomplete: str) -> list[str]:
-    """What a shell offers for ``PRESET [KEY=VALUE]...``: presets, and the keys of settings."""
+    """Shell completions for ``PRESET [KEY=VALUE]...``: presets, and the keys of settings."""
     from pclhd.config import preset_names
     from pclhd.workflows.settings import all_settings
 
@@ -44,21 +46,21 @@ def complete_settings(incomplete: str) -> list[str]:
 
 
 def complete_recipes(incomplete: str) -> list[str]:
-    """What a shell offers for a recipe."""
+    """Shell completions for a recipe."""
     from pclhd.recipes import RECIPES
 
     return [name for name in RECIPES if name.startswith(incomplete)]
 
 
 def verb(*, quiet: bool = False) -> Callable[[Verb], Verb]:
-    """Decorator: give a verb the options that all verbs have.
+    """Decorator: add the options that all verbs have.
 
     Args:
-        quiet: Whether the verb prints anything that ``--quiet`` would leave out.
+        quiet: Whether to add ``--quiet``, because the verb prints progress or notes.
     """
 
     def decorate(function: Verb) -> Verb:
-        # `main` takes --debug off the command line before anything is parsed; here it is for the help.
+        # `main` removes --debug from the command line before parsing; here it is only for the help.
         extra = [_parameter("debug", Annotated[bool, _DEBUG], False)]
         if quiet:
             extra.append(_parameter("quiet", Annotated[bool, _QUIET], False))
@@ -78,15 +80,15 @@ def verb(*, quiet: bool = False) -> Callable[[Verb], Verb]:
 def with_fields(
     model: type[BaseModel], *, panel: str, without: Container[str] = (), also: Mapping[str, str] | None = None
 ) -> Callable[[Verb], Verb]:
-    """Decorator: give a verb an option for each field of a model, with its description, choices and default.
+    """Decorator: add an option for each field of a model, with its description, choices and default.
 
-    The verb gets those that were given on the command line as one argument, ``given``.
+    The verb gets the options given on the command line as one argument, ``given``.
 
     Args:
         model: Its fields become options.
-        panel: The heading of these options in the help.
-        without: Fields that do not.
-        also: What to say beside a field's default in the help.
+        panel: Heading of these options in the help.
+        without: Fields to leave out.
+        also: Text to add to a field's default in the help.
     """
     fields = {name: field for name, field in model.model_fields.items() if name not in without}
     also = also or {}
@@ -95,11 +97,11 @@ def with_fields(
         extra = []
         for name, field in fields.items():
             default = f"{field.default}{also.get(name, '')}"
-            shown = {"show_default": default.lower() if isinstance(field.default, bool) else default}
+            default_text = {"show_default": default.lower() if isinstance(field.default, bool) else default}
             kind = _kind_of(field)
             if kind is str:
-                shown["metavar"] = _placeholder(model, name)
-            option = typer.Option(help=field.description, rich_help_panel=panel, **shown)  # type: ignore[arg-type]
+                default_text["metavar"] = _placeholder(model, name)
+            option = typer.Option(help=field.description, rich_help_panel=panel, **default_text)  # type: ignore[arg-type]
             extra.append(_parameter(name, Annotated[kind | None, option], None))
 
         @functools.wraps(function)
@@ -123,7 +125,7 @@ def _read(name: str, text: str) -> object:
 
 
 def _kind_of(field: FieldInfo) -> Any:
-    """The type that the command line can check by itself; text for all others."""
+    """The type that the command line parser can check; text for all others."""
     return field.annotation if field.annotation in (int, float, bool) or _is_choice(field) else str
 
 
@@ -148,10 +150,10 @@ def _with_parameters(
     *,
     dropped: str | None = None,
 ) -> Callable[..., None]:
-    """A wrapper that shows the parameters of its function and more; the command line is built from what it shows."""
-    own = inspect.signature(function, eval_str=True).parameters.values()
-    kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != dropped]
-    parameters = [*kept, *extra]
+    """A wrapper with a changed signature, from which the command line is built."""
+    original = inspect.signature(function, eval_str=True).parameters.values()
+    parameters_kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in original if one.name != dropped]
+    parameters = [*parameters_kept, *extra]
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called

@@ -1,4 +1,4 @@
-"""Verbs that measure runs and show them."""
+"""Verbs that measure runs and report results."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def combine(
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Run folders; the first is what the others are compared with."),
+        typer.Argument(metavar="RUN", help="Run folders; the others are compared with the first."),
     ],
     as_json: Json = False,
 ) -> None:
-    """Put runs side by side: settings and provenance that differ, results, clusters.
+    """Compare runs: settings and provenance that differ, results, clusters.
 
-    Runs that differ only in their seed make a group: mean, standard deviation, and paired differences with a 95 %
+    Runs that differ only in their seed form a group: mean, standard deviation, and paired differences with a 95 %
     confidence interval.
     """
     from pclhd.report.compare.comparison import compare_runs

@@ -1,4 +1,4 @@
-"""Verbs that list what can be chosen."""
+"""Verbs that list settings and recipes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def settings(
     from pclhd.workflows.recipes import recipe_named
 
     if as_json + markdown + schema > 1:
-        raise UserError("--json, --markdown and --schema are three forms of output; choose one")
+        raise UserError("--json, --markdown and --schema are three output formats; choose one")
     if schema:
         if name is not None or preset is not None or recipe is not None:
             raise UserError("--schema describes all settings of any preset; leave out NAME, --preset and --recipe")
@@ -52,7 +52,7 @@ def settings(
         if markdown and name is None:
             show(listing.settings_page().removesuffix("\n"))
             return
-    found = listing.all_settings(resolved) if name is None else listing.find_settings(name, resolved)
+    listed = listing.all_settings(resolved) if name is None else listing.find_settings(name, resolved)
     if as_json:
         show(json.dumps(listing.settings_json(found), indent=2, ensure_ascii=False))
     else:
@@ -67,7 +67,7 @@ def recipes(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the recipes, that is the methods, or the choices of one of them.
+    """List the recipes (methods), or the choices of one of them.
 
     Example: pclhd recipes pclhd --against baseline
     """

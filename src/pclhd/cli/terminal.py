@@ -1,4 +1,4 @@
-"""What the verbs print, and where."""
+"""Output of the verbs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
-#: Progress and notes; `be_quiet` silences them.
+#: Console for progress and notes; `be_quiet` silences it.
 progress = Console(stderr=True)
 
 
 def be_quiet() -> None:
-    """Leave out progress and notes from now on."""
+    """Switch off progress and notes."""
     console.quiet = progress.quiet = True
 
 
@@ -55,9 +55,9 @@ def speak() -> None:
 
 
 def say(line: str) -> None:
-    """Print a note: one line as it is, without colours for numbers or wrapping, which would break paths in a log.
+    """Print a note in one line, without colours for numbers or wrapping, which would break paths in a log.
 
-    Of several processes that train together only the first one prints.
+    If several processes train together, only the first one prints.
     """
     if os.environ.get("RANK", "0") == "0":
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
@@ -112,7 +112,7 @@ def save_traceback(error: BaseException) -> Path | None:
 
 @contextmanager
 def status(phase: str) -> Iterator[None]:
-    """Show on a terminal what is going on, and nothing in a log."""
+    """Show the current phase on a terminal, and nothing in a log."""
     if progress.is_terminal:
         with progress.status(escape(phase)):
             yield
@@ -122,7 +122,7 @@ def status(phase: str) -> Iterator[None]:
 
 @contextmanager
 def embedding_progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal: yields what is called with the number of images embedded and of all."""
+    """A progress bar on a terminal: yields a function of the number of embedded images and the total."""
     with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
         task = bar.add_task("embedding", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -146,17 +146,17 @@ def print_step(step: int, steps: int, loss: float) -> None:
 
 
 def deprecated(old: str, new: str) -> None:
-    """Say that a spelling is an old one."""
+    """Print a note about a deprecated spelling."""
     complain(f"note: {old} is an old spelling; use {new}")
 
 
 def output(named: Path | None, words: Sequence[str], *, metavar: str) -> Path:
-    """The value of ``--out``, which used to be a positional argument, and still may be.
+    """The value of ``--out``, which used to be a positional argument and is still accepted as one.
 
     Args:
-        named: What ``--out`` says, if it was given.
-        words: The positional arguments, of which the verb has no others.
-        metavar: What stands for the value in messages.
+        named: Value of ``--out``, if given.
+        words: The positional arguments; the verb has no others.
+        metavar: Placeholder for the value in messages.
 
     Raises:
         UserError: Neither was given, or both.
@@ -172,7 +172,7 @@ def output(named: Path | None, words: Sequence[str], *, metavar: str) -> Path:
 
 
 def as_options(error: UserError) -> str:
-    """The message of an error, with the command line's options in place of arguments."""
+    """The message of an error, with arguments replaced by command line options."""
     if not isinstance(error, ArgumentError):
         return str(error)
     given = _option(error.argument) + ("" if error.value is None else f" {error.value}")

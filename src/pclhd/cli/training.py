@@ -27,7 +27,7 @@ def train(
     data: Data = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Run folder to make.", show_default="runs/PRESET-RECIPE-SEED"),
+        typer.Option(metavar="RUN", help="Run folder to create.", show_default="runs/PRESET-RECIPE-SEED"),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -44,17 +44,17 @@ def train(
     device: Annotated[
         str | None,
         typer.Option(
-            metavar=DEVICES, help="Where to compute. Short for engine.accelerator=DEVICE.", show_default="auto"
+            metavar=DEVICES, help="Device for training. Short for engine.accelerator=DEVICE.", show_default="auto"
         ),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue a stopped run. Its settings are in its folder.")
+        Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run with the settings in its folder.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the run folder if it exists, once the new training begins.")
     ] = False,
 ) -> None:
-    """Train without labels; makes a run folder. Only the recipes supervised and semi-supervised use labels.
+    """Train without labels and create a run folder. Only the recipes supervised and semi-supervised use labels.
 
     Presets: synthetic, tiny, vit, sysu, regdb, llcm, own. pclhd settings lists all settings and pclhd recipes the
     methods.
@@ -70,7 +70,7 @@ def train(
     if resume is not None:
         given = [f"--{name}" for name, value in options.items() if value is not None]
         if words or out is not None or given or force:
-            raise UserError("--resume takes its settings from the run; leave out all else but --data")
+            raise UserError("--resume uses the settings of the run; leave out everything except --data")
         run = RunFolder(resume)
         settings = run.settings()
     else:
@@ -81,7 +81,7 @@ def train(
         if force:
             check_replaceable(run.path, run.settings_file.name)
     dataset = open_data(settings, data)
-    # The slow imports come last, so that a mistake in the settings or in the data is answered at once.
+    # The slow imports come last, so that errors in the settings or in the data are reported immediately.
     from pclhd.cli.training_console import ConsoleObserver
     from pclhd.engine.interruption import Interrupted, Interruption
 
@@ -106,8 +106,8 @@ def train(
                 interruption=interruption,
             )
     except Interrupted as stop:
-        begun = f"interrupted; continue with: pclhd train --resume {run}"
-        complain(begun if run.is_begun() else "interrupted before the start")
+        message = f"interrupted; continue with: pclhd train --resume {run}"
+        complain(message if run.is_begun() else "interrupted before the start")
         sys.exit(stop.exit_code)
     say(f"done: {run}; next: pclhd evaluate {run}")
 
@@ -135,7 +135,7 @@ def verify(
     dataset = open_data(settings, data)
     try:
         with status("training the first epoch again"):
-            found = verify_run(logged, settings, dataset)
+            verification = verify_run(logged, settings, dataset)
     except KeyboardInterrupt:
         complain("interrupted; nothing was written")
         sys.exit(130)
@@ -146,14 +146,14 @@ def verify(
 
 @verb()
 def upper_bound() -> None:
-    """Refuse: the verb is gone."""
+    """Report that this verb was removed."""
     raise UserError(
         "upper-bound was removed; train the recipe supervised instead: pclhd train PRESET recipe=supervised"
     )
 
 
 def _as_settings(options: Mapping[str, object], words: Sequence[str]) -> list[str]:
-    """Options that are short for settings, as ``key=value``; one that says something else than a setting is refused."""
+    """Options that are short for settings, as ``key=value``; an option that contradicts a setting is refused."""
     keys = {"device": "engine.accelerator"}
     settings = []
     for name, value in options.items():

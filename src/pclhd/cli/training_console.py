@@ -1,4 +1,4 @@
-"""What a training looks like in a terminal: a progress bar while an epoch runs, one line when it is over."""
+"""Terminal output of a training: a progress bar during an epoch, one line after it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Measure = Callable[[EpochLabels], dict[str, float]]
 
 
 class ConsoleObserver:
-    """Shows a training; measures the clusters if it was given something to measure with.
+    """Prints the progress of a training; measures the clusters if `measure` is given.
 
     Args:
-        console: Where to write.
-        measure: From pseudo labels to named figures, or None.
-        warnings: Where to write warnings; by default where everything else goes.
+        console: Console for output.
+        measure: Function from pseudo labels to measures by name, or None.
+        warnings: Console for warnings; by default `console`.
     """
 
     def __init__(self, console: Console, measure: Measure | None, *, warnings: Console | None = None) -> None:
@@ -34,27 +34,27 @@ class ConsoleObserver:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            # In a log file a bar that cannot be redrawn would only leave blank lines.
+            # In a log file, a bar cannot be redrawn and would only leave blank lines.
             disable=not console.is_terminal or console.quiet,
         )
         self._epochs = 0
 
     def __enter__(self) -> ConsoleObserver:
-        """Start drawing."""
+        """Start the progress display."""
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop drawing, whatever happened."""
+        """Stop the progress display."""
         self._progress.stop()
 
     def loaded(self, images: TrainingImages, epochs: int) -> None:
-        """Say how much there is to learn from."""
+        """Print the numbers of images and epochs."""
         self._epochs = epochs
         self._print(f"{len(images.visible):,} visible and {len(images.infrared):,} infrared images, {epochs} epochs")
 
     def epoch_started(self, position: Position, steps: int) -> None:
-        """A new bar."""
+        """Start a new progress bar."""
         for task in self._progress.task_ids:
             self._progress.remove_task(task)
         self._progress.add_task(f"epoch {position.epoch + 1}/{self._epochs} (stage {position.stage})", total=steps)
@@ -64,7 +64,7 @@ class ConsoleObserver:
         self._progress.advance(self._progress.task_ids[-1])
 
     def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, Any]) -> dict[str, float]:
-        """One line on the epoch; the clusters' agreement with identities where those are known."""
+        """Print a line about the epoch; return the clusters' agreement with identities, if these are known."""
         measured = {} if self._measure is None else self._measure(labels)
         parts = [
             f"epoch {position.epoch + 1:>3}/{self._epochs} stage {position.stage}",
@@ -77,14 +77,14 @@ class ConsoleObserver:
         if measured:
             parts.append(
                 f"ARI {measured['ari_visible']:.2f} / {measured['ari_infrared']:.2f}, "
-                f"right matches {measured['match_precision']:.0%}"
+                f"correct matches {measured['match_precision']:.0%}"
             )
         parts.append(f"{record['seconds']:.1f} s")
         self._print("  ".join(parts))
         return measured
 
     def warned(self, message: str) -> None:
-        """A line of its own."""
+        """Print the warning."""
         self._print(f"warning: {message}", self._warnings)
 
     def _print(self, line: str, console: Console | None = None) -> None:

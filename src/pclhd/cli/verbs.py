@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-#: What the command line library raises for words that it cannot parse. It is public by its subclasses only.
+#: The exception of the command line library for words that it cannot parse; only its subclasses are public.
 _ParseError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 _CLOSED_PIPE = 141
@@ -151,7 +151,7 @@ app.command(name="import")(weights.import_weights)
 app.command()(weights.export)
 app.command()(features.embed)
 app.command()(data.check)
-# Their output used to be an argument, which is no longer in the help; see `terminal.output`.
+# Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}
 app.command(context_settings=_OLD_ARGUMENT)(data.synth)
 app.command(context_settings=_OLD_ARGUMENT)(weights.starter)

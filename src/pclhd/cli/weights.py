@@ -1,4 +1,4 @@
-"""Verbs about weights."""
+"""Verbs for weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from pclhd.cli.terminal import output, print_step, say, show
 @verb(quiet=True)
 def import_weights(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth, .pth.tar or .safetensors file.")],
-    layout: Annotated[Literal["sysu", "regdb", "llcm", "own"], typer.Option(help="The data it was trained on.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder to make.")],
+    layout: Annotated[
+        Literal["sysu", "regdb", "llcm", "own"], typer.Option(help="Layout of the data it was trained on.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Run folder to create.")],
     data: Data = None,
     trial: Trial = 1,
     network: Annotated[
-        str | None, typer.Option(metavar="PLACE", help="Which network, if the file holds several.")
+        str | None, typer.Option(metavar="PLACE", help="Place of the network in the file, if there are several.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run folder if it exists.")] = False,
 ) -> None:
-    """Make a run folder from a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
+    """Create a run folder from a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
 
     Example: pclhd import model_best.pth.tar --layout sysu --data DIR --out runs/theirs
     """
@@ -37,13 +39,13 @@ def import_weights(
 @verb(quiet=True)
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .pth.tar, .pth or .safetensors.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file: .pth.tar, .pth or .safetensors.")],
     form: Annotated[
         Literal["released"], typer.Option("--format", help="Names and layout of the entries.")
     ] = "released",
     force: Force = False,
 ) -> None:
-    """Write a run's final weights as a checkpoint that the released code loads.
+    """Write a run's final weights as a checkpoint for the released code.
 
     Example: pclhd export RUN --out model_best.pth.tar
     """
@@ -56,17 +58,17 @@ def export(
 def starter(
     context: typer.Context,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Model file to make, such as vit.safetensors (required).")
+        Path | None, typer.Option(metavar="FILE", help="Output model file, such as vit.safetensors (required).")
     ] = None,
     people: Annotated[int, typer.Option(min=1, metavar="N", help="Synthetic people to draw.")] = 500,
-    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images of each person.")] = 16,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images per person.")] = 16,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimiser steps.")] = 1000,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the people and of the training.")] = 1,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="PRESET",
-            help="Preset (or YAML file) whose network to train.",
+            help="Preset (or YAML file) that defines the network.",
             show_default="the shipped weights' network",
         ),
     ] = None,
@@ -76,10 +78,10 @@ def starter(
     device: Device = "cpu",
     force: Force = False,
 ) -> None:
-    """Make start weights: train a network with labels on synthetic people who are in no benchmark, in colour only.
+    """Create start weights: train a network with labels on visible images of synthetic people who are in no benchmark.
 
-    Without --preset, this makes the weights that ship with the package.
-    Example: pclhd starter --out vit.safetensors --preset vit
+    Without --preset, this creates the weights shipped with the package. Example: pclhd starter --out vit.safetensors
+    --preset vit
     """
     from pclhd.config import load_preset
     from pclhd.files import check_output
@@ -108,10 +110,10 @@ def starter(
 def fetch_imagenet(
     context: typer.Context,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the file; made if it does not exist (required).")
+        Path | None, typer.Option(metavar="DIR", help="Folder for the file; created if it does not exist (required).")
     ] = None,
 ) -> None:
-    """Download torchvision's ResNet-50 ImageNet weights (about 100 MB), check their hash, and say how to use them.
+    """Download torchvision's ResNet-50 ImageNet weights (about 100 MB), check their hash, and print how to use them.
 
     Example: pclhd fetch-imagenet --out weights
     """

@@ -1,1 +1,1 @@
-"""From embeddings to pseudo labels, and from one modality's clusters to the other's."""
+"""Pseudo labels from embeddings, and the matching of clusters across the modalities."""

@@ -1,11 +1,11 @@
 """Approximate nearest neighbours, for sets in which comparing all pairs takes too long.
 
 An inverted file. The samples are split into lists, each around a centre found by k-means, and a row is compared with
-the members of the few lists whose centres are nearest to it. Lists are taken one after the other: all rows that
-look into a list are compared with it in one matrix product, which is many times faster than row after row.
+the members of the few lists whose centres are nearest to it. Lists are processed one after the other: all rows that
+probe a list are compared with it in one matrix product, which is many times faster than row by row.
 
-The products only choose candidates. As in the exact search their distances are computed again, in float64. What can be
-missing is a neighbour in a list that was not looked into.
+The products only choose candidates. As in the exact search, their distances are computed again in float64. The only
+neighbours that can be missing are those in lists that were not probed.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from pclhd.clustering.compile import compiled
 from pclhd.clustering.neighbours import Neighbours, as_features, centre_and_scale, nearest_neighbours
 from pclhd.errors import UserError
 
-_MEMBERS_PER_LIST = 39  # on average, at least; with fewer, k-means has too little to go by
-_TRAINED_ON = 64  # samples per list that k-means sees
+_MEMBERS_PER_LIST = 39  # on average, at least; with fewer, k-means has too little data
+_TRAINED_ON = 64  # samples per list that k-means is trained on
 _ROUNDS = 10  # of k-means
 _ROWS_PER_SEARCH = 2**14  # rows whose nearest centres are searched at a time
-_ROWS_PER_BLOCK = 2**17  # rows that are worked on together, unless that is too many
-_LOOKS_PER_BLOCK = 2**25  # rows × probes: 128 MiB of list numbers, twice
+_ROWS_PER_BLOCK = 2**17  # rows processed together, unless that exceeds the next limit
+_PROBES_PER_BLOCK = 2**25  # rows × probes: 128 MiB of list numbers, twice
 _PRODUCTS_PER_BLOCK = 2**24  # 64 MiB of float32
-_NOBODY = -1
+_NO_SAMPLE = -1
 
 
 class _Lists(NamedTuple):
-    """The samples to search among, moved next to those of their list.
+    """The samples to search among, sorted by list.
 
     Attributes:
-        samples: (M, D) float32, moved and scaled, list after list.
+        samples: (M, D) float32, centred and scaled, list after list.
         lengths: (M,) float32, their squared lengths.
-        numbers: (M,) int32, which sample each one is; rising within a list.
+        numbers: (M,) int32, the original index of each sample; ascending within a list.
         starts: (L + 1,) int64, where each list starts.
     """
 
@@ -55,11 +55,11 @@ def default_lists(number: int) -> int:
 
 
 def default_probes(number: int, lists: int, k: int) -> int:
-    """How many lists a row looks into: a sixteenth of them, at least 16, at least so many that 4 k samples are seen.
+    """How many lists a row probes: a sixteenth of them, at least 16, and enough to compare it with 4 k samples.
 
-    The share is constant because people do not keep to lists: with a constant number, recall falls as samples come.
-    On made-up people of 40 images, k = 30, `benchmarks/scale.py` saw a recall of 99.6 % at 3,000 samples and 97.5 % at
-    1,000,000 (ours).
+    The share is constant because the images of a person spread over several lists: with a constant number of lists,
+    recall falls as the set grows. On synthetic features with 40 images per person and k = 30, `benchmarks/scale.py`
+    measured a recall of 99.6 % at 3,000 samples and 97.5 % at 1,000,000 (ours).
     """
     return min(lists, max(16, math.ceil(lists / 16), math.ceil(4 * k * lists / max(number, 1))))
 
@@ -75,29 +75,29 @@ def approximate_neighbours(
 ) -> Neighbours:
     """Most of the k nearest samples of each sample in Euclidean distance (ours; k-means by faiss).
 
-    The table keeps the contract of `nearest_neighbours`: it has as many columns, the sample itself comes first,
-    distances are exact, equal distances are ordered by index. `search.neighbour_recall` tells how much of it is right.
-    A row that comes across fewer than k samples is searched exactly; so is everything if all lists are looked into.
+    The table has the format of `nearest_neighbours`: the same number of columns, the sample itself first, exact
+    distances, equal distances ordered by index. `search.neighbour_recall` measures how much of it is right. A row that
+    is compared with fewer than k samples is searched exactly; so are all rows if all lists are probed.
 
-    Beyond the features this takes room for one copy of the `base` (two if some rows are searched exactly), the table,
-    and about 1 GiB.
+    Besides the features, this needs memory for one copy of the `base` (two if some rows are searched exactly), the
+    table, and about 1 GiB.
 
-    The same seed gives the same table. In principle another number of threads, or another processor, may round the
-    matrix products of k-means differently, and so draw another border between two lists.
+    The same seed gives the same table. In principle, a different number of threads or a different processor may round
+    the matrix products of k-means differently, and so assign samples to lists differently.
 
     Args:
         features: (N, D); they need not have unit length.
         k: Number of neighbours. At most as many columns are returned as there are samples to find.
         base: (M, D) samples to search among. None searches among `features`: then the sample itself is its first
-            neighbour and counts as one of the k. With a `base`, no row is anybody's own.
-        lists: Into how many lists the base is split; by default `default_lists`. No more than there are samples.
-        probes: How many lists each row looks into; by default `default_probes`. More is slower and finds more.
-        seed: Of the samples that k-means sees, and its start.
+            neighbour and counts as one of the k. With a `base`, no sample counts as its own neighbour.
+        lists: Number of lists that the base is split into; by default `default_lists`. At most the number of samples.
+        probes: How many lists each row probes; by default `default_probes`. More is slower and finds more.
+        seed: For the samples that k-means is trained on, and its initial centres.
 
     Raises:
         UserError: faiss is not installed.
-        ValueError: k, lists or probes below 1, features that are not finite or not two-dimensional, or a base of
-            another width.
+        ValueError: k, lists or probes below 1, features that are not finite or not two-dimensional, or a base of a
+            different width.
     """
     for name, value in (("k", k), ("lists", lists), ("probes", probes)):
         if value is not None and value < 1:
@@ -121,12 +121,12 @@ def approximate_neighbours(
     generator = np.random.default_rng(seed)
     centres = _train(faiss, others, mean, scale, lists, generator)
     inverted = _fill_lists(centres, others, mean, scale, lists)
-    rows = max(1, min(_ROWS_PER_BLOCK, _LOOKS_PER_BLOCK // probes))
+    rows = max(1, min(_ROWS_PER_BLOCK, _PROBES_PER_BLOCK // probes))
     for start in range(0, len(samples), rows):
         block = samples[start : start + rows]
-        own = np.arange(start, start + len(block)) if base is None else np.full(len(block), _NOBODY)
+        own = np.arange(start, start + len(block)) if base is None else np.full(len(block), _NO_SAMPLE)
         candidates = _candidates(_moved(block, mean, scale), centres, inverted, probes, columns)
-        short = np.flatnonzero((candidates == _NOBODY).any(axis=1))
+        short = np.flatnonzero((candidates == _NO_SAMPLE).any(axis=1))
         if len(short):
             candidates[short] = nearest_neighbours(block[short], columns, base=others).index
         index, squared_distance = found.index[start : start + rows], found.squared_distance[start : start + rows]
@@ -169,15 +169,15 @@ def _train(
         lists,
         niter=_ROUNDS,
         seed=int(generator.integers(2**31 - 1)),
-        min_points_per_centroid=1,  # or it complains on the terminal
-        max_points_per_centroid=_TRAINED_ON + 1,  # or it draws a sample of its own
+        min_points_per_centroid=1,  # otherwise it prints warnings
+        max_points_per_centroid=_TRAINED_ON + 1,  # otherwise it draws a sample itself
     )
     kmeans.train(_moved(samples[rows], mean, scale))
     return kmeans.index
 
 
 def _nearest_centres(centres: Any, moved: NDArray[np.float32], probes: int) -> NDArray[np.int32]:
-    """(N, probes), for each row the numbers of its nearest lists."""
+    """(N, probes): the numbers of the nearest lists of each row."""
     nearest = np.empty((len(moved), probes), dtype=np.int32)
     for start in range(0, len(moved), _ROWS_PER_SEARCH):
         rows = slice(start, start + _ROWS_PER_SEARCH)
@@ -205,10 +205,10 @@ def _fill_lists(
 def _candidates(
     moved: NDArray[np.float32], centres: Any, inverted: _Lists, probes: int, kept: int
 ) -> NDArray[np.int32]:
-    """(B, kept), for each row its nearest samples in the lists it looks into, unordered; −1 where there are no more."""
-    numbers = np.full((len(moved), kept), _NOBODY, dtype=np.int32)
+    """(B, kept): the nearest samples of each row in the lists it probes, unordered; −1 where there are no more."""
+    numbers = np.full((len(moved), kept), _NO_SAMPLE, dtype=np.int32)
     distances = np.full((len(moved), kept), np.inf, dtype=np.float32)
-    starts, lookers = _invert(_nearest_centres(centres, moved, probes), len(inverted.starts) - 1)
+    starts, probing = _invert(_nearest_centres(centres, moved, probes), len(inverted.starts) - 1)
     for at in range(len(inverted.starts) - 1):
         members = slice(int(inverted.starts[at]), int(inverted.starts[at + 1]))
         size = members.stop - members.start
@@ -216,15 +216,17 @@ def _candidates(
             continue
         step = max(1, _PRODUCTS_PER_BLOCK // size)
         for start in range(int(starts[at]), int(starts[at + 1]), step):
-            looking = lookers[start : min(start + step, int(starts[at + 1]))]
-            products = moved[looking] @ inverted.samples[members].T
-            _keep_nearest(products, inverted.lengths[members], inverted.numbers[members], looking, distances, numbers)
+            probing_rows = probing[start : min(start + step, int(starts[at + 1]))]
+            products = moved[probing_rows] @ inverted.samples[members].T
+            _keep_nearest(
+                products, inverted.lengths[members], inverted.numbers[members], probing_rows, distances, numbers
+            )
     return numbers
 
 
 @compiled()
 def _invert(lists: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """From the lists of each row to the rows of each list: starts (count + 1,), and rows, rising within a list."""
+    """From the lists of each row to the rows of each list: starts (count + 1,), and rows, ascending within a list."""
     starts = np.zeros(count + 1, dtype=np.int64)
     for row in range(lists.shape[0]):
         for probe in range(lists.shape[1]):
@@ -246,18 +248,18 @@ def _keep_nearest(
     products: NDArray[np.float32],
     lengths: NDArray[np.float32],
     members: NDArray[np.int32],
-    looking: NDArray[np.int32],
+    probing_rows: NDArray[np.int32],
     distances: NDArray[np.float32],
     numbers: NDArray[np.int32],
 ) -> None:
-    """Show the members of a list to the rows that look into it.
+    """Compare the members of a list with the rows that probe it.
 
-    Each row of `distances` and `numbers` is a heap of the nearest so far, the farthest of them on top. Distances lack
-    the squared length of the row itself, which does not change their order.
+    Each row of `distances` and `numbers` is a heap of the nearest samples so far, the farthest of them on top.
+    Distances omit the squared length of the row itself, which does not change their order.
     """
     kept = distances.shape[1]
-    for b in prange(len(looking)):
-        row = looking[b]
+    for b in prange(len(probing_rows)):
+        row = probing_rows[b]
         heap = distances[row]
         who = numbers[row]
         for j in range(len(members)):
@@ -288,7 +290,7 @@ def _rank_candidates(
     index: NDArray[np.int32],
     squared_distance: NDArray[np.float64],
 ) -> None:
-    """Rank the candidates of each row by exact distance, then index, behind the row itself where it is a sample."""
+    """Rank the candidates of each row by exact distance, then index; a row that is itself a sample comes first."""
     for b in prange(len(candidates)):
         ahead = 0
         if own[b] >= 0:
@@ -306,7 +308,7 @@ def _rank_candidates(
                     difference = np.float64(rows[b, d]) - np.float64(samples[numbers[at], d])
                     total += difference * difference
                 distances[at] = total
-        # The candidates stand in the order of their index, and the sort keeps it where distances are equal.
+        # The candidates are sorted by index, and the stable sort keeps that order where distances are equal.
         order = np.argsort(distances, kind="mergesort")
         for rank in range(index.shape[1] - ahead):
             index[b, rank + ahead] = numbers[order[rank]]

@@ -1,8 +1,8 @@
-"""Pairs of clusters across the modalities that are worth looking at, when looking at all would be too many.
+"""Candidate pairs of clusters across the modalities, for sets with too many pairs to compare all.
 
-20,000 visible and 25,000 infrared clusters have half a thousand million pairs, and nearly all of them are far apart.
-The nearest few of each cluster, of both modalities, hold every pair that a matching would choose by itself, and of
-those that it would choose only because nothing better is left, the best.
+20,000 visible and 25,000 infrared clusters have 500 million pairs, and nearly all of them are far apart. The nearest
+few clusters of each cluster, in both directions, include every pair that a matching would choose freely, and the best
+of those that it would choose only because nothing better is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBERS_PER_BLOCK = 2**22  # 32 MiB of float64
 
 
 def unit_length(rows: NDArray[np.floating], shortest: float = 0.0) -> NDArray[np.float64]:
-    """Rows (N, D) scaled to length one; those no longer than `shortest` become zero, so that their cosines are zero."""
+    """Rows (N, D) scaled to length one; rows no longer than `shortest` become zero, so that their cosines are zero."""
     wide = rows.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.where(lengths <= shortest, np.inf, lengths)  # NaN stays NaN
@@ -29,18 +29,18 @@ def nearest_across(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The clusters of the other modality with the highest cosines, for both modalities (ours).
 
-    The matrix of all cosines is never held: exact search in blocks, ties by index.
+    The full matrix of cosines is never in memory: the search is exact, in blocks, with ties ordered by index.
 
     Args:
         visible: (Nv, D), of length one or zero.
         infrared: (Nr, D), of length one or zero.
-        number: How many to name for each cluster; all, if there are fewer.
+        number: How many to return for each cluster; all, if there are fewer.
 
     Returns:
         (Nv, number) infrared clusters of each visible one, nearest first, and (Nr, number) the reverse.
     """
-    # Among rows of length one, the nearest by distance is the nearest by cosine. A row of length zero gets an axis
-    # of its own, which makes it length one and leaves its cosines zero.
+    # Among rows of length one, the nearest by distance is the nearest by cosine. A row of length zero gets an extra
+    # axis, which makes its length one and leaves its cosines zero.
     lonely = [np.flatnonzero(~centres.any(axis=1)) for centres in (visible, infrared)]
     if any(len(rows) for rows in lonely):
         visible, infrared = (np.pad(centres, ((0, 0), (0, 2))) for centres in (visible, infrared))
@@ -85,15 +85,15 @@ def pair_cosines(
 def candidate_costs(
     visible: NDArray[np.float64], infrared: NDArray[np.float64], number: int, max_cost: float | None = None
 ) -> csr_matrix:
-    """exp(−cosine) of the candidate pairs, as a sparse (Nv, Nr) matrix; what is absent is no candidate.
+    """exp(−cosine) of the candidate pairs, as a sparse (Nv, Nr) matrix; absent pairs are not candidates.
 
-    A cost is never zero, so no pair can get lost as a zero of a sparse matrix.
+    A cost is never zero, so a sparse matrix does not drop any pair.
 
     Args:
         visible: (Nv, D), of length one or zero.
         infrared: (Nr, D), of length one or zero.
         number: Nearest clusters of each cluster.
-        max_cost: Pairs of a higher cost are no candidates; None keeps all.
+        max_cost: Pairs of a higher cost are not candidates; None keeps all.
     """
     rows, columns = candidate_pairs(visible, infrared, number)
     costs = np.exp(-pair_cosines(visible, infrared, rows, columns))
@@ -104,7 +104,7 @@ def candidate_costs(
 
 
 def assign_candidates(costs: csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """One-to-one pairs among the candidates: as many as possible, and of those the least total cost (ours).
+    """One-to-one pairs among the candidates: as many as possible, at the least total cost (ours).
 
     Args:
         costs: (R, C), positive where a pair is a candidate.
@@ -113,18 +113,18 @@ def assign_candidates(costs: csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.
         Rows, ascending, and columns of the pairs.
     """
     if costs.shape[0] > costs.shape[1]:
-        # The solver finds a row that must stay alone only after looking everywhere: let the shorter side be the rows.
+        # The solver is slow for rows that must stay unmatched: let the shorter side be the rows.
         assigned_columns, assigned_rows = assign_candidates(costs.T.tocsr())
         order = np.argsort(assigned_rows)
         return assigned_rows[order], assigned_columns[order]
     number, real = costs.shape
     if costs.nnz == 0:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    # A column "nobody" for each row makes it always solvable. It costs more than all real pairs together, so that it
-    # is taken only where no further pair is possible.
+    # A dummy column for each row makes the problem always solvable. It costs more than all real pairs together, so it
+    # is chosen only where no further pair is possible.
     price = float(costs.data.max()) * (number + 1)
-    nobody = coo_matrix((np.full(number, price), (np.arange(number), np.arange(number))), shape=(number, number))
-    rows, columns = min_weight_full_bipartite_matching(hstack([costs, nobody], format="csr"))
+    dummies = coo_matrix((np.full(number, price), (np.arange(number), np.arange(number))), shape=(number, number))
+    rows, columns = min_weight_full_bipartite_matching(hstack([costs, dummies], format="csr"))
     paired = columns < real
     return rows[paired].astype(np.int64), columns[paired].astype(np.int64)
 
@@ -132,8 +132,8 @@ def assign_candidates(costs: csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.
 def share_candidates(partners: NDArray[np.int64], costs: csr_matrix) -> None:
     """Give every row that has a candidate and no partner (−1) one, in rounds of one-to-one assignments, in place.
 
-    All columns are free again in each round, so partners come to be shared. Each round pairs at least one row, hence
-    there is an end.
+    All columns are free again in each round, so several rows can share a partner. Each round pairs at least one row, so
+    the loop ends.
 
     Args:
         partners: (R,) column of each row, −1 where there is none yet.

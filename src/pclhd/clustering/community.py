@@ -11,7 +11,7 @@ from pclhd.clustering.density import number_clusters
 from pclhd.clustering.options import DEFAULT_RESOLUTION
 from pclhd.errors import UserError
 
-# A pass, or a level, that gains less than this share of all similarity is the last one.
+# The search stops after a pass or level that gains less than this share of the total similarity.
 _TOLERANCE = 1e-5
 
 
@@ -20,25 +20,26 @@ def community_labels(
 ) -> NDArray[np.int64]:
     """Communities that maximise Σ (similarity − resolution) over the pairs within them (ours).
 
-    This is the constant Potts model (Traag, Van Dooren and Nesterov, 2011). `resolution` is a similarity: a pair counts
-    for a community if it is more similar than that, and against it if it is less; absent pairs have similarity 0. So
-    two communities are worth joining just if the mean similarity between them is above `resolution`, and a community
-    is worth keeping if the mean within it is. Neither depends on how many other samples there are. Modularity, the
-    more common aim, compares with what a random graph of this size would have, and in a large graph it joins small
-    communities however little they share.
+    This is the constant Potts model (Traag, Van Dooren and Nesterov, 2011). `resolution` is a similarity: a pair with a
+    higher similarity raises the sum, a pair with a lower one reduces it; absent pairs have similarity 0. So joining two
+    communities raises the sum exactly if the mean similarity between them is above `resolution`, and a community is
+    kept if the mean within it is. Neither depends on how many other samples there are. Modularity, the more common
+    objective, compares with a random graph of this size; in a large graph it joins small communities even if they share
+    very little.
 
-    The search is the Louvain method of scikit-network: samples move, in their order, to the community that gains most,
-    then communities do the same, until little is gained. At the end, communities that are not connected are taken
-    apart, and so are those with a mean similarity below `resolution`. Nothing is drawn, so the result is deterministic,
-    but another order of the samples may give somewhat other communities.
+    The search is the Louvain method of scikit-network: samples move, in their order, to the community with the largest
+    gain, then communities do the same, until the gain is small. At the end, communities that are not connected are
+    split, and so are those with a mean similarity below `resolution`. There are no random draws, so the result is
+    deterministic, but a different order of the samples may give slightly different communities.
 
     Args:
-        similarity: (N, N) symmetric, as `jaccard_similarity` returns it. The diagonal counts for nothing.
-        resolution: See above; 0 < resolution < 1. If people have fewer images than k1, more than the default is better.
+        similarity: (N, N) symmetric, as `jaccard_similarity` returns it. The diagonal is ignored.
+        resolution: See above; 0 < resolution < 1. If people have fewer images than k1, a value above the default is
+            better.
         min_cluster_size: Smaller communities become noise.
 
     Returns:
-        (N,) labels: communities in the order of their first sample, −1 for noise.
+        (N,) labels: communities numbered in the order of their first sample, −1 for noise.
 
     Raises:
         UserError: scikit-network is not installed.
@@ -55,15 +56,15 @@ def community_labels(
     once = (pairs.row < pairs.col) & (pairs.data > 0)
     row, column, weight = pairs.row[once], pairs.col[once], pairs.data[once].astype(np.float64)
     communities = _louvain(row, column, weight, number, resolution) if len(weight) else np.arange(number)
-    return number_clusters(_worth_keeping(communities, row, column, weight, resolution), min_cluster_size)
+    return number_clusters(_split_weak(communities, row, column, weight, resolution), min_cluster_size)
 
 
 def _louvain(
     row: NDArray[np.int32], column: NDArray[np.int32], weight: NDArray[np.float64], number: int, resolution: float
 ) -> NDArray[np.int64]:
-    """Communities, numbered anyhow: (N,). Each pair is given once."""
+    """Communities, numbered in any order: (N,). Each pair is given once."""
     try:
-        # Its Leiden method draws from the C library's generator, which has no seed of ours.
+        # Its Leiden method draws from the C library's generator, which we cannot seed.
         from sknetwork.clustering import Louvain
     except ImportError as missing:
         raise UserError(
@@ -83,22 +84,23 @@ def _louvain(
         return_aggregate=False,
         random_state=0,
     )
-    # In float64: anything else it would round to whole numbers.
+    # In float64: it rounds all other types to integers.
     adjacency = csr_matrix((weight, (row, column)), shape=(number, number))
     communities: NDArray[np.int64] = method.fit_predict(adjacency).astype(np.int64)
     return communities
 
 
-def _worth_keeping(
+def _split_weak(
     communities: NDArray[np.int64],
     row: NDArray[np.int32],
     column: NDArray[np.int32],
     weight: NDArray[np.float64],
     resolution: float,
 ) -> NDArray[np.int64]:
-    """Take apart what gains by it: communities into connected pieces, pieces below the resolution into samples.
+    """Split communities where that raises the sum: into connected pieces, and pieces below the resolution into samples.
 
-    The search leaves such communities because it moves samples one at a time, and only to where they have neighbours.
+    The search can leave such communities because it moves one sample at a time, and only to communities of its
+    neighbours.
     """
     number = len(communities)
     within = communities[row] == communities[column]

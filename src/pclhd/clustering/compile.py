@@ -1,7 +1,7 @@
 """How the hot loops of this package are compiled.
 
-Numba keeps compiled code beside the module, or in the user's cache folder. Where neither can be written (a read-only
-container, say) it refuses to compile at all; there we compile without keeping the result.
+Numba caches compiled code next to the module, or in the user's cache folder. Where neither is writable (in a read-only
+container, for example) it refuses to compile at all; there we compile without a cache.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numba
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Sums may be reordered, so that they fill the vector units. The order is fixed when a loop is compiled: equal input
-# gives equal output, whatever the number of threads. Infinities and NaN keep their meaning.
+# gives equal output with any number of threads. Infinities and NaN are handled correctly.
 _REORDER_SUMS = {"reassoc", "contract", "nsz"}
 
 
 def compiled(*, parallel: bool = False) -> Callable[[_Function], _Function]:
-    """Decorator: compile a numeric loop with numba, and keep the result where a folder for it can be written.
+    """Decorator: compile a numeric loop with numba, and cache the result where a cache folder is writable.
 
     Args:
-        parallel: Spread `prange` loops over threads. Such loops must write to places of their own, so that the number
+        parallel: Spread `prange` loops over threads. Each iteration must write to separate elements, so that the number
             of threads cannot change a result.
     """
 

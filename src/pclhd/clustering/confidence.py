@@ -1,10 +1,10 @@
-"""How far a clustering can be trusted, told from the data alone, and what to do with samples that it cannot hold.
+"""Confidence in a clustering, measured without identities, and what to do with samples that do not fit.
 
-Two witnesses speak for a sample. One looks at the graph: is the sample nearer to its own cluster than to the next one?
-The other looks at the features: of all prototypes, does it resemble the one of its cluster, made without the sample?
-Their geometric mean is high only if both agree.
+There are two measures per sample. The local one uses the graph: is the sample nearer to its own cluster than to the
+next one? The global one uses the features: is the sample most similar to the prototype of its own cluster, computed
+without the sample? Their geometric mean is high only if both are high.
 
-All of this works on the sparse similarity, where an absent pair is at distance 1, and sees no identity.
+All functions work on the sparse similarity, in which an absent pair is at distance 1. None uses identities.
 """
 
 from __future__ import annotations
@@ -20,56 +20,56 @@ from pclhd.clustering.compile import compiled
 from pclhd.clustering.neighbours import as_features
 from pclhd.clustering.pseudo_labels import NOISE, compact_labels
 
-_TASKS = 16  # pieces of work handed to threads; each has an array of one value per cluster
+_TASKS = 16  # pieces of work for the threads; each has an array with one value per cluster
 _VALUES_PER_BLOCK = 2**25  # 128 MiB of float32
-_NO_LENGTH = 1e-9  # sums of unit vectors that are shorter point nowhere
+_NO_LENGTH = 1e-9  # sums of unit vectors that are shorter have no direction
 
 
 def silhouettes(similarity: csr_matrix, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Silhouette of each sample on the sparse graph (ours; the definition is Rousseeuw's).
+    """Silhouette of each sample on the sparse graph (ours; definition by Rousseeuw).
 
-    a = mean distance to the other members of its cluster, b = the smallest mean distance to another cluster,
-    s = (b − a) / max(a, b). Noise belongs to no cluster: it counts neither in a nor in b.
+    With a = mean distance to the other members of its cluster and b = smallest mean distance to another cluster,
+    s = (b − a) / max(a, b). Noise belongs to no cluster: it is excluded from both a and b.
 
-    A pair that is not stored is at distance 1. With a matrix that was made with `max_distance`, pairs beyond it count
-    as 1 too, so these silhouettes are not those of the complete matrix.
+    A pair that is not stored is at distance 1. In a matrix computed with `max_distance`, pairs beyond it also count as
+    distance 1, so these silhouettes differ from those of the complete matrix.
 
     Args:
         similarity: (N, N) symmetric, as `jaccard_similarity` returns it.
         labels: (N,) clusters from 0, −1 for noise.
 
     Returns:
-        (N,) from −1 to 1; 0 for noise, for clusters of one sample, and where a = b = 0. With a single cluster b is 1,
-        as with another cluster that shares no pair with it.
+        (N,) from −1 to 1; 0 for noise, for clusters of one sample, and where a = b = 0. With a single cluster, b is 1,
+        as if there were another cluster that shares no pair with it.
 
     Raises:
         ValueError: A matrix that is not square, or labels that do not fit.
     """
-    held, a, b = _mean_distances(similarity, labels)
+    clustered, a, b = _mean_distances(similarity, labels)
     larger = np.maximum(a, b)
     result = np.zeros(len(labels), dtype=np.float64)
-    result[held] = np.divide(b - a, larger, out=np.zeros_like(a), where=larger > 0)
+    result[clustered] = np.divide(b - a, larger, out=np.zeros_like(a), where=larger > 0)
     return result
 
 
 def separations(similarity: csr_matrix, labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """b − a of each sample: how much nearer it is to its own cluster than to the next one (ours).
 
-    `silhouettes` divides this by the larger of the two, mostly b, and so forgives clusters that lie close together.
-    Parameters, results and errors are those of `silhouettes`.
+    `silhouettes` divides this by the larger of the two, mostly b, so it penalises clusters that lie close together
+    less. Parameters, results and errors are those of `silhouettes`.
     """
-    held, a, b = _mean_distances(similarity, labels)
+    clustered, a, b = _mean_distances(similarity, labels)
     result = np.zeros(len(labels), dtype=np.float64)
-    result[held] = b - a
+    result[clustered] = b - a
     return result
 
 
 def cluster_stability(labels: NDArray[np.integer], other: NDArray[np.integer]) -> NDArray[np.float64]:
-    """How much of each cluster a second clustering of the same samples finds again (ours).
+    """How much of each cluster is found again by a second clustering of the same samples (ours).
 
     Args:
         labels: (N,) clusters from 0, −1 for noise.
-        other: (N,) a second clustering, at another eps for instance. Its noise is no cluster.
+        other: (N,) a second clustering, for example at a different eps. Its noise is not a cluster.
 
     Returns:
         (C,): for each cluster of `labels` the largest intersection over union with a cluster of `other`; 1 if it is
@@ -99,21 +99,20 @@ def stability(labels: NDArray[np.integer], other: NDArray[np.integer]) -> float:
 
 
 def local_confidence(similarity: csr_matrix, labels: NDArray[np.integer], k: int = 10) -> NDArray[np.float64]:
-    """Share of a sample's similarity to its nearest neighbours that lies in its own cluster (ours).
+    """Share of a sample's similarity to its nearest neighbours that belongs to its own cluster (ours).
 
-    It finds samples at the border of a split cluster. It cannot find clusters that were run together: DBSCAN follows
-    the nearest neighbours, so they lie in the sample's cluster, rightly or wrongly. Where wrong members are sought,
-    `silhouettes` is by far the better witness.
+    It finds samples at the border of a split cluster. It cannot detect clusters that were merged by mistake: DBSCAN
+    links nearest neighbours, so they are in the sample's cluster, rightly or wrongly. To find wrong members,
+    `silhouettes` is far better.
 
     Args:
         similarity: (N, N) symmetric, as `jaccard_similarity` returns it.
         labels: (N,) clusters from 0, −1 for noise.
-        k: How many of the nearest stored samples are asked, the sample itself left out. Samples that are as near as
-            the k-th are asked too, so that the result does not depend on the order of samples. Neighbours that are
-            noise speak against the cluster.
+        k: How many of the nearest stored samples count, the sample itself excluded. Samples as near as the k-th count
+            too, so that the result does not depend on the order of samples. Neighbours that are noise lower the share.
 
     Returns:
-        (N,) from 0 to 1; 0 for noise and for samples that share nothing with any other.
+        (N,) from 0 to 1; 0 for noise and for samples with no similarity to any other.
 
     Raises:
         ValueError: k below 1, a matrix that is not square, or labels that do not fit.
@@ -136,24 +135,25 @@ def global_confidence(
     block: int | None = None,
     device: torch.device | str = "cpu",
 ) -> NDArray[np.float64]:
-    """How clearly a sample resembles its own prototype rather than the others (ours).
+    """How clearly a sample is more similar to its own prototype than to the others (ours).
 
-    Softmax of cosine / temperature over all prototypes, read at the sample's own. A prototype is the mean of its
-    cluster's unit-length features; for the sample's own cluster the sample is left out, or it would confirm itself.
+    Softmax of cosine / temperature over all prototypes, evaluated at the sample's own. A prototype is the mean of its
+    cluster's unit-length features. The sample is left out of its own cluster's prototype, so that it does not confirm
+    itself.
 
-    Holds one block of samples × clusters at a time, and the sums of the clusters (C × D float64).
+    Memory: one block of samples × clusters at a time, and the sums of the clusters (C × D float64).
 
     Args:
-        features: (N, D), any length; rows of zeros resemble nothing.
+        features: (N, D), any length; rows of zeros have cosine 0 to all prototypes.
         labels: (N,) clusters from 0, −1 for noise.
-        temperature: Of the softmax. With many clusters a low one is needed, or the many unlike prototypes outweigh
-            the one that is alike.
+        temperature: Of the softmax. With many clusters it must be low; otherwise the many dissimilar prototypes
+            outweigh the similar one.
         block: Samples at a time; by default as many as fit into 128 MiB.
         device: Where the cosines are computed.
 
     Returns:
-        (N,) from 0 to 1; 0 for noise and for clusters of one sample, which nothing confirms. With a single cluster
-        of several samples all of them have 1: there is no other to resemble.
+        (N,) from 0 to 1; 0 for noise and for clusters of one sample, which have no other member. With a single cluster
+        of several samples, all of them have 1: there is no other prototype.
 
     Raises:
         ValueError: temperature not above 0, block below 1, features that are not finite, or labels that do not fit.
@@ -165,37 +165,37 @@ def global_confidence(
     sizes = _sizes(clusters)
     result = np.zeros(len(clusters), dtype=np.float64)
     rows = _rows_of_a_block(block, max(len(sizes), samples.shape[1]))
-    held = np.flatnonzero(clusters != NOISE)
-    held = held[sizes[clusters[held]] > 1]
-    if len(held) == 0:
+    clustered = np.flatnonzero(clusters != NOISE)
+    clustered = clustered[sizes[clusters[clustered]] > 1]
+    if len(clustered) == 0:
         return result
     sums = _cluster_sums(samples, clusters, len(sizes))
     prototypes = torch.from_numpy(unit_length(sums, _NO_LENGTH).astype(np.float32)).to(device)
-    for start in range(0, len(held), rows):
-        chosen = held[start : start + rows]
-        unit = unit_length(samples[chosen])
-        own = (unit * unit_length(sums[clusters[chosen]] - unit, _NO_LENGTH)).sum(axis=1)
-        home = torch.from_numpy(clusters[chosen]).to(device)[:, None]
+    for start in range(0, len(clustered), rows):
+        rows_of_block = clustered[start : start + rows]
+        unit = unit_length(samples[rows_of_block])
+        own = (unit * unit_length(sums[clusters[rows_of_block]] - unit, _NO_LENGTH)).sum(axis=1)
+        own_cluster = torch.from_numpy(clusters[rows_of_block]).to(device)[:, None]
         cosines = torch.from_numpy(unit.astype(np.float32)).to(device) @ prototypes.T
-        cosines.scatter_(1, home, torch.from_numpy(own.astype(np.float32)).to(device)[:, None])
-        chances = torch.softmax(cosines.div_(temperature), dim=1).gather(1, home)
-        result[chosen] = chances[:, 0].cpu().numpy()
+        cosines.scatter_(1, own_cluster, torch.from_numpy(own.astype(np.float32)).to(device)[:, None])
+        chances = torch.softmax(cosines.div_(temperature), dim=1).gather(1, own_cluster)
+        result[rows_of_block] = chances[:, 0].cpu().numpy()
     return result
 
 
 def confidence(locally: NDArray[np.floating], globally: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Geometric mean of local and global confidence: √(local · global), 0 as soon as one of them is 0 (ours).
+    """Geometric mean of local and global confidence: √(local · global), so 0 if either is 0 (ours).
 
     Args:
-        locally: (N,) from 0 to 1: what the graph says. `silhouettes` with negative values raised to 0, which finds
-            wrong members best, or `local_confidence`.
+        locally: (N,) from 0 to 1, from the graph: `silhouettes` with negative values raised to 0, which finds wrong
+            members best, or `local_confidence`.
         globally: (N,) from 0 to 1, see `global_confidence`.
 
     Returns:
         (N,) from 0 to 1.
 
     Raises:
-        ValueError: Two shapes, or values outside 0 to 1.
+        ValueError: Different shapes, or values outside 0 to 1.
     """
     if locally.shape != globally.shape:
         raise ValueError(f"both confidences must have one shape, got {locally.shape} and {globally.shape}")
@@ -215,13 +215,13 @@ def label_confidence(
 ) -> NDArray[np.float64]:
     """Confidence in each label, from its silhouette (0 where negative) and from the prototypes (ours).
 
-    On made-up data (`benchmarks/without_labels.py`) this tells members of a wrong cluster from right ones about as well
-    as the better of its parts, and far better than `local_confidence`, which cannot: DBSCAN follows nearest neighbours,
-    so they agree, right or wrong.
+    On synthetic data (`benchmarks/without_labels.py`) this separates wrong cluster members from right ones about as
+    well as the better of its two parts. `local_confidence` cannot: DBSCAN links nearest neighbours, so they agree,
+    right or wrong.
 
     Args:
         similarity: (N, N) symmetric, as `jaccard_similarity` returns it.
-        features: (N, D), those it was made from.
+        features: (N, D), from which the similarity was computed.
         labels: (N,) clusters from 0, −1 for noise.
         device: Where the matrix products with the prototypes run.
 
@@ -240,12 +240,12 @@ def rescue_outliers(
     *,
     device: torch.device | str = "cpu",
 ) -> NDArray[np.int64]:
-    """Give noise samples to the cluster that both witnesses name (ours).
+    """Assign noise samples to the cluster that the graph and the prototypes agree on (ours).
 
-    A noise sample joins the cluster that holds the greatest share of its similarity to all others (other noise
-    included), if that share is at least `threshold` and the same cluster's prototype is the nearest by cosine. Of two
-    clusters with equal shares neither is taken. All samples are judged by the given labels, so their order does not
-    matter, and a rescued sample rescues no other.
+    A noise sample joins the cluster that has the greatest share of its similarity to all other samples (noise
+    included), if that share is at least `threshold` and the same cluster's prototype is the nearest by cosine. If two
+    clusters have equal shares, it joins neither. Only the given labels are used, so the order of samples does not
+    matter, and a rescued sample does not help to rescue another.
 
     Args:
         similarity: (N, N) symmetric, as `jaccard_similarity` returns it.
@@ -255,7 +255,7 @@ def rescue_outliers(
         device: Where the cosines are computed.
 
     Returns:
-        (N,) labels: clustered samples keep theirs.
+        (N,) labels; those of clustered samples do not change.
 
     Raises:
         ValueError: threshold out of range, features that are not finite, or parts that do not fit together.
@@ -278,11 +278,11 @@ def rescue_outliers(
     ).to(device)
     rows = _rows_of_a_block(None, max(number, samples.shape[1]))
     for start in range(0, len(candidates), rows):
-        chosen = candidates[start : start + rows]
-        unit = torch.from_numpy(unit_length(samples[chosen]).astype(np.float32)).to(device)
+        rows_of_block = candidates[start : start + rows]
+        unit = torch.from_numpy(unit_length(samples[rows_of_block]).astype(np.float32)).to(device)
         nearest = (unit @ prototypes.T).argmax(dim=1).cpu().numpy()
-        agreed = nearest == strongest[chosen]
-        rescued[chosen[agreed]] = nearest[agreed]
+        agreed = nearest == strongest[rows_of_block]
+        rescued[rows_of_block[agreed]] = nearest[agreed]
     return rescued
 
 
@@ -292,7 +292,7 @@ def drop_outliers(
     threshold: float,
     min_cluster_size: int = 4,
 ) -> NDArray[np.int64]:
-    """Turn members of low confidence into noise, and clusters that become too small (ours).
+    """Turn members of low confidence into noise, and also clusters that become too small (ours).
 
     Args:
         labels: (N,) clusters from 0, −1 for noise.
@@ -301,10 +301,10 @@ def drop_outliers(
         min_cluster_size: Clusters left with fewer samples become noise too.
 
     Returns:
-        (N,) labels, numbered anew without gaps in the old order.
+        (N,) labels, renumbered without gaps in the old order.
 
     Raises:
-        ValueError: Two lengths, a confidence that is NaN, or min_cluster_size below 1.
+        ValueError: Different lengths, a confidence that is NaN, or min_cluster_size below 1.
     """
     clusters = _checked_labels(labels)
     if confidence.shape != clusters.shape:
@@ -313,29 +313,29 @@ def drop_outliers(
         raise ValueError(f"confidence must be a number, but sample {int(np.isnan(confidence).argmax())} has NaN")
     if min_cluster_size < 1:
         raise ValueError(f"min_cluster_size must be at least 1, got {min_cluster_size}")
-    kept = np.where(confidence >= threshold, clusters, NOISE)
-    sizes = _sizes(kept)
-    held = np.flatnonzero(kept != NOISE)
-    kept[held[sizes[kept[held]] < min_cluster_size]] = NOISE
-    return compact_labels(kept)
+    labels_left = np.where(confidence >= threshold, clusters, NOISE)
+    sizes = _sizes(labels_left)
+    clustered = np.flatnonzero(labels_left != NOISE)
+    labels_left[clustered[sizes[labels_left[clustered]] < min_cluster_size]] = NOISE
+    return compact_labels(labels_left)
 
 
 def _mean_distances(
     similarity: csr_matrix, labels: NDArray[np.integer]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """The samples that have company in their cluster, and their mean distances a and b (see `silhouettes`)."""
+    """The samples in clusters of two or more, and their mean distances a and b (see `silhouettes`)."""
     clusters = _checked_labels(labels)
     _check_similarity(similarity, len(clusters))
     sizes = _sizes(clusters)
-    held = np.flatnonzero(clusters != NOISE)
-    held = held[sizes[clusters[held]] > 1]
-    if len(held) == 0:
-        return held, np.empty(0, dtype=np.float64), np.empty(0, dtype=np.float64)
+    clustered = np.flatnonzero(clusters != NOISE)
+    clustered = clustered[sizes[clusters[clustered]] > 1]
+    if len(clustered) == 0:
+        return clustered, np.empty(0, dtype=np.float64), np.empty(0, dtype=np.float64)
     # The mean of 1 − similarity is one minus the mean similarity, and absent pairs add nothing to the latter.
     inside, elsewhere = _inside_and_best_mean_elsewhere(
         similarity.indptr, similarity.indices, similarity.data, clusters, 1.0 / np.maximum(sizes, 1)
     )
-    return held, 1.0 - inside[held] / (sizes[clusters[held]] - 1), 1.0 - elsewhere[held]
+    return clustered, 1.0 - inside[clustered] / (sizes[clusters[clustered]] - 1), 1.0 - elsewhere[clustered]
 
 
 def _checked_labels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -376,10 +376,10 @@ def _cluster_sums(samples: NDArray[np.float32], clusters: NDArray[np.int64], num
     order = order[np.searchsorted(clusters[order], 0) :]
     rows = _rows_of_a_block(None, samples.shape[1])
     for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
-        home = clusters[chosen]
-        begins = np.flatnonzero(np.diff(home, prepend=NOISE))
-        sums[home[begins]] += np.add.reduceat(unit_length(samples[chosen]), begins, axis=0)
+        rows_of_block = order[start : start + rows]
+        own_cluster = clusters[rows_of_block]
+        begins = np.flatnonzero(np.diff(own_cluster, prepend=NOISE))
+        sums[own_cluster[begins]] += np.add.reduceat(unit_length(samples[rows_of_block]), begins, axis=0)
     return sums
 
 
@@ -391,7 +391,7 @@ def _inside_and_best_mean_elsewhere(
     clusters: NDArray[np.int64],
     share_of_a_member: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each sample: the summed similarity to its own cluster, and the largest mean similarity to another one."""
+    """For each sample: the summed similarity to its own cluster, and the largest mean similarity to another one."""
     number = len(clusters)
     inside = np.zeros(number, dtype=np.float64)
     elsewhere = np.zeros(number, dtype=np.float64)
@@ -424,12 +424,12 @@ def _share_of_nearest(
     clusters: NDArray[np.int64],
     k: int,
 ) -> NDArray[np.float64]:
-    """Of each clustered sample: the share of its k nearest samples' similarity that its cluster holds."""
+    """For each clustered sample: the share of its similarity to its k nearest samples that belongs to its cluster."""
     number = len(clusters)
     shares = np.zeros(number, dtype=np.float64)
     for i in prange(number):
         if clusters[i] >= 0:
-            # The k largest similarities, rising; the first of them tells who is asked.
+            # The k largest similarities, ascending; the first of them is the limit for samples to count.
             largest = np.zeros(max(1, min(k, indptr[i + 1] - indptr[i])), dtype=np.float64)
             for at in range(indptr[i], indptr[i + 1]):
                 value = data[at]
@@ -460,7 +460,7 @@ def _strongest_cluster(
     clusters: NDArray[np.int64],
     number_of_clusters: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of each noise sample: the cluster with the largest share of its similarity (−1 if none or two), and the share."""
+    """For each noise sample: the cluster with the largest share of its similarity (−1: none or tied), and the share."""
     number = len(clusters)
     strongest = np.full(number, -1, dtype=np.int64)
     share = np.zeros(number, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Whether the modalities agree: a way across and back that ends where it began. Told without identities."""
+"""Cycle consistency: how often nearest neighbours across the modalities lead back to the cluster. No identities."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def cycle_consistency(
     *,
     nearest: NearestSearch = nearest_neighbours,
 ) -> float:
-    """Share of images from which the nearest of the other modality leads back into the own cluster (ours).
+    """Share of images whose nearest image in the other modality leads back to their own cluster (ours).
 
-    From each image the way goes to the nearest image of the other modality, and from there to the nearest of the own.
-    Noise may lie on the way, but a way that begins or ends in it does not count as consistent.
+    From each image, take the nearest image of the other modality, and from that the nearest image of the first
+    modality. The image in between may be noise, but a cycle that begins or ends at noise does not count as consistent.
 
     Args:
         visible: (Nv, D) embeddings, Nv ≥ 1.
         visible_labels: (Nv,) clusters, −1 for noise.
         infrared: (Nr, D) embeddings, Nr ≥ 1.
         infrared_labels: (Nr,) clusters, −1 for noise.
-        nearest: Makes the search.
+        nearest: Searches for neighbours.
 
     Returns:
         0 to 1: the mean of the visible and of the infrared share, so that the larger modality does not outweigh the

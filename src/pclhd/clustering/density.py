@@ -1,7 +1,7 @@
 """Clusters as dense regions: DBSCAN at one distance, HDBSCAN at all distances at once.
 
-Both see only the pairs that are stored. All other pairs are at distance exactly 1, the largest there is, so they cannot
-be neighbours at any smaller distance, and leaving them out changes nothing.
+Both use only the stored pairs. All other pairs are at distance exactly 1, the maximum, so they cannot be neighbours at
+any smaller distance, and leaving them out changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from pclhd.clustering.compile import compiled
 
 _NOISE = -1
-_ROOT = 0  # the cluster of everything, at distance 1
+_ROOT = 0  # the cluster of all samples, at distance 1
 
 
 def dbscan_labels(similarity: csr_matrix, eps: float, min_samples: int = 4) -> NDArray[np.int64]:
@@ -28,8 +28,8 @@ def dbscan_labels(similarity: csr_matrix, eps: float, min_samples: int = 4) -> N
         min_samples: Neighbours within eps, itself counted, that make a sample a core of its cluster.
 
     Returns:
-        (N,) labels: clusters in the order of their first core sample, −1 for noise. A sample that several clusters
-        reach, and that is a core of none, goes to the first of them.
+        (N,) labels: clusters numbered in the order of their first core sample, −1 for noise. A border sample within
+        reach of several clusters goes to the first of them.
 
     Raises:
         ValueError: eps or min_samples out of range, or a matrix that is not square.
@@ -55,29 +55,29 @@ def dbscan_labels(similarity: csr_matrix, eps: float, min_samples: int = 4) -> N
 def hdbscan_labels(similarity: csr_matrix, min_samples: int = 4, min_cluster_size: int = 4) -> NDArray[np.int64]:
     """HDBSCAN on the distance 1 − similarity (Campello, Moulavi and Sander, 2013).
 
-    1. A sample's core distance reaches its min_samples nearest, itself counted. The mutual reachability of two samples
-       is the largest of their distance and their core distances.
-    2. Lower a threshold from 1 to 0. Linked are pairs whose mutual reachability is below it. Where a cluster falls
-       into several parts of at least min_cluster_size, they are new clusters; smaller parts leave it.
-    3. A cluster's stability is the sum over its samples of 1 / (threshold at which they left) − 1 / (threshold at
-       which it appeared). Of all sets of disjoint clusters the one with the largest total is taken.
+    1. A sample's core distance is that of its min_samples-th nearest sample, itself included. The mutual reachability
+       of two samples is the largest of their distance and their core distances.
+    2. Lower a threshold from 1 to 0. Pairs whose mutual reachability is below it are linked. Where a cluster splits
+       into several parts of at least min_cluster_size, these are new clusters; smaller parts leave it.
+    3. A cluster's stability is the sum over its samples of 1 / (threshold at which they left) − 1 / (threshold at which
+       it appeared). Of all sets of disjoint clusters, the one with the largest total is selected.
 
-    Everything together, at distance 1, is no cluster. So if a single connected piece is large enough to be one, only
-    its parts can be clusters; a data set of one cluster is all noise.
+    The set of all samples, at distance 1, is not a cluster. So if only a single connected piece is large enough, only
+    its parts can be clusters; a data set of one cluster becomes all noise.
 
-    Equal thresholds are passed at once, as the paper says. Implementations that pass them one by one in some order
-    (scikit-learn among them) give a sample that links two clusters to either of them; here it is in neither. At
-    distance 1, where all absent pairs are, this means: samples with fewer than min_samples stored neighbours, and
-    pieces below min_cluster_size, are noise, and never one cluster because all are equally far from each other. The
-    labels do not depend on the order of the samples, except for their numbers.
+    Equal thresholds are handled together, as in the paper. Implementations that handle them one by one in some order
+    (scikit-learn among them) put a sample that links two clusters into one of them; here it is in neither. At distance
+    1, that of all absent pairs, this means: samples with fewer than min_samples stored neighbours, and pieces below
+    min_cluster_size, are noise. They never form a cluster because they are equally far from each other. The labels do
+    not depend on the order of the samples, except for their numbering.
 
     Args:
         similarity: (N, N) symmetric, as `jaccard_similarity` returns it; absent pairs are at distance 1.
-        min_samples: Samples within the core distance, itself counted.
-        min_cluster_size: Samples of the smallest cluster, at least 2.
+        min_samples: Samples within the core distance, itself included.
+        min_cluster_size: Size of the smallest cluster, at least 2.
 
     Returns:
-        (N,) labels: clusters in the order of their first sample, −1 for noise.
+        (N,) labels: clusters numbered in the order of their first sample, −1 for noise.
 
     Raises:
         ValueError: A parameter out of range, or a matrix that is not square.
@@ -102,8 +102,8 @@ def number_clusters(groups: NDArray[np.integer], min_cluster_size: int = 1) -> N
     """Groups as labels: 0, 1, … in the order of their first samples, −1 for groups that are too small (ours).
 
     Args:
-        groups: (N,) any whole numbers; below zero: in no group.
-        min_cluster_size: Samples of the smallest group that is kept.
+        groups: (N,) any integers; negative means in no group.
+        min_cluster_size: Size of the smallest group that is kept.
     """
     present, first, inverse, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     kept = np.flatnonzero((present >= 0) & (counts >= min_cluster_size))
@@ -114,7 +114,7 @@ def number_clusters(groups: NDArray[np.integer], min_cluster_size: int = 1) -> N
 
 
 def check_eps(eps: float) -> None:
-    """Refuse what is not strictly between 0 and 1, NaN included."""
+    """Refuse values that are not strictly between 0 and 1, NaN included."""
     if not 0 < eps < 1:
         raise ValueError(f"eps must be above 0 and below 1, the distance of pairs with nothing in common, got {eps}")
 
@@ -138,7 +138,7 @@ def _stored_distances(similarity: csr_matrix) -> tuple[NDArray[np.int64], NDArra
 
 @compiled(parallel=True)
 def _core_distances(indptr: NDArray[np.int64], distance: NDArray[np.float32], min_samples: int) -> NDArray[np.float32]:
-    """Distance to the nearest min_samples, of which the sample itself is one: (N,); 1 if fewer are stored."""
+    """Distance to the min_samples-th nearest sample, the sample itself included: (N,); 1 if fewer are stored."""
     number = len(indptr) - 1
     core = np.ones(number, dtype=np.float32)
     for i in prange(number):
@@ -151,10 +151,10 @@ def _core_distances(indptr: NDArray[np.int64], distance: NDArray[np.float32], mi
 def _merges(
     number: int, left: NDArray[np.int32], right: NDArray[np.int32], reach: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
-    """Single linkage over pairs that come in rising order: parent, height and size of every node.
+    """Single linkage over pairs sorted by distance: parent, height and size of every node.
 
-    The first `number` nodes are the samples, then comes one node for every pair that joins two groups. Parents come
-    after their children; −1: no parent.
+    The first `number` nodes are the samples; then there is one node for each pair that joins two groups. Parents come
+    after their children; −1 means no parent.
     """
     parents = np.full(2 * number, -1, dtype=np.int32)
     heights = np.zeros(2 * number, dtype=np.float32)
@@ -174,7 +174,7 @@ def _merges(
 
 @compiled()
 def _top(towards: NDArray[np.int32], node: int) -> int:
-    """The node above which there is none; the way there is shortened."""
+    """The root above a node; the path to it is shortened."""
     while towards[node] != node:
         towards[node] = towards[towards[node]]
         node = towards[node]
@@ -188,8 +188,8 @@ def _splits(
     """Merges as splits, seen from the top; a merge at the height of the merge above it belongs to the same split.
 
     Returns:
-        For each node the split it comes from, named by the split's highest node, or by the number of nodes for the
-        step down from distance 1; and whether it comes out of that split as a part, or is a merge within it.
+        For each node, the split it comes from, identified by the split's highest node, or by the number of nodes for
+        the split at distance 1; and whether it is a part that results from that split, or a merge within it.
     """
     nodes = len(parents)
     split = np.empty(nodes, dtype=np.int32)
@@ -217,8 +217,8 @@ def _condensed_tree(
     """Step 2, and the stabilities of step 3.
 
     Returns:
-        The last cluster that each sample was in, and of each cluster the one above it and its stability. Clusters
-        come after those above them.
+        The last cluster that each sample was in; for each cluster, the one above it and its stability. Clusters come
+        after those above them.
     """
     nodes = len(parents)
     split, is_part = _splits(number, parents, heights)
@@ -245,7 +245,7 @@ def _condensed_tree(
         is_large = sizes[v] >= min_cluster_size
         if is_large and large_parts[event] == 1:
             continue
-        # Duplicates are at distance 0; a stand-in far below any other distance keeps sums finite.
+        # Duplicates are at distance 0; replacing it by a value far below any other distance keeps sums finite.
         density = 1.0 if event == nodes else 1.0 / max(np.float64(heights[event]), 2.0**-60)
         stability[old] += sizes[v] * (density - birth[old])
         if is_large:
@@ -260,7 +260,7 @@ def _condensed_tree(
 
 @compiled()
 def _most_stable(above: NDArray[np.int32], stability: NDArray[np.float64]) -> NDArray[np.int32]:
-    """The selection of step 3: for each cluster of the tree the selected one that contains it, or −1."""
+    """The selection of step 3: for each cluster of the tree, the selected cluster that contains it, or −1."""
     clusters = len(above)
     best_within = np.zeros(clusters)
     is_better = np.zeros(clusters, dtype=np.bool_)

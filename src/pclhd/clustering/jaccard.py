@@ -1,10 +1,10 @@
-"""The re-ranking distance of the field, kept sparse from end to end.
+"""The k-reciprocal Jaccard distance of re-ranking, computed with sparse matrices throughout.
 
-Each sample is described by weights on the samples it is mutually near to. Two samples are near if their descriptions
-overlap (weighted Jaccard distance). Almost all pairs share nothing; they are at distance 1 and are never stored.
+Each sample is described by weights on its mutual neighbours. Two samples are near if their descriptions overlap
+(weighted Jaccard distance). Almost all pairs have no overlap; they are at distance 1 and are never stored.
 
-Dense implementations hold samples × samples matrices. Here a description is a sparse row, and the overlaps of a row are
-gathered through the columns it uses (an inverted index). No step needs more than a block of rows at full width.
+Dense implementations keep samples × samples matrices in memory. Here a description is a sparse row, and the overlaps of
+a row are found through the columns it uses (an inverted index). No step needs more than a block of rows at full width.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pclhd.clustering.options import Neighbourhood
 
 _Value = TypeVar("_Value", np.int32, np.float32)
 
-_PAIRS_PER_BLOCK = 2**22  # room for 32 MiB of near pairs
-_ROWS_PER_BLOCK = 32  # at least, or starting the threads takes longer than their work
-_TASKS = 16  # pieces of work handed to threads; each has scratch arrays of its own
+_PAIRS_PER_BLOCK = 2**22  # 32 MiB of near pairs
+_ROWS_PER_BLOCK = 32  # at least; with fewer, starting the threads takes longer than their work
+_TASKS = 16  # pieces of work for the threads; each has separate scratch arrays
 
 
 def jaccard_similarity(
@@ -42,23 +42,23 @@ def jaccard_similarity(
     """One minus the k-reciprocal Jaccard distance, as a symmetric sparse matrix (released code).
 
     1. Two samples are mutual neighbours if each is in the other's neighbourhood of k1 samples.
-    2. A sample's mutual neighbours are joined by the mutual neighbours of each of them in neighbourhoods of half the
-       size, if more than two thirds of those are mutual neighbours of the sample already.
-    3. On this set it puts softmax weights of −(2 − 2 x·y); the dot product also stands for features below unit length.
-    4. Query expansion: the weights become the mean over the k2 nearest samples (itself included; k2 = 1 changes
-       nothing). With `modality`, the mean over each modality's samples is taken first, then the mean of these means.
+    2. A sample's set of mutual neighbours is expanded: for each of them, its mutual neighbours in neighbourhoods of
+       half the size are added if more than two thirds of them are in the set already.
+    3. The sample's weights on this set are the softmax of −(2 − 2 x·y), also for features below unit length.
+    4. Query expansion: the weights are averaged over the k2 nearest samples (itself included; k2 = 1 changes nothing).
+       With `modality`, they are averaged over each modality's samples first; then these means are averaged.
     5. m = Σ min over the weights of two samples; distance = 1 − m / (2 − m).
 
     Args:
-        features: (N, D), any length. N may be smaller than k1 or k2; then all samples are neighbours.
+        features: (N, D), any length. If N is smaller than k1 or k2, all samples are neighbours.
         k1: Size of the neighbourhood.
         k2: Samples in the query expansion.
         modality: (N,) integer codes; balances the query expansion between the modalities.
-        neighbours: The neighbour table of these features if it is known already; computed by default.
-        max_distance: Pairs further apart are left out, as if they were at distance 1.
-        neighbourhood: "released": k1 samples, the sample itself counted, as the released code does.
-            "paper": k1 other samples, as the re-ranking paper says. Half-size neighbourhoods are the same in both.
-        device: Where neighbours are searched.
+        neighbours: The neighbour table of these features, if it has been computed already; computed by default.
+        max_distance: Pairs further apart are not stored, so they count as distance 1.
+        neighbourhood: "released": k1 samples including the sample itself, as in the released code. "paper": k1 other
+            samples, as in the re-ranking paper. Half-size neighbourhoods are the same in both.
+        device: Device for the neighbour search.
 
     Returns:
         (N, N) float32 with sorted columns; absent means distance 1. The diagonal is always present.
@@ -101,7 +101,7 @@ def table_size(k1: int, k2: int, neighbourhood: Neighbourhood) -> int:
 
 
 def _expansion_shares(index: NDArray[np.int32], modality: NDArray[np.integer] | None) -> NDArray[np.float64]:
-    """What each of the nearest samples contributes to the query expansion: (N, k2), rows sum to one."""
+    """The weight of each of the nearest samples in the query expansion: (N, k2), rows sum to one."""
     number, expansion = index.shape
     if modality is None:
         return np.full((number, expansion), 1.0 / expansion)
@@ -119,7 +119,7 @@ def _expansion_shares(index: NDArray[np.int32], modality: NDArray[np.integer] | 
 def _overlaps(
     indptr: NDArray[np.int64], columns: NDArray[np.int32], weights: NDArray[np.float32], max_distance: float
 ) -> csr_matrix:
-    """Jaccard similarity of all pairs of rows that overlap and are near enough."""
+    """Jaccard similarity of all pairs of rows that overlap and are within the distance limit."""
     number = len(indptr) - 1
     inverted = _inverted_index(indptr, columns, weights)
     block = min(number, max(_ROWS_PER_BLOCK, _PAIRS_PER_BLOCK // number))
@@ -141,7 +141,7 @@ def _overlaps(
         (np.concatenate(kept_values), np.concatenate(kept_columns), np.cumsum(np.concatenate(counts))),
         shape=(number, number),
     )
-    # Each pair was worked out once, and every sample's similarity with itself is one.
+    # Each pair was computed once, and each sample's similarity with itself is one.
     both = csr_matrix(upper + upper.T + identity(number, dtype=np.float32, format="csr"))
     both.sort_indices()
     return both
@@ -153,7 +153,7 @@ def _first_of_each_row(values: NDArray[_Value], counts: NDArray[np.int64]) -> ND
 
 @compiled(parallel=True)
 def _mutual_neighbours(index: NDArray[np.int32], size: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """For each sample those of its `size` nearest that count it among their own `size` nearest, and how many."""
+    """For each sample, those of its `size` nearest that also have it among their `size` nearest, and their number."""
     number = index.shape[0]
     members = np.empty((number, size), dtype=np.int32)
     counts = np.zeros(number, dtype=np.int64)
@@ -178,26 +178,26 @@ def _expanded_sets(
     """Step 2 for every sample: row starts (N + 1,) and sorted members of the expanded sets."""
     number = members.shape[0]
     tasks = min(_TASKS, number)
-    # No set is larger than what could be added to it; the true sizes are known only afterwards.
+    # An upper bound for each set; the true sizes are known only afterwards.
     starts = np.zeros(number + 1, dtype=np.int64)
     for i in range(number):
         bound = counts[i]
         for rank in range(counts[i]):
             bound += half_counts[members[i, rank]]
         starts[i + 1] = starts[i] + bound
-    found = np.empty(starts[number], dtype=np.int32)
+    expanded = np.empty(starts[number], dtype=np.int32)
     sizes = np.zeros(number, dtype=np.int64)
     for task in prange(tasks):
-        is_mutual = np.full(number, -1, dtype=np.int32)  # holds the row for which a sample was last marked
-        is_found = np.full(number, -1, dtype=np.int32)
+        is_mutual = np.full(number, -1, dtype=np.int32)  # the row for which a sample was last marked
+        is_member = np.full(number, -1, dtype=np.int32)
         for i in range(task * number // tasks, (task + 1) * number // tasks):
             start = starts[i]
             size = counts[i]
             for rank in range(size):
                 j = members[i, rank]
                 is_mutual[j] = i
-                is_found[j] = i
-                found[start + rank] = j
+                is_member[j] = i
+                expanded[start + rank] = j
             for rank in range(counts[i]):
                 j = members[i, rank]
                 shared = 0
@@ -207,18 +207,18 @@ def _expanded_sets(
                 if 3 * shared > 2 * half_counts[j]:
                     for other in range(half_counts[j]):
                         candidate = half_members[j, other]
-                        if is_found[candidate] != i:
-                            is_found[candidate] = i
-                            found[start + size] = candidate
+                        if is_member[candidate] != i:
+                            is_member[candidate] = i
+                            expanded[start + size] = candidate
                             size += 1
-            found[start : start + size].sort()
+            expanded[start : start + size].sort()
             sizes[i] = size
     indptr = np.zeros(number + 1, dtype=np.int64)
     for i in range(number):
         indptr[i + 1] = indptr[i] + sizes[i]
     columns = np.empty(indptr[number], dtype=np.int32)
     for i in prange(number):
-        columns[indptr[i] : indptr[i + 1]] = found[starts[i] : starts[i] + sizes[i]]
+        columns[indptr[i] : indptr[i + 1]] = expanded[starts[i] : starts[i] + sizes[i]]
     return indptr, columns
 
 
@@ -230,9 +230,10 @@ def _softmax_weights(
     indptr: NDArray[np.int64],
     columns: NDArray[np.int32],
 ) -> NDArray[np.float32]:
-    """Step 3: softmax over each expanded set of −(2 − 2 x·y), in float64, kept in float32.
+    """Step 3: softmax of −(2 − 2 x·y) over each expanded set, computed in float64, stored as float32.
 
-    Most members are neighbours, whose distance is known: 2 x·y = |x|² + |y|² − |x − y|². The others are multiplied.
+    Most members are neighbours, whose distance is known: 2 x·y = |x|² + |y|² − |x − y|². For the others, the product is
+    computed.
     """
     number, width = samples.shape
     tasks = min(_TASKS, number)
@@ -320,7 +321,7 @@ def _mix_rows(
 def _inverted_index(
     indptr: NDArray[np.int64], columns: NDArray[np.int32], weights: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
-    """Who uses each column: starts, rows in rising order, their weights; and where each entry of the rows went."""
+    """The rows that use each column: starts, rows (ascending) and weights; and the new position of each entry."""
     number = len(indptr) - 1
     starts = np.zeros(number + 1, dtype=np.int64)
     for column in columns:
@@ -360,7 +361,7 @@ def _near_pairs(
 ) -> NDArray[np.int64]:
     """Step 5 for rows `first` to `stop`: write the near samples j > i and their similarities, and return the counts.
 
-    `overlaps` and `touched_lists` give each task a row to work in; `overlaps` is zero before and after.
+    `overlaps` and `touched_lists` have a scratch row for each task; `overlaps` is zero before and after.
     """
     rows = stop - first
     tasks = len(overlaps)
@@ -373,10 +374,10 @@ def _near_pairs(
             size = 0
             for at in range(indptr[i], indptr[i + 1]):
                 weight = weights[at]
-                # Behind row i's own place in the column stand the rows after it.
+                # The rows after row i follow its own entry in the column.
                 for other in range(place[at] + 1, users_starts[columns[at] + 1]):
                     shared = min(weight, users_weights[other])
-                    if shared > 0.0:  # weights of long features may have vanished
+                    if shared > 0.0:  # weights of long features may have underflowed
                         j = users[other]
                         if overlap[j] == 0.0:
                             touched[size] = j

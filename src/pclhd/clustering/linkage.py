@@ -1,4 +1,4 @@
-"""Average linkage on the sparse similarity, exact: a pair that is absent adds nothing to a sum of similarities."""
+"""Exact average linkage on the sparse similarity: an absent pair adds nothing to a sum of similarities."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from scipy.sparse import csr_matrix
 from pclhd.clustering.compile import compiled
 from pclhd.clustering.density import check_eps, number_clusters
 
-# Similarities are counted in whole units. Sums of whole numbers are exact, so the sum between two clusters is the same
-# from both sides and in whatever order they grew. Float32 similarities above 0.002 are multiples of the unit, the
-# others are rounded to it; a sum has room for 2 × 10⁹ stored pairs.
+# Similarities are converted to integer multiples of this unit. Integer sums are exact, so the sum between two clusters
+# is the same from both sides and does not depend on the order of merges. Float32 similarities above 0.002 are multiples
+# of the unit, the others are rounded to it. A sum does not overflow below 2 × 10⁹ stored pairs.
 _UNIT = 2.0**-32
 
 
 def agglomerative_labels(similarity: csr_matrix, eps: float, min_cluster_size: int = 4) -> NDArray[np.int64]:
-    """Average linkage on the distance 1 − similarity: the two nearest clusters merge, while they are within eps (ours).
+    """Average linkage on the distance 1 − similarity: the two nearest clusters merge while they are within eps (ours).
 
-    The distance of two clusters is the mean over all pairs between them, and pairs that are absent are at distance 1:
-    one minus the sum of stored similarities over the number of pairs. Of equally near pairs of clusters the one with
-    the smallest first sample merges first, then the one with the smallest other first sample.
+    The distance of two clusters is the mean over all pairs between them, with absent pairs at distance 1: one minus the
+    sum of stored similarities divided by the number of pairs. Of equally near pairs of clusters, the one with the
+    smallest first sample merges first, then the one with the smallest other first sample.
 
-    Clusters merge in another order than by distance: a pair may merge once each is the nearest of the other (the
-    nearest-neighbour chain of Benzécri and of Juan, 1982). A union is never nearer to a third cluster than the nearer
-    of its parts, so the result is the same.
+    Clusters do not merge in the order of distance: a pair may merge once each is the nearest of the other (the
+    nearest-neighbour chain of Benzécri and of Juan, 1982). A merged cluster is never nearer to a third one than the
+    nearer of its parts, so the result is the same.
 
-    No pair is forgotten because it is far. It is part of a mean in which a nearer pair may outweigh it.
+    Pairs beyond eps count too: they are part of the mean distances.
 
     Args:
         similarity: (N, N) symmetric, as `jaccard_similarity` returns it; absent pairs are at distance 1.
-        eps: Largest mean distance of clusters that merge, 0 < eps < 1.
+        eps: Largest mean distance at which clusters merge, 0 < eps < 1.
         min_cluster_size: Smaller clusters become noise.
 
     Returns:
-        (N,) labels: clusters in the order of their first sample, −1 for noise.
+        (N,) labels: clusters numbered in the order of their first sample, −1 for noise.
 
     Raises:
         ValueError: A parameter out of range, or a matrix that is not square.
@@ -45,7 +45,7 @@ def agglomerative_labels(similarity: csr_matrix, eps: float, min_cluster_size: i
     number = similarity.shape[0]
     if similarity.shape != (number, number):
         raise ValueError(f"similarity must be square, got shape {similarity.shape}")
-    # As for DBSCAN, what is within eps is decided in float32, so that 0.3 is within 0.3.
+    # As in DBSCAN, distances are compared with eps in float32, so that 0.3 is within 0.3.
     least = float(np.float32(1) - np.float32(eps)) / _UNIT
     units = np.rint(similarity.data / np.float64(_UNIT)).astype(np.int64)
     columns = similarity.indices.astype(np.int32)  # a copy: it is overwritten
@@ -58,9 +58,9 @@ def _merged(
 ) -> NDArray[np.int32]:
     """The first sample of each sample's cluster: (N,). Overwrites `columns` and `units`.
 
-    A cluster is named by its first sample. Its neighbours stand in the rows of its samples, which are linked to a list;
-    a merge joins two lists. Whenever a cluster is looked at, its list is gathered (entries of clusters that have become
-    one are added up) and written back, so no list is longer than it need be.
+    A cluster is identified by its first sample. Its neighbours are stored in the rows of its samples, which form a
+    linked list; a merge joins two lists. Whenever a cluster is processed, its list is gathered (entries of merged
+    clusters are added up) and written back, so no list is longer than necessary.
     """
     number = len(indptr) - 1
     towards = np.arange(number).astype(np.int32)  # a sample nearer to the first of its cluster
@@ -70,13 +70,13 @@ def _merged(
     filled = indptr[1:] - indptr[:-1]  # entries of each row that are in use
     total = np.zeros(number, dtype=np.int64)
     neighbours = np.empty(number, dtype=np.int32)
-    chain = np.empty(number, dtype=np.int32)  # each is the nearest of the one before
+    chain = np.empty(number, dtype=np.int32)  # each cluster is the nearest of the previous one
     place = np.full(number, -1, dtype=np.int32)  # in the chain
     length = 0
     start = 0
     while start < number:
         if length == 0:
-            # A cluster that has once been found to have nobody within reach will never have: on to the next.
+            # A cluster without another cluster within eps never gets one later, so it is finished.
             if towards[start] != start:
                 start += 1
                 continue
@@ -85,19 +85,19 @@ def _merged(
             length = 1
         cluster = chain[length - 1]
 
-        found = _gather(cluster, indptr, columns, units, filled, next_row, towards, neighbours, total)
+        count = _gather(cluster, indptr, columns, units, filled, next_row, towards, neighbours, total)
         nearest = -1
         mean = 0.0
-        for rank in range(found):
+        for rank in range(count):
             other = neighbours[rank]
             other_mean = total[other] / (sizes[cluster] * sizes[other])
             if other_mean > mean or (other_mean == mean and other < nearest):
                 nearest = other
                 mean = other_mean
-        last_row[cluster] = _write_back(cluster, indptr, columns, units, filled, next_row, neighbours[:found], total)
+        last_row[cluster] = _write_back(cluster, indptr, columns, units, filled, next_row, neighbours[:count], total)
 
         if nearest < 0 or mean < least:
-            # It is the only one in the chain: one before it would be within reach.
+            # It is the only cluster in the chain: a previous one would be within eps.
             place[cluster] = -1
             length = 0
             start += 1
@@ -106,7 +106,7 @@ def _merged(
             place[nearest] = length
             length += 1
         else:
-            # The one before. (Where two means differ in the last bit only, rounding may make it an earlier one.)
+            # The previous cluster. (Where two means differ only in the last bit, rounding may make it an earlier one.)
             length, end = place[nearest], length
             place[chain[length:end]] = -1
             first, second = min(cluster, nearest), max(cluster, nearest)
@@ -129,19 +129,19 @@ def _gather(
     neighbours: NDArray[np.int32],
     total: NDArray[np.int64],
 ) -> int:
-    """How many other clusters have pairs with this one; they are put into `neighbours`, their sums into `total`."""
-    found = 0
+    """Write the clusters that have pairs with this one to `neighbours`, their sums to `total`; return their number."""
+    count = 0
     row = cluster
     while row >= 0:
         for at in range(indptr[row], indptr[row] + filled[row]):
             other = _first(towards, columns[at])
             if other != cluster and units[at] > 0:
                 if total[other] == 0:
-                    neighbours[found] = other
-                    found += 1
+                    neighbours[count] = other
+                    count += 1
                 total[other] += units[at]
         row = next_row[row]
-    return found
+    return count
 
 
 @compiled()
@@ -155,7 +155,7 @@ def _write_back(
     neighbours: NDArray[np.int32],
     total: NDArray[np.int64],
 ) -> int:
-    """Put what was gathered into the rows of the list, and clear `total`. The last row that is needed ends the list."""
+    """Write the gathered entries to the rows of the list, and clear `total`. The list ends at the last row needed."""
     row = cluster
     filled[row] = 0
     for other in neighbours:
@@ -172,7 +172,7 @@ def _write_back(
 
 @compiled()
 def _first(towards: NDArray[np.int32], sample: int) -> int:
-    """The first sample of the cluster of a sample; the way there is shortened."""
+    """The first sample of the cluster of a sample; the path to it is shortened."""
     while towards[sample] != sample:
         towards[sample] = towards[towards[sample]]
         sample = towards[sample]

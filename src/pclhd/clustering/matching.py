@@ -1,9 +1,9 @@
-"""Which infrared cluster is which visible cluster: partners found from the cluster centres alone.
+"""Matching of visible and infrared clusters by their centres.
 
 The cost of a pair is exp(−cosine), between 1/e (same direction) and e (opposite). An assignment minimises the sum of
 costs, so the exponential matters: −cosine may give another answer.
 
-Up to `DENSE_PAIRS` pairs, all of them are looked at. Beyond, only candidates are: the nearest few of each cluster.
+Up to `DENSE_PAIRS` pairs, all of them are compared. Beyond that, only candidates are: the nearest few of each cluster.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ MatchingMethod = Literal["progressive", "mutual", "transport", "released_sysu", 
 
 NO_PARTNER = -1
 
-#: Largest number of pairs that are looked at one and all. For 2,000 × 2,000 clusters a table of costs takes 32 MB, and
-#: the assignment's time grows with the third power of their number. Public benchmarks stay far below.
+#: Largest number of pairs for which all pairs are compared. For 2,000 × 2,000 clusters, the cost matrix takes 32 MB,
+#: and the assignment's time grows with the cube of the number of clusters. Public benchmarks are far below this.
 DENSE_PAIRS = 2000 * 2000
-#: Nearest clusters of each cluster that are looked at beyond that.
+#: Beyond that, the number of nearest clusters of each cluster that are compared.
 CANDIDATES = 50
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Partners across the modalities.
+    """Matched clusters across the modalities.
 
     Attributes:
-        visible_to_infrared: (Nv,) int64, the infrared cluster of each visible cluster, −1 where there is none.
-        infrared_to_visible: (Nr,) int64, the visible cluster of each infrared cluster, −1 where there is none. Not
-            always the inverse: several clusters of one modality may share a partner, which then names one of them.
+        visible_to_infrared: (Nv,) int64, the matched infrared cluster of each visible cluster, −1 where there is none.
+        infrared_to_visible: (Nr,) int64, the matched visible cluster of each infrared cluster, −1 where there is none.
+            Not always the inverse: several clusters of one modality may share a partner, whose own partner is only one
+            of them.
     """
 
     visible_to_infrared: NDArray[np.int64]
@@ -61,27 +62,29 @@ def match_clusters(
     dustbin: float | None = None,
     regularisation: float = REGULARISATION,
 ) -> Matching:
-    """Find partners for visible and infrared clusters.
+    """Match visible and infrared clusters.
 
     Args:
         visible: (Nv, D) cluster centres of any length; Nv may be 0.
         infrared: (Nr, D) cluster centres of any length; Nr may be 0, smaller or larger than Nv.
         method: "progressive" (paper; for any counts, ours): one-to-one assignment of least total cost; clusters left
-            over are assigned again, round by round, and share partners until everyone has one.
-            "mutual" (ours): only pairs of which each is the other's nearest.
-            "transport" (ours): a soft one-to-one assignment in which every cluster may prefer nobody; see
-            `pclhd.clustering.transport` for what it compares.
-            "released_sysu", "released_regdb" (released code): the two versions as they are, missing and misplaced
-            entries included. With fewer visible than infrared clusters the first fails there, and here swaps the
-            roles; the second matches nothing.
-        max_cost: Pairs with a higher exp(−cosine) do not match, so that clusters may stay alone; None allows all.
-            "progressive" and "transport" then look for the best allowed partner, the others drop what they found.
-        candidates: How many nearest clusters of the other modality each cluster looks at; a pair counts if either
-            names the other. None: all, up to `DENSE_PAIRS` pairs, else `CANDIDATES`. "mutual" gives the same either
-            way, as it needs the nearest alone. The released methods always look at all.
+            over are assigned again, round by round, and share partners, until each cluster has one. "mutual" (ours):
+            only pairs in which each is the other's nearest. "transport" (ours): a soft one-to-one assignment in which a
+            cluster may stay unmatched; see `pclhd.clustering.transport` for the scores. "released_sysu",
+            "released_regdb" (released code): the two versions unchanged, missing and misplaced entries included. With
+            fewer visible than infrared clusters, the first one fails in the released code; here the modalities swap
+            roles. The second one matches nothing.
+        max_cost: Pairs with a higher exp(−cosine) are not matched, so clusters may stay unmatched; None allows all.
+            "progressive" and "transport" then search for the best allowed partner, the others drop such pairs at the
+            end.
+        candidates: How many nearest clusters of the other modality each cluster is compared with; a pair is a candidate
+            if either is among the nearest of the other. None: all, up to `DENSE_PAIRS` pairs, else `CANDIDATES`.
+            "mutual" gives the same result with any number, as it needs only the nearest. The released methods always
+            compare all.
         dustbin: "transport" only: standard deviations by which a pair's cosine must exceed the mean of all pairs to be
-            worth more than nobody. Higher leaves more clusters alone. None: 2, or less where few pairs get there.
-        regularisation: "transport" only: weight of the entropy, in the same unit. Lower is closer to a strict
+            preferred to no match. A higher value leaves more clusters unmatched. None: 2, or less where few pairs reach
+            2.
+        regularisation: "transport" only: weight of the entropy, in the same unit. A lower value is closer to a strict
             assignment, and slower.
 
     Raises:
@@ -92,7 +95,7 @@ def match_clusters(
         raise ValueError(f"method must be one of {', '.join(get_args(MatchingMethod))}, got {method!r}")
     _check_centres(visible, infrared)
     if candidates is not None and method in ("released_sysu", "released_regdb"):
-        raise ValueError(f"method {method} looks at all pairs, so candidates must be None, got {candidates}")
+        raise ValueError(f"method {method} compares all pairs, so candidates must be None, got {candidates}")
     if candidates is not None and candidates < 1:
         raise ValueError(f"candidates must be at least 1, got {candidates}")
     if candidates is None and len(visible) * len(infrared) > DENSE_PAIRS:
@@ -130,17 +133,17 @@ def match_clusters(
 
 
 def match_by_costs(costs: NDArray[np.float64], *, max_cost: float | None = None) -> Matching:
-    """The "progressive" matching of `match_clusters`, at costs that were found elsewhere.
+    """The "progressive" matching of `match_clusters` with given costs.
 
     Args:
-        costs: (Nv, Nr) of each pair, at least 0; all pairs are looked at.
-        max_cost: Dearer pairs do not match, so that clusters may stay alone; None allows all.
+        costs: (Nv, Nr), the cost of each pair, at least 0; all pairs are compared.
+        max_cost: Pairs above this cost are not matched, so clusters may stay unmatched; None allows all.
 
     Raises:
-        ValueError: Costs that are no table, not finite or negative.
+        ValueError: Costs that are not two-dimensional, not finite, or negative.
     """
     if costs.ndim != 2 or not (np.isfinite(costs) & (costs >= 0)).all():
-        raise ValueError(f"costs must be a table of finite numbers of at least 0, got shape {costs.shape}")
+        raise ValueError(f"costs must be (visible, infrared), finite and at least 0, got shape {costs.shape}")
     return _progressive(costs, np.inf if max_cost is None else max_cost)
 
 
@@ -166,18 +169,18 @@ def _assign(costs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return rows.astype(np.int64), columns.astype(np.int64)
 
 
-def _nobody(number: int) -> NDArray[np.int64]:
+def _no_partners(number: int) -> NDArray[np.int64]:
     return np.full(number, NO_PARTNER, dtype=np.int64)
 
 
 def _progressive(costs: NDArray[np.float64], max_cost: float) -> Matching:
     allowed = costs <= max_cost
-    # A forbidden pair costs more than any number of allowed ones: each round makes as many allowed pairs as possible.
+    # A forbidden pair costs more than all allowed ones together: each round makes as many allowed pairs as possible.
     total = float(costs.max(initial=0.0)) * (min(costs.shape) + 1)
     priced = np.where(allowed, costs, total)
     rows, columns = _assign(priced)
     good = allowed[rows, columns]
-    visible_to_infrared, infrared_to_visible = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    visible_to_infrared, infrared_to_visible = _no_partners(costs.shape[0]), _no_partners(costs.shape[1])
     visible_to_infrared[rows[good]] = columns[good]
     infrared_to_visible[columns[good]] = rows[good]
     _assign_left_over(visible_to_infrared, priced, allowed)
@@ -199,7 +202,7 @@ def _assign_left_over(partners: NDArray[np.int64], priced: NDArray[np.float64], 
 
 def _progressive_among(costs: csr_matrix) -> Matching:
     """Like `_progressive`, among candidates: absent pairs are forbidden."""
-    visible_to_infrared, infrared_to_visible = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    visible_to_infrared, infrared_to_visible = _no_partners(costs.shape[0]), _no_partners(costs.shape[1])
     rows, columns = assign_candidates(costs)
     visible_to_infrared[rows], infrared_to_visible[columns] = columns, rows
     share_candidates(visible_to_infrared, costs)
@@ -208,7 +211,7 @@ def _progressive_among(costs: csr_matrix) -> Matching:
 
 
 def _mutual(costs: NDArray[np.float64]) -> Matching:
-    visible_to_infrared, infrared_to_visible = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    visible_to_infrared, infrared_to_visible = _no_partners(costs.shape[0]), _no_partners(costs.shape[1])
     if costs.size:
         nearest_infrared, nearest_visible = costs.argmin(axis=1), costs.argmin(axis=0)
         pairs = np.flatnonzero(nearest_visible[nearest_infrared] == np.arange(costs.shape[0]))
@@ -218,8 +221,8 @@ def _mutual(costs: NDArray[np.float64]) -> Matching:
 
 
 def _mutual_by_search(visible: NDArray[np.float64], infrared: NDArray[np.float64], max_cost: float | None) -> Matching:
-    """Like `_mutual`, without a table of all costs."""
-    visible_to_infrared, infrared_to_visible = _nobody(len(visible)), _nobody(len(infrared))
+    """Like `_mutual`, without the matrix of all costs."""
+    visible_to_infrared, infrared_to_visible = _no_partners(len(visible)), _no_partners(len(infrared))
     if len(visible) and len(infrared):
         nearest_infrared, nearest_visible = (index[:, 0] for index in nearest_across(visible, infrared, 1))
         pairs = np.flatnonzero(nearest_visible[nearest_infrared] == np.arange(len(visible)))
@@ -232,9 +235,9 @@ def _mutual_by_search(visible: NDArray[np.float64], infrared: NDArray[np.float64
 
 
 def _released_sysu(costs: NDArray[np.float64]) -> Matching:
-    """At least as many rows as columns. Matches of rounds 2 and 3 overwrite the better ones in the inverse map."""
+    """At least as many rows as columns. Matches of rounds 2 and 3 overwrite better ones in the inverse map."""
     number = costs.shape[1]
-    forward, backward = _nobody(costs.shape[0]), _nobody(number)
+    forward, backward = _no_partners(costs.shape[0]), _no_partners(number)
     if number == 0:
         return Matching(forward, backward)
     rows, columns = _assign(costs)
@@ -253,8 +256,8 @@ def _released_sysu(costs: NDArray[np.float64]) -> Matching:
 
 
 def _released_regdb(costs: NDArray[np.float64]) -> Matching:
-    """Nothing at all with fewer rows than columns; else two rounds, the second into the forward map only."""
-    forward, backward = _nobody(costs.shape[0]), _nobody(costs.shape[1])
+    """No matches with fewer rows than columns; otherwise two rounds, the second only in the forward map."""
+    forward, backward = _no_partners(costs.shape[0]), _no_partners(costs.shape[1])
     if costs.shape[0] < costs.shape[1]:
         return Matching(forward, backward)
     rows, columns = _assign(costs)

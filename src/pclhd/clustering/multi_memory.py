@@ -1,7 +1,8 @@
-"""Several memories per cluster, and partners across the modalities found through them, after MMM's idea.
+"""Several memories per cluster, and matching across the modalities with them, after an idea of MMM.
 
-One centre cannot stand for a person seen from the front and from behind, by day and by night: it lies between the views
-and resembles none. So each cluster is split into a few parts by its own features; the mean of a part is a memory.
+One centre cannot represent a person seen from the front and from behind, by day and by night: it lies between the views
+and is similar to none of them. So each cluster is split into a few parts by its own features; the mean of a part is a
+memory.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pclhd.clustering.candidates import unit_length
 from pclhd.clustering.matching import Matching, match_by_costs
 from pclhd.clustering.pseudo_labels import NOISE, cluster_centres, compact_labels
 
-#: Assignments to the nearest part are repeated until none changes, or so often.
+#: Assignments to the nearest part are repeated until none changes, but at most this often.
 ROUNDS = 20
-#: Images of a cluster that may start a part; of a larger cluster, these are spread evenly over its images.
+#: Number of images of a cluster that may start a part; in a larger cluster, they are spread evenly over its images.
 START_CANDIDATES = 256
-#: No further part is started for so small a sum of cosines: images that differ by no more are alike.
+#: A further part must raise the sum of cosines by more than this; below it, images count as identical.
 ALIKE = 1e-6
 
 _NUMBERS_PER_BLOCK = 2**22  # 32 MiB of float64
@@ -41,10 +42,11 @@ class Parts:
 def split_clusters(features: NDArray[np.floating], labels: NDArray[np.int64], most: int) -> Parts:
     """Split each cluster into at most `most` parts of images that resemble each other (ours).
 
-    k-means by the cosine, without a draw. The first part starts at the image to which all of the cluster are nearest, a
-    further one at the image that brings them nearest to their nearest start. So stray images start a part only where
-    nothing better is left to split; starts as far apart as possible would be strays. A cluster gets fewer parts if it
-    has fewer images that differ, or if a part loses its last image.
+    k-means with cosine similarity, without random draws. The first part starts at the image with the largest sum of
+    cosines to all images of the cluster, each further one at the image that most raises the sum of the images' cosines
+    to their nearest start. So an outlier starts a part only where nothing better is left to split; starts as far apart
+    as possible would be outliers. A cluster gets fewer parts if it has fewer distinct images, or if a part loses its
+    last image.
 
     Args:
         features: (N, D) embeddings of any length.
@@ -91,19 +93,19 @@ def _split(rows: NDArray[np.float64], most: int) -> NDArray[np.int64]:
 
 
 def _starts(rows: NDArray[np.float64], most: int) -> list[int]:
-    """Rows that stand for all: each next one is that which brings all rows nearest to those chosen."""
+    """Start rows: each next one is the row that most raises the sum of all rows' cosines to their nearest start."""
     candidates = np.linspace(0, len(rows) - 1, min(len(rows), START_CANDIDATES)).astype(np.int64)
     closeness = rows @ rows[candidates].T
-    reached = np.full(len(rows), -1.0)  # the lowest cosine, so that something is always chosen
-    chosen: list[int] = []
-    while len(chosen) < most:
+    reached = np.full(len(rows), -1.0)  # the lowest cosine, so that there is always a first start
+    starts: list[int] = []
+    while len(starts) < most:
         totals = np.maximum(closeness, reached[:, None]).sum(axis=0)
         best = int(totals.argmax())
         if totals[best] - reached.sum() <= ALIKE:
             break
-        chosen.append(int(candidates[best]))
+        starts.append(int(candidates[best]))
         reached = np.maximum(reached, closeness[:, best])
-    return chosen
+    return starts
 
 
 def match_by_memories(
@@ -114,10 +116,10 @@ def match_by_memories(
     *,
     most: int,
 ) -> Matching:
-    """Find partners through several memories per cluster: "progressive", at the costs of `multi_memory_costs`.
+    """Match clusters by several memories per cluster: "progressive", with the costs of `multi_memory_costs`.
 
-    With one memory per cluster it is the progressive matching by centres, of features of unit length. MMM's released
-    code instead gives each visible cluster the infrared one of least cost, so that some infrared clusters remain alone.
+    With one memory per cluster, this is the progressive matching by centres of unit-length features. MMM's released
+    code instead gives each visible cluster the infrared one of least cost, so some infrared clusters stay unmatched.
 
     Args:
         visible: (Nv, D) embeddings of any length.
@@ -146,11 +148,11 @@ def multi_memory_costs(
     infrared: NDArray[np.floating],
     infrared_owners: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """What it costs to pair clusters: how far, on average, each memory of both is from the other's nearest.
+    """Costs of pairs of clusters: the mean cost from each memory of both clusters to the nearest memory of the other.
 
-    Of a pair, each memory pays exp(−cosine) to the nearest memory of the other cluster; the mean over the memories of
-    each side, and of the two sides. MMM's released code sums distances, and over the infrared memories only; that both
-    sides pay is (ours): a cluster of many views would otherwise attract everyone.
+    The cost of a memory is exp(−cosine) to the nearest memory of the other cluster. Costs are averaged over the
+    memories of each cluster, then over the two clusters. MMM's released code sums distances over the infrared memories
+    only; using both sides is ours: otherwise a cluster of many views would attract all clusters.
 
     Args:
         visible: (Pv, D) memories of any length.
@@ -159,8 +161,8 @@ def multi_memory_costs(
         infrared_owners: (Pr,) likewise.
 
     Returns:
-        (Cv, Cr), between 1/e and e; the transpose if the modalities change places. All pairs of memories are looked
-        at, a block of visible clusters at a time, so that memory is needed for the table of clusters alone.
+        (Cv, Cr), between 1/e and e; swapping the modalities transposes it. All pairs of memories are compared, a block
+        of visible clusters at a time, so only the (Cv, Cr) matrix is kept in memory.
 
     Raises:
         ValueError: Widths differ.

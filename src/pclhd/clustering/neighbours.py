@@ -1,9 +1,9 @@
 """Exact nearest neighbours in Euclidean distance, in memory far below samples × samples.
 
-Two steps. A blocked matrix product, in bfloat16 where that is fast, gives every squared distance with a small error; a
-bound on that error tells which samples can be among the k nearest. Only for those few the distance is computed again,
-in float64, and ranked. So the result does not depend on the precision of the products, the block size, the device or
-the number of threads.
+There are two steps. A blocked matrix product, in bfloat16 where that is fast, gives each squared distance with a small
+error; a bound on that error determines which samples can be among the k nearest. For those few, the distance is
+computed again in float64 and ranked. So the result does not depend on the precision of the products, the block size,
+the device or the number of threads.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _PRODUCTS_PER_BLOCK = 2**25  # 128 MiB of float32
 _RANKED_TOGETHER = 2**22  # products: 16 MiB of float32
 _UNIT_ROUNDOFF = 2.0**-24
 _HALF_UNIT_ROUNDOFF_BFLOAT16 = 2.0**-9 * (1 + 2.0**-6)
-_WORTH_IT = 64  # with more than this part of all samples as candidates, checking them costs what bfloat16 saves
-_NOBODY = -(2**40)  # the number of a row that is not among the samples searched
+_SAMPLES_PER_CANDIDATE = 64  # with fewer, checking the candidates costs more than bfloat16 saves
+_NO_SAMPLE = -(2**40)  # index of a row that is not among the samples searched
 
 Products = Literal["auto", "float32", "bfloat16"]
 
@@ -37,7 +37,7 @@ class Neighbours:
     """The nearest samples of each sample, nearest first; in a balanced table, within each modality.
 
     Attributes:
-        index: (N, k) int32. Column 0 is the sample itself, also if it has exact duplicates (unless another set was
+        index: (N, k) int32. Column 0 is the sample itself, even if it has exact duplicates (unless another set was
             searched); equal distances are ordered by index.
         squared_distance: (N, k) float64, squared Euclidean distance, in the order of `index`.
     """
@@ -50,7 +50,7 @@ class Neighbours:
 
 
 class NearestSearch(Protocol):
-    """Whatever finds what `nearest_neighbours` finds: on a device, or shared out between processes."""
+    """A function that returns what `nearest_neighbours` returns: computed on a device, or by several processes."""
 
     def __call__(self, features: NDArray[np.float32], k: int, *, base: NDArray[np.float32] | None = None) -> Neighbours:
         """See `nearest_neighbours`."""
@@ -66,7 +66,7 @@ def as_features(features: NDArray[np.floating] | torch.Tensor) -> NDArray[np.flo
     result = np.ascontiguousarray(array, dtype=np.float32)
     if result.ndim != 2:
         raise ValueError(f"features must be (samples, width), got shape {result.shape}")
-    # A sum with NaN or infinity in it is not finite, so the sums tell which rows to look at.
+    # A sum that includes NaN or infinity is not finite, so only rows with such sums need checking.
     with np.errstate(invalid="ignore"):
         suspicious = np.flatnonzero(~np.isfinite(result.sum(axis=1, dtype=np.float64)))
     for row in suspicious:
@@ -91,17 +91,17 @@ def nearest_neighbours(
         features: (N, D); they need not have unit length.
         k: Number of neighbours. At most as many columns are returned as there are samples to find.
         base: (M, D) samples to search among. None searches among `features`: then the sample itself is its first
-            neighbour and counts as one of the k. With a `base`, no row is anybody's own.
-        rows: Search for these consecutive rows of the features alone; what is found is those rows of the whole table.
-        block_size: Rows whose distances are held at a time; by default what fits into 128 MiB.
-        device: Where the matrix products run. The result is the same everywhere.
-        products: Precision of the matrix products that single out candidates: "bfloat16", "float32", or "auto", which
-            takes bfloat16 on a processor that computes with it, and returns to float32 if too many candidates are left.
-            The result is the same with each.
+            neighbour and counts as one of the k. With a `base`, no sample counts as its own neighbour.
+        rows: Search only for these consecutive rows of the features; the result is those rows of the whole table.
+        block_size: Rows whose distances are in memory at a time; by default as many as fit into 128 MiB.
+        device: For the matrix products. The result is the same on every device.
+        products: Precision of the matrix products that select candidates: "bfloat16", "float32", or "auto", which uses
+            bfloat16 on a CPU with bfloat16 instructions, and switches to float32 if too many candidates remain. The
+            result is the same with each.
 
     Raises:
         ValueError: k < 1, block_size < 1, rows with steps, features that are not finite or not two-dimensional, or a
-            base of another width.
+            base of a different width.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -116,9 +116,9 @@ def nearest_neighbours(
     columns = min(k, len(others))
     first, stop, _ = (rows or slice(None)).indices(len(samples))
     wanted = max(0, stop - first)
-    found = Neighbours(np.empty((wanted, columns), dtype=np.int32), np.empty((wanted, columns), dtype=np.float64))
-    if found.index.size == 0:
-        return found
+    table = Neighbours(np.empty((wanted, columns), dtype=np.int32), np.empty((wanted, columns), dtype=np.float64))
+    if table.index.size == 0:
+        return table
 
     mean, scale = centre_and_scale(others, samples)
     search = _Products(others, mean, scale, device, _first_choice(products, device))
@@ -127,14 +127,18 @@ def nearest_neighbours(
     while start < stop:
         block = slice(start, min(start + together, stop))
         bounded = search.bounds_within(block) if base is None else search.bounds(samples[block])
-        own = start if base is None else _NOBODY
+        own = start if base is None else _NO_SAMPLE
         place = slice(block.start - first, block.stop - first)
-        part = Neighbours(found.index[place], found.squared_distance[place])
+        part = Neighbours(table.index[place], table.squared_distance[place])
         checked = _rank(bounded, own, samples[block], others, part)
-        if products == "auto" and search.reduced and checked > len(others) * len(bounded.products) / _WORTH_IT:
+        if (
+            products == "auto"
+            and search.reduced
+            and checked > len(others) * len(bounded.products) / _SAMPLES_PER_CANDIDATE
+        ):
             search = _Products(others, mean, scale, device, torch.float32)
         start = block.stop
-    return found
+    return table
 
 
 def _first_choice(products: Products, device: torch.device | str) -> torch.dtype:
@@ -144,9 +148,9 @@ def _first_choice(products: Products, device: torch.device | str) -> torch.dtype
 
 
 def centre_and_scale(samples: NDArray[np.float32], rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:
-    """What to subtract and to multiply by, for samples of mean zero, and samples and rows with values within ±1.
+    """The offset and factor that give the samples mean zero, and samples and rows values within ±1.
 
-    Up to rounding. The ranking stays the same, the error of products gets smaller, and nothing can overflow.
+    Exact up to rounding. The ranking stays the same, the error of products becomes smaller, and nothing can overflow.
     """
     mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
     parts = (samples,) if rows is samples else (samples, rows)
@@ -158,8 +162,8 @@ def centre_and_scale(samples: NDArray[np.float32], rows: NDArray[np.float32]) ->
 class _Bounded(NamedTuple):
     """Bounds on the squared distances of some rows to all samples.
 
-    `upper[j] − 2·products[b, j]` and `lower[j] − 2·products[b, j]` bound the squared distance, scaled, from above and
-    below, up to a term of the row alone, for which `own_slack[b]` accounts.
+    `upper[j] − 2·products[b, j]` and `lower[j] − 2·products[b, j]` bound the scaled squared distance from above and
+    below, up to a term that depends only on the row. `own_slack[b]` accounts for that term.
 
     Attributes:
         products: (B, M).
@@ -182,7 +186,7 @@ class _Products:
         mean: (D,) subtracted from every sample.
         scale: Every sample is multiplied by it.
         device: Where the products run.
-        dtype: Of the factors.
+        dtype: Type of the factors.
     """
 
     def __init__(
@@ -203,19 +207,19 @@ class _Products:
 
     @property
     def reduced(self) -> bool:
-        """Whether the factors are of less than 32 bits."""
+        """Whether the factors have fewer than 32 bits."""
         return self._dtype != torch.float32
 
     def bounds(self, rows: NDArray[np.float32]) -> _Bounded:
-        """Of some rows, which need not be among the samples.
+        """Bounds for some rows, which need not be among the samples.
 
-        A product of x and y is wrong by at most (s_x + s_y)·|x|·|y| ≤ ½(s_x + s_y)(|x|² + |y|²).
+        The error of a product of x and y is at most (s_x + s_y)·|x|·|y| ≤ ½(s_x + s_y)(|x|² + |y|²).
         """
         factors, lengths, slack = self._prepare(rows)
         return self._bounds(factors.to(self._device), lengths, slack)
 
     def bounds_within(self, block: slice) -> _Bounded:
-        """Of rows of the samples themselves."""
+        """Bounds for rows of the samples themselves."""
         return self._bounds(self._factors[block], self._lengths[block], self._slack[block])
 
     def _bounds(self, factors: torch.Tensor, lengths: NDArray[np.float64], slack: NDArray[np.float64]) -> _Bounded:
@@ -227,13 +231,13 @@ class _Products:
         return _Bounded(products, upper, lower, (2 * worst * lengths).astype(np.float32))
 
     def _prepare(self, rows: NDArray[np.float32]) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.float64]]:
-        """Factors, squared lengths, and the share of its length by which a sample's products may be wrong."""
+        """Factors, squared lengths, and the error of each sample's products relative to its length."""
         moved = torch.from_numpy((rows - self._mean) * self._scale)
         factors = moved.to(self._dtype)
         lengths = torch.linalg.vector_norm(moved, dim=1, dtype=torch.float64).numpy()
         slack = np.full(len(rows), _UNIT_ROUNDOFF * (2 * math.sqrt(rows.shape[1]) + 8))
         if self.reduced:
-            # What rounding took from the sample, and half of what rounding takes from the product.
+            # The rounding error of the sample, and half the rounding error of the product.
             lost = torch.linalg.vector_norm(moved - factors.float(), dim=1, dtype=torch.float64).numpy()
             share = lost / np.where(lengths > 0, lengths, 1.0)
             slack += share * (1 + share) + _HALF_UNIT_ROUNDOFF_BFLOAT16
@@ -241,7 +245,7 @@ class _Products:
 
 
 def _rank(
-    bounded: _Bounded, first: int, rows: NDArray[np.float32], samples: NDArray[np.float32], found: Neighbours
+    bounded: _Bounded, first: int, rows: NDArray[np.float32], samples: NDArray[np.float32], table: Neighbours
 ) -> int:
     """Rank all samples for each row; see `_rank_block`."""
     few = max(1, _RANKED_TOGETHER // len(samples))
@@ -249,7 +253,7 @@ def _rank(
     for start in range(0, len(rows), few):
         part = slice(start, start + few)
         checked += _rank_block(
-            # Raised to float32 in portions that the processor's cache can hold.
+            # Converted to float32 in portions that fit into the CPU cache.
             bounded.products[part].float().cpu().numpy(),
             bounded.upper,
             bounded.lower,
@@ -257,15 +261,15 @@ def _rank(
             first + start,
             rows[part],
             samples,
-            found.index[part],
-            found.squared_distance[part],
+            table.index[part],
+            table.squared_distance[part],
         )
     return checked
 
 
 @contextmanager
 def _full_precision(device_type: str) -> Iterator[None]:
-    """No TF32, no lesser sums, no autocast: the error bound counts on factors multiplied as they are."""
+    """No TF32, no reduced-precision sums, no autocast: the error bound is valid only for unchanged factors."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -287,10 +291,10 @@ def _rank_block(
     index: NDArray[np.int32],
     squared_distance: NDArray[np.float64],
 ) -> int:
-    """Rank all samples for each row, by exact distance, then index; returns how many distances were computed.
+    """Rank all samples for each row, by exact distance, then index; return how many distances were computed.
 
-    Row b is sample `first + b` itself, which then comes first; where that is no sample, all are alike. For the bounds
-    see `_Bounded`.
+    Row b is sample `first + b` itself, which then comes first, unless that index is negative. For the bounds see
+    `_Bounded`.
     """
     number = samples.shape[0]
     checked = 0
@@ -303,7 +307,7 @@ def _rank_block(
             ahead = 1
         others = index.shape[1] - ahead
         if others > 0:
-            # The `others` smallest upper bounds, as a heap with the largest of them on top.
+            # The `others` smallest upper bounds, as a heap with the largest on top.
             heap = np.full(others, np.float32(np.inf), dtype=np.float32)
             for j in range(number):
                 bound = upper[j] - np.float32(2.0) * products[b, j]
@@ -321,24 +325,24 @@ def _rank_block(
                         at = child
                     heap[at] = bound
             limit = heap[0] + own_slack[b]
-            found = 0
+            count = 0
             for j in range(number):
                 if lower[j] - np.float32(2.0) * products[b, j] <= limit and j != i:
-                    found += 1
-            candidates = np.empty(found, dtype=np.int32)
-            distances = np.empty(found, dtype=np.float64)
-            found = 0
+                    count += 1
+            candidates = np.empty(count, dtype=np.int32)
+            distances = np.empty(count, dtype=np.float64)
+            count = 0
             for j in range(number):
                 if lower[j] - np.float32(2.0) * products[b, j] <= limit and j != i:
                     total = 0.0
                     for d in range(samples.shape[1]):
                         difference = np.float64(rows[b, d]) - np.float64(samples[j, d])
                         total += difference * difference
-                    candidates[found] = j
-                    distances[found] = total
-                    found += 1
-            checked += found
-            # Candidates stand in the order of their index, and the sort keeps it where distances are equal.
+                    candidates[count] = j
+                    distances[count] = total
+                    count += 1
+            checked += count
+            # Candidates are sorted by index, and the stable sort keeps that order where distances are equal.
             order = np.argsort(distances, kind="mergesort")
             for rank in range(others):
                 index[b, rank + ahead] = candidates[order[rank]]

@@ -1,8 +1,8 @@
-"""The one place where an option of the clustering is defined: its name, range, default and meaning.
+"""Definitions of the clustering options: name, range, default and meaning of each.
 
 The settings (``clustering.…``), the recipes (``method.…``), the options of ``pclhd cluster`` and the pages that list
-them are derived from these classes. A new option is a field here and the code that uses it. The module knows neither
-settings nor the command line, and imports nothing slow.
+them are derived from these classes. A new option is a field here and the code that uses it. The module depends neither
+on the settings nor on the command line, and imports nothing slow.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ NearCopies = Literal["keep", "thin"]
 #: Clusterings that cut the graph at a distance.
 CUTS_AT_EPS = frozenset({"dbscan", "agglomerative"})
 
-# On made-up people with 40 images each and k1 = 30, values from 0.05 to 0.1 came nearest to the identities; with 20
-# images 0.08 to 0.15, with 12 images 0.15 to 0.2.
+# On synthetic features with 40 images per person and k1 = 30, values from 0.05 to 0.1 gave clusters closest to the
+# identities; with 20 images, 0.08 to 0.15; with 12 images, 0.15 to 0.2.
 DEFAULT_RESOLUTION = 0.1
 
 #: Sizes where both modalities are clustered together (released code); `ClusteringSizes` has those for one modality.
@@ -92,7 +92,7 @@ Eps = Annotated[
 
 
 class ClusteringSizes(BaseModel):
-    """What depends on the data: it belongs to a preset (``clustering.…``)."""
+    """Clustering options that depend on the data and belong to a preset (``clustering.…``)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -138,7 +138,7 @@ class ClusteringSizes(BaseModel):
 
 
 class ClusteringChoices(BaseModel):
-    """What belongs to a method: it is part of a recipe (``method.…``)."""
+    """Clustering options that are part of a method and belong to a recipe (``method.…``)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -149,7 +149,7 @@ class ClusteringChoices(BaseModel):
     )
     outliers: Outliers = Field(
         "keep",
-        description="What happens to noise and to doubtful members. keep leaves them; rescue gives noise to the "
+        description="What happens to noise and to doubtful members. keep leaves them; rescue assigns noise to the "
         "cluster that its neighbours and the prototypes agree on; drop makes doubtful members noise; both does both.",
     )
     neighbourhood: Neighbourhood = Field(
@@ -166,13 +166,13 @@ class ClusteringChoices(BaseModel):
 
 
 class ClusteringOptions(ClusteringSizes, ClusteringChoices):
-    """How features are clustered: all that `pclhd.clustering.pipeline.cluster_features` can be asked for."""
+    """How features are clustered: all options of `pclhd.clustering.pipeline.cluster_features`."""
 
-    device: str = Field("cpu", description="Where an exact search multiplies, as torch names it.")
+    device: str = Field("cpu", description="torch device for an exact neighbour search.")
 
     @classmethod
     def checked(cls, given: dict[str, Any]) -> ClusteringOptions:
-        """The options that a user gave by name.
+        """Options given by name by a user.
 
         Raises:
             ArgumentError: An unknown name, or a value out of range.
@@ -189,10 +189,10 @@ class ClusteringOptions(ClusteringSizes, ClusteringChoices):
 
     @classmethod
     def of(cls, sizes: ClusteringSizes, choices: ClusteringChoices, **changes: Any) -> ClusteringOptions:
-        """The sizes of a preset and the choices of a recipe, with some of them changed."""
-        own = {name: getattr(sizes, name) for name in ClusteringSizes.model_fields}
-        own |= {name: getattr(choices, name) for name in ClusteringChoices.model_fields}
-        return cls(**{**own, **changes})
+        """Options with the sizes of a preset and the choices of a recipe, with some of them changed."""
+        values = {name: getattr(sizes, name) for name in ClusteringSizes.model_fields}
+        values |= {name: getattr(choices, name) for name in ClusteringChoices.model_fields}
+        return cls(**{**values, **changes})
 
     def resolved(self, images: int, *, joint: bool) -> ClusteringOptions:
         """The same options with ``auto`` for k1 and k2 replaced by numbers (`automatic_sizes`)."""
@@ -217,5 +217,5 @@ class ClusteringOptions(ClusteringSizes, ClusteringChoices):
         return self.k1, self.k2
 
     def changed(self, **changes: Any) -> ClusteringOptions:
-        """The same options with some of them changed, checked like all."""
+        """The same options with some of them changed and checked."""
         return ClusteringOptions(**{**self.model_dump(), **changes})

@@ -1,6 +1,6 @@
 """From features to pseudo labels: neighbours, Jaccard similarity, a clustering of the sparse graph, outliers.
 
-The same call serves the training loop, the command line and people who train elsewhere.
+The training loop, the command line and users with their own training code call the same function.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pclhd.clustering.search import find_neighbours
 
 __all__ = ["Clustering", "ClusteringOptions", "cluster_features", "graph_labels"]
 
-_DROPPED_BELOW = 0.2  # confidence; benchmarks/without_labels.py shows what it does
+_DROPPED_BELOW = 0.2  # confidence; benchmarks/without_labels.py measures its effect
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """What came of it.
+    """The result of `cluster_features`.
 
     Attributes:
         labels: (N,) int64, clusters 0, 1, …, and −1 for samples in no cluster (noise).
@@ -79,17 +79,17 @@ def cluster_features(
     Rows without direction (`pclhd.clustering.neighbourhoods.has_direction`) are noise, and neighbours of none.
 
     Args:
-        features: (N, D); the field's are of unit length or nearly so.
-        options: How; the defaults are those of `ClusteringOptions`.
+        features: (N, D), usually of unit length or nearly so.
+        options: By default those of `ClusteringOptions`.
         modality: (N,) integer codes, for a clustering of both modalities together.
-        nearest: Makes an exact search; by default `nearest_neighbours` on the options' device.
+        nearest: Function for an exact search; by default `nearest_neighbours` on the options' device.
 
     Returns:
-        The labels, and what they were made from.
+        The labels, the similarity and the neighbours.
 
     Raises:
         ValueError: A parameter out of range, or features that are not finite.
-        UserError: An optional package that was asked for is not installed.
+        UserError: An optional package that the options need is not installed.
     """
     chosen, joint = options or ClusteringOptions(), modality is not None
     samples = as_features(features)
@@ -122,8 +122,8 @@ def _cluster(
         k2,
         modality=modality if chosen.modality_balance else None,
         neighbours=neighbours,
-        max_distance=_reach(chosen),
-        neighbourhood=chosen.neighbourhood,
+        max_distance=_reach(options),
+        neighbourhood=options.neighbourhood,
     )
     if chosen.clustering in CUTS_AT_EPS and chosen.eps == "auto":
         cut = dbscan_labels if chosen.clustering == "dbscan" else agglomerative_labels
@@ -133,7 +133,7 @@ def _cluster(
 
 
 def graph_labels(similarity: csr_matrix, options: ClusteringOptions) -> NDArray[np.int64]:
-    """Cluster a sparse similarity: (N,) labels, −1 for noise. The eps must be a number here."""
+    """Cluster a sparse similarity: (N,) labels, −1 for noise. eps must be a number here."""
     smallest = max(2, options.min_samples)
     if options.clustering == "hdbscan":
         return hdbscan_labels(similarity, options.min_samples, smallest)
@@ -168,8 +168,8 @@ def _refined(
     similarity: csr_matrix, samples: NDArray[np.float32], labels: NDArray[np.int64], options: ClusteringOptions
 ) -> NDArray[np.int64]:
     if options.outliers in ("drop", "both"):
-        trust = label_confidence(similarity, samples, labels, device=options.device)
-        labels = drop_outliers(labels, trust, _DROPPED_BELOW, min_cluster_size=max(2, options.min_samples))
+        confidence = label_confidence(similarity, samples, labels, device=options.device)
+        labels = drop_outliers(labels, confidence, _DROPPED_BELOW, min_cluster_size=max(2, options.min_samples))
     if options.outliers in ("rescue", "both"):
         labels = rescue_outliers(similarity, samples, labels, device=options.device)
     return labels

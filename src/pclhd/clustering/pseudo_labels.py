@@ -1,4 +1,4 @@
-"""What a clustering says: which cluster each sample is in, if any."""
+"""Pseudo labels: which cluster each sample is in, if any."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PseudoLabels:
 
     @property
     def num_clusters(self) -> int:
-        """Number of clusters, noise not counted."""
+        """Number of clusters, noise excluded."""
         return int(self.labels.max(initial=NOISE)) + 1
 
     @property
@@ -46,7 +46,7 @@ class PseudoLabels:
 
 
 def compact_labels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Number clusters 0, 1, … without gaps, in the order of their old labels; −1 stays −1."""
+    """Renumber clusters 0, 1, … without gaps, in the order of their old labels; −1 stays −1."""
     present, inverse = np.unique(labels, return_inverse=True)
     noise = int(np.sum(present < 0))
     compact: NDArray[np.int64] = np.maximum(inverse.reshape(-1) - noise, NOISE).astype(np.int64)
@@ -54,10 +54,10 @@ def compact_labels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def cluster_centres(features: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Mean features (C, D) of the clusters, not normalised; noise is in none (released code)."""
-    kept = np.flatnonzero(labels != NOISE)
+    """Mean features (C, D) of the clusters, not normalised; noise is excluded (released code)."""
+    clustered = np.flatnonzero(labels != NOISE)
     count = int(labels.max(initial=NOISE)) + 1
-    members = csr_matrix((np.ones(len(kept)), (labels[kept], kept)), shape=(count, len(features)))
-    sizes = np.bincount(labels[kept], minlength=count)
+    members = csr_matrix((np.ones(len(clustered)), (labels[clustered], clustered)), shape=(count, len(features)))
+    sizes = np.bincount(labels[clustered], minlength=count)
     means: NDArray[np.float32] = (members @ features.astype(np.float64) / sizes[:, None]).astype(np.float32)
     return means

@@ -1,4 +1,4 @@
-"""How good pseudo labels and matches are, told with identities. For evaluation only: training never sees these."""
+"""Quality of pseudo labels and matches, measured with identities. For evaluation only, never for training."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def clustering_quality(
 ) -> dict[str, float]:
     """Agreement of pseudo labels with identities (ours).
 
-    ARI and NMI need every sample in some cluster, and DBSCAN leaves noise, so `noise` must say what it counts as:
+    ARI and NMI need every sample in a cluster, but DBSCAN leaves noise, so `noise` defines how it counts:
 
-    * "singletons", the default: each noise sample is a cluster of its own. Declining to cluster is neither
-      rewarded nor called one big mistake.
+    * "singletons", the default: each noise sample is a separate cluster. Leaving samples unclustered is neither
+      rewarded nor counted as one large wrong cluster.
     * "cluster": all noise is one cluster, as when −1 goes into a score like any other label.
-    * "dropped": noise is left out. Flatters a clustering that gives up on hard samples.
+    * "dropped": noise is left out. This favours a clustering that leaves hard samples unclustered.
 
     Purity, pairwise precision and recall do not depend on it: noise samples are in no cluster and in no pair.
 
@@ -52,7 +52,7 @@ def clustering_quality(
         raise ValueError(f"noise must be one of {', '.join(get_args(NoiseHandling))}, got {noise!r}")
     clusters, people = _same_length(labels, identities)
     clustered = clusters != NOISE
-    kept = clustered if noise == "dropped" else np.ones_like(clustered)
+    counted = clustered if noise == "dropped" else np.ones_like(clustered)
     partition = clusters.copy()
     if noise == "singletons":
         partition[~clustered] = clusters.max(initial=0) + 1 + np.arange(int((~clustered).sum()))
@@ -61,8 +61,8 @@ def clustering_quality(
     np.maximum.at(largest, cluster_of, counts)
     together = _pairs(counts)
     return {
-        "ari": float(adjusted_rand_score(people[kept], partition[kept])) if kept.any() else 0.0,
-        "nmi": float(normalized_mutual_info_score(people[kept], partition[kept])) if kept.any() else 0.0,
+        "ari": float(adjusted_rand_score(people[counted], partition[counted])) if counted.any() else 0.0,
+        "nmi": float(normalized_mutual_info_score(people[counted], partition[counted])) if counted.any() else 0.0,
         "purity": _share(int(largest.sum()), int(clustered.sum())),
         "pair_precision": _share(together, _pairs(np.bincount(clusters[clustered]))),
         "pair_recall": _share(together, _pairs(np.unique(people, return_counts=True)[1])),
@@ -78,10 +78,10 @@ def matching_precision(
 ) -> float:
     """Share of matched cluster pairs in which the most frequent identities agree (ours).
 
-    A pair counts once, whichever of the two maps holds it. Of equally frequent identities the smallest counts.
+    A pair in both maps counts once. Of equally frequent identities, the smallest counts.
 
     Args:
-        matching: Partners of the clusters that the labels number.
+        matching: Partners of the clusters in the labels.
         visible_labels: (N,) pseudo labels of visible samples, −1 for noise.
         visible_identities: (N,) their identities.
         infrared_labels: (M,) pseudo labels of infrared samples, −1 for noise.
@@ -97,7 +97,7 @@ def matching_precision(
     infrared = majority_identities(infrared_labels, infrared_identities)
     expected = (len(matching.visible_to_infrared), len(matching.infrared_to_visible))
     if (len(visible), len(infrared)) != expected:
-        raise ValueError(f"labels hold {len(visible)} and {len(infrared)} clusters, the matching {expected}")
+        raise ValueError(f"labels have {len(visible)} and {len(infrared)} clusters, the matching {expected}")
     pairs = {(v, r) for v, r in enumerate(matching.visible_to_infrared.tolist()) if r != NO_PARTNER}
     pairs |= {(v, r) for r, v in enumerate(matching.infrared_to_visible.tolist()) if v != NO_PARTNER}
     return _share(sum(bool(visible[v] == infrared[r]) for v, r in pairs), len(pairs))
@@ -106,12 +106,12 @@ def matching_precision(
 def majority_identities(
     labels: NDArray[np.integer], identities: Sequence[int] | NDArray[np.integer]
 ) -> NDArray[np.int64]:
-    """The most frequent identity of each cluster 0, 1, …, the smallest of several: (clusters,)."""
+    """The most frequent identity of each cluster 0, 1, …, the smallest in a tie: (clusters,)."""
     clusters, people = _same_length(labels, identities)
     clustered = clusters != NOISE
     cluster_of, person_of, counts = _contingency(clusters[clustered], people[clustered])
     majority = np.full(clusters.max(initial=NOISE) + 1, -1, dtype=np.int64)
-    # From rare to frequent, and from large to small identities: the last one written stays.
+    # In order of frequency, and from large to small identities: the last one written is kept.
     order = np.lexsort((-person_of, counts))
     majority[cluster_of[order]] = person_of[order]
     return majority
@@ -130,7 +130,7 @@ def _same_length(
 def _contingency(
     clusters: NDArray[np.int64], people: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Each cluster and identity that occur together, and how often: three arrays of one length."""
+    """Each cluster and identity that occur together, and how often: three arrays of the same length."""
     pairs, counts = np.unique(np.stack([clusters, people]), axis=1, return_counts=True)
     return pairs[0], pairs[1], counts.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Which neighbours a clustering is built on: exact or approximate, of all samples or of each modality alike."""
+"""Neighbour search for the clustering: exact or approximate, over all samples or balanced between the modalities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pclhd.clustering.options import SearchMethod
 EXACT_UP_TO = 200_000
 """Samples up to which "auto" searches exactly."""
 
-_ROUNDING = 1e-9  # two sums of the same squares differ by less than this, relatively
+_ROUNDING = 1e-9  # largest relative difference between two sums of the same squares
 
 
 def find_neighbours(
@@ -30,19 +30,19 @@ def find_neighbours(
 ) -> Neighbours:
     """The k nearest samples of each sample, itself included and first (ours).
 
-    Without `modality` these are the nearest of all, nearest first. With it they are balanced: as many from each
-    modality, nearest first within each, and the modalities take turns, the sample's own beginning: itself, the nearest
-    of the other modality, the nearest of its own, the second of the other, … So every prefix of a row is balanced,
-    up to one. Three or more modalities take turns in the order of their codes, from the sample's own on. Where a
-    modality has no more samples, the others fill up.
+    Without `modality` these are the nearest of all, nearest first. With it they are balanced: the same number from each
+    modality, nearest first within each, and the modalities alternate, starting with the sample's own: itself, the
+    nearest of the other modality, the nearest of its own, the second of the other, … So the counts in every prefix of a
+    row differ by at most one. Three or more modalities alternate in the order of their codes, starting with the
+    sample's own. Where a modality has no more samples, the others fill the row.
 
     Args:
         features: (N, D); they need not have unit length.
-        k: Number of neighbours, the sample itself counted. At most N columns are returned.
+        k: Number of neighbours, the sample itself included. At most N columns are returned.
         method: "exact", "approximate" (needs faiss), or "auto": exact for up to 200,000 samples, and also for more if
             faiss is not installed, with a warning.
         modality: (N,) integer codes; balances the table.
-        nearest: Makes the exact search.
+        nearest: Function for the exact search.
 
     Raises:
         UserError: "approximate" without faiss.
@@ -100,14 +100,14 @@ def neighbour_recall(
 ) -> float:
     """Share of the true neighbours that a table holds, measured on a random sample of its rows (ours).
 
-    A sample is not counted as its own neighbour: that one is always right. Of equally distant neighbours any will do.
+    A sample does not count as its own neighbour, which is always right. Equally distant neighbours are interchangeable.
 
     Args:
-        features: (N, D), those that were searched.
+        features: (N, D), the features that were searched.
         found: Their neighbours.
-        modality: (N,) codes, if the table is balanced: then the true neighbours are so, too.
-        sample: How many rows are searched exactly; all if there are no more.
-        generator: Draws them.
+        modality: (N,) codes, if the table is balanced: then the true neighbours are balanced too.
+        sample: How many rows are searched exactly; at most all.
+        generator: Draws these rows.
 
     Returns:
         From 0 to 1; 1 if there is nothing to find.
@@ -144,7 +144,7 @@ def neighbour_recall(
 
 
 def _codes(modality: NDArray[np.integer] | None, number: int) -> NDArray[np.int64]:
-    """(N,) the modalities, numbered from 0; without modalities, all are of one."""
+    """(N,) the modalities, numbered from 0; all 0 without modalities."""
     if modality is None:
         return np.zeros(number, dtype=np.int64)
     if modality.shape != (number,):
@@ -154,7 +154,7 @@ def _codes(modality: NDArray[np.integer] | None, number: int) -> NDArray[np.int6
 
 
 def _turns(sizes: list[int], own: int, columns: int) -> NDArray[np.int64]:
-    """(columns,), which modality a sample of modality `own` takes each of its neighbours from."""
+    """(columns,): the modality of each neighbour of a sample of modality `own`."""
     order = [(own + step) % len(sizes) for step in range(len(sizes))]
     turns = [other for rank in range(columns) for other in order if rank < sizes[other]]
     return np.array(turns[:columns], dtype=np.int64)

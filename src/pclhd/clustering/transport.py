@@ -1,21 +1,23 @@
-"""Partners by optimal transport: every cluster spreads a mass of one over the other modality, or over "nobody" (ours).
+"""Matching by optimal transport: each cluster spreads a mass of one over the other modality and a dustbin (ours).
 
-The score of a pair is a cosine, seen against all cosines. First each modality's mean direction is taken away from its
-centres (if it has at least two): visible clusters resemble each other for being visible, and a centre that lies near
-the other modality would else be near to everyone there. Then the cosine of what remains is told in standard deviations
-from the mean over all pairs. So the parameters below need no knowledge of how far a network spreads its embeddings.
+The score of a pair is a cosine relative to all cosines. First, each modality's mean direction is subtracted from its
+centres (if it has at least two): all visible clusters are similar because they are visible, and a centre near the other
+modality would otherwise be near all of its clusters. Then the cosine of the centred vectors is expressed in standard
+deviations from the mean over all pairs. So the parameters below do not depend on how far a network spreads its
+embeddings.
 
-The dustbin's score says by how many standard deviations a pair must stand out to be worth more than nobody. The plan
-maximises score plus `regularisation` × entropy, under these masses: one for each cluster, and for each dustbin as many
-as the other modality has clusters. So any two numbers of clusters fit.
+The dustbin's score is the number of standard deviations that a pair must reach to be preferred to no match. The plan
+maximises score plus `regularisation` × entropy, with these masses: one for each cluster, and for each dustbin the
+number of clusters of the other modality. So the numbers of clusters may differ.
 
-One correction makes the dustbin's score mean what it says. For any plan of this kind, with d the dustbins and s scores,
+One correction is needed for the dustbin's score to have this meaning. For any such plan, with d the dustbins and s the
+scores,
 
     P[i, j] · P[d, d] / (P[i, d] · P[d, j]) = exp((s[i, j] + s[d, d] − s[i, d] − s[d, j]) / regularisation).
 
-A pair at par with its dustbins has P[i, j] = P[i, d] = P[d, j], and P[d, d] is the number of pairs made, up to
-min(Nv, Nr). With s[d, d] = dustbin the par would lie at dustbin + regularisation · log(pairs), higher the more clusters
-there are; hence s[d, d] = dustbin + regularisation · log(min(Nv, Nr)).
+A pair that is equal to its dustbins has P[i, j] = P[i, d] = P[d, j], and P[d, d] is the number of pairs made, up to
+min(Nv, Nr). With s[d, d] = dustbin, this equality would be at dustbin + regularisation · log(pairs), which grows with
+the number of clusters; therefore s[d, d] = dustbin + regularisation · log(min(Nv, Nr)).
 """
 
 from __future__ import annotations
@@ -29,13 +31,14 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from pclhd.clustering.candidates import candidate_pairs, pair_cosines, unit_length
 
-#: Weight of the entropy, in standard deviations of the cosines. On made-up clusters smaller values were less precise
-#: and took many more iterations; larger ones left more clusters alone.
+#: Weight of the entropy, in standard deviations of the cosines. On synthetic clusters, smaller values were less precise
+#: and needed many more iterations; larger ones left more clusters unmatched.
 REGULARISATION = 0.4
-#: The default dustbin is this part of what half of a modality's clusters reach with their best pair, …
+#: The default dustbin is this share of the median over a modality's clusters of the score of their best pair, …
 DUSTBIN_SHARE = 2 / 3
-#: … at most so many standard deviations above the mean. Both were chosen on made-up centres with a modality gap, split
-#: people and people of one modality: half as share found a few more partners but many wrong ones, three quarters fewer.
+#: … but at most this many standard deviations above the mean. Both were chosen on synthetic centres with a modality
+#: gap, split people and people of one modality: a share of 1/2 found a few more partners but many wrong ones, 3/4 found
+#: fewer.
 LARGEST_DUSTBIN = 2.0
 ITERATIONS = 300
 TOLERANCE = 1e-3
@@ -45,12 +48,12 @@ _SAME_DIRECTION = 1e-6
 
 @dataclass(frozen=True)
 class TransportPlan:
-    """Who gives how much to whom.
+    """The mass assigned to each pair of clusters.
 
     Attributes:
         mass: (Nv + 1, Nr + 1); the last row and the last column are the dustbins. Forbidden pairs are absent.
-        iterations: Iterations that were made.
-        error: The largest deviation of a row's total, relative to what it should be. The columns are exact.
+        iterations: Number of iterations made.
+        error: The largest relative deviation of a row's total from its mass. The column totals are exact.
     """
 
     mass: csr_matrix
@@ -58,7 +61,7 @@ class TransportPlan:
     error: float
 
     def partners(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where most of each cluster's mass goes: (Nv,) and (Nr,), −1 if that is the dustbin; a tie is no dustbin."""
+        """The largest entry of each cluster's mass: (Nv,) and (Nr,), −1 for the dustbin, which loses ties."""
         return _largest_of_rows(self.mass), _largest_of_rows(self.mass.T.tocsr())
 
 
@@ -70,16 +73,17 @@ def transport_plan(
     iterations: int = ITERATIONS,
     tolerance: float = TOLERANCE,
 ) -> TransportPlan:
-    """The plan of the most score plus entropy, by Sinkhorn's iterations on logarithms (ours; dustbins as in SuperGlue).
+    """The plan with the largest score plus entropy, by Sinkhorn iterations on logarithms (ours).
 
-    Nothing can overflow, however small the regularisation. Sums run in a fixed order on one thread.
+    Dustbins are as in SuperGlue. Nothing overflows, even with a very small regularisation. Sums run in a fixed order on
+    one thread.
 
     Args:
-        scores: (Nv, Nr), Nv and Nr at least 1; the stored pairs are allowed, also those of score zero.
-        dustbin: What a pair's score must exceed.
-        regularisation: Weight of the entropy, in the unit of the scores; more spreads the masses wider.
-        iterations: At most so many.
-        tolerance: Stop once all totals are right but for this part of them.
+        scores: (Nv, Nr), Nv and Nr at least 1; the stored pairs are allowed, including those with score zero.
+        dustbin: The score that a pair must exceed.
+        regularisation: Weight of the entropy, in the unit of the scores; a higher value spreads the masses wider.
+        iterations: Maximum number.
+        tolerance: Stop once the relative error of all totals is at most this.
 
     Raises:
         ValueError: No clusters; regularisation, iterations or tolerance not positive; a score that is not finite.
@@ -92,7 +96,7 @@ def transport_plan(
     if not (math.isfinite(dustbin) and np.isfinite(scores.data).all()):
         raise ValueError(f"scores and dustbin must be finite, got dustbin {dustbin}")
     by_row = _with_dustbins(scores, dustbin, regularisation)
-    # The same entries, column by column; `order` finds each of them among those of by_row.
+    # The same entries, column by column; `order` has the position of each in by_row.
     numbered = csr_matrix((np.arange(1, by_row.nnz + 1), by_row.indices, by_row.indptr), shape=by_row.shape)
     by_column = numbered.T.tocsr()
     order = by_column.data - 1
@@ -103,7 +107,7 @@ def transport_plan(
     column_data = by_row.data[order]
     for iteration in range(iterations + 1):
         totals = _log_sums(by_row.data + column_potential[by_row.indices], by_row.indptr)
-        with np.errstate(over="ignore"):  # far off at the start
+        with np.errstate(over="ignore"):  # the error is large at the start
             error = float(np.abs(np.expm1(row_potential + totals - row_totals)).max())
         if iteration > 0 and (error <= tolerance or iteration == iterations):
             break
@@ -124,14 +128,14 @@ def match_by_transport(
     dustbin: float | None = None,
     regularisation: float = REGULARISATION,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Partners (Nv,) and (Nr,), −1 for nobody, from the plan over the relative cosines of all or of candidate pairs.
+    """Partners (Nv,) and (Nr,), −1 for none, from the plan over the relative cosines of all pairs or candidate pairs.
 
     Args:
         visible: (Nv, D) finite centres of any length.
         infrared: (Nr, D) finite centres of any length.
-        candidates: Only pairs in which one is among so many nearest of the other; None allows all.
-        max_cost: Pairs with a higher exp(−cosine) of the centres as they are, not of the centred ones, are forbidden.
-        dustbin: Standard deviations by which a pair must stand out. None: `default_dustbin`.
+        candidates: Allow only pairs in which one is among this many nearest of the other; None allows all.
+        max_cost: Pairs with a higher exp(−cosine) are forbidden; the cosine is that of the centres before centring.
+        dustbin: Standard deviations that a pair must exceed. None: `default_dustbin`.
         regularisation: In standard deviations, see `REGULARISATION`.
     """
     shape = len(visible), len(infrared)
@@ -151,7 +155,7 @@ def match_by_transport(
     if max_cost is not None:
         allowed = np.exp(-pair_cosines(unit_visible, unit_infrared, rows, columns)) <= max_cost
         rows, columns, cosines = rows[allowed], columns[allowed], cosines[allowed]
-    # If all directions are one, nothing tells one pair from another.
+    # If all directions are equal, all pairs have the same score.
     relative = (cosines - mean) / spread if spread > _SAME_DIRECTION else np.zeros_like(cosines)
     scores = coo_matrix((relative, (rows, columns)), shape=shape).tocsr()
     if dustbin is None:
@@ -162,9 +166,10 @@ def match_by_transport(
 def default_dustbin(scores: csr_matrix) -> float:
     """Two thirds of the median of the clusters' best scores, but not above 2 (ours); 0 if no pair is allowed.
 
-    Where partners are plain, their scores are far above 2, and chance reaches 2 rarely. Among few clusters, or in a
-    space of few directions, not even a perfect match gets there, and the clusters' own best say what is high. Of the
-    two modalities' medians the higher counts: where one has many more clusters, most of these have no partner.
+    Where partners are clear, their scores are far above 2, and a score of 2 is rare by chance. With few clusters, or in
+    a space of few dimensions, even a perfect match does not reach 2; then the clusters' best scores define what is
+    high. The higher of the two modalities' medians counts: if one modality has many more clusters, most of them have no
+    partner.
 
     Args:
         scores: (Nv, Nr) relative cosines of the allowed pairs.
@@ -179,7 +184,7 @@ def default_dustbin(scores: csr_matrix) -> float:
 
 
 def _centred(unit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Directions from the mean; zero for a centre that is the mean but for rounding."""
+    """Directions from the mean; zero for a centre that equals the mean up to rounding."""
     centred = unit - unit.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.where(lengths > _SAME_DIRECTION, centred / np.maximum(lengths, _SAME_DIRECTION), 0.0)
@@ -194,7 +199,7 @@ def _mean_and_spread(visible: NDArray[np.float64], infrared: NDArray[np.float64]
 
 
 def _with_dustbins(scores: csr_matrix, dustbin: float, regularisation: float) -> csr_matrix:
-    """Scores in units of the regularisation, with a last row and a last column for nobody."""
+    """Scores in units of the regularisation, with the dustbins as the last row and the last column."""
     rows, columns = scores.shape
     values = np.concatenate([scores.data, np.full(rows + columns + 1, dustbin)]) / regularisation
     values[-1] += math.log(min(rows, columns))
@@ -210,7 +215,7 @@ def _row_of_entry(matrix: csr_matrix) -> NDArray[np.int64]:
 
 
 def _log_sums(values: NDArray[np.float64], starts: NDArray[np.int32]) -> NDArray[np.float64]:
-    """log Σ exp of each run of values; no run is empty, as the dustbin is in each."""
+    """log Σ exp of each run of values; no run is empty, as each includes the dustbin."""
     largest = np.maximum.reduceat(values, starts[:-1])
     shares = np.exp(values - np.repeat(largest, np.diff(starts)))
     sums: NDArray[np.float64] = largest + np.log(np.add.reduceat(shares, starts[:-1]))
@@ -218,7 +223,7 @@ def _log_sums(values: NDArray[np.float64], starts: NDArray[np.int32]) -> NDArray
 
 
 def _largest_of_rows(mass: csr_matrix) -> NDArray[np.int64]:
-    """Column of the largest entry of each row but the last, the first of several; −1 for the last column."""
+    """Column of the largest entry of each row except the last, the first in a tie; −1 for the last column."""
     mass.sort_indices()
     largest = np.maximum.reduceat(mass.data, mass.indptr[:-1])
     rows = _row_of_entry(mass)

@@ -1,4 +1,4 @@
-"""Partners across the modalities by the votes of images, after ADCA's idea."""
+"""Matching across the modalities by votes of images, after an idea of ADCA."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def match_by_votes(
 ) -> Matching:
     """Every clustered image votes for the other modality's cluster whose centre is nearest to it.
 
-    A pair of clusters has the votes of both sides, each side's as a share of its cluster, so that large clusters do not
-    outvote small ones. Pairs are made one to one, those with the most votes first; of equal ones, that with the lower
-    visible and then the lower infrared number. A cluster whose candidates are all taken, or for which nobody voted, has
-    no partner. That the images of both sides vote, and that shares are counted, is (ours).
+    The votes of both clusters of a pair count, each as a share of its cluster, so that large clusters do not outvote
+    small ones. Pairs are made one to one, those with the most votes first; of equal ones, the one with the lower
+    visible and then the lower infrared number. A cluster whose candidates are all matched, or that has no votes, has no
+    partner. Voting in both directions and counting shares are ours.
 
     Args:
         visible: (Nv, D) embeddings.
@@ -35,8 +35,8 @@ def match_by_votes(
         One-to-one partners; −1 for none.
 
     Raises:
-        ValueError: A modality has no cluster, a clustered image's embedding is not finite, the embeddings are of two
-            widths, labels and embeddings differ in number, or cluster numbers have gaps.
+        ValueError: A modality has no cluster, a clustered image's embedding is not finite, the embeddings differ in
+            width, labels and embeddings differ in number, or cluster numbers have gaps.
     """
     parts = (("visible", visible, visible_labels), ("infrared", infrared, infrared_labels))
     for name, features, labels in parts:
@@ -45,13 +45,13 @@ def match_by_votes(
         if PseudoLabels(labels).num_clusters == 0:
             raise ValueError(f"there is no {name} cluster to vote for")
     centres = cluster_centres(visible, visible_labels), cluster_centres(infrared, infrared_labels)
-    for (name, *_), found in zip(parts, centres, strict=True):
-        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    for (name, *_), means in zip(parts, centres, strict=True):
+        wrong = np.flatnonzero(~np.isfinite(means).all(axis=1))
         if len(wrong):
             raise ValueError(f"{name} embeddings must be finite, but cluster {wrong[0]} holds NaN or infinity")
     votes = _votes(visible, visible_labels, centres[1], len(centres[0]))
     votes += _votes(infrared, infrared_labels, centres[0], len(centres[1])).T
-    # Shares that are equal as fractions are made equal as numbers.
+    # Rounded, so that shares that are equal as fractions compare equal.
     votes = votes.round(12)
     matching = Matching(
         np.full(votes.shape[0], NO_PARTNER, dtype=np.int64), np.full(votes.shape[1], NO_PARTNER, dtype=np.int64)

@@ -1,1 +1,1 @@
-"""Several processes that train one network together."""
+"""Training one network with several processes."""

@@ -1,6 +1,6 @@
 """Batch norm over the batch of all processes, on any device.
 
-torch's own synchronised batch norm runs on GPUs only, and a training must be the same on processors.
+torch's synchronised batch norm runs only on GPUs, and training must give the same result on CPUs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """Batch norm whose statistics in training mode are those of all processes' rows together.
+    """Batch norm with statistics over the rows of all processes in training mode.
 
-    Parameters, buffers and their names are those of `nn.BatchNorm1d` and `nn.BatchNorm2d`. In evaluation mode it is the
-    same as they are.
+    Parameters, buffers and their names are those of `nn.BatchNorm1d` and `nn.BatchNorm2d`. In evaluation mode, it
+    computes the same as they do.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -24,7 +24,7 @@ class SyncedBatchNorm(_BatchNorm):
             raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, …) to the same shape."""
+        """(B, C, …) to (B, C, …)."""
         self._check_input_dim(input)
         if not self.training:
             return super().forward(input)
@@ -43,7 +43,7 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 class _Normalise(torch.autograd.Function):
-    """Scale and shift by the statistics of all processes' rows; float32 inside, as batch norm does."""
+    """Scale and shift by the statistics over the rows of all processes; computed in float32, as in batch norm."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
@@ -56,7 +56,7 @@ class _Normalise(torch.autograd.Function):
         total = sums[-1]
         mean = sums[:-1] / total
         centred = precise - mean.view(shape)
-        # In two passes: the difference of two large sums would lose what a small variance is made of.
+        # In two passes: the difference of two large sums would lose the digits of a small variance.
         squares = centred.square().sum(over)
         distributed.all_reduce(squares)
         variance = squares / total
@@ -78,12 +78,12 @@ class _Normalise(torch.autograd.Function):
         distributed.all_reduce(sums)
         means = sums / total
         rows = (weight * inverse).view(shape) * (precise - means[0].view(shape) - normal * means[1].view(shape))
-        # Of weight and bias each process has its own rows' part; the parts are added up with all other gradients.
+        # Each process has the gradients of weight and bias for its own rows; they are summed with all other gradients.
         return rows.to(gradient.dtype), for_weight.to(weight.dtype), for_bias.to(weight.dtype), None
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
-    """Put `SyncedBatchNorm` in the place of every batch norm, parameters and buffers kept. Changes the network.
+    """Replace every batch norm by `SyncedBatchNorm` with the same parameters and buffers. Changes the network.
 
     Args:
         network: Its batch norms must be parts of it, not the network itself.
@@ -99,7 +99,7 @@ def _synced(norm: _BatchNorm) -> SyncedBatchNorm:
         raise ValueError("only batch norms with weights and running statistics can be synchronised")
     with torch.device("meta"):
         synced = SyncedBatchNorm(norm.num_features, norm.eps, norm.momentum)
-    # The very same tensors, frozen ones included: an optimiser that has them goes on working.
+    # The same tensor objects, frozen ones included, so an existing optimiser remains valid.
     synced.weight, synced.bias = norm.weight, norm.bias
     for name, buffer in norm.named_buffers():
         setattr(synced, name, buffer)

@@ -1,9 +1,9 @@
-"""Several processes that train one network together, started by `torchrun`, and what they tell one another.
+"""Several processes that train one network together, started by `torchrun`, and their communication.
 
-The batch and the sampler define a training, not the number of processes. Every process draws the same batches and the
-same augmentations, takes its share of the rows through the network, and gets everybody's embeddings in the order of the
-batch. Losses and memories are then computed from the whole batch in each process, equal to the last bit, and only
-gradients and the sums of batch norms are added up. One process is the group of one: nothing is sent.
+The number of processes does not change a training. Every process draws the same batches and the same augmentations,
+passes its share of the rows through the network, and gathers the embeddings of all processes in the order of the batch.
+Each process then computes losses and memories from the whole batch, equal to the last bit. Only gradients and the sums
+of batch norms are added over the processes. A single process is a group of one: nothing is sent.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pclhd.errors import UserError
 
 Result = TypeVar("Result")
 
-# Waiting for the first process to cluster may take long with large sets.
+# Clustering a large set in the first process may take long, and the others wait for it.
 _TIMEOUT = timedelta(hours=4)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The group that trains together.
+    """The group of processes that trains together.
 
     Attributes:
-        rank: Of this process, from 0.
-        count: How many there are.
-        local_rank: Of this process on its machine: the number of its GPU.
+        rank: Number of this process, from 0.
+        count: Number of processes.
+        local_rank: Number of this process on its machine, which is also the number of its GPU.
     """
 
     rank: int = 0
@@ -46,18 +46,18 @@ class Processes:
         return self.rank == 0
 
     def share(self, rows: int) -> slice:
-        """The rows of a batch or a set that this process takes: pieces in order, whose sizes differ by one at most."""
+        """The rows of a batch or set that this process handles: consecutive pieces, equal in size up to one row."""
         return _share(rows, self.rank, self.count)
 
     def gather(self, part: Tensor, rows: int) -> Tensor:
-        """Everybody's rows in order; the gradient of the own ones comes back.
+        """The rows of all processes in order; in the backward pass, each process gets the gradient of its own rows.
 
-        Each process is expected to compute the same loss from the result; then adding up the gradients of parameters
-        (`add_gradients`) gives what one process would have.
+        Each process must compute the same loss from the result; then adding the gradients of the parameters
+        (`add_gradients`) gives the gradients of a single process.
 
         Args:
-            part: This process's share, (its rows, …).
-            rows: Of all shares together.
+            part: This process's share of the rows, (its rows, …).
+            rows: Number of rows of all shares together.
 
         Returns:
             (rows, …).
@@ -67,7 +67,7 @@ class Processes:
         return cast(Tensor, _Gather.apply(part, rows, self))  # type: ignore[no-untyped-call]
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Put the sum over all processes in the place of each gradient."""
+        """Replace each gradient by its sum over all processes."""
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -80,60 +80,60 @@ class Processes:
             gradient.copy_(total.view_as(gradient))
 
     def by_the_first(self, action: Callable[[], Result]) -> Result:
-        """Let the first process act, and give everybody what it found.
+        """Call a function in the first process, and return its result in all processes.
 
         Args:
-            action: Called in the first process only. Meanwhile the others wait for what it may ask `together`.
+            action: Called in the first process only. Meanwhile, the others take part in its calls of `together`.
 
         Raises:
-            UserError: The action raised it; then it is raised in all processes.
+            UserError: The action raised it; it is then raised in all processes.
         """
         if self.count == 1:
             return action()
         if not self.is_first:
             return cast(Result, self._serve())
         try:
-            found = action()
+            result = action()
         except UserError as error:
-            self._tell("refused", str(error))
+            self._broadcast("error", str(error))
             raise
-        self._tell("found", found)
-        return found
+        self._broadcast("result", result)
+        return result
 
     def together(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Let everybody do a piece of work: called by the first process while it acts (`by_the_first`).
+        """Call a function in all processes; for use in the first process, within the action of `by_the_first`.
 
         Args:
-            work: A function of a module, called in every process with its `Processes` and the arguments.
+            work: A module-level function, called in each process with its `Processes` and the arguments.
             arguments: Sent to all.
 
         Returns:
-            What it returned in the first process.
+            The result of the first process.
         """
         if self.count > 1:
-            self._tell("together", (work, arguments))
+            self._broadcast("together", (work, arguments))
         return work(self, *arguments)
 
-    def _tell(self, what: str, content: Any) -> None:
+    def _broadcast(self, what: str, content: Any) -> None:
         distributed.broadcast_object_list([what, content], src=0)
 
     def _serve(self) -> Any:
-        """Do what the first process asks for, until it tells what it found."""
+        """Run the work that the first process sends, until it sends the result of its action."""
         while True:
-            told: list[Any] = [None, None]
-            # Own objects between own processes; nothing that a stranger wrote is unpickled here.
-            distributed.broadcast_object_list(told, src=0)
-            what, content = told
-            if what == "found":
+            message: list[Any] = [None, None]
+            # Unpickling is safe here: the objects come from processes of the same training.
+            distributed.broadcast_object_list(message, src=0)
+            what, content = message
+            if what == "result":
                 return content
-            if what == "refused":
-                raise ToldByTheFirst(content)
+            if what == "error":
+                raise ReportedByTheFirst(content)
             work, arguments = content
             work(self, *arguments)
 
     @contextmanager
-    def told_once(self) -> Iterator[None]:
-        """A block in which all processes come to the same user's mistake: the first one tells of it.
+    def raise_once(self) -> Iterator[None]:
+        """A block in which all processes raise the same `UserError`: only the first process reports it.
 
         Raises:
             UserError: The block raised it.
@@ -143,10 +143,10 @@ class Processes:
         except UserError as error:
             if self.is_first:
                 raise
-            raise ToldByTheFirst(str(error)) from error
+            raise ReportedByTheFirst(str(error)) from error
 
     def largest(self, number: int) -> int:
-        """The largest of everybody's numbers."""
+        """The largest number over all processes."""
         if self.count == 1:
             return number
         numbers = torch.tensor(number)
@@ -160,10 +160,10 @@ def join_processes(*, on_gpu: bool) -> Processes:
     """The group that `torchrun` (or another launcher that sets the same variables) started this process in.
 
     Args:
-        on_gpu: Whether tensors will live on GPUs; each process then has that of its local rank.
+        on_gpu: Whether tensors will be on GPUs; each process then uses the GPU of its local rank.
 
     Raises:
-        UserError: The variables do not fit together.
+        UserError: The variables are inconsistent.
     """
     count = _number("WORLD_SIZE", 1)
     if count == 1:
@@ -198,23 +198,23 @@ def _share(rows: int, rank: int, count: int) -> slice:
     return slice(rows * rank // count, rows * (rank + 1) // count)
 
 
-class ToldByTheFirst(UserError):
-    """A user's mistake of which the first process tells."""
+class ReportedByTheFirst(UserError):
+    """A user error that the first process reports."""
 
-    told = True
+    reported = True
 
 
 class _Gather(torch.autograd.Function):
-    """All shares one after the other; backward gives each process the gradient of its own."""
+    """All shares one after the other; the backward pass gives each process the gradient of its share."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, rows: int, processes: Processes) -> Tensor:
         shares = [_share(rows, rank, processes.count) for rank in range(processes.count)]
         sizes = [share.stop - share.start for share in shares]
         if len(part) != sizes[processes.rank]:
-            raise ValueError(f"this process holds {len(part)} of {rows} rows, expected {sizes[processes.rank]}")
+            raise ValueError(f"this process has {len(part)} of {rows} rows, expected {sizes[processes.rank]}")
         ctx.share = shares[processes.rank]
-        # Shares of one size: what is sent must have the same shape everywhere.
+        # Padded to one size: the tensors sent must have the same shape in all processes.
         padded = part.new_zeros((max(sizes), *part.shape[1:]))
         padded[: len(part)] = part
         received = [torch.empty_like(padded) for _ in sizes]

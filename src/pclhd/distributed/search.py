@@ -1,4 +1,4 @@
-"""Exact neighbours, found by all processes of a training together, each on its own device (ours)."""
+"""Exact neighbour search by all processes of a training together, each on its own device (ours)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pclhd.distributed.processes import Processes
 
 
 def shared_search(processes: Processes, device: torch.device) -> NearestSearch:
-    """A search for the first process to make while the others wait (`Processes.by_the_first`).
+    """A search function for the first process, for use within the action of `Processes.by_the_first`.
 
-    Each process searches for its share of the rows. What is found is what one process alone would find, to the bit:
-    the search ranks by distances that do not depend on how it is cut.
+    Each process searches for its share of the rows. The result is bit-identical to that of a single process: the search
+    ranks by distances that do not depend on the split.
 
     Args:
-        processes: Who searches.
-        device: Where this process multiplies if it is alone; of several, each takes its own.
+        processes: The processes that search.
+        device: Device of the search with a single process; with several, each uses its own.
     """
     if processes.count == 1:
         return partial(nearest_neighbours, device=device)
@@ -39,10 +39,10 @@ def _search_share(
     base: NDArray[np.float32] | None,
 ) -> Neighbours:
     device = torch.device(device_type, processes.local_rank) if device_type == "cuda" else torch.device(device_type)
-    own = nearest_neighbours(features, k, base=base, rows=processes.share(len(features)), device=device)
-    # GPUs can only send what lies on them.
+    neighbours = nearest_neighbours(features, k, base=base, rows=processes.share(len(features)), device=device)
+    # GPUs can only send tensors in their memory.
     index, squared_distance = (
         processes.gather(torch.from_numpy(part).to(device), len(features)).cpu().numpy()
-        for part in (own.index, own.squared_distance)
+        for part in (neighbours.index, neighbours.squared_distance)
     )
     return Neighbours(index, squared_distance)

@@ -1,1 +1,1 @@
-"""The training loop: one alternation, the stages around it, and what is written down."""
+"""The training loop: the alternation of labelling and training, its stages, and its records."""

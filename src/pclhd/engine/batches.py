@@ -1,4 +1,4 @@
-"""The batches of an epoch: which images, with which labels; their pixels are fetched ahead."""
+"""The batches of an epoch: images and labels; pixels are fetched ahead of time."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Batch:
     """Images of both modalities before augmentation.
 
     Attributes:
-        pixels: Bytes (B, 3, H, W) each, on the CPU.
-        labels: (B,) pseudo labels each.
+        pixels: (B, 3, H, W) uint8 of each modality, on the CPU.
+        labels: (B,) pseudo labels of each modality.
         confidence: (B,) confidence in the labels, or None.
     """
 
@@ -36,8 +36,8 @@ class Batches:
 
     Args:
         session: Images, settings and random streams.
-        position: The epoch.
-        purpose: Names the stream that they are drawn from.
+        position: Position in the schedule.
+        purpose: Name of the random stream that they are drawn from.
         labels: (N,) labels of all images of each modality; −1 is never drawn.
         confidence: (N,) confidence in these labels, or None.
     """
@@ -61,7 +61,7 @@ class Batches:
 
         def fetch(number: int) -> Pair[Tensor]:
             pixels = Pair(*(part.images[rows[number]] for part, rows in zip(session.images, self._rows, strict=True)))
-            # A GPU takes pinned memory while it computes.
+            # A GPU can copy from pinned memory while it computes.
             return pixels.map(Tensor.pin_memory) if pin else pixels
 
         self._pixels = Ahead(fetch, min(map(len, self._rows)))
@@ -76,7 +76,7 @@ class Batches:
         return Batch(self._pixels[number], labels, confidence)
 
     def close(self) -> None:
-        """Fetch no more."""
+        """Stop fetching."""
         self._pixels.close()
 
 

@@ -1,9 +1,9 @@
-"""Checkpoints: everything that cannot be computed again, written so that none is ever half there.
+"""Checkpoints: everything that cannot be recomputed, written so that a file is always complete.
 
-Between two epochs these are both networks and the optimiser. Pseudo labels, matching, memories and batches are
+Between two epochs, these are both networks and the optimiser. Pseudo labels, matching, memories and batches are
 functions of the networks, the images and the seed, and random streams are named by epoch (`pclhd.streams`). Within an
-epoch the labels, the memories and the states of the generators are saved too (`pclhd.engine.state`). Safetensors, with
-the counters as JSON and a checksum in the metadata. Nothing is pickled.
+epoch, the labels, the memories and the states of the generators are saved too (`pclhd.engine.state`). Checkpoints are
+safetensors files, with counters as JSON and a checksum in the metadata. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class Checkpoint:
     """The state of a training.
 
     Attributes:
-        next_epoch: The epoch to run next, or the one under way.
+        next_epoch: The epoch to run next, or the epoch in progress.
         online: State of the online network.
         momentum: State of the momentum network.
-        optimiser: Its state per parameter; None between the stages, where a new optimiser begins.
+        optimiser: State of the optimiser per parameter; None between the stages, where a new optimiser begins.
         previous: Pseudo labels of the last epoch; None before the first.
         selection: The best epoch so far.
-        data_checksum: Of the training set; resuming with other images is refused.
-        state: The epoch under way, as `pclhd.engine.state.dismantle` leaves it; None between two epochs.
-        restarts: How often the training went back by itself, which lowers its learning rate.
+        data_checksum: Checksum of the training set; resuming with other images is refused.
+        state: The epoch in progress, as `pclhd.engine.state.dismantle` returns it; None between two epochs.
+        restarts: Number of automatic restarts, each of which lowers the learning rate.
         loss_scale: See `pclhd.engine.networks.Networks`.
         settings: Those that it was trained with, see `pclhd.engine.resuming`; empty in files of older versions.
     """
@@ -66,19 +66,19 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint aside, flush it to disk, rename it into place, and drop those no longer needed.
+    """Write a checkpoint to a temporary file, flush it to disk, rename it, and delete those no longer needed.
 
-    The last two stay, and the one that the epoch under way began with, which a restart goes back to.
+    It keeps the last two, and the one at the start of the epoch in progress, to which a restart goes back.
 
     Args:
         folder: The run's ``checkpoints`` folder.
-        checkpoint: What to save.
+        checkpoint: The state to save.
 
     Returns:
         The file.
 
     Raises:
-        UserError: It cannot be written; those that were there still are.
+        UserError: It cannot be written; the existing ones are kept.
     """
     tensors = {f"online/{name}": tensor for name, tensor in checkpoint.online.items()}
     tensors |= {f"momentum/{name}": tensor for name, tensor in checkpoint.momentum.items()}
@@ -112,19 +112,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def rewind_to_epoch(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
-    """The checkpoint that the newest epoch began with; later ones are removed, once this one has been read.
+    """The checkpoint at the start of the newest epoch; later ones are removed after it has been read.
 
     Args:
         folder: The run's ``checkpoints`` folder.
         warn: As in `load_latest_checkpoint`.
 
     Raises:
-        UserError: There is none that is whole.
+        UserError: There is no complete checkpoint.
     """
     files = checkpoint_files(folder)
     began = [file for file in files if _begins_epoch(file)]
     checkpoint = _load_newest(folder, began, warn)
-    # The newest goes first, so that the newest file left is always one to resume from.
+    # The newest is removed first, so that training can always resume from the newest file left.
     for later in reversed(files):
         if later.name > _name(checkpoint):
             _remove(later)
@@ -148,11 +148,11 @@ def _name(checkpoint: Checkpoint) -> str:
 
 
 def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
-    """Read the newest checkpoint that is whole.
+    """Read the newest complete checkpoint.
 
     Args:
         folder: The run's ``checkpoints`` folder.
-        warn: Called with a message about a damaged one, if there is an older one to go on from.
+        warn: Called with a message about a damaged checkpoint, if there is an older one to continue from.
 
     Raises:
         UserError: There is none, or all are damaged.
@@ -162,15 +162,15 @@ def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpo
 
 def _load_newest(folder: Path, files: list[Path], warn: Callable[[str], None]) -> Checkpoint:
     if not files:
-        raise UserError(f"{folder}: no checkpoint to resume from; start the training anew")
+        raise UserError(f"{folder}: no checkpoint to resume from; start the training again")
     for path, older in zip(reversed(files), [*reversed(files[:-1]), None], strict=True):
         try:
             return load_checkpoint(path)
         except UserError as error:
             if older is None:
                 raise
-            fault = str(error).removesuffix("; start the training anew")
-            warn(f"{fault}; going on from {older.name}")
+            fault = str(error).removesuffix("; start the training again")
+            warn(f"{fault}; continuing from {older.name}")
     raise AssertionError("the loop returns or raises")
 
 
@@ -178,14 +178,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        UserError: The file is damaged or of another kind.
+        UserError: The file is damaged or not a checkpoint.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is not a readable checkpoint ({error}); start the training anew") from error
+        raise UserError(f"{path}: is not a readable checkpoint ({error}); start the training again") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this version (expected format {FORMAT})")
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
@@ -254,10 +254,10 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, T
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
-    """Put saved state into a fresh optimiser over the same parameters.
+    """Load saved state into a new optimiser of the same parameters.
 
-    Averages get their parameter's memory order back (files hold tensors row by row), so that a resumed step runs the
-    same loops over the same bytes as one that was never interrupted.
+    Averages get the memory layout of their parameter (files store tensors row by row), so that a resumed step runs the
+    same loops over the same bytes as an uninterrupted one.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     ordered = {

@@ -1,4 +1,4 @@
-"""Errors that end a training from within, with advice: numbers that overflow, memory that runs out."""
+"""Errors during training, with advice: values that are not finite, and lack of memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pclhd.errors import UserError
 
-_ADVICE = "lower schedule.learning_rate in the run's settings file and resume, or let schedule.restarts do so by itself"
+_ADVICE = "lower schedule.learning_rate in the run's settings file and resume, or allow restarts with schedule.restarts"
 
 
 # Allocators, thread pools and oneDNN each say it in words of their own.
@@ -18,10 +18,10 @@ _SIGNS = ("DefaultCPUAllocator", "can't start new thread", "could not create a p
 
 
 class NotFinite(UserError):
-    """The loss or the weights are no longer finite. Going back and taking smaller steps may help.
+    """The loss or the weights are no longer finite. Restarting with a lower learning rate may help.
 
     Args:
-        reason: What is known of the cause.
+        reason: What is known about the cause.
     """
 
     def __init__(self, reason: str) -> None:
@@ -32,14 +32,14 @@ class NotFinite(UserError):
 def explain_loss(
     terms: Mapping[str, Tensor], features: Sequence[Tensor], network: nn.Module, *, where: str, learning_rate: float
 ) -> NotFinite:
-    """The error for a loss that is not finite, with what is known of the cause.
+    """The error for a loss that is not finite, with what is known about the cause.
 
     Args:
         terms: The named losses.
         features: Embeddings of the batch.
-        network: The network that is trained.
-        where: Epoch and step.
-        learning_rate: Of this epoch.
+        network: The trained network.
+        where: Epoch and step, for the message.
+        learning_rate: Learning rate of this epoch.
     """
     named = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
     embedded = "finite" if all(bool(torch.isfinite(part).all()) for part in features) else "not finite"
@@ -52,12 +52,12 @@ def explain_loss(
 
 
 def refuse_broken_network(network: nn.Module, *, where: str, learning_rate: float) -> None:
-    """Stop before weights that are not finite are saved: the checkpoint before them is the last good one.
+    """Raise an error before weights that are not finite are saved: the previous checkpoint is the last good one.
 
     Args:
-        network: The network that is trained.
-        where: Epoch and step.
-        learning_rate: Of this epoch.
+        network: The trained network.
+        where: Epoch and step, for the message.
+        learning_rate: Learning rate of this epoch.
 
     Raises:
         NotFinite: A weight or a running statistic is NaN or infinite.
@@ -70,31 +70,31 @@ def refuse_broken_network(network: nn.Module, *, where: str, learning_rate: floa
 
 
 def refuse_useless_embeddings(features: Tensor, modality: str) -> None:
-    """Stop where clustering would be meaningless: embeddings that are not finite, or all the same.
+    """Raise an error where clustering would be meaningless: embeddings that are not finite, or all the same.
 
     Args:
         features: Embeddings (N, D).
-        modality: Of the images.
+        modality: Modality of the images.
 
     Raises:
-        UserError: The embeddings are like that.
+        UserError: The embeddings are not finite, or all the same.
     """
     broken = int((~torch.isfinite(features)).any(dim=1).sum())
     if broken:
         raise UserError(
             f"the embeddings of {broken} of {len(features)} {modality} images are not finite; check model.weights, or "
-            "train anew with a lower schedule.learning_rate or engine.precision=32-true"
+            "train again with a lower schedule.learning_rate or engine.precision=32-true"
         )
     if len(features) > 1 and bool((features == features[0]).all()):
         raise UserError(
             f"all {len(features)} {modality} images have the same embedding, so there is nothing to cluster; if the "
-            "images do differ, the network has collapsed: check model.weights, or train anew with a lower "
+            "images do differ, the network has collapsed: check model.weights, or train again with a lower "
             "schedule.learning_rate"
         )
 
 
 def first_not_finite(network: nn.Module) -> str | None:
-    """The first weight or running statistic that holds a NaN or an infinity; None if all are finite."""
+    """The name of the first weight or running statistic with a NaN or an infinity; None if all are finite."""
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return name
@@ -103,10 +103,10 @@ def first_not_finite(network: nn.Module) -> str | None:
 
 @contextmanager
 def explaining_memory(doing: str, advice: str) -> Iterator[None]:
-    """A block whose lack of memory, on the device or in the machine, is raised as a `UserError`.
+    """A block in which lack of memory, on the device or in the machine, is raised as a `UserError`.
 
     Args:
-        doing: What the block does.
+        doing: What the block does, for the message.
         advice: Which settings to change.
 
     Raises:
@@ -127,10 +127,10 @@ def explaining_memory(doing: str, advice: str) -> Iterator[None]:
 
 @contextmanager
 def explain_compiler() -> Iterator[None]:
-    """A block in which `torch.compile` may find no compiler, which is raised as a `UserError`.
+    """A block in which a missing compiler for `torch.compile` is raised as a `UserError`.
 
     Raises:
-        UserError: There is no compiler that works.
+        UserError: There is no working compiler.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""One alternation: embed everything, cluster, match, build memories, then train on batches (`pclhd.engine.steps`)."""
+"""One epoch: embed all images, cluster, match, build memories, then train on batches (`pclhd.engine.steps`)."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from pclhd.pair import Pair
 
 
 def begin_epoch(session: Session, position: Position, previous: Pair[Labels] | None = None) -> EpochState:
-    """Embed everything, cluster, match, and build the memories.
+    """Embed all images, cluster, match, and build the memories.
 
     Args:
-        session: Its networks embed; they are not changed. All draws come from streams named after the epoch.
-        position: The epoch.
-        previous: The labels of the epoch before; None for the first.
+        session: Its networks embed the images and are not changed. All draws come from streams named after the epoch.
+        position: Position in the schedule.
+        previous: The labels of the previous epoch; None for the first.
 
     Returns:
-        What the steps need.
+        The state that the steps need.
 
     Raises:
         UserError: A modality has no cluster, or there is nothing to contrast.
@@ -71,15 +71,15 @@ def embed_and_label(
 
     Args:
         session: Not changed.
-        previous: The labels of the epoch before, or None.
-        joint: Whether joint clusters are wanted.
+        previous: The labels of the previous epoch, or None.
+        joint: Whether to form joint clusters.
 
     Returns:
         Embeddings, (Nv, D) and (Nr, D); their labels; the criteria (`pclhd.engine.selection`).
     """
     settings, processes = session.settings, session.networks.processes
     features = embed_both(session, session.networks.online)
-    with processes.told_once():
+    with processes.raise_once():
         for name, part in features.items():
             refuse_useless_embeddings(part, name)
     arrays, cameras = features.map(Tensor.numpy), session.images.map(lambda part: part.cameras)
@@ -90,7 +90,8 @@ def embed_and_label(
         labels = session.labeller(request)
         return labels, measure_criteria(arrays, labels, previous, nearest=nearest)
 
-    # Numba's threads and torch's are the same to OpenMP; a resumed epoch, which clusters nothing, must have as many.
+    # Numba changes the number of OpenMP threads that torch uses. Restored, so that a resumed epoch, which does not
+    # cluster, uses the same number.
     threads = torch.get_num_threads()
     labels, criteria = processes.by_the_first(label)
     torch.set_num_threads(threads)
@@ -100,7 +101,7 @@ def embed_and_label(
 def embed_both(session: Session, network: TwoStreamNetwork) -> Pair[Tensor]:
     """Embeddings of all training images for clustering, (Nv, D) and (Nr, D) on the CPU.
 
-    Each process embeds its share, and all get everything.
+    Each process embeds its share and returns all embeddings.
 
     Args:
         session: Images and settings.
@@ -112,14 +113,14 @@ def embed_both(session: Session, network: TwoStreamNetwork) -> Pair[Tensor]:
     for part, modality in zip(session.images, Modality, strict=True):
         rows = part.images[processes.share(len(part))]
         own = embed_images(network, rows, modality, renormalise=settings.method.renormalise, autocast_dtype=half)
-        # GPUs can only send what lies on them.
+        # GPUs can only send tensors in their memory.
         where = next(network.parameters()).device if processes.count > 1 else own.device
         parts.append(processes.gather(own.to(where), len(part)).cpu())
     return Pair(*parts)
 
 
 def end_epoch(session: Session, position: Position, state: EpochState) -> dict[str, Any]:
-    """The epoch's record for the log; a momentum network that waits is made a copy of the online one."""
+    """The epoch's record for the log. A momentum network that is not averaged yet becomes a copy of the online one."""
     networks = session.networks
     if momentum_waits(session.settings.method, position.stage):
         networks.momentum.network.load_state_dict(networks.online.state_dict())

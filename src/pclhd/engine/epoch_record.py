@@ -1,4 +1,4 @@
-"""What is logged of an epoch."""
+"""The log record of an epoch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pclhd.engine.state import EpochState
 
 
 def describe_epoch(settings: Settings, position: Position, state: EpochState) -> dict[str, Any]:
-    """The record of an epoch, all of whose steps have been made.
+    """The record of an epoch after its last step.
 
     Args:
-        settings: The run's.
-        position: The epoch.
-        state: What it was trained with.
+        settings: Settings of the run.
+        position: Position in the schedule.
+        state: State of the epoch.
 
     Returns:
         Times, learning rate, mean losses, criteria and clusters, for JSON.
@@ -36,7 +36,7 @@ def describe_epoch(settings: Settings, position: Position, state: EpochState) ->
 
 
 def describe_labels(labels: EpochLabels) -> dict[str, Any]:
-    """Cluster counts, noise, sizes and matched shares of an epoch, as they are logged."""
+    """Cluster counts, noise, sizes and matched shares of an epoch, for the log."""
     matching = labels.matching
     described: dict[str, Any] = dict(labels.own.map(_describe).items())
     if labels.joint is not None:

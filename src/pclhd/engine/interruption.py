@@ -1,7 +1,7 @@
-"""Signals that end a training: at once where nothing can be lost, else as soon as the step in hand is whole.
+"""Signals that end a training: immediately where nothing can be lost, otherwise after the current step.
 
-A library does not take over signals unasked. The command line does, for the length of a training; without it, the
-default actions of Python hold.
+The library does not handle signals unless asked to. The command line does so during a training; otherwise, Python's
+default actions apply.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A signal asked for the end. Not an `Exception`, so that no handler of errors catches it.
+    """A signal ended the training. Not an `Exception`, so that error handlers do not catch it.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,22 +27,23 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a program that a signal ended: 128 and the signal's number."""
+        """The exit code that shells use for a program ended by a signal: 128 plus the signal's number."""
         return 128 + self.number
 
 
 class Interruption:
-    """Raises `Interrupted` in the main thread when a handled signal comes, but not within `deferred`."""
+    """Raises `Interrupted` in the main thread when a handled signal arrives, but not within `deferred`."""
 
     def __init__(self) -> None:
-        #: Given the own signal or 0, says on which signal all processes agree, 0 for none. All end after the same step.
+        #: Maps this process's signal (0 for none) to the one that all processes agree on, so that all end after the
+        #: same step.
         self.agree: Callable[[int], int] = lambda number: number
         self._deferring = 0
         self._pending = 0
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Handle the signals within the block; afterwards the previous handlers are back."""
+        """Handle the signals within the block; afterwards, the previous handlers are restored."""
         before = {number: signal.signal(number, self._handle) for number in HANDLED}
         try:
             yield
@@ -52,7 +53,7 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block that is finished first; a signal that came meanwhile counts at its end, unless it failed."""
+        """A block that signals do not interrupt; a signal during it takes effect at its end, unless it failed."""
         self._deferring += 1
         try:
             yield

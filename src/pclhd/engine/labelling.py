@@ -1,4 +1,4 @@
-"""The first half of an epoch: from features to pseudo labels in each modality, across both, and the matching."""
+"""The first half of an epoch: pseudo labels of each modality and of both together, and the matching."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Cameras = NDArray[np.int64]
 
 _RECALL_SAMPLES = 200
 
-#: By how much a radius is raised at a time, where ``clustering.loosen`` allows it.
+#: Step by which eps is raised, where ``clustering.loosen`` allows it.
 LOOSEN_STEP = 0.05
 
 
@@ -43,11 +43,11 @@ class Grouping:
 
     Attributes:
         labels: (N,) pseudo labels; −1 is noise.
-        confidence: (N,) how far neighbours and prototypes agree on each label, 0..1; None where the recipe does
-            not ask for it.
+        confidence: (N,) agreement of neighbours and prototypes on each label, 0..1; None where the recipe does not use
+            it.
         eps: The distance at which the graph was cut; None where the clustering needs none.
         silhouette: Mean silhouette of the clustered images, measured without identities.
-        recall: Share of the true neighbours that an approximate search found, on some of the images; None if it was
+        recall: Share of the true neighbours that an approximate search found, on a sample of the images; None if it was
             exact.
         kept: Everything was noise; these are the labels of the epoch before.
         loosened: Everything was noise at the eps asked for; `eps` is a larger one.
@@ -73,9 +73,9 @@ class EpochLabels:
     Attributes:
         visible: (Nv,) labels of the visible images.
         infrared: (Nr,) labels of the infrared images.
-        joint: (Nv + Nr,) labels over both, visible rows first; None where the recipe does without.
-        matching: Which infrared cluster each visible one is taken to be, and the reverse.
-        groupings: More about the clusterings, by the names above; those that nothing was clustered for are absent.
+        joint: (Nv + Nr,) labels over both, visible rows first; None where the recipe does not use them.
+        matching: The matched infrared cluster of each visible cluster, and the reverse.
+        groupings: Measures of the clusterings, by the names above; absent where there was no clustering.
     """
 
     visible: Labels
@@ -90,21 +90,21 @@ class EpochLabels:
         return Pair(self.visible, self.infrared)
 
     def confidence(self) -> Pair[Confidence | None]:
-        """Confidence in the visible and in the infrared labels, where it was asked for."""
+        """Confidence in the visible and in the infrared labels, where the recipe uses it."""
         groupings = Pair(self.groupings.get("visible"), self.groupings.get("infrared"))
         return groupings.map(lambda grouping: None if grouping is None else grouping.confidence)
 
     def kept(self) -> list[str]:
-        """The modalities that have the labels of the epoch before, because everything was noise."""
+        """The modalities that keep the labels of the previous epoch because all images were noise."""
         return [name for name, grouping in self.groupings.items() if grouping.kept]
 
     def warnings(self) -> list[str]:
-        """What went wrong that training can recover from, a line each."""
+        """Problems that training recovers from, one line each."""
         warnings = []
         for name, labels in self.own.items():
             grouping = self.groupings.get(name)
             if grouping is not None and grouping.kept:
-                warnings.append(f"all {len(labels)} {name} images are noise; the labels of the epoch before are kept")
+                warnings.append(f"all {len(labels)} {name} images are noise; the labels of the previous epoch are kept")
             if grouping is not None and grouping.loosened:
                 warnings.append(f"all {len(labels)} {name} images were noise; eps is raised to {grouping.eps:g}")
             if labels.max(initial=-1) == 0:
@@ -121,20 +121,20 @@ class EpochLabels:
         ]
 
     def joint_confidence(self) -> Pair[Confidence | None]:
-        """Confidence in the joint labels of the visible and of the infrared images, where it was asked for."""
+        """Confidence in the joint labels of the visible and of the infrared images, where the recipe uses it."""
         if self.joint is None:
             return Pair(None, None)
         joint = self.groupings.get("joint")
-        if joint is None:  # no clustering of its own: an image is in its joint cluster because it is in its own
+        if joint is None:  # merged from the modalities' clusters, so their confidence applies
             return self.confidence()
         if joint.confidence is None:
             return Pair(None, None)
         return Pair(*np.split(joint.confidence, [len(self.visible)]))
 
     def joint_shared(self) -> Pair[Labels] | None:
-        """Joint labels of the visible and of the infrared images; −1 in clusters that do not hold both.
+        """Joint labels of the visible and of the infrared images; −1 in clusters without images of both.
 
-        The numbers are those of `joint`; None if no cluster holds both.
+        The numbers are those of `joint`; None if no cluster has both.
         """
         if self.joint is None:
             return None
@@ -145,7 +145,7 @@ class EpochLabels:
         return parts.map(lambda part: np.where(np.isin(part, shared), part, -1))
 
     def without_joint_clusters_of_one_modality(self) -> EpochLabels:
-        """The same labels, but joint clusters that do not hold both modalities are noise; the others are renumbered."""
+        """The same labels, but joint clusters without both modalities become noise; the others are renumbered."""
         shared = self.joint_shared()
         if shared is None:
             return self
@@ -156,16 +156,16 @@ class EpochLabels:
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """An epoch's embeddings, and what they are to be labelled with.
+    """An epoch's embeddings, and how to label them.
 
     Attributes:
         features: Embeddings, (Nv, D) and (Nr, D).
-        settings: Sizes and radii.
-        recipe: Which variant of each part.
-        joint: Whether joint clusters are wanted.
+        settings: Sizes and radii of the clustering.
+        recipe: The method.
+        joint: Whether to form joint clusters.
         cameras: Camera numbers, (Nv,) and (Nr,), where they are known.
-        previous: The labels of the epoch before; a modality that is all noise keeps them. None at the start.
-        nearest: Makes an exact search for neighbours.
+        previous: The labels of the previous epoch, which a modality keeps if it is all noise. None at the start.
+        nearest: Function for an exact neighbour search.
     """
 
     features: Pair[Features]
@@ -177,28 +177,28 @@ class LabelRequest:
     nearest: NearestSearch = nearest_neighbours
 
     def centred(self) -> LabelRequest:
-        """The same, with features less the mean of their modality or camera if the recipe says so."""
+        """The same, with the mean of the modality or camera subtracted from features if the recipe requires it."""
         return replace(self, features=Pair(*map(partial(_centre, recipe=self.recipe), self.features, self.cameras)))
 
 
 class Labeller(Protocol):
-    """What turns an epoch's embeddings into labels: `label_epoch`, or a labeller that knows identities."""
+    """A function from an epoch's embeddings to labels: `label_epoch`, or one that uses identities."""
 
     def __call__(self, request: LabelRequest, /) -> EpochLabels:
         """See `label_epoch`."""
 
 
 def label_epoch(request: LabelRequest) -> EpochLabels:
-    """Cluster each modality by itself, match the clusters, and, if asked, cluster both modalities together.
+    """Cluster each modality separately, match the clusters, and, if requested, cluster both modalities together.
 
     Args:
-        request: What to label, and how.
+        request: The embeddings, and how to label them.
 
     Returns:
         The labels.
 
     Raises:
-        UserError: A modality has no cluster at all, and had none before.
+        UserError: A modality has no cluster, and had none in the previous epoch.
     """
     request = request.centred()
     own = Pair(cluster_modality(request, "visible"), cluster_modality(request, "infrared"))
@@ -206,17 +206,17 @@ def label_epoch(request: LabelRequest) -> EpochLabels:
 
 
 def cluster_modality(request: LabelRequest, modality: ModalityName) -> Grouping:
-    """Cluster one modality by itself.
+    """Cluster one modality separately.
 
-    If everything is noise, the radius is raised as far as ``clustering.loosen`` allows; if that does not help, the
-    labels of the epoch before stay (ours).
+    If all images are noise, eps is raised as far as ``clustering.loosen`` allows; if that does not help, the labels of
+    the previous epoch are kept (ours).
 
     Args:
-        request: With features that are centred already.
-        modality: Which one to cluster; infrared may have a radius of its own.
+        request: With centred features.
+        modality: The modality to cluster; infrared may have a different eps.
 
     Raises:
-        UserError: Everything is noise, and was before.
+        UserError: All images are noise, as in the previous epoch.
     """
     settings, recipe = request.settings, request.recipe
     features = request.features.of(modality)
@@ -242,7 +242,7 @@ def _is_all_noise(labels: Labels) -> bool:
 
 
 def _looser(clustering: Clustering, settings: ClusteringSettings) -> list[float]:
-    """Larger radii than that of a clustering, in steps, up to what the settings allow."""
+    """Larger values of eps than that of a clustering, in steps, up to the limit of the settings."""
     eps = clustering.options.eps
     if clustering.options.clustering not in CUTS_AT_EPS or eps == "auto" or settings.loosen <= eps:
         return []
@@ -251,16 +251,16 @@ def _looser(clustering: Clustering, settings: ClusteringSettings) -> list[float]
 
 
 def used_labels(labels: EpochLabels, recipe: Recipe) -> EpochLabels:
-    """The labels that memories and batches are made of."""
+    """The labels for memories and batches."""
     return labels.without_joint_clusters_of_one_modality() if recipe.joint_prototypes == "shared" else labels
 
 
 def refuse_what_trains_nothing(labels: EpochLabels, settings: ClusteringSettings) -> None:
-    """Stop where no loss has anything to contrast: one cluster in each modality, and at most one that holds both.
+    """Raise an error where no loss can contrast anything: one cluster in each modality, at most one that has both.
 
     Args:
-        labels: Those that memories and batches are made of.
-        settings: Named in the message.
+        labels: The labels for memories and batches.
+        settings: For the message.
 
     Raises:
         UserError: There is nothing to contrast.
@@ -275,10 +275,10 @@ def refuse_what_trains_nothing(labels: EpochLabels, settings: ClusteringSettings
 
 
 def label_across_modalities(request: LabelRequest, own: Pair[Grouping]) -> EpochLabels:
-    """Match the clusters of both modalities, and, if asked, find clusters that hold both.
+    """Match the clusters of both modalities, and, if requested, form joint clusters.
 
     Args:
-        request: With features that are centred already.
+        request: With centred features.
         own: Clusters of each modality, at least one each.
     """
     settings, recipe = request.settings, request.recipe
@@ -311,7 +311,7 @@ def _match(features: Pair[Features], labels: Pair[Labels], recipe: Recipe) -> Ma
 
 
 def _merge_matched(labels: Pair[Labels], matching: Matching) -> Labels:
-    """One label for a visible cluster and the infrared clusters whose partner it is; the others keep one each."""
+    """A visible cluster and the infrared clusters matched to it get one label; the other clusters one label each."""
     partners = matching.infrared_to_visible
     clusters = len(matching.visible_to_infrared)
     renamed = np.where(partners >= 0, partners, clusters + np.arange(len(partners)))
@@ -329,7 +329,7 @@ def _grouping(
     *,
     modality: NDArray[np.int64] | None = None,
 ) -> Grouping:
-    """Labels with their measures on the graph of a clustering, which need not have made them."""
+    """Labels with their measures on the graph of a clustering; the labels may come from elsewhere."""
     labels.setflags(write=False)
     # Near-copies that were left out have no say in the measures.
     measured, own = clustering.clustered(features), clustering.clustered(labels)
@@ -340,7 +340,7 @@ def _grouping(
     clustered = own >= 0
     return Grouping(
         labels,
-        trust,
+        confidence,
         eps if clustering.options.clustering in CUTS_AT_EPS and eps != "auto" else None,
         float(silhouettes(clustering.similarity, own)[clustered].mean()) if clustered.any() else 0.0,
         _recall(measured, clustering, None if modality is None else clustering.clustered(modality)),
@@ -353,7 +353,7 @@ def _recall(features: Features, clustering: Clustering, modality: NDArray[np.int
     options = clustering.options
     if not is_approximate(options.search, len(features)):
         return None
-    # The sample is drawn alike each time, so that epochs can be compared, and no other draw is disturbed.
+    # The same sample in each epoch, so that epochs can be compared, from a separate generator.
     generator = np.random.default_rng(0)
     balance = modality if options.balanced_neighbours else None
     return neighbour_recall(
@@ -365,16 +365,16 @@ def _nothing_but_noise(name: str, clustering: Clustering, settings: ClusteringSe
     images, eps = len(clustering.labels), clustering.options.eps
     if clustering.options.clustering not in CUTS_AT_EPS or eps == "auto":
         return UserError(f"no {name} cluster: all {images} images are noise; lower clustering.min_samples")
-    of_its_own = "_infrared" if name == "infrared" else ""
+    suffix = "_infrared" if name == "infrared" else ""
     limit = " with clustering.loosen" if eps == settings.loosen else ""
     return UserError(
-        f"no {name} cluster: all {images} images are noise at eps {eps:g}; raise clustering.eps{of_its_own}{limit} or "
+        f"no {name} cluster: all {images} images are noise at eps {eps:g}; raise clustering.eps{suffix}{limit} or "
         "lower clustering.min_samples"
     )
 
 
 def _centre(features: Features, cameras: Cameras | None, recipe: Recipe) -> Features:
-    """Features less the mean of their modality or camera, if the recipe says so."""
+    """Features minus the mean of their modality or camera, if the recipe requires it."""
     if recipe.centre_features == "none":
         return features
     groups = np.zeros(len(features), dtype=np.int64)

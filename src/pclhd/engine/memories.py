@@ -1,4 +1,4 @@
-"""The memories of one epoch, built from the features and pseudo labels it starts with."""
+"""The memories of an epoch, built from its features and pseudo labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DynamicSource:
     """Dynamic prototypes with the features they are drawn from.
 
     Attributes:
-        memory: The prototypes now in use.
+        memory: The current prototypes.
         features: (N, D) unit-length features of the momentum network.
         labels: (N,) pseudo labels.
     """
@@ -47,12 +47,12 @@ class DynamicSource:
 
 @dataclass(frozen=True)
 class ModalityMemories:
-    """What batches are contrasted with: the prototypes of one modality's clusters, or of the joint ones.
+    """The prototypes of one modality's clusters, or of the joint clusters.
 
     Attributes:
         clusters: Centroid and hard prototypes.
         dynamic: Dynamic prototypes, where the stage uses them.
-        multi: Several prototypes per cluster, which then stand in for the centroids; None where the recipe has one.
+        multi: Several prototypes per cluster, which then replace the centroids; None where the recipe has one.
     """
 
     clusters: ClusterMemory
@@ -70,7 +70,7 @@ class ModalityMemories:
         return self.clusters.centroid_similarities(queries)
 
     def update(self, queries: Tensor, labels: Tensor) -> None:
-        """Move the prototypes of the clusters in a batch towards its queries; dynamic prototypes stay.
+        """Move the prototypes of the clusters in a batch towards its queries; dynamic prototypes do not change.
 
         Args:
             queries: (B, D), unit length, without a gradient.
@@ -87,14 +87,14 @@ class Memories:
 
     Attributes:
         own: The memories of each modality's own clusters.
-        joint: Prototypes of the joint clusters; None where no cluster holds both modalities.
+        joint: Prototypes of the joint clusters; None where no cluster has both modalities.
     """
 
     own: Pair[ModalityMemories]
     joint: ClusterMemory | None
 
     def redraw(self, generator: torch.Generator) -> None:
-        """Draw other members of each cluster for the dynamic prototypes, where there are any."""
+        """Draw other members of each cluster for the dynamic prototypes, if there are any."""
         for memory in self.own:
             if memory.dynamic is not None:
                 memory.dynamic.redraw(generator)
@@ -114,12 +114,12 @@ def build_memories(
 
     Args:
         features: Embeddings, (Nv, D) and (Nr, D).
-        momentum: The momentum network's embeddings of both, or None if no dynamic prototypes are wanted.
+        momentum: The momentum network's embeddings of both, or None without dynamic prototypes.
         labels: The epoch's pseudo labels.
-        recipe: How prototypes start.
-        settings: Momentum of the memories.
+        recipe: The method; it defines the initial prototypes.
+        settings: For the momentum of the memories.
         generator: Draws the dynamic prototypes.
-        device: Where the memories live.
+        device: Device of the memories.
 
     Returns:
         The memories.
@@ -194,5 +194,5 @@ def _dynamic(
 
 
 def as_tensor(labels: NDArray[np.int64]) -> Tensor:
-    """A tensor of its own; labels are read-only arrays, which torch would rather not share."""
+    """A copy: torch warns about tensors that share read-only arrays."""
     return torch.tensor(labels, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""The networks of a training and their optimiser, with device, precision, compiler and processes."""
+"""The networks of a training and their optimiser: device, precision, compiler and processes."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.fl
 
 @dataclass
 class Networks:
-    """The networks that a training changes.
+    """The networks and the optimiser of a training.
 
     Attributes:
-        fabric: Devices and precision.
-        online: The network the optimiser trains.
-        wrapped: The same network as Fabric runs it.
-        optimiser: Of the current stage.
-        momentum: The averaged network.
-        processes: Those that train together.
+        fabric: Lightning Fabric, for device and precision.
+        online: The network that the optimiser trains.
+        wrapped: The same network, wrapped by Fabric.
+        optimiser: The optimiser of the current stage.
+        momentum: The momentum network.
+        processes: The processes that train together.
     """
 
     fabric: Fabric
@@ -50,7 +50,7 @@ class Networks:
 
     @property
     def loss_scale(self) -> dict[str, float]:
-        """The factor on losses in the backward pass, and what changes it; empty except in 16-mixed."""
+        """State of the loss scaling: the factor in the backward pass and its counters; empty except in 16-mixed."""
         return self.fabric.strategy.precision.state_dict()
 
     @loss_scale.setter
@@ -59,25 +59,25 @@ class Networks:
             self.fabric.strategy.precision.load_state_dict(state)
 
     def begin_stage(self, settings: Settings) -> None:
-        """Take a new optimiser, as each stage does (released code)."""
+        """Create a new optimiser, as at the start of each stage (released code)."""
         self.wrapped.train()
         optimiser = torch.optim.Adam(
             [parameter for parameter in self.online.parameters() if parameter.requires_grad],
             lr=settings.schedule.learning_rate,
             weight_decay=settings.schedule.weight_decay,
-            # One kernel on a GPU. On the processor it is not faster.
+            # Fused into one kernel on a GPU. On a CPU this is not faster.
             fused=True if self.fabric.device.type == "cuda" else None,
         )
         self.optimiser = self.fabric.setup_optimizers(optimiser)
 
 
 def momentum_waits(recipe: Recipe, stage: int) -> bool:
-    """Whether the momentum network is still a mere copy of the online one."""
+    """Whether the momentum network is still a copy of the online network."""
     return stage == 1 and recipe.momentum_from == "stage2"
 
 
 def resolve_precision(settings: Settings) -> Settings:
-    """The settings with ``auto`` precision replaced by what this machine computes fast."""
+    """The settings with ``auto`` precision replaced by a precision that is fast on this machine."""
     if settings.engine.precision != "auto":
         return settings
     fast = torch.cuda.is_bf16_supported() if runs_on_gpu(settings) else cpu_computes_bfloat16()
@@ -86,30 +86,30 @@ def resolve_precision(settings: Settings) -> Settings:
 
 
 def autocast_type(settings: Settings) -> torch.dtype | None:
-    """What convolutions compute in while embedding; None for 32 bits."""
+    """The type that convolutions compute in while embedding; None for 32 bits."""
     return _AUTOCAST[_resolved(settings)]
 
 
 def runs_on_gpu(settings: Settings) -> bool:
-    """Whether the settings, on this machine, mean a GPU."""
+    """Whether training with these settings runs on a GPU on this machine."""
     return settings.engine.accelerator.startswith(("auto", "cuda")) and torch.cuda.is_available()
 
 
 def make_networks(settings: Settings, processes: Processes) -> Networks:
-    """Networks with their start weights on their device; the optimiser comes with the stage.
+    """Networks with initial weights on their device; `begin_stage` creates the optimiser.
 
     Args:
-        settings: With a precision that is no longer ``auto``.
-        processes: Those that train together.
+        settings: With a precision other than ``auto``.
+        processes: The processes that train together.
 
     Raises:
-        UserError: This machine has no such accelerator, does not compute in that precision, or cannot compile.
+        UserError: This machine does not have the accelerator, does not support the precision, or cannot compile.
     """
     engine = settings.engine
-    # Fabric logs its precision on every start; the run's settings have it.
+    # Fabric logs its precision on every start; the run's settings contain it already.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        # Of several processes each has one device; `pclhd.distributed.processes` connects them.
+        # With several processes, each uses one device; `pclhd.distributed.processes` connects them.
         accelerator, _, index = engine.accelerator.partition(":")
         devices: list[int] | int = [int(index)] if index else 1
         if processes.count > 1 and runs_on_gpu(settings):
@@ -135,7 +135,7 @@ def make_networks(settings: Settings, processes: Processes) -> Networks:
 
 
 def _refuse_images_that_do_not_fit(network: TwoStreamNetwork, settings: Settings) -> None:
-    """A network may need images of some size; its library only fails when it gets others."""
+    """Raise an error if the network cannot process the image size; some fail only when they get images."""
     height, width = settings.data.height, settings.data.width
     blank = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     try:
@@ -150,15 +150,15 @@ def _refuse_images_that_do_not_fit(network: TwoStreamNetwork, settings: Settings
 def _precision_for(settings: Settings) -> dict[str, Any]:
     precision = _resolved(settings)
     if precision == "16-mixed" and not runs_on_gpu(settings) and settings.engine.accelerator != "mps":
-        # On a processor Fabric would quietly take bfloat16 instead.
+        # On a CPU, Fabric would silently use bfloat16 instead.
         return {"plugins": MixedPrecision("16-mixed", "cpu")}
     return {"precision": precision}
 
 
 def _compile(*networks: TwoStreamNetwork) -> None:
-    """Compile in place: names and types of weights stay as they are."""
+    """Compile in place: names and types of weights do not change."""
     with explain_compiler():
-        # A missing compiler shows now, not after all images have been decoded and embedded.
+        # Run once, so that a missing compiler is reported now, not after all images have been decoded and embedded.
         torch.compile(torch.sin)(torch.zeros(2))
     for network in networks:
         network.compile()
@@ -167,5 +167,5 @@ def _compile(*networks: TwoStreamNetwork) -> None:
 def _resolved(settings: Settings) -> Any:
     precision = settings.engine.precision
     if precision == "auto":
-        raise ValueError("precision is still 'auto'; resolve_precision comes first")
+        raise ValueError("precision is still 'auto'; call resolve_precision first")
     return precision

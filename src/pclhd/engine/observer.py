@@ -1,4 +1,4 @@
-"""What can watch a training."""
+"""Callbacks of a training."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from pclhd.engine.position import Position
 
 
 class Observer(Protocol):
-    """Gets called as a training proceeds. Every method may do nothing."""
+    """Methods that are called during a training. Each may do nothing."""
 
     def loaded(self, images: TrainingImages, epochs: int) -> None:
         """All images are decoded; `epochs` epochs will run."""
 
     def epoch_started(self, position: Position, steps: int) -> None:
-        """An epoch begins, with the embedding and the clustering."""
+        """An epoch begins; embedding and clustering follow."""
 
     def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """A step was made."""
 
     def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
-        """An epoch is over. What is returned is logged as ``labels``, and has no influence on training."""
+        """An epoch is over. The result is logged as ``labels`` and does not affect training."""
 
     def warned(self, message: str) -> None:
-        """Something went wrong that training recovered from."""
+        """A problem occurred that training recovered from."""
 
 
 class Silent:
     """An observer that does nothing."""
 
     def loaded(self, images: TrainingImages, epochs: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def epoch_started(self, position: Position, steps: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
-        """Nothing."""
+        """Do nothing."""
         return {}
 
     def warned(self, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Where a training is in its schedule."""
+"""Position of a training in its schedule."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pclhd.config import Settings
 
 @dataclass(frozen=True)
 class Position:
-    """Position in the schedule: epoch, stage, and what follows from them.
+    """Position in the schedule: epoch, stage, and values that depend on them.
 
     Attributes:
         epoch: Counted from 0 over both stages.
         stage: 1 or 2.
         progress: Share of the stage that is over after this epoch, 0..1.
-        learning_rate: Of this epoch.
+        learning_rate: Learning rate of this epoch.
         epoch_of_stage: Counted from 0 within the stage.
     """
 
@@ -27,12 +27,12 @@ class Position:
 
 
 def position_of(settings: Settings, epoch: int, *, restarts: int = 0) -> Position:
-    """Stage, progress and learning rate of an epoch; progress and rate begin again with the stage.
+    """Stage, progress and learning rate of an epoch; progress and rate start again with each stage.
 
     Args:
-        settings: The run's.
+        settings: Settings of the run.
         epoch: Counted from 0 over both stages.
-        restarts: How often the training went back because of a loss that was not finite.
+        restarts: Number of restarts because of a loss that was not finite.
     """
     schedule = settings.schedule
     stage = 1 if epoch < schedule.stage1_epochs else 2

@@ -1,4 +1,4 @@
-"""How far a training has got, to be saved in a checkpoint and taken up again."""
+"""Progress of a training, saved in checkpoints and restored from them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LONGEST_REASON = 200
 
 @dataclass
 class Progress:
-    """What changes in the course of a training, besides its networks.
+    """Everything that changes during a training, except its networks.
 
     Attributes:
         selection: The best epoch so far.
-        next_epoch: The epoch to run next, or the one under way.
+        next_epoch: The epoch to run next, or the epoch in progress.
         previous: Pseudo labels of the last epoch; None before the first.
-        state: The epoch under way; None between two epochs.
-        restarts: How often the training went back by itself.
+        state: The epoch in progress; None between two epochs.
+        restarts: Number of automatic restarts.
     """
 
     selection: Selection
@@ -36,11 +36,11 @@ class Progress:
     restarts: int = 0
 
     def checkpoint(self, session: Session, data_checksum: str) -> Checkpoint:
-        """Everything that has to be saved now.
+        """The checkpoint of the current state.
 
         Args:
-            session: With the networks and the optimiser.
-            data_checksum: Of the training set.
+            session: Provides the networks and the optimiser.
+            data_checksum: Checksum of the training set.
         """
         settings, networks = session.settings, session.networks
         begins_stage = self.next_epoch in (0, settings.schedule.stage1_epochs) and self.state is None
@@ -60,10 +60,10 @@ class Progress:
         )
 
     def restore(self, saved: Checkpoint, session: Session) -> None:
-        """Take up a checkpoint, in the networks too; the number of restarts stays.
+        """Restore a checkpoint, including the networks; the number of restarts does not change.
 
         Args:
-            saved: Of this training.
+            saved: A checkpoint of this training.
             session: Its networks and optimiser are changed.
 
         Raises:

@@ -1,8 +1,8 @@
-"""Which epoch's weights a run ends with, chosen without identities.
+"""Selection of the epoch whose weights become the final model, without identities.
 
-The last epoch's by default. The criteria measure the clusters that the weights lead to, so those of an epoch are known
-when the next one begins; after the last epoch, the images are clustered once more. Noise never counts as good: a
-clustering that calls all but the clearest images noise is not preferred for that.
+By default, these are the weights after the last epoch. The criteria measure the clusters that the weights lead to, so
+those of an epoch are known when the next one begins; after the last epoch, the images are clustered once more. Noise
+never raises a criterion, so a clustering that leaves all but the clearest images as noise has no advantage.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ def measure_criteria(
 
     Args:
         features: Embeddings, (Nv, D) and (Nr, D).
-        labels: Their clusters.
+        labels: Clusters of these embeddings.
         previous: The labels one epoch earlier, or None at the start.
-        nearest: Searches for neighbours.
+        nearest: Function for the neighbour search.
 
     Returns:
-        Each from 0 to 1 (silhouettes from −1), the higher the better, means over the two modalities:
+        Values from 0 to 1 (silhouettes from −1), higher is better, averaged over the two modalities:
         `silhouette`: mean silhouette over all images, noise as 0;
         `stability`: how much of the clusters existed one epoch earlier, times the share of clustered images; absent at
         the start;
         `cycle`: see `pclhd.clustering.cycle`.
     """
-    # Labels that were kept from the epoch before are not this network's, for which all is noise.
+    # Labels kept from the previous epoch do not measure this network, for which all images are noise.
     own: dict[str, Labels] = {
         name: np.full_like(part, NOISE) if name in labels.kept() else part for name, part in labels.own.items()
     }
@@ -82,9 +82,9 @@ class Selection:
     """The best epoch so far.
 
     Attributes:
-        by: What decides.
+        by: The criterion.
         epoch: The number of epochs after which the network had the best weights; None before the first candidate.
-        value: Their criterion.
+        value: The criterion at that epoch.
     """
 
     by: Criterion
@@ -92,14 +92,14 @@ class Selection:
     value: float | None = None
 
     def consider(self, epoch: int, criteria: Mapping[str, float]) -> bool:
-        """Take the weights after `epoch` epochs if the criterion prefers them; of equals the later stay.
+        """Select the weights after `epoch` epochs if the criterion is at least as good as before.
 
         Args:
-            epoch: After how many epochs.
+            epoch: Number of epochs trained.
             criteria: See `measure_criteria`.
 
         Returns:
-            Whether they are the best so far.
+            Whether these weights are selected.
         """
         if self.by == "last":
             self.epoch = epoch

@@ -1,4 +1,4 @@
-"""What all parts of a training work with."""
+"""The objects that all parts of a training use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pclhd.streams import Streams
 
 @dataclass(frozen=True)
 class Session:
-    """A training's inputs, and the networks that it changes.
+    """The inputs of a training, and the networks that it changes.
 
     Attributes:
-        settings: The run's.
+        settings: Settings of the run.
         images: The unlabelled training images.
         networks: Networks and optimiser, changed in place.
         streams: Sources of all random draws, named after their epoch.
-        labeller: Makes an epoch's labels from embeddings.
+        labeller: Function from an epoch's embeddings to labels.
     """
 
     settings: Settings

@@ -1,6 +1,6 @@
-"""What an epoch began with and how far its steps got: all that a checkpoint within an epoch has to hold.
+"""State of an epoch in progress: everything that a checkpoint within an epoch must contain.
 
-Batches need no place here: they are drawn from streams named after the epoch, and are the same when drawn again.
+Batches are not included: they are drawn from streams named after the epoch, and are the same when drawn again.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory
 
 @dataclass
 class EpochState:
-    """An epoch under way.
+    """An epoch in progress.
 
     Attributes:
         labels: The pseudo labels.
-        criteria: Measures of the network that they come from (`pclhd.engine.selection`).
-        memories: Changed by the steps.
-        augmentation: Draws the views.
-        redraws: Draws other dynamic prototypes.
-        step: The step to make next.
+        criteria: Criteria of the network that the labels come from (`pclhd.engine.selection`).
+        memories: The memories, changed by the steps.
+        augmentation: Generator for the views.
+        redraws: Generator for redrawing dynamic prototypes.
+        step: The next step.
         sums: Sum of each named loss over the steps so far.
-        images_seen: Views that went through the online network.
-        seconds_clustering: From the epoch's start to its first step.
-        seconds_steps: Of the steps so far.
+        images_seen: Number of views processed by the online network.
+        seconds_clustering: Seconds from the epoch's start to its first step.
+        seconds_steps: Seconds of the steps so far.
     """
 
     labels: EpochLabels
@@ -57,12 +57,12 @@ _NUMBERS = ("criteria", "step", "sums", "images_seen", "seconds_clustering", "se
 
 
 def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A state as tensors by name, and as facts that JSON can hold.
+    """A state as tensors by name, and as JSON-compatible facts.
 
     Args:
-        state: Not changed; the tensors are its own.
-        redraws_each_step: Whether dynamic prototypes are drawn again within the epoch. Only then are the features
-            needed that they are drawn from.
+        state: Not changed; the tensors share its memory where they are tensors already.
+        redraws_each_step: Whether dynamic prototypes are drawn again within the epoch. Only then are the features from
+            which they are drawn needed.
     """
     labels, memories = state.labels, state.memories
     arrays: dict[str, NDArray[Any]] = {
@@ -91,9 +91,9 @@ def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, 
             tensors |= _tensors(f"{name}/multi", part.multi)
         if part.dynamic is not None:
             tensors |= _tensors(f"{name}/dynamic", part.dynamic.memory)
-            kept = slice(None) if redraws_each_step else slice(0)
-            tensors[f"{name}/source/features"] = part.dynamic.features[kept]
-            tensors[f"{name}/source/labels"] = part.dynamic.labels[kept]
+            rows = slice(None) if redraws_each_step else slice(0)
+            tensors[f"{name}/source/features"] = part.dynamic.features[rows]
+            tensors[f"{name}/source/labels"] = part.dynamic.labels[rows]
     if memories.joint is not None:
         tensors |= _tensors("joint/clusters", memories.joint)
     tensors["augmentation"], tensors["redraws"] = state.augmentation.get_state(), state.redraws.get_state()
@@ -103,13 +103,13 @@ def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, 
 def assemble(
     tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, momentum: float, device: torch.device
 ) -> EpochState:
-    """The state that `dismantle` took apart, to the last bit.
+    """Rebuild the state that `dismantle` took apart, bit-identical.
 
     Args:
-        tensors: On the CPU.
+        tensors: See `dismantle`; on the CPU.
         facts: See `dismantle`.
-        momentum: Of the memories.
-        device: Where the memories live.
+        momentum: Momentum of the memories.
+        device: Device of the memories.
     """
     labels = {name: _frozen(tensors[f"labels/{name}"]) for name in _NAMES if f"labels/{name}" in tensors}
     groupings = {
@@ -160,7 +160,7 @@ def _clusters(tensors: Mapping[str, Tensor], prefix: str, momentum: float, devic
 
 
 def _filled(memory: Memory, tensors: Mapping[str, Tensor], prefix: str) -> Memory:
-    # A memory scales what it is made of to unit length, which may change the last bit of what has unit length already.
+    # A new memory scales rows to unit length, which may change the last bit even if they have unit length already.
     for name, buffer in memory.named_buffers():
         buffer.copy_(tensors[f"{prefix}/{name}"])
     return memory

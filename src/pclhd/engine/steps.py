@@ -36,18 +36,18 @@ def run_steps(
     on_step: StepObserver,
     interruption: Interruption | None = None,
 ) -> None:
-    """Make the steps of an epoch that are still to be made.
+    """Run the remaining steps of an epoch.
 
     Args:
         session: Its networks are changed in place.
-        position: The epoch.
-        state: From `begin_epoch`, or from a checkpoint within the epoch; changed in place, after each step as a whole.
-        on_step: Called after each step with its number and its named losses.
-        interruption: Signals wait until a step is whole.
+        position: Position in the schedule.
+        state: From `begin_epoch`, or from a checkpoint within the epoch; changed in place after each complete step.
+        on_step: Called after each step with its number and its losses by name.
+        interruption: Defers signals until the end of a step.
 
     Raises:
         NotFinite: The loss is no longer finite.
-        Interrupted: A signal came; `state` holds all steps that were made.
+        Interrupted: A signal arrived; `state` includes all completed steps.
     """
     with closing(Steps(session, position, state)) as steps:
         for number in range(state.step, session.settings.schedule.iterations):
@@ -66,7 +66,7 @@ class Steps:
 
     Args:
         session: Its networks are changed by the steps.
-        position: The epoch.
+        position: Position in the schedule.
         state: Labels and memories; the memories are changed by the steps.
     """
 
@@ -78,31 +78,31 @@ class Steps:
         matching = Pair(labels.matching.visible_to_infrared, labels.matching.infrared_to_visible)
         self.partners = matching.map(lambda partners: as_tensor(partners).to(device))
         self.own_batches = Batches(session, position, "own", labels.own, labels.confidence())
-        #: Batches of one round share an optimiser's step.
+        #: Batches of one round share an optimiser step.
         self.rounds = [[self.own_batches]]
         joint = labels.joint_shared()
         if joint is not None:
             joint_batches = Batches(session, position, "joint", joint, labels.joint_confidence())
-            # With `own`, the joint batch is embedded after the optimiser's step on the others (released code).
+            # With `own`, the joint batch is embedded after the optimiser step on the others (released code).
             if recipe.joint_step == "own":
                 self.rounds.append([joint_batches])
             else:
                 self.rounds[0].append(joint_batches)
 
     def close(self) -> None:
-        """No more steps."""
+        """Stop fetching batches."""
         for round_ in self.rounds:
             for batches in round_:
                 batches.close()
 
     def take(self, number: int) -> dict[str, float]:
-        """One training step: forward, losses, backward, optimiser, memories, and last the momentum network.
+        """One training step: forward, losses, backward, optimiser, memories, and finally the momentum network.
 
         Args:
-            number: Of the step within the epoch.
+            number: Number of the step within the epoch.
 
         Returns:
-            Each loss by its name, and the total of those that are minimised.
+            The losses by name, and the total of those that are minimised.
 
         Raises:
             NotFinite: A loss is no longer finite.
@@ -134,7 +134,7 @@ class Steps:
         return values
 
     def _losses(self, batches: Batches, queries: Pair[Queries]) -> Losses:
-        """The losses of a batch by the terms of the stage, and the updates of the memories they read."""
+        """The losses of a batch, and the updates of the memories they use."""
         recipe, temperature = self.session.settings.method, self.session.settings.memory.temperature
         memories, weights, epoch = self.state.memories, self.weights, self.position.epoch_of_stage
         if batches is not self.own_batches and memories.joint is not None:
@@ -144,7 +144,7 @@ class Steps:
         )
 
     def _forward(self, batches: Batches, number: int) -> Pair[Queries]:
-        """Augment the images of a batch and embed them, with the momentum network too if the recipe says so."""
+        """Augment the images of a batch and embed them, also with the momentum network if the recipe uses it."""
         networks, random = self.session.networks, self.state.augmentation
         batch = batches[number]
         pixels = batch.pixels.map(lambda part: part.to(networks.fabric.device, non_blocking=True))
@@ -158,7 +158,7 @@ class Steps:
         return Pair(*map(_queries, features, averaged, batch.labels, batch.confidence))
 
     def _embed(self, network: Any, views: Pair[Tensor]) -> Pair[Tensor]:
-        """Unit-length embeddings of the whole batch; this process computes its share of them."""
+        """Unit-length embeddings of the whole batch; this process computes its share."""
         processes = self.session.networks.processes
         shares = views.map(lambda part: part[processes.share(len(part))])
         embedded = torch.split(normalise(network(*shares).embedding), [len(part) for part in shares])
@@ -178,12 +178,12 @@ class Steps:
 
 
 def _queries(features: Tensor, averaged: Tensor | None, labels: Labels, confidence: Confidence | None) -> Queries:
-    # Visible images have two views: first one of each image, then the other of each.
+    # Visible images have two views: the first views of all images, then the second views.
     views = len(features) // len(labels)
-    sure = None if confidence is None else torch.tensor(np.tile(confidence, views), dtype=torch.float32)
+    weights = None if confidence is None else torch.tensor(np.tile(confidence, views), dtype=torch.float32)
     return Queries(
         features,
         as_tensor(np.tile(labels, views)).to(features.device),
         averaged,
-        None if sure is None else sure.to(features.device),
+        None if weights is None else weights.to(features.device),
     )

@@ -1,9 +1,8 @@
-"""The losses of a training step: which queries are contrasted with which prototypes, and how much each contrast counts.
+"""The losses of a training step: which queries are contrasted with which prototypes, and the weight of each.
 
-A `Term` is one loss as a value; `compute_losses` turns terms into numbers. Memories are read while losses are computed
-and written only after the optimiser has moved, so that all losses of a step see the same prototypes. With
-``memory_update=in_backward`` they are written in the backward pass instead: the released code's way, which the default
-recipe keeps.
+A `Term` describes one loss; `compute_losses` computes it. Memories are read while losses are computed and written only
+after the optimiser step, so that all losses of a step use the same prototypes. With ``memory_update=in_backward`` they
+are written in the backward pass instead, as in the released code and in the default recipe.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from pclhd.pair import ModalityName, Pair
 from pclhd.prototypes import ClusterMemory, coupled_similarities
 from pclhd.recipes import Recipe
 
-#: Choices of stage II that contrast with something else than centroids, so that centroids can keep a share.
+#: Choices of stage II without centroids, to which a share of the centroid loss can be added.
 SHARP = frozenset({"hard", "dynamic", "hard+dynamic"})
 
 
 @dataclass(frozen=True)
 class TermWeights:
-    """How much each kind of prototype counts at a moment of training; zero leaves the term out."""
+    """Weight of each kind of prototype in an epoch; zero leaves the term out."""
 
     centroid: float = 0.0
     hybrid: float = 0.0
@@ -39,12 +38,12 @@ class TermWeights:
 
     @classmethod
     def at(cls, recipe: Recipe, *, stage: int, progress: float) -> TermWeights:
-        """The weights of a stage.
+        """The weights in an epoch.
 
         Args:
             recipe: The method.
             stage: 1 or 2.
-            progress: Share of the stage's epochs that are over, 0..1; only a ramp looks at it.
+            progress: Share of the stage's epochs that are over, 0..1; used only by a ramp.
         """
         first = cls(
             centroid=float(recipe.stage1 == "centroid"),
@@ -64,7 +63,8 @@ class TermWeights:
         )
         if recipe.progressive == "switch":
             return second
-        # Only the kinds of prototype are shifted gradually; the terms across the modalities belong to the whole stage.
+        # Only the kinds of prototype change gradually; the terms across the modalities have full weight in the whole
+        # stage.
         return cls(
             centroid=(1 - progress) * first.centroid + progress * second.centroid,
             hybrid=(1 - progress) * first.hybrid + progress * second.hybrid,
@@ -77,12 +77,12 @@ class TermWeights:
 
 @dataclass
 class Losses:
-    """The losses of one batch by name, and what to do to the memories once the optimiser has moved.
+    """The losses of one batch by name, and the memory updates to make after the optimiser step.
 
     Attributes:
-        terms: Name to weighted scalar; their sum is minimised.
-        logged: Name to scalar that is logged and trains nothing.
-        updates: Calls that refresh memories; empty where the backward pass does it.
+        terms: Weighted scalars by name; their sum is minimised.
+        logged: Scalars by name that are logged but not minimised.
+        updates: Functions that update memories; empty where the backward pass does it.
     """
 
     terms: dict[str, Tensor] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Losses:
         return {name: float(value.detach()) for name, value in (self.terms | self.logged).items()}
 
     def add(self, other: Losses) -> None:
-        """Take in the losses of another batch that shares the optimiser's step."""
+        """Add the losses of another batch that shares the optimiser step."""
         self.terms |= other.terms
         self.logged |= other.logged
         self.updates += other.updates
@@ -112,8 +112,8 @@ class Queries:
     Attributes:
         features: (B, D) from the online network.
         labels: (B,) labels in the modality's own clusters.
-        momentum: (B, D) from the momentum network, where the recipe runs it on batches.
-        confidence: (B,) how much each query counts in a loss; None counts all alike.
+        momentum: (B, D) from the momentum network, where the recipe uses it on batches.
+        confidence: (B,) weight of each query in a loss; None for equal weights.
     """
 
     features: Tensor
@@ -122,15 +122,15 @@ class Queries:
     confidence: Tensor | None = None
 
     def relabelled(self, label_map: Tensor) -> Queries:
-        """The queries in other clusters.
+        """The queries with their labels mapped to other clusters.
 
         Args:
-            label_map: (C,) the other cluster for each own one, −1 for none; such queries are left out.
+            label_map: (C,) the other cluster of each cluster, −1 for none; queries without one are left out.
         """
         labels = label_map[self.labels]
-        kept = labels >= 0
-        confidence = None if self.confidence is None else self.confidence[kept]
-        return Queries(self.features[kept], labels[kept], confidence=confidence)
+        mapped = labels >= 0
+        confidence = None if self.confidence is None else self.confidence[mapped]
+        return Queries(self.features[mapped], labels[mapped], confidence=confidence)
 
 
 Prototypes = Literal["centroid", "hybrid", "hard", "dynamic"]
@@ -141,13 +141,13 @@ class Term:
     """One loss of a step: queries of one modality against the prototypes of one memory.
 
     Attributes:
-        name: The loss appears under it in the log.
-        prototypes: What the queries are contrasted with; ``hybrid`` is the released mixture of hard and centroid.
+        name: Name of the loss in the log.
+        prototypes: Kind of prototypes; ``hybrid`` is the released mixture of hard and centroid.
         queries: The batch.
         memory: The modality's own, the other modality's, or the joint one.
-        weight: The loss is multiplied by it.
-        label_map: (C,) cluster in `memory` for each cluster of the queries, −1 for none; None where they are the same.
-        trains: Whether the loss is minimised, or only logged.
+        weight: Factor of the loss.
+        label_map: (C,) cluster in `memory` of each cluster of the queries, −1 for none; None where they are the same.
+        trains: Whether the loss is minimised; otherwise it is only logged.
     """
 
     name: str
@@ -160,10 +160,10 @@ class Term:
 
 
 class AfterStep:
-    """Memories are constants while losses are computed, and are updated after the optimiser's step (paper).
+    """Memories are constants while losses are computed, and are updated after the optimiser step (paper).
 
     Attributes:
-        across: What a batch is contrasted with in a memory that is not its modality's own.
+        across: Kind of prototypes for a batch in a memory other than its modality's own.
     """
 
     across: Prototypes = "centroid"
@@ -173,12 +173,12 @@ class AfterStep:
         return memory.centroid_similarities(queries.features), memory.clusters.hard_similarities(queries.features)
 
     def updates(self, memory: ModalityMemories, queries: Queries) -> list[Callable[[], None]]:
-        """What to call after the optimiser's step."""
+        """Functions to call after the optimiser step."""
         return [partial(memory.update, queries.features.detach(), queries.labels)]
 
 
 class InBackward(AfterStep):
-    """Memories are written in the backward pass, by each batch that read them (released code).
+    """Memories are updated in the backward pass, by each batch that read them (released code).
 
     See `pclhd.prototypes.released`.
     """
@@ -190,24 +190,24 @@ class InBackward(AfterStep):
         return coupled_similarities(memory.clusters, queries.features, queries.labels, "hybrid")
 
     def updates(self, memory: ModalityMemories, queries: Queries) -> list[Callable[[], None]]:
-        """Nothing: it has been done."""
+        """No functions: the backward pass updates the memory."""
         return []
 
 
-#: How a step uses memories, by `Recipe.memory_update`.
+#: Use of memories in a step, by `Recipe.memory_update`.
 MEMORY_USE = {"after_step": AfterStep(), "in_backward": InBackward()}
 
 
 def compute_losses(terms: Sequence[Term], *, recipe: Recipe, temperature: float) -> Losses:
-    """The losses of terms, in their order. Memories are read, each once by each batch, but not written.
+    """The losses of terms, in their order. Each batch reads each memory once; memories are not written.
 
     Args:
-        terms: One without a query that has a label in its memory is left out.
-        recipe: How memories are used, and which dynamic prototype of a cluster counts.
+        terms: Terms without any query labelled in their memory are left out.
+        recipe: Defines how memories are used, and which dynamic prototype of a cluster counts.
         temperature: τ.
 
     Returns:
-        The named losses; no updates.
+        The losses by name, without updates.
     """
     losses = Losses()
     readings: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -219,7 +219,7 @@ def compute_losses(terms: Sequence[Term], *, recipe: Recipe, temperature: float)
             similarities = _dynamic_similarities(term.memory, queries, recipe)
             loss = mean_over(contrast(similarities, queries.labels, temperature), queries.confidence)
         else:
-            # In the released way each reading is an update, so the terms of a batch share one.
+            # In the released code, each read is an update, so the terms of a batch share one.
             key = id(term.queries), id(term.memory)
             if key not in readings:
                 readings[key] = MEMORY_USE[recipe.memory_update].read(term.memory, queries)
@@ -236,7 +236,7 @@ def _loss(prototypes: Prototypes, to_centroid: Tensor, to_hard: Tensor, queries:
 
 
 def _dynamic_similarities(memory: ModalityMemories, queries: Queries, recipe: Recipe) -> Tensor:
-    """(B, C): of the similarities to a cluster's instances, the hardest or the mean."""
+    """(B, C): the hardest or the mean of the similarities to each cluster's instances."""
     if memory.dynamic is None:
         raise ValueError("a dynamic term needs a memory with dynamic prototypes")
     similarities = memory.dynamic.memory.similarities(queries.features)
@@ -257,19 +257,19 @@ def own_losses(
     recipe: Recipe,
     temperature: float,
 ) -> Losses:
-    """The losses of a batch that is labelled in each modality's own clusters: all but the joint ones.
+    """The losses of a batch with labels of each modality's own clusters: all except the joint ones.
 
     Args:
         queries: The batch.
         memories: The epoch's memories.
         partners: Matching, visible to infrared and infrared to visible: (C,) each, −1 for no partner.
-        weights: What counts.
-        epoch: Counted from 0 within the stage; its parity chooses the direction of an alternating cross term.
+        weights: Weights of the terms.
+        epoch: Counted from 0 within the stage; its parity selects the direction of an alternating cross term.
         recipe: The method.
         temperature: τ.
 
     Returns:
-        The named losses and the memories' updates.
+        The losses by name, and the memory updates.
     """
     terms = [
         term
@@ -290,9 +290,9 @@ def own_terms(
 
     Args:
         name: The modality.
-        queries: Its batch.
+        queries: Its batch of queries.
         memory: Its memory.
-        weights: What counts.
+        weights: Weights of the terms.
         recipe: The method.
     """
     kinds: tuple[tuple[Prototypes, float], ...] = (
@@ -304,7 +304,7 @@ def own_terms(
     if memory.dynamic is not None and recipe.dynamic_gradient:
         terms.append(Term(f"{name}_dynamic", "dynamic", queries, memory, weights.dynamic))
     elif memory.dynamic is not None and queries.momentum is not None:
-        # The released code computes this from the momentum network's features, which carry no gradient.
+        # The released code computes this from the momentum network's features, which have no gradient.
         slow = Queries(queries.momentum, queries.labels)
         terms.append(Term(f"{name}_dynamic", "dynamic", slow, memory, 1.0, trains=False))
     return terms
@@ -325,7 +325,7 @@ def cross_terms(
         queries: The batch.
         memories: The modalities' own memories.
         partners: See `own_losses`.
-        weight: Of the terms; with 0 there are none.
+        weight: Weight of the terms; with 0 there are none.
         epoch: See `own_losses`.
         recipe: The method.
     """
@@ -341,17 +341,17 @@ def cross_terms(
 def joint_losses(
     queries: Pair[Queries], memory: ClusterMemory, weight: float, *, recipe: Recipe, temperature: float
 ) -> Losses:
-    """The losses of a batch that is labelled in joint clusters, against the joint memory.
+    """The losses of a batch with joint labels against the joint memory.
 
     Args:
         queries: The batch.
         memory: Prototypes of the joint clusters.
-        weight: Of both terms.
+        weight: Weight of both terms.
         recipe: The method.
         temperature: τ.
 
     Returns:
-        Both terms, and the memory's update.
+        Both losses, and the memory update.
     """
     use, joint = MEMORY_USE[recipe.memory_update], ModalityMemories(memory)
     terms = [
@@ -359,7 +359,7 @@ def joint_losses(
         for name, part, _ in _in_order(recipe, queries, Pair(joint, joint))
     ]
     losses = compute_losses(terms, recipe=recipe, temperature=temperature)
-    # One update with both halves: a centroid moves towards the mean of all its queries.
+    # One update with both modalities: a centroid moves towards the mean of all its queries.
     both = Queries(torch.cat([part.features for part in queries]), torch.cat([part.labels for part in queries]))
     losses.updates = use.updates(joint, both)
     return losses
@@ -368,9 +368,9 @@ def joint_losses(
 def _in_order(
     recipe: Recipe, queries: Pair[Queries], memories: Pair[ModalityMemories]
 ) -> list[tuple[ModalityName, Queries, ModalityMemories]]:
-    """Batches with their memories, the modality first that `loss_order` names.
+    """Batches with their memories; the modality that `loss_order` names comes first.
 
-    Where memories are written in the backward pass, the order decides which batch sees which prototypes.
+    Where memories are written in the backward pass, the order determines which prototypes a batch uses.
     """
     parts = [(name, part, memory) for (name, part), memory in zip(queries.items(), memories, strict=True)]
     return parts[::-1] if recipe.loss_order == "infrared_first" else parts

@@ -1,9 +1,9 @@
-"""The whole training: two stages of epochs, a checkpoint after each, and calls to an observer.
+"""The whole training: two stages of epochs, a checkpoint after each epoch, and calls to an observer.
 
-The loop over the epochs is `_Training.run`; an epoch is `_Training._run_epoch`; a step is `pclhd.engine.steps`.
-Neither this module nor anything that this package imports handles identities or test images: `TrainingSet` has no
-field for them. A caller that has identities may measure the clusters in `Observer.epoch_ended`; what that returns is
-logged, not used.
+The loop over the epochs is `_Training.run`; an epoch is `_Training._run_epoch`; a step is `pclhd.engine.steps`. Neither
+this module nor anything that this package imports handles identities or test images: `TrainingSet` has no field for
+them. A caller that has identities may measure the clusters in `Observer.epoch_ended`; its result is logged, but not
+used for training.
 """
 
 from __future__ import annotations
@@ -59,34 +59,34 @@ def train(
     labeller: Labeller | None = None,
     interruption: Interruption | None = None,
 ) -> Path:
-    """Train a network, and leave a run folder: without labels, unless a labeller is handed in that has them.
+    """Train a network and write a run folder; without labels, unless the given labeller uses them.
 
     Args:
-        settings: Everything but the images.
+        settings: Everything except the images.
         training_set: The unlabelled images.
         run: The run folder; new, or the one to resume.
-        observer: Called as the training proceeds; None for no calls.
-        resume: Go on after the newest checkpoint of `run`.
-        replace: Replace a run folder that is there already, once everything is ready to begin.
-        labeller: For a recipe that trains with identities, what knows them; None for all others.
-        interruption: Turns signals into a checkpoint and an end; without one, signals do what they do in Python.
+        observer: Called during the training; None for no calls.
+        resume: Continue from the newest checkpoint of `run`.
+        replace: Replace an existing run folder once everything is ready to begin.
+        labeller: The labeller of a recipe that trains with identities; None for all others.
+        interruption: Saves a checkpoint and ends the training on a signal; None for Python's default actions.
 
     Returns:
-        The model file: the momentum network after the last epoch, or after the one that ``selection`` chose.
+        The model file: the momentum network after the last epoch, or after the epoch that ``selection`` chose.
 
     Raises:
-        UserError: Something in the settings, the images or the folder does not fit; nothing is overwritten then.
-        ValueError: A labeller was handed in for a recipe without labels, or is missing for one with.
-        Interrupted: A signal came; a checkpoint holds all steps that were made.
+        UserError: The settings, the images or the folder are unusable; nothing is overwritten.
+        ValueError: A labeller was given for a recipe without labels, or is missing for one with labels.
+        Interrupted: A signal arrived; a checkpoint contains all completed steps.
     """
-    # What the run's saved settings say about labels has to be true.
+    # The saved settings must state correctly whether labels were used.
     if (labeller is None) != (settings.method.labels == "clusters"):
         raise ValueError(f"method.labels={settings.method.labels} with{'out' if labeller is None else ''} a labeller")
     if settings.engine.tensorboard:
         require_tensorboard()
     settings = _with_sizes_for(resolve_precision(settings), training_set)
     processes = join_processes(on_gpu=runs_on_gpu(settings))
-    with processes.told_once():
+    with processes.raise_once():
         _refuse_shares_without_images(settings, processes)
     with ExitStack() as owned:
         # A second training with this folder is refused before it begins.
@@ -124,7 +124,7 @@ def train(
 
 
 class _Training:
-    """The epochs of a training, and how far they have got."""
+    """The epochs of a training and their progress."""
 
     def __init__(
         self, session: Session, writer: _Writer, observer: Observer, interruption: Interruption | None
@@ -137,13 +137,13 @@ class _Training:
         """Make the run folder, with the first checkpoint.
 
         Args:
-            replace: Replace the one that is there.
+            replace: Replace an existing folder.
         """
         make_run = self.writer.replace_run if replace else self.writer.make_run
         self.networks.processes.by_the_first(lambda: make_run(self.progress))
 
     def resume(self) -> None:
-        """Go on after the newest checkpoint that is whole."""
+        """Continue from the newest complete checkpoint."""
         saved = self.writer.newest_checkpoint()
         changed: dict[str, Any] = {}
         if saved.settings:  # older versions did not keep them
@@ -154,7 +154,7 @@ class _Training:
         self.writer.resume(self.progress, changed)
 
     def run(self) -> Path:
-        """Run the epochs that are left, and save the model."""
+        """Run the remaining epochs, and save the model."""
         progress, settings, processes = self.progress, self.settings, self.networks.processes
         while progress.next_epoch < settings.epochs:
             position = position_of(settings, progress.next_epoch, restarts=progress.restarts)
@@ -163,16 +163,16 @@ class _Training:
                     self._run_epoch(position)
             except NotFinite as error:
                 if progress.restarts == settings.schedule.restarts:
-                    with processes.told_once():
+                    with processes.raise_once():
                         raise
                 self._restart(error)
         if settings.selection != "last" or settings.engine.keep_weights:
             self._judge_the_last_epoch()
-        # All processes wait until the model is there.
+        # All processes wait until the model is saved.
         return processes.by_the_first(lambda: self.writer.finish(progress))
 
     def _run_epoch(self, position: Position) -> None:
-        """Label and build memories, unless that was done before an interruption; make the steps; save."""
+        """Label images and build memories, unless that was done before an interruption; run the steps; save."""
         session, progress, writer, observer = self.session, self.progress, self.writer, self.observer
         schedule, epoch = self.settings.schedule, position.epoch
         if self.networks.optimiser is None or (epoch == schedule.stage1_epochs and progress.state is None):
@@ -203,7 +203,7 @@ class _Training:
         writer.save(progress)
 
     def _on_step(self, position: Position) -> StepObserver:
-        """What to do after each step: log, call the observer, save if it is time."""
+        """The function to call after each step: logs, calls the observer, and saves a checkpoint when due."""
         schedule, engine = self.settings.schedule, self.settings.engine
         where = {"epoch": position.epoch, "stage": position.stage}
 
@@ -221,9 +221,9 @@ class _Training:
     def _restart(self, error: NotFinite) -> None:
         """Begin the epoch again with a lower learning rate.
 
-        Not from the newest checkpoint, whose step depends on the clock or a signal: then a run that was interrupted
-        would go another way than one that was not. If this is killed at any point, the resumed run meets the same error
-        again, or continues after it.
+        It does not restart from the newest checkpoint, whose step depends on the clock or a signal: an interrupted run
+        would then differ from an uninterrupted one. If the process is killed here at any point, the resumed run raises
+        the same error again, or continues after the restart.
         """
         progress = self.progress
         saved = self.networks.processes.by_the_first(self.writer.checkpoint_of_epoch)
@@ -243,8 +243,8 @@ class _Training:
         progress = self.progress
         _, _, criteria = embed_and_label(self.session, progress.previous, joint=False)
         self._consider(progress.next_epoch, criteria)
-        chosen = {"by": progress.selection.by, "epoch": progress.selection.epoch}
-        self.writer.log({"kind": "selection", "epoch": progress.next_epoch, "criteria": criteria, "selected": chosen})
+        selected = {"by": progress.selection.by, "epoch": progress.selection.epoch}
+        self.writer.log({"kind": "selection", "epoch": progress.next_epoch, "criteria": criteria, "selected": selected})
 
     def _consider(self, epochs: int, criteria: dict[str, float]) -> None:
         """Keep the weights after `epochs` epochs if the selection prefers them to those before."""
@@ -257,11 +257,11 @@ class _Training:
 
 
 class _Writer:
-    """Writes the run folder; of several processes only the first one does.
+    """Writes the run folder; with several processes, only the first one writes.
 
     Args:
-        session: What is saved.
-        training_set: Named in the records.
+        session: Settings and networks to save.
+        training_set: For the records.
         run: The run folder.
         observer: Gets the warnings.
         preprocessing: Saved in the model files.
@@ -285,7 +285,7 @@ class _Writer:
 
     def make_run(self, progress: Progress) -> None:
         """Make the folder, with the first checkpoint."""
-        # Half a run could neither be resumed nor be trained into.
+        # An incomplete run folder could neither be resumed nor be used for a new run.
         with making_folder(self.run.path):
             self.run.write_settings(self.settings)
             device = self.networks.fabric.device
@@ -298,18 +298,18 @@ class _Writer:
             self.open_log(progress)
 
     def replace_run(self, progress: Progress) -> None:
-        """As `make_run`, in the place of another run."""
+        """As `make_run`, replacing another run."""
         with putting_aside(self.run.path, self.run.settings_file.name):
             self.make_run(progress)
 
     def newest_checkpoint(self) -> Checkpoint:
-        """The newest checkpoint that is whole."""
+        """The newest complete checkpoint."""
         saved = load_latest_checkpoint(self.run.checkpoints_folder, warn=self.observer.warned)
         _refuse_other_images(saved, self.training_set)
         return saved
 
     def checkpoint_of_epoch(self) -> Checkpoint:
-        """The checkpoint that the newest epoch began with; later ones are removed."""
+        """The checkpoint at the start of the newest epoch; later ones are removed."""
         return rewind_to_epoch(self.run.checkpoints_folder, warn=self.observer.warned)
 
     def resume(self, progress: Progress, changed: dict[str, Any]) -> None:
@@ -344,7 +344,7 @@ class _Writer:
             write_durably(path, noted)
 
     def open_log(self, progress: Progress) -> None:
-        """Open the log for the next step; lines after it are dropped."""
+        """Open the log for the next step; later lines are dropped."""
         if not self.processes.is_first:
             return
         self._log = MetricsLog(
@@ -365,12 +365,12 @@ class _Writer:
         if not self.processes.is_first:
             return
         if progress.state is not None and first_not_finite(self.networks.online) is not None:
-            return  # the checkpoint before stays the newest; the next loss, or the end of the epoch, raises the error
+            return  # the previous checkpoint stays the newest; the next loss, or the end of the epoch, raises the error
         save_checkpoint(self.run.checkpoints_folder, progress.checkpoint(self.session, self.training_set.checksum))
         self.saved_at = time.monotonic()
 
     def save_weights_of_epoch(self, progress: Progress) -> None:
-        """Save the weights after an epoch: those at the end of stage I, and all if the settings ask for them."""
+        """Save the weights after an epoch: at the end of stage I, and after every epoch if the settings require it."""
         if progress.next_epoch == self.settings.schedule.stage1_epochs:
             self._save_network(self.run.weights_file("stage1"), {"weights": "stage1"})
         if self.settings.engine.keep_weights:
@@ -381,12 +381,12 @@ class _Writer:
 
         Args:
             path: The file.
-            epochs: The number of epochs that it has been trained for.
+            epochs: Number of epochs trained.
         """
         self._save_network(path, {"weights": "final", "epoch": str(epochs), "selection": self.settings.selection})
 
     def finish(self, progress: Progress) -> Path:
-        """Save the model that the run ends with."""
+        """Save the final model."""
         model = self.run.model_file
         if self.settings.selection == "last":
             self.save_weights(model, progress.next_epoch)
@@ -408,7 +408,8 @@ def _how_to_save_memory(settings: Settings) -> str:
     batch, data = settings.batch, settings.data
     return (
         f"halve batch.clusters ({batch.clusters}) or batch.instances ({batch.instances}), or lower data.height and "
-        f"data.width ({data.height} × {data.width}), in the run's settings file, and resume; the checkpoints are whole"
+        f"data.width ({data.height} × {data.width}), in the run's settings file, and resume; the "
+        "checkpoints are complete"
     )
 
 

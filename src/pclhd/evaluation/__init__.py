@@ -1,1 +1,1 @@
-"""Rank a gallery, measure the ranking, by the protocols of the field."""
+"""Evaluation: ranking of a gallery, its measures, and the protocols of the benchmarks."""

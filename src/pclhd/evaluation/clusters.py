@@ -1,4 +1,4 @@
-"""How well pseudo labels agree with identities, for callers who know them."""
+"""Agreement of pseudo labels with identities, for callers that have identities."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pclhd.data.records import Dataset, Modality
 
 
 class PseudoLabels(Protocol):
-    """Labels of an epoch, as the engine makes them; −1 is noise."""
+    """Pseudo labels of an epoch, as the engine makes them; −1 is noise."""
 
     @property
     def visible(self) -> NDArray[np.int64]:
-        """(Nv,) of the visible images."""
+        """(Nv,) labels of the visible images."""
 
     @property
     def infrared(self) -> NDArray[np.int64]:
-        """(Nr,) of the infrared images."""
+        """(Nr,) labels of the infrared images."""
 
     @property
     def joint(self) -> NDArray[np.int64] | None:
-        """(Nv + Nr,) of both, visible rows first, or None."""
+        """(Nv + Nr,) joint labels, visible rows first, or None."""
 
     @property
     def matching(self) -> Matching:
@@ -33,13 +33,13 @@ class PseudoLabels(Protocol):
 
 
 class ClusterMeter:
-    """Measures the pseudo labels of an epoch against identities; training never sees what it finds.
+    """Measures the pseudo labels of an epoch against identities; training does not use the results.
 
     Args:
-        dataset: With identities of its training part.
+        dataset: A data set with identities of its training part.
 
     Raises:
-        ValueError: It has none.
+        ValueError: It has no identities.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -50,7 +50,7 @@ class ClusterMeter:
         self._visible, self._infrared = identities[~infrared], identities[infrared]
 
     def measure(self, labels: PseudoLabels) -> dict[str, float]:
-        """ARI and NMI of each clustering, and the share of right pairs among matched clusters."""
+        """ARI and NMI of each clustering, and the share of correct pairs among matched clusters."""
         parts = {
             "visible": (labels.visible, self._visible),
             "infrared": (labels.infrared, self._infrared),

@@ -1,8 +1,8 @@
-"""From embeddings to the rows of the results: every search of a protocol, averaged over its trials.
+"""Results from embeddings: every search of a protocol, averaged over its trials.
 
 The trials of a search draw different galleries from the same images, and searches share their queries. So the
-similarities are computed once, for a block of queries and all images that any gallery holds, and each trial takes its
-rows from that table.
+similarities are computed once, for a block of queries and all images of any gallery, and each trial selects its rows
+from that table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pclhd.text_tables import escaped_bytes
 REPORTED_RANKS = (1, 5, 10, 20)
 MAX_RANK = 20
 
-# Similarities held at once: 64 MiB in single precision.
+# Similarities in memory at once: 64 MiB in single precision.
 _BLOCK_ELEMENTS = 1 << 24
 
 
@@ -34,8 +34,8 @@ class SearchResult:
     """The measures of one search.
 
     Attributes:
-        search: What was searched.
-        trials: One set of measures per trial.
+        search: The search.
+        trials: The measures of each trial.
     """
 
     search: Search
@@ -44,8 +44,8 @@ class SearchResult:
     def to_dict(self) -> dict[str, Any]:
         """One row of the results: fractions; mean and standard deviation over trials.
 
-        The deviation is that of the trials at hand (divisor n), so one trial has deviation 0. Sizes are those of the
-        first trial; within a protocol they are the same in all. A CMC shorter than 20 goes on with its last value.
+        The deviation is that of these trials (divisor n), so a single trial has deviation 0. Sizes are those of the
+        first trial; within a protocol, they are the same in all. A CMC shorter than 20 is padded with its last value.
         """
         first, metrics = self.search.trials[0], self.trials
         return {
@@ -67,19 +67,19 @@ def evaluate_embeddings(
 ) -> list[SearchResult]:
     """Run searches over test embeddings.
 
-    Ranks by the negative dot product of unit vectors, as the released code does, but in single precision (ours).
+    Ranked by the negative dot product of unit vectors, as in the released code, but in single precision (ours).
 
     Args:
-        embeddings: (N, D) one row per test image, of any length but zero.
+        embeddings: (N, D) one row per test image, of any length except zero.
         test: The N test images.
-        searches: What to search, see `protocols.searches_for`.
+        searches: The searches, see `protocols.searches_for`.
 
     Returns:
         One result per search, in their order.
 
     Raises:
         UserError: A search needs cameras that are unknown, or none of its queries has a correct gallery image.
-        ValueError: There is not one embedding per image, or one has no direction.
+        ValueError: There is not one embedding per image, or one has length zero or is not finite.
     """
     if len(embeddings) != len(test):
         raise ValueError(f"{len(embeddings)} embeddings for {len(test)} test images")
@@ -133,21 +133,22 @@ def ranked_examples(
     count: int = 6,
     top: int = 10,
 ) -> list[dict[str, Any]]:
-    """Some queries with their nearest gallery images, for a picture; taken from the first trial of a search.
+    """Some queries with their nearest gallery images, for the report; from the first trial of a search.
 
-    The queries are spread evenly over the identities that the gallery holds, and are the first image of each: the
-    choice looks at labels and cameras, never at how well a query did, so it is the same before and after training.
+    The queries are spread evenly over the identities of the gallery; each is the first image of its identity. The
+    choice depends on labels and cameras, never on how well a query is ranked, so it is the same before and after
+    training.
 
     Args:
         embeddings: (N, D) one row per test image.
         test: The N test images.
         search: The search to show.
-        root: Folder to which paths are given relative.
+        root: Folder to which paths are relative.
         count: Number of queries.
         top: Number of gallery images for each.
 
     Returns:
-        Entries of the results. ``first_correct_rank`` counts images, from 1, over the whole gallery.
+        Entries for the results. ``first_correct_rank`` counts images, from 1, over the whole gallery.
 
     Raises:
         UserError: The search needs cameras that are unknown.
@@ -156,7 +157,7 @@ def ranked_examples(
     if len(embeddings) != len(test):
         raise ValueError(f"{len(embeddings)} embeddings for {len(test)} test images")
     if count < 1 or top < 1:
-        raise ValueError(f"at least one query and one image must be shown, not {count} and {top}")
+        raise ValueError(f"at least one query and one image are needed, not {count} and {top}")
     trial = search.trials[0]
     identities = np.array(test.identities, dtype=np.int64)
     known = _cameras(test, search)
@@ -194,19 +195,19 @@ def _example(query: ImageInfo, hits: Sequence[Hit], root: Path, top: int, names:
 
 
 def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Average the rows of several runs, as for RegDB, whose ten trials are ten models.
+    """Average the rows of several runs, for example RegDB's ten trials, which are ten models.
 
-    Each run counts once, whatever number of trials it has itself. Mean and deviation (divisor n) are over runs, sizes
-    are rounded means.
+    Each run counts once, regardless of its number of trials. Mean and deviation (divisor n) are over runs, sizes are
+    rounded means.
 
     Args:
         runs: The ``rows`` of each run's results.
 
     Returns:
-        Rows of the same form, in the order of the first run.
+        Rows of the same format, in the order of the first run.
 
     Raises:
-        UserError: There are no runs, or they do not hold the same rows.
+        UserError: There are no runs, or they do not have the same rows.
     """
     tables = [{(str(row.get("weights", "")), str(row["search"])): row for row in run} for run in runs]
     if not tables:
@@ -216,7 +217,7 @@ def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
         if odd:
             weights, search = odd[0]
             raise UserError(
-                f"results 1 and {number} do not belong together: only one of them has weights '{weights}', search "
+                f"results 1 and {number} cannot be combined: only one of them has weights '{weights}', search "
                 f"'{search}'; combine runs of the same preset, evaluated in the same way"
             )
     combined: list[dict[str, Any]] = []
@@ -247,7 +248,7 @@ def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A trial, the meter that measures it, and the cameras of all test images if its rule needs them."""
+    """A trial, its meter, and the cameras of all test images if its rule needs them."""
 
     trial: Trial
     meter: RankingMeter
@@ -262,7 +263,7 @@ def _with_the_same_queries(jobs: Iterable[_Job]) -> list[list[_Job]]:
 
 
 def _measure_together(unit: NDArray[np.float32], identities: NDArray[np.int64], jobs: list[_Job]) -> None:
-    """Feed the meters of trials that share their queries from one table of similarities."""
+    """Measure trials that share their queries with one table of similarities."""
     query = jobs[0].trial.query
     searched = np.unique(np.concatenate([job.trial.gallery for job in jobs]))
     places = [np.searchsorted(searched, job.trial.gallery) for job in jobs]
@@ -270,7 +271,7 @@ def _measure_together(unit: NDArray[np.float32], identities: NDArray[np.int64], 
     step = max(1, _BLOCK_ELEMENTS // max(1, len(searched)))
     for first in range(0, len(query), step):
         asking = query[first : first + step]
-        # (all galleries, queries): a trial's gallery is a choice of rows, which are contiguous.
+        # (all galleries, queries): a trial's gallery is a subset of the rows, and each row is contiguous.
         distance = gallery @ -unit[asking].T
         for job, place in zip(jobs, places, strict=True):
             job.meter.add(
@@ -281,7 +282,7 @@ def _measure_together(unit: NDArray[np.float32], identities: NDArray[np.int64], 
 
 
 def _take_rows(table: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The rows, without a copy where they follow each other."""
+    """The rows, without a copy where they are consecutive."""
     if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
         return table[rows[0] : rows[0] + len(rows)]
     return table[rows]
@@ -298,7 +299,7 @@ def _cameras(test: LabelledImages, search: Search) -> NDArray[np.int64] | None:
         if camera is None:
             raise UserError(
                 f"{test.images[row].path}: search {search.name} needs the camera of every test image, and this one has "
-                "none; state it or choose a protocol without a camera rule"
+                "none; add it or choose a protocol without a camera rule"
             )
         numbers[row] = camera
     return numbers
@@ -314,7 +315,7 @@ def _result(meter: RankingMeter, search: Search) -> Metrics:
 def _example_queries(
     trial: Trial, search: Search, identities: NDArray[np.int64], cameras: NDArray[np.int64] | None, count: int
 ) -> NDArray[np.int64]:
-    """First answerable query of each of `count` identities, evenly spaced among all that have one."""
+    """First valid query of each of `count` identities, evenly spaced among all identities with one."""
     firsts: dict[int, int] = {}
     for row in trial.query.tolist():
         identity = int(identities[row])

@@ -1,23 +1,23 @@
 """CMC, mAP and mINP of a retrieval, for all queries at once.
 
-The usual way sorts the gallery images of each query and walks down each list. But a measure only asks *at which
-positions the few correct images stand*, and a position is one more than the number of smaller distances. So it is
-enough to sort the distances as mere numbers and to look the correct ones up among them, for all queries at once; no
-loop over queries remains.
+The usual implementation sorts the gallery images of each query and loops over each list. But the measures depend only
+on *the positions of the few correct images*, and a position is one more than the number of smaller distances. So it is
+enough to sort the distances as plain numbers and to look up the correct ones among them, for all queries at once; there
+is no loop over queries.
 
-Tables are gallery-major, (G, Q), and are worked off in blocks of queries small enough for the processor's cache, so
-memory is bounded by the block, not by the number of queries.
+Tables are gallery-major, (G, Q), and are processed in blocks of queries that fit into the CPU cache, so memory is
+bounded by the block, not by the number of queries.
 
-Definitions (released code, for SYSU-MM01, RegDB and LLCM alike):
+Definitions (released code; for SYSU-MM01, RegDB and LLCM):
 
-* An exclusion rule drops gallery images for a query, before anything is ranked.
+* An exclusion rule removes gallery images for a query before ranking.
 * AP is the mean, over the correct images, of (correct so far / position); there is no interpolation. INP is the number
   of correct images divided by the position of the last one. Both use the list of all remaining images.
-* The CMC of SYSU-MM01 and LLCM counts identities: the list is first reduced to the first appearance of each identity.
-  The CMC of RegDB counts images.
-* A query without any correct image left is not valid, and no measure counts it.
+* The CMC of SYSU-MM01 and LLCM counts identities: the list is first reduced to the first image of each identity. The
+  CMC of RegDB counts images.
+* A query without any correct image left is not valid and is excluded from all measures.
 
-Equal distances are ranked by gallery index (ours; the released code leaves their order to chance).
+Equal distances are ranked by gallery index (ours; their order is undefined in the released code).
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ Floats = NDArray[np.floating[Any]]
 
 CmcOver = Literal["identities", "images"]
 
-# Elements of one table of distances: 1 MiB in single precision, so that the several passes over it stay in the cache.
-# But very few queries at a time cost more in calls than the cache saves, so there are more where memory allows it.
+# Elements of one table of distances: 1 MiB in single precision, so that it stays in the cache over several passes. With
+# very few queries at a time, the calls cost more than the cache saves, so blocks are larger where memory allows it.
 _BLOCK_ELEMENTS = 1 << 18
 _BLOCK_QUERIES = 512
 _MOST_BLOCK_ELEMENTS = 1 << 23
-# Correct images of a query that share their distance with others: for so many, each is looked for by itself.
+# Up to this number, correct images of a query that share their distance with others are handled one by one.
 _FEW_TIES = 16
 
 
 class ExclusionRule(StrEnum):
-    """Which gallery images a query does not get to see.
+    """Which gallery images are excluded for a query.
 
-    * ``NONE``: it sees all of them (RegDB).
-    * ``SYSU``: a query of camera 3 does not see camera 2, whatever the identity: the two look at the same place. All
-      other queries see everything (released code).
-    * ``SAME_CAMERA_SAME_IDENTITY``: not its own identity in its own camera (LLCM, and optionally own data).
+    * ``NONE``: none (RegDB).
+    * ``SYSU``: all images of camera 2 for queries of camera 3, regardless of identity: the two cameras view the same
+      place. No images for all other queries (released code).
+    * ``SAME_CAMERA_SAME_IDENTITY``: images of the query's identity in its camera (LLCM, and optionally your own data).
     """
 
     NONE = "none"
@@ -66,11 +66,12 @@ class ExclusionRule(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """How well a gallery was ranked; all values are fractions.
+    """Measures of a ranking; all values are fractions.
 
     Attributes:
-        cmc: (R,) share of valid queries found within the first 1..R positions. R is at most `max_rank`, the number of
-            gallery images and, for a CMC over identities, the largest number of identities that any query gets to see.
+        cmc: (R,) share of valid queries with a correct image within the first 1..R positions. R is at most `max_rank`,
+            the number of gallery images and, for a CMC over identities, the largest number of identities that are not
+            excluded for a query.
         mAP: Mean average precision over valid queries.
         mINP: Mean inverse negative penalty over valid queries.
         valid: (Q,) whether a correct image was left for the query.
@@ -86,7 +87,7 @@ class Metrics:
     per_query_inp: NDArray[np.float64]
 
     def rank(self, k: int) -> float:
-        """The CMC at position k; beyond the end of a short curve, where nothing more can be found, its last value.
+        """The CMC at position k; beyond the end of a short curve, its last value.
 
         Raises:
             ValueError: k is not positive.
@@ -103,17 +104,17 @@ def excluded_pairs(
     query_cameras: ArrayLike | None,
     gallery_cameras: ArrayLike | None,
 ) -> NDArray[np.bool_]:
-    """Which gallery images the rule drops for which query (released code).
+    """The gallery images that the rule excludes for each query (released code).
 
     Args:
         rule: The rule.
         query_ids: (Q,) identities.
         gallery_ids: (G,) identities.
-        query_cameras: (Q,) camera numbers; may be None if the rule needs none.
-        gallery_cameras: (G,) camera numbers; may be None if the rule needs none.
+        query_cameras: (Q,) camera numbers; may be None if the rule does not need them.
+        gallery_cameras: (G,) camera numbers; may be None if the rule does not need them.
 
     Returns:
-        (Q, G) True where dropped.
+        (Q, G) True where excluded.
 
     Raises:
         ValueError: Cameras are missing although the rule needs them, or sizes differ.
@@ -140,15 +141,15 @@ def measure_ranking(
     cmc_over: CmcOver,
     max_rank: int = 20,
 ) -> Metrics:
-    """Measure how a distance ranks the gallery for each query (released code, definitions at the top of the module).
+    """Measure the ranking of the gallery by distance for each query (released code; definitions as above).
 
     Args:
         distance: (Q, G) finite, smaller is nearer.
         query_ids: (Q,) identities.
         gallery_ids: (G,) identities.
-        query_cameras: (Q,) camera numbers; may be None if the rule needs none.
-        gallery_cameras: (G,) camera numbers; may be None if the rule needs none.
-        rule: What a query does not get to see.
+        query_cameras: (Q,) camera numbers; may be None if the rule does not need them.
+        gallery_cameras: (G,) camera numbers; may be None if the rule does not need them.
+        rule: The exclusion rule.
         cmc_over: Whether positions of the CMC are counted in identities (SYSU-MM01, LLCM) or images (RegDB).
         max_rank: Length to which the CMC is cut.
 
@@ -165,12 +166,12 @@ def measure_ranking(
 
 
 class RankingMeter:
-    """Measures a ranking piece by piece: give it the rows of the distance table in any number of portions.
+    """Measures a ranking incrementally: add the rows of the distance table in any number of portions.
 
     Args:
         gallery_ids: (G,) identities.
-        gallery_cameras: (G,) camera numbers; may be None if the rule needs none.
-        rule: What a query does not get to see.
+        gallery_cameras: (G,) camera numbers; may be None if the rule does not need them.
+        rule: The exclusion rule.
         cmc_over: Whether positions of the CMC are counted in identities or images.
         max_rank: Length to which the CMC is cut.
 
@@ -198,7 +199,7 @@ class RankingMeter:
         if not len(self.gallery_ids):
             raise ValueError("the gallery is empty")
         self.gallery_cameras = self._cameras(gallery_cameras, len(self.gallery_ids), "gallery")
-        # Sorted by identity, the correct images of a query are one stretch of rows; within it they keep their order.
+        # Sorted by identity, the correct images of a query are consecutive rows in their original order.
         self._order = np.argsort(self.gallery_ids, kind="stable")
         self._sorted_already = bool(np.all(self._order[1:] > self._order[:-1]))
         self._identities, self._start, self._size = np.unique(
@@ -207,12 +208,12 @@ class RankingMeter:
         self._scores: list[_Scores] = []
 
     def add(self, distance: Floats, query_ids: ArrayLike, query_cameras: ArrayLike | None = None) -> None:
-        """Measure some more queries.
+        """Add queries to the measurement.
 
         Args:
-            distance: (B, G) finite, smaller is nearer. The transpose of a gallery-major table is the cheapest.
+            distance: (B, G) finite, smaller is nearer. The transpose of a gallery-major table is fastest.
             query_ids: (B,) identities.
-            query_cameras: (B,) camera numbers; may be None if the rule needs none.
+            query_cameras: (B,) camera numbers; may be None if the rule does not need them.
 
         Raises:
             ValueError: Shapes do not agree, cameras are missing, or a distance is not finite.
@@ -231,7 +232,7 @@ class RankingMeter:
             )
 
     def result(self) -> Metrics:
-        """The measures over all queries given so far.
+        """The measures over all queries added so far.
 
         Raises:
             UserError: No query has a correct gallery image left.
@@ -248,8 +249,9 @@ class RankingMeter:
             absent = int(np.sum(known == 0))
             raise UserError(
                 f"none of the {len(valid)} queries has a correct image left in the gallery: {absent} have no gallery "
-                f"image of their identity at all, {len(valid) - absent} lost theirs to the exclusion rule "
-                f"'{self.rule}'; check the identities and cameras of queries and gallery, or choose another rule"
+                f"image of their identity, and the exclusion rule '{self.rule}' removes all correct images of "
+                f"{len(valid) - absent}; check the identities and cameras of queries and gallery, or choose another "
+                "rule"
             )
         length = min(self.max_rank, len(self.gallery_ids))
         if self.cmc_over == "identities":
@@ -265,7 +267,7 @@ class RankingMeter:
         )
 
     def check_queries(self, query_ids: ArrayLike, query_cameras: ArrayLike | None) -> tuple[Integers, Integers | None]:
-        """Identities and cameras as integer arrays; the cameras are None where the rule does not look at them.
+        """Identities and cameras as integer arrays; the cameras are None where the rule does not need them.
 
         Raises:
             ValueError: Sizes differ, or cameras are missing although the rule needs them.
@@ -284,7 +286,7 @@ class RankingMeter:
         return numbers
 
     def _measure(self, given: Floats, queries: Integers, cameras: Integers | None) -> _Scores:
-        """Score one block of queries; `given` is (G, B) and stays as it is."""
+        """Score one block of queries; `given` is (G, B) and is not changed."""
         distance = self._distances_left(given, queries, cameras)
         code = np.minimum(np.searchsorted(self._identities, queries), len(self._identities) - 1)
         known = np.where(self._identities[code] == queries, self._size[code], 0)
@@ -315,12 +317,12 @@ class RankingMeter:
         return _Scores(ap, inp, first_position, identities_left, known)
 
     def _distances_left(self, given: Floats, queries: Integers, cameras: Integers | None) -> Floats:
-        """(G, B) copy with rows sorted by identity; excluded pairs are infinite, so they are nearer than nothing."""
+        """(G, B) copy with rows sorted by identity; excluded pairs are infinite, so they come last."""
         distance = np.array(given if self._sorted_already else given[self._order], order="C")
         if not np.issubdtype(distance.dtype, np.floating):
             distance = distance.astype(np.float64)
         if not np.isfinite(distance).all():
-            raise ValueError("a distance is NaN or infinite; look for NaN in the embeddings")
+            raise ValueError("a distance is NaN or infinite; check the embeddings for NaN")
         if self.rule is not ExclusionRule.NONE:
             dropped = _excluded(
                 self.rule,
@@ -333,7 +335,7 @@ class RankingMeter:
         return distance
 
     def _correct_pairs(self, distance: Floats, code: Integers, known: Integers) -> tuple[Integers, Integers]:
-        """(P,) rows and (P,) columns of the correct images that are left, query by query."""
+        """(P,) rows and (P,) columns of the remaining correct images, query by query."""
         query = np.repeat(np.arange(len(code)), known)
         within = np.arange(len(query)) - np.repeat(np.cumsum(known) - known, known)
         image = self._start[code[query]] + within
@@ -341,7 +343,7 @@ class RankingMeter:
         return image[left], query[left]
 
     def _identity_positions(self, distance: Floats, nearest: Floats, image: Integers, query: Integers) -> Integers:
-        """Position of each query's identity among the identities, from the nearest image of each.
+        """Position of each query's identity among all identities, each ranked by its nearest image.
 
         Args:
             distance: (G, B), infinite where excluded.
@@ -354,7 +356,8 @@ class RankingMeter:
         before = _count(table < own)
         tied = _count(table <= own) > before + 1
         if tied.any():
-            # Identities whose nearest image is as near as ours: those whose image has a smaller index come first.
+            # Of identities whose nearest images are equally near, the one whose image has the smaller index comes
+            # first.
             columns = query[tied]
             equal_and_earlier = (distance[:, columns] == own[tied]) & (self._order[:, None] < self._order[image[tied]])
             earlier = np.add.reduceat(equal_and_earlier, self._start, axis=0, dtype=np.int64) > 0
@@ -364,7 +367,7 @@ class RankingMeter:
 
 @dataclass(frozen=True, eq=False)
 class _Scores:
-    """What one block of B queries contributes; each field is (B,)."""
+    """Scores of one block of B queries; each field is (B,)."""
 
     ap: NDArray[np.float64]
     inp: NDArray[np.float64]
@@ -380,7 +383,7 @@ def _excluded(
     query_cameras: Integers | None,
     gallery_cameras: Integers | None,
 ) -> NDArray[np.bool_]:
-    """The rules themselves, on arrays that broadcast against each other in either orientation."""
+    """The exclusion rules, on arrays that broadcast against each other in either orientation."""
     shape = np.broadcast_shapes(query_ids.shape, gallery_ids.shape)
     if rule is ExclusionRule.NONE or query_cameras is None or gallery_cameras is None:
         return np.zeros(shape, dtype=np.bool_)
@@ -392,12 +395,12 @@ def _excluded(
 def _positions(distance: Floats, index: Integers, image: Integers, query: Integers) -> Integers:
     """Position of each (image, query) pair in its query's ranking.
 
-    The distances of each query are sorted, but not the images: sorting numbers alone is several times faster than
-    sorting their places. Each correct image is then found among them by bisection.
+    The distances of each query are sorted, but not the images: sorting values is several times faster than sorting
+    indices. Each correct image is then found among them by bisection.
 
     Args:
         distance: (G, B) infinite where excluded.
-        index: (G,) gallery index of each row; among equal distances the smaller comes first.
+        index: (G,) gallery index of each row; of equal distances the smaller index comes first.
         image: (P,) rows.
         query: (P,) columns.
 
@@ -411,7 +414,7 @@ def _positions(distance: Floats, index: Integers, image: Integers, query: Intege
     following = np.minimum(before + 1, len(index) - 1)
     tied = (before + 1 < len(index)) & (ranked[query, following] == own)
     if tied.any():
-        # Only now does it matter which images they are.
+        # Only equal distances require the image indices.
         often = np.bincount(query[tied], minlength=distance.shape[1])[query] > _FEW_TIES
         few, many = tied & ~often, tied & often
         before[few] += _equal_and_earlier(distance, index, image[few], query[few])
@@ -424,8 +427,8 @@ def _positions(distance: Floats, index: Integers, image: Integers, query: Intege
 def _equal_and_earlier(distance: Floats, index: Integers, image: Integers, query: Integers) -> Integers:
     """(P,) number of images that are as near as the given one and have a smaller gallery index.
 
-    In a gallery of a million, some correct image of nearly every query shares its distance with another image. Looking
-    for that one takes far less than sorting a million images.
+    In a gallery of a million images, nearly every query has a correct image that shares its distance with another
+    image. Searching for it is much faster than sorting a million images.
     """
     earlier = np.empty(len(image), dtype=np.int64)
     for pair, (row, column) in enumerate(zip(image, query, strict=True)):
@@ -435,12 +438,12 @@ def _equal_and_earlier(distance: Floats, index: Integers, image: Integers, query
 
 
 def _count_smaller(ranked: Floats, row: Integers, value: Floats) -> Integers:
-    """(P,) number of entries in the given row that are smaller than the value: `np.searchsorted`, many rows at once.
+    """(P,) number of entries in the given row that are smaller than the value: `np.searchsorted` for many rows at once.
 
     Args:
         ranked: (B, G) each row ascending.
         row: (P,) which row to search.
-        value: (P,) what to look for.
+        value: (P,) the value to search for.
     """
     width = ranked.shape[1]
     flat, offset = ranked.ravel(), row * width
@@ -456,7 +459,7 @@ def _count_smaller(ranked: Floats, row: Integers, value: Floats) -> Integers:
 
 
 def _stable_positions(distance: Floats, index: Integers, image: Integers, query: Integers) -> Integers:
-    """The same as `_positions`, at the price of sorting images: right for equal distances, too."""
+    """The same as `_positions`, but sorts images: slower, and also correct for equal distances."""
     by_index = np.argsort(index)
     order = np.argsort(distance[by_index].T, axis=1, kind="stable")
     rank = np.empty_like(order)
@@ -467,7 +470,7 @@ def _stable_positions(distance: Floats, index: Integers, image: Integers, query:
 def _nearest_of_each_identity(distance: Floats, start: Integers, size: Integers) -> Floats:
     """(I, B) minimum over each identity's rows of (G, B).
 
-    Goes through the first images of all identities, then all second ones: `np.minimum.reduceat` takes ten times longer.
+    Processes the first images of all identities, then all second ones: `np.minimum.reduceat` is ten times slower.
     """
     nearest = distance[start]
     for each in range(1, int(size.max())):

@@ -1,10 +1,10 @@
-"""Which test images are queries, which are the gallery, and how often: the protocols of the benchmarks.
+"""The protocols of the benchmarks: which test images are queries, which are the gallery, and the number of trials.
 
-A protocol is a list of searches, a search is a list of trials, and a trial says with two rows of indices which test
-images ask and which answer. Nothing here looks at embeddings.
+A protocol is a list of searches, a search is a list of trials, and a trial lists the test images that are queries and
+those that are the gallery. This module does not use embeddings.
 
-Galleries are drawn with one private generator per trial, seeded with the trial's number, so they are the same on every
-machine and no other generator is disturbed.
+Galleries are drawn with a separate generator per trial, seeded with the trial's number, so they are the same on every
+machine and do not affect other generators.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MULTI_SHOT = 10
 SYSU_QUERY_CAMERAS = (3, 6)
 SYSU_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 
-# LLCM has no infrared images of camera 3; a folder of that name is left out (released code of LLCM).
+# LLCM has no infrared images of camera 3; a folder of that name is ignored (released code of LLCM).
 LLCM_CAMERAS = {Modality.VISIBLE: tuple(range(1, 10)), Modality.INFRARED: (1, 2, 4, 5, 6, 7, 8, 9)}
 
 DIRECTIONS = {
@@ -43,7 +43,7 @@ class Trial:
     """One choice of queries and gallery.
 
     Attributes:
-        name: What tells it from the other trials of its search.
+        name: Name of the trial within its search.
         query: (Q,) rows of the test images.
         gallery: (G,) rows of the test images.
     """
@@ -60,8 +60,8 @@ class Search:
     Attributes:
         name: Such as ``all/single-shot`` or ``visible→infrared``.
         direction: Modalities of query and gallery.
-        rule: Which gallery images a query does not get to see.
-        cmc_over: What positions of the CMC count.
+        rule: Which gallery images are excluded for a query.
+        cmc_over: Whether positions of the CMC count identities or images.
         trials: The trials whose measures are averaged.
     """
 
@@ -96,7 +96,7 @@ def protocol_for(layout: str, test: LabelledImages, *, same_camera_rule: bool = 
     Args:
         layout: ``sysu``, ``regdb``, ``llcm`` or ``own``.
         test: The test images.
-        same_camera_rule: Own data only: do not count images of the query's person in the query's camera.
+        same_camera_rule: Own data only: exclude images of the query's person in the query's camera.
 
     Raises:
         UserError: The layout is unknown, or the test images serve no search of the protocol.
@@ -123,7 +123,7 @@ def sysu_searches(test: LabelledImages) -> tuple[Search, ...]:
     gallery is left out.
 
     Raises:
-        UserError: There are no queries, or nothing to search in.
+        UserError: There are no queries or no gallery images.
     """
     return _sysu_protocol(test).searches
 
@@ -154,9 +154,10 @@ def _sysu_protocol(test: LabelledImages) -> Protocol:
 
 
 def regdb_searches(test: LabelledImages) -> tuple[Search, ...]:
-    """RegDB: all test images of one modality search all of the other, both ways, in the order of the list files.
+    """RegDB: all test images of one modality are queries for all images of the other, in both directions.
 
-    The ten trials of RegDB are ten splits, each with a model of its own: run each and use `evaluate.combine`.
+    Images are in the order of the list files. The ten trials of RegDB are ten splits, each with a separate model: run
+    each and use `evaluate.combine`.
 
     Raises:
         UserError: One modality is missing.
@@ -171,7 +172,7 @@ def _regdb_protocol(test: LabelledImages) -> Protocol:
 def llcm_searches(test: LabelledImages) -> tuple[Search, ...]:
     """LLCM: both directions, ten galleries with one image of each identity in each camera (released code of LLCM).
 
-    A query does not see its own identity in its own camera. Infrared images of camera 3 are left out.
+    Images of the query's identity in the query's camera are excluded. Infrared images of camera 3 are ignored.
 
     Raises:
         UserError: One modality is missing.
@@ -199,18 +200,18 @@ def _llcm_protocol(test: LabelledImages) -> Protocol:
 
 
 def own_searches(test: LabelledImages, *, same_camera_rule: bool) -> tuple[Search, ...]:
-    """Own data: all test images of one modality search all of the other, both ways (ours).
+    """Own data: all test images of one modality are queries for all images of the other, in both directions (ours).
 
     Where images have roles, only queries search, and only gallery images are searched; a direction that this leaves
     without either is left out. Unknown people are searched, and are nobody's right answer; junk is left out.
 
     Args:
         test: The test images.
-        same_camera_rule: Whether images of the query's person in the query's camera are left out of the gallery. Only
-            of use where cameras deliver both modalities under one number.
+        same_camera_rule: Whether images of the query's person in the query's camera are excluded from the gallery. It
+            matters only where a camera takes both modalities under one number.
 
     Raises:
-        UserError: Neither direction has queries and a gallery, or the rule is wanted and a camera is unknown.
+        UserError: Neither direction has queries and a gallery, or a camera is unknown that the rule needs.
     """
     return _own_protocol(test, same_camera_rule=same_camera_rule).searches
 
@@ -221,7 +222,7 @@ def _own_protocol(test: LabelledImages, *, same_camera_rule: bool) -> Protocol:
             if image.camera is None:
                 raise UserError(
                     f"{image.path}: the same-camera rule needs the camera of every test image, and this one has none; "
-                    "state it or switch the rule off"
+                    "add it or switch the rule off"
                 )
     rule = ExclusionRule.SAME_CAMERA_SAME_IDENTITY if same_camera_rule else ExclusionRule.NONE
     return _plain_protocol(test, "the test set", rule, "images")
@@ -284,7 +285,7 @@ def _seeded_trials(
 
 
 def _draw_one(generator: random.Random, group: list[int]) -> list[int]:
-    # Drawn even from a group of one: the draw moves the generator on, and later draws depend on that.
+    # Drawn even from a group of one: the draw advances the generator, and later draws depend on that.
     return [generator.choice(group)]
 
 
@@ -292,6 +293,6 @@ def _draw_several(generator: random.Random, group: list[int]) -> list[int]:
     return sorted(generator.sample(group, min(MULTI_SHOT, len(group))), key=group.index)
 
 
-def _require(found: Collection[object] | NDArray[np.int64], whose: str, what: str) -> None:
-    if not len(found):
+def _require(images: Collection[object] | NDArray[np.int64], whose: str, what: str) -> None:
+    if not len(images):
         raise UserError(f"{whose} has no {what}; check the data folder and its lists of test identities")

@@ -1,4 +1,4 @@
-"""The nearest gallery images of each query, as one checked value: for metrics, reports and search."""
+"""The nearest gallery images of each query in one validated object, for metrics, reports and search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pclhd.data.records import ImageInfo
 from pclhd.evaluation.metrics import CmcOver, ExclusionRule, Metrics, measure_ranking
 
-# Similarities held at once: 64 MiB in single precision.
+# Similarities in memory at once: 64 MiB in single precision.
 _BLOCK_ELEMENTS = 1 << 24
 
 
@@ -26,8 +26,8 @@ class Hit:
         rank: From 1.
         row: The gallery row.
         distance: Cosine distance, 0 (same direction) to 2.
-        image: What is known of it; None where the gallery was an array.
-        correct: Whether it shows the query's person; None where an identity is not known.
+        image: Description of the image; None where the gallery was an array.
+        correct: Whether it shows the query's person; None where an identity is unknown.
     """
 
     rank: int
@@ -43,16 +43,16 @@ class Hit:
 
     @property
     def path(self) -> Path | None:
-        """Its file, where it is known."""
+        """Path of the image file, if known."""
         return None if self.image is None else self.image.path
 
     @property
     def camera(self) -> int | None:
-        """Its camera, where it is known."""
+        """Camera number, if known."""
         return None if self.image is None else self.image.camera
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The hit as JSON-compatible values."""
         known = {} if self.correct is None else {"correct": self.correct}
         return {"rank": self.rank, "row": self.row, "similarity": self.similarity, **_describe(self.image), **known}
 
@@ -62,13 +62,13 @@ class RankedResults:
     """For each query, gallery images in order of distance: for metrics, reports and search.
 
     Attributes:
-        index: (Q, n) gallery row at each position, or -1 where a query has fewer than n images to see.
+        index: (Q, n) gallery row at each position, or -1 where a query has fewer than n images.
         distance: (Q, n) cosine distance, 0 (same direction) to 2; infinite where the index is -1.
-        queries: What is known of the Q queries; None for arrays.
-        gallery: What is known of the gallery images; None for arrays.
+        queries: Descriptions of the Q queries; None for arrays.
+        gallery: Descriptions of the gallery images; None for arrays.
 
     Raises:
-        ValueError: Shapes differ, a row is not sorted, a distance is NaN, an empty place has a finite distance, or
+        ValueError: Shapes differ, a row is not sorted, a distance is NaN, an empty position has a finite distance, or
             there is not one description per image.
     """
 
@@ -86,7 +86,7 @@ class RankedResults:
         if len(unsorted):
             raise ValueError(f"row {unsorted[0]} is not sorted by distance")
         if (self.index < -1).any() or not np.array_equal(self.index == -1, np.isinf(self.distance)):
-            raise ValueError("an index of -1 and an infinite distance mark the same places, and only these")
+            raise ValueError("an index of -1 and an infinite distance must be at the same positions")
         if self.queries is not None and len(self.queries) != len(self.index):
             raise ValueError(f"{len(self.queries)} queries are described, but {len(self.index)} were ranked")
         if self.gallery is not None and self.index.max(initial=-1) >= len(self.gallery):
@@ -116,35 +116,35 @@ class RankedResults:
 
     @cached_property
     def correct(self) -> NDArray[np.bool_] | None:
-        """(Q, n) whether each image shows its query's person; None where an identity is not known."""
+        """(Q, n) whether each image shows its query's person; None where an identity is unknown."""
         queries, gallery = _identities(self.queries), _identities(self.gallery)
         if queries is None or gallery is None:
             return None
-        found: NDArray[np.bool_] = (self.index >= 0) & (gallery[self.index] == queries[:, None])
-        return found
+        correct: NDArray[np.bool_] = (self.index >= 0) & (gallery[self.index] == queries[:, None])
+        return correct
 
     def metrics(
         self, *, rule: ExclusionRule = ExclusionRule.NONE, cmc_over: CmcOver = "images", max_rank: int = 20
     ) -> Metrics:
-        """CMC, mAP and mINP of lists that hold the whole gallery, by the meter that measures benchmarks.
+        """CMC, mAP and mINP of lists of the whole gallery, computed as in benchmarks.
 
         Args:
-            rule: What a query does not get to see; what it excludes may be missing from the lists.
+            rule: The exclusion rule; excluded images may be missing from the lists.
             cmc_over: Whether positions of the CMC are counted in identities (SYSU-MM01, LLCM) or images (RegDB).
             max_rank: Length to which the CMC is cut.
 
         Raises:
             UserError: No query has a correct gallery image left.
-            ValueError: Identities or cameras are not known, or the lists are shorter than the gallery.
+            ValueError: Identities or cameras are unknown, or the lists are shorter than the gallery.
         """
         if self.queries is None or self.gallery is None:
-            raise ValueError("the results do not know their images, so there are no identities to measure with")
+            raise ValueError("the results have no image descriptions, so there are no identities to measure with")
         if self.index.shape[1] < len(self.gallery):
             raise ValueError(
-                f"the lists hold {self.index.shape[1]} of {len(self.gallery)} images; measures need the whole gallery"
+                f"the lists have {self.index.shape[1]} of {len(self.gallery)} images; measures need the whole gallery"
             )
-        # Positions stand in for distances: a measure looks at the order alone. Images that a query does not see come
-        # last, and the meter excludes them again.
+        # Positions replace distances: the measures depend only on the order. Excluded images come last, and the meter
+        # excludes them again.
         position = np.full((len(self), len(self.gallery)), float(len(self.gallery)))
         query, place = np.nonzero(self.index >= 0)
         position[query, self.index[query, place]] = place
@@ -160,7 +160,7 @@ class RankedResults:
         )
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """One entry per query, as JSON can hold it: what is known of it, and its ranked list."""
+        """One entry per query as JSON-compatible values: its description and its ranked list."""
         return [
             {
                 "query": {"row": row, **_describe(None if self.queries is None else self.queries[row])},
@@ -170,7 +170,7 @@ class RankedResults:
         ]
 
     def to_pandas(self) -> Any:
-        """One row per query and hit, as a pandas table.
+        """A pandas DataFrame with one row per query and hit.
 
         Raises:
             ImportError: pandas is not installed.
@@ -197,7 +197,7 @@ def _describe(image: ImageInfo | None) -> dict[str, Any]:
 def _column(images: tuple[ImageInfo, ...], name: str) -> NDArray[np.int64]:
     values = [getattr(image, name) for image in images]
     if any(value is None for value in values):
-        raise ValueError(f"the {name} of an image is not known; measures need all")
+        raise ValueError(f"the {name} of an image is unknown; the measures need all")
     return np.array(values, dtype=np.int64)
 
 
@@ -217,14 +217,14 @@ def unit_length(embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         (N, D).
 
     Raises:
-        ValueError: Not a table, or a row is zero or not finite and so has no direction.
+        ValueError: Not two-dimensional, or a row is zero or not finite.
     """
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings must be (N, D), not of shape {embeddings.shape}")
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
     if len(bad):
-        raise ValueError(f"embedding {bad[0]} has length {length[bad[0], 0]}, so it points nowhere")
+        raise ValueError(f"embedding {bad[0]} has length {length[bad[0], 0]}, so it has no direction")
     return np.asarray(embeddings / length, dtype=np.float32)
 
 
@@ -237,24 +237,24 @@ def rank_gallery(
     queries: tuple[ImageInfo, ...] | None = None,
     gallery: tuple[ImageInfo, ...] | None = None,
 ) -> RankedResults:
-    """The `top_n` nearest gallery images of each query by cosine distance; equal distances go by gallery index (ours).
+    """The `top_n` nearest gallery images of each query by cosine distance, then by gallery index (ours).
 
-    For unit vectors this is the order of the negative dot product, by which the released code ranks. Memory is bounded
-    by a block of queries.
+    For unit vectors, this is the order by negative dot product, as in the released code. Memory is bounded by a block
+    of queries.
 
     Args:
-        query_embeddings: (Q, D), of any length but zero.
-        gallery_embeddings: (G, D), of any length but zero.
-        top_n: Number of images wanted per query; fewer come back if the gallery is smaller.
-        excluded: (Q, G) True where a query must not see an image.
-        queries: What is known of the queries, for the results.
-        gallery: What is known of the gallery images, for the results.
+        query_embeddings: (Q, D), of any length except zero.
+        gallery_embeddings: (G, D), of any length except zero.
+        top_n: Number of images per query; fewer are returned if the gallery is smaller.
+        excluded: (Q, G) True where an image is excluded for a query.
+        queries: Descriptions of the queries, for the results.
+        gallery: Descriptions of the gallery images, for the results.
 
     Returns:
         (Q, min(top_n, G)) images and distances.
 
     Raises:
-        ValueError: Shapes do not agree, `top_n` is not positive, or an embedding has no direction.
+        ValueError: Shapes do not agree, `top_n` is not positive, or an embedding is zero or not finite.
     """
     asked, searched = unit_length(query_embeddings), unit_length(gallery_embeddings)
     if asked.shape[1] != searched.shape[1]:
@@ -262,7 +262,7 @@ def rank_gallery(
     if excluded is not None and excluded.shape != (len(asked), len(searched)):
         raise ValueError(f"excluded has shape {excluded.shape}, not {(len(asked), len(searched))}")
     if top_n < 1:
-        raise ValueError(f"at least one image must be asked for, not {top_n}")
+        raise ValueError(f"top_n must be at least 1, not {top_n}")
     width = min(top_n, len(searched))
     index = np.empty((len(asked), width), dtype=np.int64)
     distance = np.empty((len(asked), width), dtype=np.float32)
@@ -270,7 +270,7 @@ def rank_gallery(
     for first in range(0, len(asked), step):
         block = slice(first, first + step)
         table = 1 - asked[block] @ searched.T
-        # Rounding may leave a hair below zero, and a distance is not negative.
+        # Rounding may give values slightly below zero.
         np.maximum(table, 0, out=table)
         if excluded is not None:
             table[excluded[block]] = np.inf
@@ -284,11 +284,11 @@ def _nearest(table: NDArray[np.float32], width: int) -> NDArray[np.int64]:
     """(B, width) columns of the smallest entries of each row, ascending, equal ones by column."""
     if width == table.shape[1]:
         return np.argsort(table, axis=1, kind="stable")
-    # A partition finds the smallest entries without ordering the rest; columns ascend before the stable sort.
-    chosen = np.sort(np.argpartition(table, width - 1, axis=1)[:, :width], axis=1)
-    values = np.take_along_axis(table, chosen, axis=1)
-    chosen = np.take_along_axis(chosen, np.argsort(values, axis=1, kind="stable"), axis=1)
-    # It picks at random among entries equal to the last one taken, so such rows are sorted in full.
+    # A partition finds the smallest entries without sorting the rest; columns are ascending before the stable sort.
+    columns = np.sort(np.argpartition(table, width - 1, axis=1)[:, :width], axis=1)
+    values = np.take_along_axis(table, columns, axis=1)
+    columns = np.take_along_axis(columns, np.argsort(values, axis=1, kind="stable"), axis=1)
+    # The partition picks arbitrary entries among those equal to the last one, so such rows are sorted in full.
     cut_in_tie = np.sum(table <= values.max(axis=1, keepdims=True), axis=1) > width
-    chosen[cut_in_tie] = np.argsort(table[cut_in_tie], axis=1, kind="stable")[:, :width]
-    return chosen
+    columns[cut_in_tie] = np.argsort(table[cut_in_tie], axis=1, kind="stable")[:, :width]
+    return columns

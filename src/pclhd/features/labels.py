@@ -21,10 +21,10 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
 def check_labels_path(path: Path, *, force: bool = False) -> None:
-    """Refuse a file of labels that could not be written later, after all the work.
+    """Raise an error now for a file of labels that could not be written later.
 
     Raises:
-        UserError: See `check_output`; or a package is missing.
+        UserError: As `check_output`, or a package is missing.
     """
     check_output(path, LABEL_SUFFIXES, "labels", force=force)
     if path.suffix.lower() == ".parquet":
@@ -41,7 +41,7 @@ def write_labels(
     """Write one row per sample; a failure leaves nothing.
 
     Args:
-        path: ``.parquet`` or ``.csv``: all columns. ``.npy``: the column ``label`` alone.
+        path: ``.parquet`` or ``.csv``: all columns. ``.npy``: only the column ``label``.
         columns: (N,) arrays by name, one of them ``label``.
         metadata: What a ``.parquet`` file says about itself.
         replace: Whether it may replace a file.

@@ -1,4 +1,4 @@
-"""Files of features that were made elsewhere, and what is known about their rows."""
+"""Files of features and of values for their rows, made by any program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FEATURE_SUFFIXES = (".npy", ".safetensors", ".parquet")
-# A .parquet column of one of these names goes first.
+# A .parquet column with one of these names is preferred.
 _USUAL_COLUMNS = ("embedding", "embeddings", "feature", "features")
 VALUE_SUFFIXES = (".npy", ".csv", ".txt")
 
@@ -34,12 +34,12 @@ _VALUES_PER_BLOCK = 2**22
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features, and what else their file says about each row.
+    """Features and the other columns of their file.
 
     Attributes:
         features: (N, D) float32, finite, N and D at least 1.
-        columns: Other values, (N,) each, under their names in the file.
-        key: The tensor or column that held the features; None in a ``.npy`` file.
+        columns: Other values by their names in the file, (N,) each.
+        key: Name of the tensor or column with the features; None for a ``.npy`` file.
     """
 
     features: NDArray[np.float32]
@@ -53,13 +53,13 @@ class FeatureTable:
 def read_features(path: Path, *, key: str | None = None) -> FeatureTable:
     """Read features from a ``.npy``, ``.safetensors`` or ``.parquet`` file, without running code from it.
 
-    Values may be floats or whole numbers of any width; they become float32. Nothing is normalised.
+    Values may be floats or integers of any size; they become float32. Nothing is normalised.
 
     Args:
         path: ``.npy``: one (N, D) array. ``.safetensors``: one (N, D) tensor; other tensors of shape (N,) are columns.
-            ``.parquet``: one column of lists of D numbers each; other columns are carried, except further lists.
-        key: Which tensor or column holds the features, where there are several. In a ``.parquet`` file, a column
-            named ``embedding``, ``embeddings``, ``feature`` or ``features`` goes first.
+            ``.parquet``: one column of lists of D numbers each; other columns are read too, except further lists.
+        key: The tensor or column with the features, if there are several. In a ``.parquet`` file, a column named
+            ``embedding``, ``embeddings``, ``feature`` or ``features`` is preferred.
 
     Raises:
         UserError: No such file, another kind of file, a damaged one, no features in it or several, rows of different
@@ -73,7 +73,7 @@ def read_features(path: Path, *, key: str | None = None) -> FeatureTable:
     if suffix == ".npy":
         if key is not None:
             raise ArgumentError(
-                "key", f"{path} is a .npy file, which holds one array without a name; leave it out", value=key
+                "key", f"{path} is a .npy file, which contains one array without a name; leave it out", value=key
             )
         return FeatureTable(_as_features(load_array(path), path))
     if suffix == ".safetensors":
@@ -87,16 +87,16 @@ def read_modality(wanted: str, table: FeatureTable, source: Path) -> NDArray[np.
     Values may be names (visible, rgb, v; infrared, ir, nir, thermal, t; in any case) or the numbers 0 and 1.
 
     Args:
-        wanted: A column of `table`, or the path of a ``.npy``, ``.csv`` or ``.txt`` file with a value per row.
+        wanted: A column of `table`, or the path of a ``.npy``, ``.csv`` or ``.txt`` file with one value per row.
         table: The features.
-        source: Where they were read from, for messages.
+        source: File of the features, for messages.
 
     Raises:
-        UserError: No such column or file, an unknown value, another number of values, or one modality only.
+        UserError: No such column or file, an unknown value, a wrong number of values, or only one modality.
     """
     values, origin = _row_values(wanted, table, source, argument="modality", column="modality")
     codes = np.empty(len(values), dtype=np.int64)
-    # Among a million rows there are few different values; each is looked at once.
+    # There are few different values, even in a million rows; each is checked once.
     names, inverse = np.unique(values.astype(str), return_inverse=True)
     for number, name in enumerate(names):
         code = _MODALITY_NAMES.get(_plain_number(name.strip()).casefold())
@@ -118,17 +118,17 @@ def read_modality(wanted: str, table: FeatureTable, source: Path) -> NDArray[np.
 def read_identities(wanted: str, table: FeatureTable, source: Path) -> NDArray[np.int64]:
     """The identity of each row, numbered from 0 in the order of the names: (N,). For evaluation only.
 
-    Arguments and errors are those of `read_modality`; values may be any names or numbers.
+    Arguments and errors are those of `read_modality`; values may be names or numbers.
     """
     values, _ = _row_values(wanted, table, source, argument="identities", column="identity")
     return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """Open a ``.npy`` file, mapped into memory and never unpickled.
+    """Open a ``.npy`` file as a memory map, without unpickling.
 
     Raises:
-        UserError: It cannot be read, is damaged, or holds Python objects.
+        UserError: It cannot be read, is damaged, or contains Python objects.
     """
     try:
         with path.open("rb") as file:
@@ -144,11 +144,11 @@ def load_array(path: Path) -> NDArray[Any]:
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }.get(version)
-            # Newer headers are read by np.load alone; it refuses objects too, only in less plain words.
+            # Only np.load reads newer headers; it refuses objects too, but with a less clear message.
             if read_header is not None and read_header(file)[2].hasobject:
                 raise UserError(
-                    f"{path}: holds Python objects, which could run code when loaded; expected numbers; save a plain "
-                    "array: np.save(FILE, np.stack(list(rows)))"
+                    f"{path}: contains Python objects, which could run code when loaded; expected numbers; save a "
+                    "plain array: np.save(FILE, np.stack(list(rows)))"
                 )
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
@@ -160,10 +160,10 @@ def load_array(path: Path) -> NDArray[Any]:
 
 
 def load_pyarrow(path: Path) -> Any:
-    """The package behind ``.parquet`` files, which not everyone has.
+    """The optional package for ``.parquet`` files.
 
     Args:
-        path: The file it is wanted for.
+        path: The file to read or write, for the message.
 
     Raises:
         UserError: It is not installed.
@@ -179,7 +179,7 @@ def load_pyarrow(path: Path) -> Any:
 
 
 def _as_features(array: NDArray[Any], path: Path, name: str = "") -> NDArray[np.float32]:
-    """A float32 copy, checked; block by block, so that a wide file is not in memory twice."""
+    """A checked float32 copy, made block by block so that a large file is not in memory twice."""
     what = f"{path}{f', {name!r}' if name else ''}"
     if array.ndim != 2:
         raise UserError(f"{what}: has shape {_shape(array.shape)}; expected samples × width, one row per sample")
@@ -195,7 +195,7 @@ def _as_features(array: NDArray[Any], path: Path, name: str = "") -> NDArray[np.
 
 
 def _copy_rows(values: NDArray[Any], features: NDArray[np.float32], start: int, what: str) -> None:
-    """Write rows into `features` from row `start` on, and refuse what is not a finite float32."""
+    """Copy rows into `features` from row `start`, and refuse values that are not finite float32."""
     into = features[start : start + len(values)]
     with np.errstate(over="ignore", invalid="ignore"):
         into[:] = values
@@ -208,7 +208,7 @@ def _copy_rows(values: NDArray[Any], features: NDArray[np.float32], start: int, 
         raise UserError(f"{what}, row {start + row}: {value:g} is beyond the range of float32; scale the features down")
     raise UserError(
         f"{what}, row {start + row}: holds {'NaN' if np.isnan(value) else 'infinity'} (column {column}); expected "
-        "finite numbers; drop the row or mend the features"
+        "finite numbers; drop the row or fix the features"
     )
 
 
@@ -216,22 +216,22 @@ def _read_safetensors(path: Path, key: str | None) -> FeatureTable:
     from safetensors import SafetensorError, safe_open
 
     try:
-        # By way of torch, which knows the half-precision types that numpy lacks.
+        # With torch, which supports the half-precision types that numpy lacks.
         with safe_open(path, framework="pt") as file:
             names = sorted(file.keys())
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            chosen = _choose(key, [name for name in names if len(shapes[name]) == 2], shapes, path)
-            features = _as_features(_to_array(file.get_tensor(chosen)), path, chosen)
+            key = _choose(key, [name for name in names if len(shapes[name]) == 2], shapes, path)
+            features = _as_features(_to_array(file.get_tensor(key)), path, key)
             columns = {
                 name: _to_array(file.get_tensor(name))
                 for name in names
-                if shapes[name] == (len(features),) and name != chosen
+                if shapes[name] == (len(features),) and name != key
             }
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path}: not a readable safetensors file ({error}); write it again with safetensors' save_file"
         ) from error
-    return FeatureTable(features, columns, chosen)
+    return FeatureTable(features, columns, key)
 
 
 def _to_array(tensor: Tensor) -> NDArray[Any]:
@@ -243,17 +243,17 @@ def _to_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _choose(key: str | None, candidates: Sequence[str], shapes: Mapping[str, tuple[int, ...]], path: Path) -> str:
-    """The tensor with the features: the one asked for, or the only one that can be meant."""
-    held = listed([f"{name} {_shape(shape)}" for name, shape in shapes.items()]) or "nothing"
+    """The tensor with the features: the named one, or the only possible one."""
+    content = listed([f"{name} {_shape(shape)}" for name, shape in shapes.items()]) or "nothing"
     if key is not None:
         if key not in shapes:
-            raise ArgumentError("key", f"{path} holds no such tensor; it holds {held}", value=key)
+            raise ArgumentError("key", f"{path} has no such tensor; it has {content}", value=key)
         return key
     if not candidates:
-        raise UserError(f"{path}: holds no tensor of shape samples × width; it holds {held}")
+        raise UserError(f"{path}: has no tensor of shape samples × width; it has {content}")
     if len(candidates) > 1:
         raise ArgumentError(
-            "key", f"{path} holds several tensors that may be the features: {listed(candidates)}; choose one"
+            "key", f"{path} has several tensors that may be the features: {listed(candidates)}; choose one"
         )
     return candidates[0]
 
@@ -266,14 +266,14 @@ def _read_parquet(path: Path, key: str | None) -> FeatureTable:
             twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
             if twice:
                 raise UserError(f"{path}: has several columns named {twice[0]!r}; expected one; rename them")
-            chosen = _choose_column(key, schema, path)
-            features = _read_lists(file, chosen, path)
+            key = _choose_column(key, schema, path)
+            features = _read_lists(file, key, path)
             carried = [column.name for column in schema if not pa.types.is_nested(column.type)]
             table = file.read(columns=carried)
             columns = {name: _column_values(table.column(name)) for name in carried}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable .parquet file ({error}); write it again") from error
-    return FeatureTable(features, columns, chosen)
+    return FeatureTable(features, columns, key)
 
 
 def _choose_column(key: str | None, schema: Any, path: Path) -> str:
@@ -284,15 +284,15 @@ def _choose_column(key: str | None, schema: Any, path: Path) -> str:
             return False
         return bool(types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
 
-    held = listed([f"{column.name} ({column.type})" for column in schema]) or "no column"
+    content = listed([f"{column.name} ({column.type})" for column in schema]) or "no column"
     if key is not None:
         if key not in schema.names:
-            raise ArgumentError("key", f"{path} holds no such column; it holds {held}", value=key)
+            raise ArgumentError("key", f"{path} has no such column; it has {content}", value=key)
         if not holds_numbers(schema.field(key).type):
             raise ArgumentError(
                 "key",
                 f"the column of {path} is of type {schema.field(key).type}; expected a list of numbers per row; the "
-                f"file holds {held}",
+                f"file has {content}",
                 value=key,
             )
         return key
@@ -301,13 +301,10 @@ def _choose_column(key: str | None, schema: Any, path: Path) -> str:
     if len(usual) == 1:
         return usual[0]
     if not candidates:
-        raise UserError(
-            f"{path}: holds no column of lists of numbers, one list per row, which features are read from; it holds "
-            f"{held}"
-        )
+        raise UserError(f"{path}: has no column with a list of numbers per row; it has {content}")
     if len(candidates) > 1:
         raise ArgumentError(
-            "key", f"{path} holds several columns that may be the features: {listed(candidates)}; choose one"
+            "key", f"{path} has several columns that may be the features: {listed(candidates)}; choose one"
         )
     return candidates[0]
 
@@ -351,7 +348,7 @@ def _first_null(array: Any) -> int:
 
 
 def _column_values(column: Any) -> NDArray[Any]:
-    """A column as an array that can be written again: plain numbers as such, all else as Python's values."""
+    """A column as an array that can be written again: numbers as numbers, all else as Python objects."""
     from pyarrow import types
 
     kind = column.type
@@ -369,26 +366,26 @@ def _column_values(column: Any) -> NDArray[Any]:
 def _row_values(
     wanted: str, table: FeatureTable, source: Path, *, argument: str, column: str
 ) -> tuple[NDArray[Any], str]:
-    """One value per row, from a column of the features' file or a file of its own; and where it stands."""
+    """One value per row, from a column of the features' file or a separate file; and its origin, for messages."""
     path = Path(wanted)
     if wanted in table.columns:
         values, origin = table.columns[wanted], f"{source}, {wanted!r}"
     elif path.suffix.lower() in VALUE_SUFFIXES:
         if not path.is_file():
             raise ArgumentError(
-                argument, f"no such file; expected a value per row in {listed(VALUE_SUFFIXES)}", value=wanted
+                argument, f"no such file; expected one value per row in {listed(VALUE_SUFFIXES)}", value=wanted
             )
         values, origin = _read_values(path, column, len(table)), wanted
     else:
         raise ArgumentError(
             argument,
             f"{source} has no such column (it has {listed(table.columns) or 'none'}); expected a column, or a "
-            f"{listed(VALUE_SUFFIXES)} file with a value per row",
+            f"{listed(VALUE_SUFFIXES)} file with one value per row",
             value=wanted,
         )
     if values.shape != (len(table),):
         raise UserError(
-            f"{origin}: holds {_shape(values.shape)} values, but {source} holds {len(table)} rows; expected one each"
+            f"{origin}: has {_shape(values.shape)} values, but {source} has {len(table)} rows; expected one each"
         )
     if values.dtype.kind not in "iufUSO":
         raise UserError(f"{origin}: holds {values.dtype} values; expected names or whole numbers")
@@ -433,14 +430,16 @@ def _read_values(path: Path, column: str, number: int) -> NDArray[Any]:
         raise UserError(f"{path}: has columns {listed(header)}, but none named {column}; name it in the first line")
     else:
         at = 0
-        # A file of one column may do without a heading.
+        # A file of one column may have no heading.
         if len(rows) == number:
             body = rows
         elif _is_value(header[0], body):
             raise UserError(f"{path}: holds {len(rows)} values without a heading, but there are {number} rows; mend it")
     for line, row in enumerate(body):
         if len(row) != len(header):
-            raise UserError(f"{path}, row {line}: holds {len(row)} values, but the first line {len(header)}; mend it")
+            raise UserError(
+                f"{path}, row {line}: has {len(row)} values, but the first line has {len(header)}; fix the row"
+            )
     return np.array([row[at] for row in body], dtype=object)
 
 
@@ -451,7 +450,7 @@ def _is_value(heading: str, body: Sequence[Sequence[str]]) -> bool:
 
 
 def _plain_number(name: str) -> str:
-    """0.0 and 1.0 are 0 and 1, which is what whole numbers become on their way through some programs."""
+    """Without a trailing ``.0``: some programs write integers as floats."""
     return name.removesuffix(".0")
 
 

@@ -1,4 +1,4 @@
-"""Embeddings to a file: a row per image, in a form that `pclhd.features.read` reads back."""
+"""Write embeddings to a file: one row per image, in a format that `pclhd.features.read` reads."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pclhd.files import check_output, replacing
 
 _CODES = {Modality.VISIBLE: VISIBLE, Modality.INFRARED: INFRARED}
 _UNKNOWN = -1
-# Readers of safetensors accept no longer header.
+# Safetensors readers do not accept longer headers.
 _LONGEST_HEADER = 90_000_000
 
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """One row of the file.
+    """One row of an embeddings file.
 
     Attributes:
         record: The image.
@@ -48,10 +48,10 @@ def check_embeddings_path(path: Path, *, force: bool) -> None:
 
     Args:
         path: The file.
-        force: Whether it may replace a file.
+        force: Whether to replace an existing file.
 
     Raises:
-        ArgumentError: It is there already, its folder is not, or its suffix is of no known kind.
+        ArgumentError: It exists already, its folder does not, or its suffix is unknown.
     """
     check_output(path, FEATURE_SUFFIXES, "features", force=force)
     if path.suffix.lower() == ".parquet":
@@ -66,7 +66,7 @@ def write_embeddings(
     *,
     replace: bool = True,
 ) -> None:
-    """Write embeddings and what is known of their images.
+    """Write embeddings and the data of their images.
 
     Args:
         path: ``.npy`` (embeddings only), ``.safetensors`` or ``.parquet``.

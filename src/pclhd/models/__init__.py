@@ -1,1 +1,1 @@
-"""Two-stream networks: from image batches to embeddings."""
+"""Two-stream networks, which embed images."""

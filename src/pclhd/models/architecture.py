@@ -1,4 +1,4 @@
-"""Which two-stream network: the numbers that tell one from another, checked and written as JSON."""
+"""Architectures of two-stream networks: their parameters, validated and saved as JSON."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def _check_count(name: str, value: Any, lowest: int) -> None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A ResNet with one stem per modality, four shared stages and, where asked for, non-local blocks.
+    """A ResNet with one stem per modality, four shared stages and optional non-local blocks.
 
     Attributes:
-        block: Kind of residual block: two 3×3 convolutions, or 1×1, 3×3, 1×1 with four times the planes at its end.
+        block: Kind of residual block: two 3×3 convolutions, or 1×1, 3×3 and 1×1 with four times the planes as output.
         depths: Blocks in each stage.
-        widths: Planes of each stage. A basic block puts out as many channels, a bottleneck four times as many.
-        stem_channels: Channels that leave a stem.
+        widths: Planes of each stage. A basic block has this many output channels, a bottleneck four times as many.
+        stem_channels: Output channels of a stem.
         stem_kernel: Size of the stem's convolution, odd.
         stem_stride: Its stride, in pixels.
         stem_pool: Whether a 3×3 max-pool of stride 2 follows.
-        last_stride: Stride of the fourth stage; 1 keeps a finer map than ImageNet classifiers do.
+        last_stride: Stride of the fourth stage; 1 gives a larger feature map than in ImageNet classifiers.
         non_local: How many blocks at the end of each stage are followed by a non-local block.
         gem_power: Exponent of the generalised-mean pooling. Fixed, not learned.
     """
@@ -76,19 +76,19 @@ class Architecture:
         if not isinstance(self.gem_power, int | float) or not 0 < self.gem_power < float("inf"):
             raise ValueError(f"gem_power must be a positive number, not {self.gem_power!r}")
         if any(attended > depth for attended, depth in zip(self.non_local, self.depths, strict=True)):
-            raise ValueError(f"non_local {self.non_local} asks for more blocks than depths {self.depths} has")
+            raise ValueError(f"non_local {self.non_local} has more blocks than depths {self.depths}")
         if self.non_local[3] > 0:
-            # A non-local block ends without a ReLU, and a negative number has no power mean.
+            # A non-local block does not end with a ReLU, and power-mean pooling needs non-negative values.
             raise ValueError(f"non_local must be 0 in the fourth stage, which pooling follows, not {self.non_local[3]}")
 
     @property
     def expansion(self) -> int:
-        """Channels that leave a block, per plane."""
+        """Output channels of a block per plane."""
         return 4 if self.block == "bottleneck" else 1
 
     @property
     def embedding_size(self) -> int:
-        """Numbers in an embedding: the channels that leave the fourth stage."""
+        """Width of an embedding: the output channels of the fourth stage."""
         return self.widths[3] * self.expansion
 
     @property
@@ -103,10 +103,10 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Read back what `to_json` wrote.
+        """Read the text of `to_json`.
 
         Raises:
-            ValueError: Not JSON, a field missing, unknown, or with a value that describes no network.
+            ValueError: Not JSON, or a field is missing, unknown or invalid.
         """
         values = parse_json(text)
         if not isinstance(values, Mapping):
@@ -125,9 +125,9 @@ class BackboneArchitecture:
     """A network of the `transformers` library with one stem per modality (ours).
 
     Attributes:
-        config: Its configuration in full, as `pclhd.models.backbones` settles it; ``model_type`` names its family.
-        pooling: ``power``: the generalised mean with exponent 3, for features that are not negative. ``mean``: the mean
-            over positions, for all others.
+        config: Its complete configuration, as made by `pclhd.models.backbones.settle`; ``model_type`` names its family.
+        pooling: ``power``: the generalised mean with exponent 3, for non-negative features. ``mean``: the mean over
+            positions, for all others.
     """
 
     config: dict[str, Any]
@@ -141,7 +141,7 @@ class BackboneArchitecture:
 
     @property
     def family(self) -> str:
-        """What transformers calls the kind of network, such as ``convnext``."""
+        """The name of the kind of network in transformers, such as ``convnext``."""
         return str(self.config["model_type"])
 
 
@@ -149,7 +149,7 @@ AnyArchitecture = Architecture | BackboneArchitecture
 
 
 def read_architecture(values: object) -> AnyArchitecture:
-    """An architecture of either kind, from what JSON made of it.
+    """An architecture of either kind from its parsed JSON.
 
     Raises:
         ValueError: As `Architecture.from_json`.
@@ -162,9 +162,9 @@ def read_architecture(values: object) -> AnyArchitecture:
 
 
 def first_difference(ours: AnyArchitecture, theirs: AnyArchitecture) -> tuple[str, object, object] | None:
-    """Where two architectures differ: the field's name, our value and theirs; None if they do not.
+    """Where two architectures differ: the field's name, our value and theirs; None if they are equal.
 
-    Settings of a backbone that only one of them knows are passed over: versions of transformers add some.
+    Settings of a backbone that only one of them has are ignored: newer versions of transformers add some.
     """
     mine, other = _flat(ours), _flat(theirs)
     for name, value in mine.items():
@@ -195,7 +195,7 @@ NARROW = Architecture(
     widths=(32, 64, 128, 256),
     stem_channels=32,
 )
-"""A small network for 96 × 48 images that two processor cores can train in minutes (ours)."""
+"""A small network for 96 × 48 images that trains in minutes on two CPU cores (ours)."""
 
 ARCHITECTURES: dict[str, Architecture] = {"resnet50": RESNET50_AGW, "narrow": NARROW}
-"""The architectures that a configuration can name."""
+"""The architectures by their names in the settings."""

@@ -1,9 +1,9 @@
-"""Other encoders: transformer and convolutional networks of `transformers`, with a stem per modality (ours).
+"""Other backbones: transformer and convolutional networks of `transformers`, with a stem per modality (ours).
 
-What turns pixels into the first features is doubled: the embedding of patches, or the first convolutions. The two
-copies start alike. Everything after it is shared, and the neck is the one of `TwoStreamNetwork`. Nothing is ever
-downloaded: a backbone is a local folder, or a configuration and a random start. The library is imported only when such
-a network is asked for.
+Each modality has a copy of the stem: the patch embedding, or the first convolutions. The two copies start with equal
+weights. Everything after the stem is shared, and the neck is that of `TwoStreamNetwork`. Nothing is ever downloaded: a
+backbone is a local folder, or a configuration with random weights. The library is imported only when such a network is
+used.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True)
 class Family:
-    """What has to be known of a kind of backbone.
+    """Properties of a kind of backbone.
 
     Attributes:
-        stem: Where the module is that turns pixels into the first features.
-        idle: Ends of the names of parameters that its feature maps do not depend on; they are frozen.
-        square_positions: It has a table of positions that is only resized if it is square.
+        stem: Name of the module that turns pixels into the first features.
+        idle: Name endings of parameters that its feature maps do not depend on; they are frozen.
+        square_positions: Whether it has a table of positions that can be resized only if it is square.
     """
 
     stem: str = "embeddings"
@@ -56,12 +56,12 @@ FAMILIES: dict[str, Family] = {
     "resnet": Family(stem="embedder"),
     "swin": Family(stem="swin.embeddings", idle=("swin.layernorm.weight", "swin.layernorm.bias")),
     "swinv2": Family(),
-    # Has no class for `AutoBackbone`: its model is taken instead, and a table for just this size may be oblong.
+    # Not supported by `AutoBackbone`, so its model is used instead; a table for a fixed size may be rectangular.
     "vit": Family(),
 }
 """The backbones that can be used, by transformers' ``model_type``."""
 
-# Left to the library's defaults, or of no meaning here. Whatever names code or places goes too.
+# Set by the library's defaults, or without effect here. Entries that name code or files are dropped too.
 _DROPPED = frozenset(
     {
         "architectures",
@@ -86,7 +86,7 @@ _DROPPED = frozenset(
 
 
 class NetworkSettings(Protocol):
-    """What names a network: the settings' section ``model``, or anything like it."""
+    """The settings that define a network: the section ``model``, or an object with the same attributes."""
 
     @property
     def architecture(self) -> str:
@@ -98,10 +98,10 @@ class NetworkSettings(Protocol):
 
 
 def build_network(settings: NetworkSettings, *, generator: torch.Generator | None = None) -> TwoStreamNetwork:
-    """A network with a random start, as the settings name it.
+    """The network that the settings define, with random weights.
 
     Args:
-        settings: Which one.
+        settings: Define the network.
         generator: As for `TwoStreamNetwork`.
 
     Raises:
@@ -111,7 +111,7 @@ def build_network(settings: NetworkSettings, *, generator: torch.Generator | Non
         return TwoStreamNetwork(ARCHITECTURES[settings.architecture], generator=generator)
     if settings.backbone is None:
         raise UserError(
-            "model.architecture=backbone says not which; add model.backbone=DIR, a local folder with config.json"
+            "model.architecture=backbone needs a backbone; add model.backbone=DIR, a local folder with config.json"
         )
     return BackboneNetwork(read_backbone(settings.backbone), generator=generator)
 
@@ -119,15 +119,15 @@ def build_network(settings: NetworkSettings, *, generator: torch.Generator | Non
 def new_network(
     architecture: AnyArchitecture, *, generator: torch.Generator | None = None, origin: str = "the architecture"
 ) -> TwoStreamNetwork:
-    """A network of an architecture, with a random start.
+    """A network with the given architecture and random weights.
 
     Args:
         architecture: Which network to build.
         generator: As for `TwoStreamNetwork`.
-        origin: How messages call the place where the architecture was found.
+        origin: Name of the architecture's source in messages.
 
     Raises:
-        UserError: It is a backbone, and `transformers` is not installed or does not know it.
+        UserError: It is a backbone, and `transformers` is not installed or does not support it.
     """
     if isinstance(architecture, Architecture):
         return TwoStreamNetwork(architecture, generator=generator)
@@ -143,10 +143,10 @@ def read_backbone(source: Path | Mapping[str, Any]) -> BackboneArchitecture:
     """The architecture of a backbone, from its folder or from its configuration.
 
     Args:
-        source: A local folder with ``config.json``, or what would stand in it.
+        source: A local folder with ``config.json``, or the content of that file.
 
     Raises:
-        UserError: There is no such folder, the configuration is damaged or describes no network that can be used, or
+        UserError: There is no such folder, the configuration is damaged or its network cannot be used, or
             `transformers` is not installed.
     """
     if isinstance(source, Mapping):
@@ -164,44 +164,44 @@ def read_backbone(source: Path | Mapping[str, Any]) -> BackboneArchitecture:
     except Unparsable as error:
         raise UserError(f"{path}: is not valid JSON ({error}); fetch it again") from error
     if not isinstance(values, Mapping):
-        raise UserError(f"{path}: holds a {type(values).__name__}; expected an object with transformers' settings")
+        raise UserError(f"{path}: contains a {type(values).__name__}; expected an object with transformers' settings")
     return settle(values, str(path))
 
 
 def settle(values: Mapping[str, Any], origin: str) -> BackboneArchitecture:
-    """Complete a configuration with the library's defaults, and take out what does not belong here.
+    """Complete a configuration with the library's defaults, and remove unused entries.
 
-    Dropout, stochastic depth and shifted positions are switched off: their draws come from torch's global generator,
-    so a resumed run would not be what the uninterrupted one had been. Labels of a classifier, choices of layers, and
-    everything that names code or files is left out.
+    Dropout, stochastic depth and shifted positions are switched off: they draw from torch's global generator, so a
+    resumed run would differ from an uninterrupted one. Class labels, output layers, and entries that name code or files
+    are removed.
 
     Args:
         values: transformers' settings.
-        origin: How messages call their source.
+        origin: Name of their source in messages.
 
     Raises:
-        UserError: The kind of network is not known here, a value is of the wrong kind, or `transformers` is missing.
+        UserError: The kind of network is not supported, a value has the wrong type, or `transformers` is missing.
     """
     family = values.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise UserError(
-            f"{origin}: model_type = {family!r} is no backbone that can be used; expected one of {', '.join(FAMILIES)}"
+            f"{origin}: model_type = {family!r} is not a supported backbone; expected one of {', '.join(FAMILIES)}"
         )
     library = _transformers()
     given = {str(name): value for name, value in values.items() if _is_kept(str(name)) and name != "model_type"}
     try:
         full = library.AutoConfig.for_model(family, **given).to_dict()
         settled = json.loads(json.dumps({name: _quiet(name, full[name]) for name in sorted(full) if _is_kept(name)}))
-    except Exception as error:  # the library fails in its own many ways
-        raise UserError(f"{origin}: is no configuration of {family} ({_first_line(error)})") from error
+    except Exception as error:  # transformers raises many different exception types here
+        raise UserError(f"{origin}: is not a configuration of {family} ({_first_line(error)})") from error
     if settled.get("num_channels", 3) != 3:
         raise UserError(f"{origin}: num_channels = {settled['num_channels']}; expected 3, red, green and blue")
     size = settled.get("image_size")
     if FAMILIES[family].square_positions and not (isinstance(size, int) or len(set(size)) == 1):
         raise UserError(
-            f"{origin}: image_size = {size}, but {family} resizes a square table of positions only; expected one number"
+            f"{origin}: image_size = {size}, but {family} resizes only a square table of positions; expected one number"
         )
-    # A ReLU is the last thing in this one; all others end with a norm, after which half of the numbers are negative.
+    # This one ends with a ReLU; all others end with a norm, which gives negative values.
     positive = family == "resnet" and settled["hidden_act"] == "relu"
     return BackboneArchitecture(config=settled, pooling="power" if positive else "mean")
 
@@ -209,24 +209,24 @@ def settle(values: Mapping[str, Any], origin: str) -> BackboneArchitecture:
 class BackboneNetwork(TwoStreamNetwork):
     """A backbone of `transformers` as a two-stream network: both modalities in, one shared embedding out (ours).
 
-    The last feature map is pooled over its positions: by the generalised mean where a ReLU ends the backbone, else by
-    the mean, since negative numbers have no power mean. Class and register tokens are left out.
+    The last feature map is pooled over its positions: by the generalised mean if the backbone ends with a ReLU,
+    otherwise by the mean, as the generalised mean needs non-negative values. Class and register tokens are left out.
 
-    A stem is all that comes before the first block: patches, class token, table of positions, norm. Both modalities of
-    a batch go through the rest together.
+    The stem is everything before the first block: patch embedding, class token, table of positions, norm. Both
+    modalities of a batch pass through the rest together.
 
     Args:
-        architecture: Which network to build, as `settle` makes it.
-        generator: Source of the random start weights, on the CPU. Without one, the same weights every time.
+        architecture: Which network to build, as returned by `settle`.
+        generator: Generator of the random initial weights, on the CPU. None gives the same weights every time.
 
     Raises:
-        UserError: The library cannot build it.
+        UserError: The library cannot build the network.
     """
 
     gem_power = 3.0
 
     def __init__(self, architecture: BackboneArchitecture, *, generator: torch.Generator | None = None) -> None:
-        # Not the parent's: nothing of its ResNet is wanted.
+        # Not the parent's constructor, which would build a ResNet.
         nn.Module.__init__(self)
         generator = generator if generator is not None else torch.Generator().manual_seed(0)
         self.architecture = architecture
@@ -234,11 +234,11 @@ class BackboneNetwork(TwoStreamNetwork):
         with _drawing_from(generator):
             backbone = _build(architecture)
         for name, parameter in backbone.named_parameters():
-            # Empty: the register tokens of a network that has none.
+            # Empty parameters: register tokens of a network without any.
             if name.endswith(family.idle) or not parameter.numel():
                 parameter.requires_grad_(False)
         stem = backbone.get_submodule(family.stem)
-        backbone.set_submodule(family.stem, _Handover(stem))
+        backbone.set_submodule(family.stem, _JoinedStem(stem))
         self.visible_stem = cast(Any, stem)
         self.infrared_stem = cast(Any, copy.deepcopy(stem))
         self.backbone = backbone
@@ -253,7 +253,7 @@ class BackboneNetwork(TwoStreamNetwork):
 
         Raises:
             ValueError: Neither modality was given.
-            UserError: A plain ViT with an oblong table of positions is given images of another size.
+            UserError: A plain ViT with a rectangular table of positions gets images of another size.
         """
         given = [images for images in (visible, infrared) if images is not None]
         if not given:
@@ -264,9 +264,9 @@ class BackboneNetwork(TwoStreamNetwork):
             firsts.append(self.visible_stem(visible, **options))
         if infrared is not None:
             firsts.append(self.infrared_stem(infrared, **options))
-        handover = cast(_Handover, self.backbone.get_submodule(FAMILIES[self._family].stem))
-        handover.ready = _joined(firsts)
-        # The rest asks the images for their shape and kind only, so these need no memory of their own.
+        joined_stem = cast(_JoinedStem, self.backbone.get_submodule(FAMILIES[self._family].stem))
+        joined_stem.ready = _joined(firsts)
+        # The rest of the backbone uses only the shape and type of the images, so these need no memory.
         shape = given[0][:1].expand(sum(len(images) for images in given), -1, -1, -1)
         features = self._last_features(shape)
         if cast(BackboneArchitecture, self.architecture).pooling == "power":
@@ -280,7 +280,7 @@ class BackboneNetwork(TwoStreamNetwork):
         return cast(BackboneArchitecture, self.architecture).family
 
     def _stem_options(self, images: Tensor) -> dict[str, bool]:
-        """A plain ViT has to be told when its table of positions is for another size."""
+        """The option with which a plain ViT resizes its table of positions to another image size."""
         if self._family != "vit":
             return {}
         height, width = images.shape[2:]
@@ -303,17 +303,17 @@ class BackboneNetwork(TwoStreamNetwork):
 
 
 def load_backbone(network: BackboneNetwork, path: Path) -> None:
-    """Fill both stems and the rest with transformers' weights; the neck keeps its own.
+    """Load transformers' weights into both stems and the rest; the neck does not change.
 
-    Weights with a classifier do, too; it is left out. Old names of entries are the library's to understand. Nothing is
-    unpickled and nothing downloaded.
+    A classifier in the weights is ignored. The library converts old names of entries. Nothing is unpickled and nothing
+    is downloaded.
 
     Args:
-        network: The network to fill. Either all but the neck is filled, or nothing.
+        network: The network. Either everything except the neck is loaded, or nothing.
         path: A ``.safetensors`` file.
 
     Raises:
-        UserError: There is no such file, it is of another kind, or it does not fit the network's configuration.
+        UserError: There is no such file, it has another format, or it does not fit the network's configuration.
     """
     if path.suffix != ".safetensors" or not path.is_file():
         raise UserError(_why_not(path))
@@ -322,8 +322,8 @@ def load_backbone(network: BackboneNetwork, path: Path) -> None:
     with _drawing_from(torch.Generator().manual_seed(0)):
         plain = _build(architecture)
         try:
-            # Without a place to look in, it can neither read other files nor ask a hub.
-            loaded, found = type(plain).from_pretrained(
+            # Without a path, it can neither read other files nor contact a hub.
+            loaded, report = type(plain).from_pretrained(
                 None,
                 config=plain.config,
                 state_dict=state,
@@ -336,8 +336,8 @@ def load_backbone(network: BackboneNetwork, path: Path) -> None:
                 f"{path}: does not fit the backbone {architecture.family} ({_first_line(error)}); expected the weights "
                 f"that belong to its {CONFIG_FILE}"
             ) from error
-    # These norms are the backbone's own, which other models of the family have no use for. They start as if absent.
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith("hidden_states_norms."))
+    # Only the backbone classes have these norms, not other models of the family. Their initial weights change nothing.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("hidden_states_norms."))
     if missing:
         raise UserError(
             f"{path}: the entry {missing[0]!r} is missing; expected weights of {architecture.family}, those that "
@@ -354,10 +354,10 @@ def load_backbone(network: BackboneNetwork, path: Path) -> None:
     fill_network(network, sources, loaded.state_dict(), origin=str(path))
 
 
-class _Handover(nn.Module):
-    """Stands in the stem's place and hands on, once, what the two stems made.
+class _JoinedStem(nn.Module):
+    """Replaces the stem and returns, once, the outputs of the two stems.
 
-    The rest of the backbone may look at the stem's attributes, such as the size of its patches.
+    The rest of the backbone may read the stem's attributes, such as the patch size.
     """
 
     def __init__(self, stem: nn.Module) -> None:
@@ -383,7 +383,7 @@ class _Handover(nn.Module):
 
 
 def _joined(firsts: list[Any]) -> Any:
-    """The stems' outputs as one batch. Some come with facts, such as the map's size, which are the same for both."""
+    """The stems' outputs as one batch. Values such as the map's size are the same for both."""
     if isinstance(firsts[0], Tensor):
         return torch.cat(firsts) if len(firsts) > 1 else firsts[0]
     if isinstance(firsts[0], tuple):
@@ -411,7 +411,7 @@ def _options(architecture: BackboneArchitecture) -> dict[str, bool]:
 
 @contextmanager
 def _drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """The library draws start weights from torch's global generator: seed it for a while, then put it back."""
+    """Seed torch's global generator, from which the library draws, within the block; then restore its state."""
     seed = int(torch.randint(2**31, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -437,7 +437,7 @@ def _is_kept(name: str) -> bool:
 
 
 def _quiet(name: str, value: Any) -> Any:
-    """A setting's value, with nothing drawn at random."""
+    """A setting's value, with random draws switched off."""
     if name in ("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale"):
         return None
     if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
@@ -446,7 +446,7 @@ def _quiet(name: str, value: Any) -> Any:
 
 
 def _why_not(path: Path) -> str:
-    """Why these are no weights for a backbone."""
+    """The error message for a file that cannot contain a backbone's weights."""
     wanted = "expected transformers' model.safetensors or a model file of pclhd"
     if path.suffix == ".safetensors":
         folder = path.parent
@@ -454,12 +454,12 @@ def _why_not(path: Path) -> str:
             return f"{path}: no such file, the weights are split into several; {wanted}, in one piece"
         if any(folder.glob("*.bin")):
             return (
-                f"{path}: no such file, and {next(folder.glob('*.bin')).name} is a pickle, which is never opened; "
+                f"{path}: no such file, and {next(folder.glob('*.bin')).name} is a pickle, which is not read; "
                 f"{wanted}; many hubs have both kinds"
             )
         return f"{path}: no such file; {wanted}, or model.weights=none"
     if path.is_file():
-        return f"{path}: only .safetensors is read for a backbone, never a pickle; {wanted}"
+        return f"{path}: only .safetensors is read for a backbone, not a pickle; {wanted}"
     return f"model.weights={path}: no such file; {wanted}, or model.weights=none"
 
 

@@ -1,4 +1,4 @@
-"""From images in memory to embeddings: batches, mirror images, unit length."""
+"""Embeddings of images in memory: batches, mirror images, unit length."""
 
 from __future__ import annotations
 
@@ -33,26 +33,25 @@ def embed_images(
 ) -> Tensor:
     """Embed images of one modality, each averaged with its mirror image (released code).
 
-    The network is put in evaluation mode meanwhile; afterwards every part has the mode it had before.
+    The network is in evaluation mode during the call; afterwards, each submodule has its previous mode.
 
     Args:
         network: The encoder.
         images: (N, 3, H, W) uint8, red, green, blue.
-        modality: Which stem the images go through.
-        batch_size: Images per forward pass. It changes speed and memory, not the result.
+        modality: Modality of the images, which selects the stem.
+        batch_size: Images per forward pass. It affects speed and memory, not the result.
         flip: Average the unit-length embeddings of the image and of its mirror image.
-        renormalise: Bring that average back to unit length, as for retrieval. The released code leaves it a little
-            shorter for clustering.
-        device: Where to compute; by default where the network is. The network itself is not moved.
+        renormalise: Scale that average to unit length, as for retrieval. For clustering, the released code does not.
+        device: Device for the computation; by default the network's. The network itself is not moved.
         autocast_dtype: Compute in this precision (``torch.bfloat16``, ``torch.float16``), or None for float32.
-        mean: Per channel; see `pclhd.data.normalise`.
-        std: Per channel.
+        mean: Mean per channel; see `pclhd.data.normalise`.
+        std: Standard deviation per channel.
 
     Returns:
         (N, D) float32 on the CPU, rows in the order of the images.
 
     Raises:
-        ValueError: The images are no (N, 3, H, W) bytes, or the batch size is not positive.
+        ValueError: The images are not (N, 3, H, W) uint8, or the batch size is not positive.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -63,7 +62,7 @@ def embed_images(
     embeddings = torch.empty(len(images), network.embedding_size)
     with torch.inference_mode(), evaluating(network), precision:
         for start in range(0, len(images), batch_size):
-            # A copy: slices of memory-mapped and read-only arrays are welcome.
+            # A copy, so that slices of memory-mapped and read-only arrays work.
             batch = normalise(_copy(images[start : start + batch_size]).to(where, non_blocking=True), mean, std)
             batch = batch.contiguous(memory_format=torch.channels_last)
             unit = _unit_embedding(network, batch, modality)
@@ -90,7 +89,7 @@ def require_finite(embeddings: NDArray[np.float32] | Tensor, model: Path) -> Non
     if not finite.all():
         raise UserError(
             f"{model}: {int((~finite).sum()):,} of {len(finite):,} images get NaN for an embedding, so these weights "
-            "are of no use; train again, or import another checkpoint"
+            "are unusable; train again, or import another checkpoint"
         )
     zero = (rows == 0).all(dim=1)
     if zero.any():
@@ -102,7 +101,7 @@ def require_finite(embeddings: NDArray[np.float32] | Tensor, model: Path) -> Non
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; after it, exceptions included, each submodule has its own mode back."""
+    """Evaluation mode within the block; afterwards, also on an exception, each submodule has its previous mode."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -1,7 +1,7 @@
-"""The encoder: a trained network with everything that turns images into embeddings.
+"""The encoder: a trained network with everything needed to embed images.
 
-`embed`, `evaluate`, `verify` and the Python API embed through this one class. A model file carries its preprocessing,
-so the file alone, copied to another folder, embeds to the same bits.
+`embed`, `evaluate`, `verify` and the Python API all use this class. A model file includes its preprocessing, so the
+file alone, copied to another folder, gives bit-identical embeddings.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _AUTOCAST: dict[str, torch.dtype | None] = {
 }
 
 _BATCH = 256
-# Decoded images in memory at a time; whole batches, so that a batch does not depend on how many images there are.
+# Decoded images in memory at a time; whole batches, so that a batch does not depend on the number of images.
 _CHUNK = 4 * _BATCH
 
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Embeddings with the images they are of.
+    """Embeddings of images, with descriptions of the images.
 
     Attributes:
         features: (N, D) float32, rows of unit length.
-        images: What is known of each image.
-        model_id: The encoder's; embeddings of different encoders cannot be compared.
+        images: Description of each image.
+        model_id: Id of the encoder; embeddings of different encoders cannot be compared.
     """
 
     features: NDArray[np.float32]
@@ -77,11 +77,11 @@ class Encoder:
     """A network, its preprocessing, a device and a precision.
 
     Args:
-        network: Moved to the device, and used in evaluation mode.
-        preprocessing: How images become its input.
-        device: ``auto`` takes a GPU where there is one.
-        precision: What the network computes in; embeddings are always 32-bit.
-        origin: The file of the weights, for messages.
+        network: The network; it is moved to the device, and used in evaluation mode.
+        preprocessing: Preprocessing of the images.
+        device: ``auto`` uses a GPU if there is one.
+        precision: Precision of the network; embeddings are always 32-bit.
+        origin: File of the weights, for messages.
 
     Raises:
         UserError: The device cannot be used here.
@@ -116,12 +116,12 @@ class Encoder:
         """Load an encoder.
 
         Args:
-            source: A run folder, of which the final model counts, or a model file.
-            device: ``auto`` takes a GPU where there is one.
-            precision: What the network computes in.
+            source: A run folder, whose final model is loaded, or a model file.
+            device: ``auto`` uses a GPU if there is one.
+            precision: Precision of the network.
 
         Raises:
-            UserError: There is no such model, it is damaged, or it does not say how to prepare images.
+            UserError: There is no such model, it is damaged, or its preprocessing is unknown.
         """
         path = source.path if isinstance(source, RunFolder) else Path(source)
         file = RunFolder(path).require_model() if path.is_dir() else path
@@ -131,12 +131,12 @@ class Encoder:
 
     @property
     def embedding_size(self) -> int:
-        """D."""
+        """The width D of the embeddings."""
         return self.network.embedding_size
 
     @cached_property
     def model_id(self) -> str:
-        """SHA-256 over architecture, weights and preprocessing: equal ids give comparable embeddings."""
+        """SHA-256 over architecture, weights and preprocessing; embeddings are comparable if the ids are equal."""
         facts = {"architecture": asdict(self.network.architecture), "preprocessing": self.preprocessing.to_dict()}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
@@ -155,11 +155,11 @@ class Encoder:
         """Embed images of one modality, a bounded number in memory at a time.
 
         Args:
-            images: Paths, folders, patterns, PIL images, arrays, open files, or any mixture; see
+            images: Paths, folders, patterns, PIL images, arrays, open files, or any mix; see
                 `pclhd.data.sources.gather_images`.
-            modality: The light they were taken in.
-            workers: Threads that decode; 0 takes one per core. It does not change the result.
-            on_progress: Called with the number of images done and of all.
+            modality: Modality of the images.
+            workers: Threads for decoding; 0 uses one per core. It does not change the result.
+            on_progress: Called with the number of embedded images and the total.
 
         Returns:
             Unit-length embeddings, rows in the order of the images.
@@ -175,11 +175,11 @@ class Encoder:
         return Embeddings(features, infos, self.model_id)
 
     def embed_pixels(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
-        """Embed decoded images of the size that the preprocessing wants.
+        """Embed decoded images that have the size of the preprocessing.
 
         Args:
             pixels: (N, 3, H, W), red, green, blue.
-            modality: The light they were taken in.
+            modality: Modality of the images.
 
         Returns:
             (N, D) float32 of unit length.
@@ -204,10 +204,10 @@ def embed_records(
     on_progress: Callable[[int, int], None] | None = None,
     on_pixels: Callable[[list[int], NDArray[np.uint8]], None] | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Embed image files of both modalities with each of several encoders, a bounded number in memory at a time.
+    """Embed image files of both modalities with several encoders, a bounded number in memory at a time.
 
     Args:
-        encoders: At least one; their preprocessing must be the same, since each image is decoded once for all.
+        encoders: At least one; their preprocessing must be equal, since each image is decoded once for all.
         records: The images, in any order.
         workers: Threads that decode; 0 takes one per core.
         on_progress: Called with the number of images done and of all.
@@ -231,10 +231,10 @@ def embed_sources(
     on_progress: Callable[[int, int], None] | None,
     on_pixels: Callable[[list[int], NDArray[np.uint8]], None] | None = None,
 ) -> list[NDArray[np.float32]]:
-    """As `embed_records`, of images in any form."""
+    """As `embed_records`, for images in any form."""
     wanted = encoders[0].preprocessing
     if any(encoder.preprocessing != wanted for encoder in encoders):
-        raise ValueError("the encoders prepare images differently; embed with one at a time")
+        raise ValueError("the encoders differ in their preprocessing; embed with one at a time")
     features = [np.empty((len(sources), encoder.embedding_size), dtype=np.float32) for encoder in encoders]
     done = 0
     for modality, rows in _chunks([modality for _, modality in sources]):
@@ -267,13 +267,13 @@ def _chunks(modalities: Sequence[Modality]) -> Iterator[tuple[Modality, list[int
 
 
 def _preprocessing_of_run(file: Path) -> Preprocessing:
-    """What the settings of the run say that a model file lies in: older files do not carry their preprocessing."""
+    """The preprocessing from the settings of the run that a model file is in: older files do not include it."""
     for folder in (file.parent, file.parent.parent):
         run = RunFolder(folder)
         if run.is_run():
             data = run.settings().data
             return Preprocessing(data.height, data.width)
     raise UserError(
-        f"{file}: was written by an older version and does not say how to prepare images; leave it in its run folder, "
-        "whose settings do"
+        f"{file}: was written by an older version without its preprocessing; leave it in its run folder, "
+        "whose settings contain it"
     )

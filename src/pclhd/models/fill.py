@@ -1,4 +1,4 @@
-"""Copying tensors from a state with other names into a network: all of it, or nothing."""
+"""Copy tensors from a state with other names into a network: all of them, or none."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pclhd.models.two_stream import TwoStreamNetwork
 
 @dataclass(frozen=True)
 class Source:
-    """Where one entry of the network's state comes from.
+    """The source of one entry of the network's state.
 
     Attributes:
-        key: Its name in the foreign state.
-        optional: Whether the network keeps its own value where the foreign state has none.
+        key: Name of the entry in the foreign state.
+        optional: Whether the network keeps its value if the foreign state does not have the entry.
     """
 
     key: str
@@ -29,16 +29,16 @@ class Source:
 def fill_network(
     network: TwoStreamNetwork, sources: Mapping[str, Source], state: Mapping[str, Tensor], *, origin: str
 ) -> None:
-    """Copy tensors of a foreign state into a network, once every one of them is known to fit.
+    """Copy tensors of a foreign state into a network after checking that all of them fit.
 
     Args:
         network: The network to fill.
-        sources: By name in the network's state. Entries that are not named keep their values.
+        sources: Sources by name in the network's state. Other entries keep their values.
         state: The foreign tensors.
-        origin: How messages call the foreign state, usually its file.
+        origin: Name of the foreign state in messages, usually its file.
 
     Raises:
-        UserError: An entry is missing, or has another shape or another kind of number.
+        UserError: An entry is missing, or has another shape or data type.
     """
     copies: list[tuple[Tensor, Tensor]] = []
     own = network.state_dict()
@@ -60,8 +60,8 @@ def fill_network(
             )
         if tensor.is_floating_point() != target.is_floating_point():
             raise UserError(
-                f"{origin}: the entry {source.key!r} holds {tensor.dtype}; expected {target.dtype}; choose weights of "
-                "the same architecture"
+                f"{origin}: the entry {source.key!r} has type {tensor.dtype}; expected {target.dtype}; choose weights "
+                "of the same architecture"
             )
         copies.append((target, tensor))
     for target, tensor in copies:

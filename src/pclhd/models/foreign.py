@@ -1,4 +1,4 @@
-"""Checkpoints of other programs: whatever holds tensors by name, read without running code from the file."""
+"""Checkpoints of other programs: files of named tensors, read without running code from the file."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _RESAVE = "where it was made, save the weights alone: torch.save(model.state_dic
 
 @dataclass(frozen=True)
 class ForeignCheckpoint:
-    """The content of a checkpoint, laid out flat.
+    """The content of a checkpoint as a flat mapping.
 
     Attributes:
-        tensors: Every tensor by its place in the file: the keys that lead to it, with dots between them, such as
+        tensors: All tensors by their places in the file: the keys of nested mappings, joined by dots, such as
             ``state_dict.module.bottleneck.weight``.
-        others: Places of everything else (epochs, scores, settings), sorted. Their values are dropped.
+        others: Places of all other values (epochs, scores, settings), sorted. The values are dropped.
     """
 
     tensors: dict[str, Tensor]
@@ -54,7 +54,7 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
         content = load_file(path) if _is_safetensors(path) else _load(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file's permissions") from error
-    except Exception as error:  # a stranger's bytes make the readers fail in any way they can, IndexError included
+    except Exception as error:  # the readers raise many exception types on invalid files, IndexError included
         raise UserError(f"{path}: {_reason(path, error)}") from error
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
@@ -67,9 +67,9 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
             else:
                 others.append(name)
     except RecursionError as error:
-        raise UserError(f"{path}: its entries are nested without end; {_RESAVE}") from error
+        raise UserError(f"{path}: its entries are nested too deeply; {_RESAVE}") from error
     if not tensors:
-        raise UserError(f"{path}: holds {_what(content)} without a single tensor; expected weights by name")
+        raise UserError(f"{path}: contains {_what(content)} without any tensor; expected weights by name")
     return ForeignCheckpoint(tensors, tuple(sorted(others)))
 
 
@@ -134,18 +134,18 @@ def _stand_in(stand_ins: dict[str, type], fault: str) -> bool:
 def _reason(path: Path, error: Exception) -> str:
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
     if foreign:
-        return f"holds an object of {foreign[1]}, which only code from outside could restore; {_RESAVE}"
+        return f"contains an object of {foreign[1]}, which needs code to restore; {_RESAVE}"
     if path.stat().st_size == 0:
         return "is empty; fetch the checkpoint again"
     if path.name == "data.pkl" or (path.parent / "data.pkl").is_file():
         return "is a part of an unpacked checkpoint; name the whole file, or pack its folder as a zip file again"
     if not _begins_like_a_checkpoint(path):
-        return "is not a checkpoint inside; expected a file of torch.save (.pth, .pth.tar) or a .safetensors file"
+        return "is not a checkpoint; expected a file of torch.save (.pth, .pth.tar) or a .safetensors file"
     if "TorchScript" in str(error):
         return f"is a TorchScript program, not weights by name; {_RESAVE}"
     if "Unsupported operand" in str(error):
-        return f"is damaged, or was saved in a way that cannot be read without running its code; {_RESAVE}"
-    return f"is damaged or cut short ({type(error).__name__}); fetch it again"
+        return f"is damaged, or cannot be read without running code from it; {_RESAVE}"
+    return f"is damaged or truncated ({type(error).__name__}); fetch it again"
 
 
 def _is_safetensors(path: Path) -> bool:

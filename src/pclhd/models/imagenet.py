@@ -1,4 +1,4 @@
-"""ImageNet weights: from a local file in torchvision's names, or downloaded when the user asks for it."""
+"""ImageNet weights: from a local file with torchvision's names, or downloaded at the user's request."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from pclhd.models.fill import Source, fill_network
 from pclhd.models.two_stream import TwoStreamNetwork
 
 IMAGENET_URL = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
-"""ResNet-50 as first published by torchvision. The eight digits in the name begin the file's SHA-256."""
+"""ResNet-50, torchvision's first weights. The eight digits in the name are the first of the file's SHA-256."""
 
 _STEM_PARTS = {"conv": "conv1", "norm": "bn1"}
 _CHUNK = 1 << 20
 
 
 def imagenet_name(name: str) -> str | None:
-    """Torchvision's name of one of our state entries; both stems have the same one.
+    """Torchvision's name of one of our state entries; the names of both stems map to the same one.
 
     Args:
         name: A key of `TwoStreamNetwork.state_dict`, such as ``infrared_stem.conv.weight``.
 
     Returns:
-        The name in a torchvision ResNet, such as ``conv1.weight``, or None for parts that it does not have: non-local
-        blocks and the neck.
+        The name in a torchvision ResNet, such as ``conv1.weight``, or None for parts that torchvision does not have:
+        non-local blocks and the neck.
     """
     match name.split("."):
         case ["visible_stem" | "infrared_stem", ("conv" | "norm") as part, *rest]:
@@ -47,35 +47,35 @@ def imagenet_name(name: str) -> str | None:
 
 
 def load_imagenet(network: TwoStreamNetwork, path: Path) -> None:
-    """Fill stems and trunk with the weights of an ImageNet classifier of torchvision's kind.
+    """Load the weights of an ImageNet classifier of torchvision into stems and trunk.
 
-    Both stems begin alike. Non-local blocks and the neck keep what they have; the classifier is left out. Either all
-    of stems and trunk is filled, or nothing.
+    Both stems get the same weights. Non-local blocks and the neck do not change; the classifier is ignored. Either
+    stems and trunk are loaded completely, or nothing is.
 
     Args:
-        network: The network to fill.
+        network: The network.
         path: A ``.pth`` file (a plain state, read without unpickling code) or a ``.safetensors`` file.
 
     Raises:
-        UserError: The file cannot be read, or is no network of this architecture.
+        UserError: The file cannot be read, or its weights are of another architecture.
     """
     sources: dict[str, Source] = {}
     for name in network.state_dict():
         key = imagenet_name(name)
         if key is not None:
-            # Files from before torch 0.4.1 count no batches.
+            # Files from before torch 0.4.1 have no batch counters.
             sources[name] = Source(key, optional=key.endswith("num_batches_tracked"))
     fill_network(network, sources, read_state(path), origin=str(path))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state of tensors by name, on the CPU, running no code from the file.
+    """Read tensors by name, on the CPU, without running code from the file.
 
     Args:
-        path: A ``.safetensors`` file, or else a file of `torch.save`.
+        path: A ``.safetensors`` file, or a file of `torch.save`.
 
     Raises:
-        UserError: There is no such file, or it is damaged or of another kind.
+        UserError: There is no such file, or it is damaged or has another format.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a .pth or .safetensors file with weights")
@@ -83,31 +83,31 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file's permissions") from error
-    except Exception as error:  # a stranger's bytes make the readers fail in any way they can, IndexError included
+    except Exception as error:  # the readers raise many exception types on invalid files, IndexError included
         raise UserError(
-            f"{path}: holds no readable weights ({type(error).__name__}); expected a plain state of tensors (.pth or "
+            f"{path}: contains no readable weights ({type(error).__name__}); expected plain tensors by name (.pth or "
             ".safetensors); fetch the file again"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise UserError(f"{path}: holds a {type(state).__name__}; expected a state of tensors by name")
+        raise UserError(f"{path}: contains a {type(state).__name__}; expected tensors by name")
     return state
 
 
 def download_imagenet(folder: Path, *, url: str = IMAGENET_URL, timeout: float = 60.0) -> Path:
-    """Download ImageNet weights and check them against the hash in their name. Only ever called at the user's wish.
+    """Download ImageNet weights and check them against the hash in their name. Called only at the user's request.
 
     Args:
-        folder: Where to put the file, which keeps the name it has in the URL. Made if it does not exist.
-        url: Address of a file called ``NAME-HASH.pth``, HASH being the first eight or more digits of its SHA-256.
-        timeout: Seconds without an answer after which to give up.
+        folder: Folder for the file, which keeps its name from the URL. Created if it does not exist.
+        url: URL of a file named ``NAME-HASH.pth``; HASH is the first eight or more digits of its SHA-256.
+        timeout: Seconds to wait for an answer.
 
     Returns:
-        The file. One that is already there and has the right content is not fetched again.
+        The file. An existing one with the right content is not downloaded again.
 
     Raises:
-        UserError: The address cannot be reached, the content is not what the name promises, or the folder cannot be
-            written. No file and no new folder is left behind.
-        ValueError: The URL is of another kind.
+        UserError: The server cannot be reached, the content does not match the hash, or the folder cannot be written.
+            No file and no new folder is left.
+        ValueError: The URL has another form.
     """
     name = Path(urlsplit(url).path).name
     promised = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
@@ -125,28 +125,28 @@ def download_imagenet(folder: Path, *, url: str = IMAGENET_URL, timeout: float =
                     file.write(chunk)
         except (OSError, HTTPException) as error:
             raise UserError(
-                f"{url}: cannot be downloaded ({error}); fetch it by other means and give its local path"
+                f"{url}: cannot be downloaded ({error}); download it some other way and give its local path"
             ) from error
         if not digest.hexdigest().startswith(promised[1]):
             raise UserError(
                 f"{url}: the SHA-256 of the download begins with {digest.hexdigest()[:8]}; expected {promised[1]}; "
-                "the file was damaged or replaced on its way, so nothing was kept; try again"
+                "the file was damaged or replaced, so it was deleted; try again"
             )
     return path
 
 
 @contextmanager
 def _kept_if_filled(folder: Path) -> Iterator[None]:
-    """Make a folder, with its parents, for what the block puts there; if it fails, those that were made go again."""
+    """Create a folder, with its parents, for the block; if the block fails, the created folders are removed."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose a writable folder") from error
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose a writable folder") from error
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # something else has put a file there meanwhile
+        with suppress(OSError):  # another program has created a file there
             for place in missing:
                 place.rmdir()
         raise

@@ -1,4 +1,4 @@
-"""The momentum network: a slow average of the online one, and itself never trained by gradients."""
+"""The momentum network: a moving average of the online network, never trained by gradients."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class BufferPolicy(StrEnum):
-    """What becomes of the momentum network's buffers, that is of its batch-norm statistics.
+    """How the momentum network's buffers, that is its batch-norm statistics, are updated.
 
     Attributes:
-        AVERAGE: Averaged as the parameters are; counters are copied (ours).
-        OWN: Left alone: they come from the momentum network's own forward passes in training mode (released code).
+        AVERAGE: Averaged like the parameters; counters are copied (ours).
+        OWN: Not averaged: they come from the momentum network's own forward passes in training mode (released code).
     """
 
     AVERAGE = "average"
@@ -27,14 +27,14 @@ class BufferPolicy(StrEnum):
 class MomentumNetwork(Generic[Network]):
     """An exponential moving average of the online network.
 
-    Starts as a copy of it. Parameters never require a gradient.
+    It starts as a copy of the online network. Its parameters never require a gradient.
 
     Args:
-        online: The network to copy. It is not kept.
-        buffers: What `update` does with batch-norm statistics.
+        online: The network to copy; no reference to it is kept.
+        buffers: How `update` handles batch-norm statistics.
 
     Attributes:
-        network: The averaged network: run it, embed with it, save it.
+        network: The averaged network.
     """
 
     def __init__(self, online: Network, *, buffers: BufferPolicy | str = BufferPolicy.OWN) -> None:
@@ -47,10 +47,10 @@ class MomentumNetwork(Generic[Network]):
 
         Args:
             online: The network that the optimiser trains, on the same device.
-            decay: Share that stays; 0 copies, 1 leaves everything as it is. The released code has 0.999.
+            decay: Share of the old values; 0 copies, 1 changes nothing. 0.999 in the released code.
 
         Raises:
-            ValueError: The decay is not within 0..1, or the networks differ in their parts.
+            ValueError: The decay is not within 0..1, or the networks have different tensors.
         """
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must lie within 0..1, not {decay}")
@@ -70,10 +70,10 @@ def _only(tensors: dict[str, Tensor], names: set[str]) -> dict[str, Tensor]:
 def _average(mine: dict[str, Tensor], theirs: dict[str, Tensor], decay: float) -> None:
     if mine.keys() != theirs.keys():
         odd = sorted(mine.keys() ^ theirs.keys())[0]
-        raise ValueError(f"the online network is not of the momentum network's kind: only one of them has {odd!r}")
+        raise ValueError(f"the online network does not match the momentum network: only one of them has {odd!r}")
     if not mine:
         return
-    # By name: an order of registration that differs must not mix up tensors.
+    # By name, so that a different order of registration cannot mix up tensors.
     targets, sources = list(mine.values()), [theirs[name] for name in mine]
     if decay == 0.0:
         torch._foreach_copy_(targets, sources)

@@ -1,4 +1,4 @@
-"""How an image file becomes the numbers a network takes: it travels in the model file, next to the weights."""
+"""Preprocessing of images for a network; saved in the model file with the weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pclhd.data.stretch import Stretch
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image before and after the network, for retrieval.
+    """Processing of an image before and after the network, for retrieval.
 
     Attributes:
-        height: Pixels.
-        width: Pixels.
-        resample: Filter that brings an image to that size. The released code takes Lanczos for test images.
-        mean: Per channel (red, green, blue), of values from 0 to 1; subtracted.
-        std: Per channel; divided by.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        resample: Filter for resizing. The released code uses Lanczos for test images.
+        mean: Mean per channel (red, green, blue) of values from 0 to 1; subtracted.
+        std: Standard deviation per channel; a divisor.
         mirror: Whether the embeddings of an image and of its mirror image are averaged (released code).
         visible_stretch: The range of grey values of more than 8 bits that became 0 to 255 in training; None for 8 bits.
         infrared_stretch: The same for infrared images.
@@ -49,7 +49,7 @@ class Preprocessing:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) != 3 or not all(type(one) is float for one in values):
-                raise ValueError(f"{name} must hold three numbers, not {values!r}")
+                raise ValueError(f"{name} must be three numbers, not {values!r}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
         if type(self.mirror) is not bool:
@@ -60,12 +60,12 @@ class Preprocessing:
         return self.visible_stretch if modality is Modality.VISIBLE else self.infrared_stretch
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as JSON can hold them."""
+        """The values in JSON-compatible form."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Read back what `to_dict` gave.
+        """Read the result of `to_dict`.
 
         Raises:
             ValueError: A value is missing, unknown or impossible.

@@ -1,4 +1,4 @@
-"""Weights of the released code and its family: which of the 1025 state entries belongs to which part of our network."""
+"""Weights of the released code and its family: the mapping of their 1025 state entries to our network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pclhd.models.fill import Source, fill_network
 from pclhd.models.two_stream import RESNET50_AGW, TwoStreamNetwork
 
 RELEASED_ARCHITECTURE = RESNET50_AGW
-"""The one network of the released code and its family."""
+"""The network of the released code and its family."""
 
 _STEMS = {"visible_stem": "visible_module.visible", "infrared_stem": "thermal_module.thermal"}
 _STEM_PARTS = {"conv": "conv1", "norm": "bn1"}
@@ -23,9 +23,9 @@ _NON_LOCAL_PARTS = {"query": "theta", "key": "phi", "value": "g.0", "output": "W
 _CLASSIFIER = "classifier.weight"
 _CLASSIFIER_OUTPUTS = 1000
 
-# What comes before the names of a network, such as `state_dict.module.`.
+# Matches the prefix of a network's names, such as `state_dict.module.`.
 _NETWORK = re.compile(r"(?:(.+)\.)?(?:visible_module|thermal_module|base_resnet)\.")
-# The released network has three whole ResNet-50s, of which one is in use, and a classifier that is not.
+# The released network has three complete ResNet-50s, of which one is used, and an unused classifier.
 _IDLE = re.compile(
     r"visible_module\.visible\.(layer\d|fc)\.|thermal_module\.thermal\.(layer\d|fc)\."
     r"|base_resnet\.base\.(conv1|bn1|fc)\.|classifier\w*\."
@@ -34,13 +34,13 @@ _IDLE = re.compile(
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the entries of a foreign state.
+    """Which entries of a foreign state were used.
 
     Attributes:
-        used: Names of the entries that now fill the network, sorted.
-        unused: Names of the entries for which the network has no part, sorted. The released network carries three whole
-            ResNet-50s, of which one is in use.
-        non_local: Whether the state had the non-local blocks. Without, they change nothing.
+        used: Names of the entries that were loaded, sorted.
+        unused: Names of the entries without a counterpart in the network, sorted. The released network has three
+            complete ResNet-50s, of which one is used.
+        non_local: Whether the state had the non-local blocks. If not, the network's blocks have no effect.
     """
 
     used: tuple[str, ...]
@@ -49,7 +49,7 @@ class LoadReport:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Unused entries that the released network does not have: perhaps of a part that does something."""
+        """Unused entries that the released network does not have; their part may affect embeddings."""
         return tuple(name for name in self.unused if not _IDLE.match(name))
 
 
@@ -63,7 +63,7 @@ def released_name(name: str) -> str:
         Its key in the released state, such as ``base_resnet.base.layer2.0.conv1.weight``.
 
     Raises:
-        ValueError: No part of our network has this name.
+        ValueError: Our network has no entry of this name.
     """
     match name.split("."):
         case ["visible_stem" | "infrared_stem" as stem, ("conv" | "norm") as part, *rest]:
@@ -74,64 +74,64 @@ def released_name(name: str) -> str:
             return ".".join([stage.replace("stage", "NL_"), position, _NON_LOCAL_PARTS[part], *rest])
         case ["neck", *rest] if rest:
             return ".".join(["bottleneck", *rest])
-    raise ValueError(f"{name!r} is no entry of a two-stream network's state")
+    raise ValueError(f"{name!r} is not an entry of a two-stream network's state")
 
 
 def find_network(tensors: Mapping[str, Tensor], wanted: str | None = None, *, origin: str) -> str:
-    """Where in a checkpoint a network of the family lies.
+    """The place of a network of the family in a checkpoint.
 
     Args:
         tensors: All tensors of the checkpoint, by place.
-        wanted: The place to take, where there are several networks (a momentum copy, say).
-        origin: How messages call the checkpoint, usually its file.
+        wanted: The place to use if there are several networks (such as a momentum copy).
+        origin: Name of the checkpoint in messages, usually its file.
 
     Returns:
-        What stands before the released names, without the last dot: ``state_dict.module``, or nothing. Of several
-        networks the one in ``state_dict`` is taken, which the released code would read.
+        The prefix of the released names without the last dot, such as ``state_dict.module``; may be empty. Of several
+        networks, the one in ``state_dict`` is used, as in the released code.
 
     Raises:
-        UserError: There is no network of the family, several with none to prefer, or not the wanted one.
+        UserError: There is no network of the family, there are several without a preferred one, or not the wanted one.
     """
-    found = sorted({match[1] or "" for match in map(_NETWORK.match, tensors) if match})
-    if not found:
+    places = sorted({match[1] or "" for match in map(_NETWORK.match, tensors) if match})
+    if not places:
         if "visible_stem.conv.weight" in tensors:
             raise UserError(f"{origin}: is a model file of pclhd already; evaluate or embed with its run folder")
         raise UserError(
             f"{origin}: no network of the released family (visible_module, thermal_module, base_resnet); its "
-            f"{len(tensors)} tensors have names like {min(tensors)!r}; for ImageNet weights say "
+            f"{len(tensors)} tensors have names like {min(tensors)!r}; for ImageNet weights use "
             "model.weights=imagenet:FILE"
         )
-    listed = ", ".join(place or "(the file itself)" for place in found)
+    listed = ", ".join(place or "(the file itself)" for place in places)
     if wanted is not None:
-        if wanted not in found:
+        if wanted not in places:
             raise UserError(f"{origin}: no network at {wanted!r}; it has: {listed}")
         return wanted
-    preferred = [place for place in found if place.split(".")[0] == "state_dict"]
-    for candidates in (found, preferred):
+    preferred = [place for place in places if place.split(".")[0] == "state_dict"]
+    for candidates in (places, preferred):
         if len(candidates) == 1:
             return candidates[0]
-    raise ArgumentError("network", f"{origin} holds several networks: {listed}; choose one")
+    raise ArgumentError("network", f"{origin} contains several networks: {listed}; choose one")
 
 
 def load_released_state(
     network: TwoStreamNetwork, state: Mapping[str, Tensor], *, origin: str = "the released state"
 ) -> LoadReport:
-    """Fill a network from a state in the released code's names.
+    """Load a state with the released code's names into a network.
 
-    Either every part of the network is filled, or none is. Two things may be absent: counts of batches (files from
-    before torch 0.4.1 have none), and the non-local blocks as a whole (the public code of ADCA builds its network
-    without); these then add exactly nothing to what passes.
+    Either the whole network is loaded, or nothing is. Two parts may be absent: batch counters (files from before torch
+    0.4.1 have none), and all non-local blocks (the public code of ADCA builds its network without them); the network's
+    blocks are then set to add exactly zero.
 
     Args:
-        network: The network to fill.
-        state: Tensors by released name. Entries for which we have no part are left out.
-        origin: How messages call the state, usually its file.
+        network: The network.
+        state: Tensors by released name. Entries without a counterpart are ignored.
+        origin: Name of the state in messages, usually its file.
 
     Returns:
         The names used and unused.
 
     Raises:
-        UserError: An entry is missing, has another shape than the network's part, or holds NaN or infinity.
+        UserError: An entry is missing, has the wrong shape, or contains NaN or infinity.
     """
     own = {name: released_name(name) for name in network.state_dict()}
     non_local = any(name.startswith("NL_") for name in state)
@@ -144,15 +144,15 @@ def load_released_state(
     _require_numbers(state, {name: shapes[name] for name in sorted(used)}, origin)
     fill_network(network, sources, state, origin=origin)
     if not non_local:
-        _silence_non_local_blocks(network)
+        _disable_non_local_blocks(network)
     return LoadReport(used=tuple(sorted(used)), unused=tuple(sorted(set(state) - used)), non_local=non_local)
 
 
 def released_state(network: TwoStreamNetwork) -> dict[str, Tensor]:
-    """A network's weights as the released code keeps them: its names, its order of parts, and all that it carries idle.
+    """A network's weights as the released code saves them: its names, its order, and its unused parts.
 
     The stages inside its two stem modules repeat the shared stages, the stem of the shared module repeats the visible
-    one, and the classifier is zero: nothing reads them, but its loader wants each to be there.
+    one, and the classifier is zero: nothing uses them, but its loader requires them.
 
     Args:
         network: A network, on any device.
@@ -191,16 +191,15 @@ def _require_numbers(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Siz
         numbers = tensor.float()
         if not torch.isfinite(numbers).all():
             raise UserError(
-                f"{origin}: the entry {name!r} holds NaN or infinity, or more than float32 can hold; take a "
-                "checkpoint of before that"
+                f"{origin}: the entry {name!r} has NaN or infinity, or values beyond float32; use an earlier checkpoint"
             )
         if name.endswith("running_var") and (numbers < 0).any():
-            raise UserError(f"{origin}: the entry {name!r} holds a negative variance; fetch the checkpoint again")
+            raise UserError(f"{origin}: the entry {name!r} has a negative variance; fetch the checkpoint again")
 
 
 @torch.no_grad()
-def _silence_non_local_blocks(network: TwoStreamNetwork) -> None:
-    """A block ends with a batch norm and a sum; a norm of weight and bias zero adds zero."""
+def _disable_non_local_blocks(network: TwoStreamNetwork) -> None:
+    """Make the blocks add zero: each ends with a batch norm and a sum, and the norm's weight and bias become zero."""
     for name, tensor in network.state_dict().items():
         if name.startswith("non_local.") and name.endswith((".norm.weight", ".norm.bias")):
             tensor.zero_()

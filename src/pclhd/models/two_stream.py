@@ -24,7 +24,7 @@ __all__ = [
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says about a batch.
+    """The outputs of the network for a batch.
 
     Attributes:
         embedding: (B, D) output of the neck, not normalised. Rows: visible images, then infrared ones.
@@ -36,16 +36,16 @@ class NetworkOutput(NamedTuple):
 
 
 class TwoStreamNetwork(nn.Module):
-    """Visible and infrared images in, one shared embedding out (released code).
+    """A network that embeds visible and infrared images in one space (released code).
 
-    Colours differ between the modalities, so each has a stem of its own; shapes do not, so the rest is shared. In
+    Colours differ between the modalities, so each has a separate stem; shapes do not, so the rest is shared. In
     training, both modalities of a batch share the batch-norm statistics of the trunk and the neck.
 
-    The neck is a batch norm whose bias exists but stays frozen at its start value.
+    The neck is a batch norm whose bias is frozen at its initial value.
 
     Args:
         architecture: Which network to build.
-        generator: Source of the random start weights, on the CPU. Without one, the same fixed weights every time.
+        generator: Generator of the random initial weights, on the CPU. None gives the same weights every time.
     """
 
     def __init__(self, architecture: Architecture, *, generator: torch.Generator | None = None) -> None:
@@ -53,7 +53,7 @@ class TwoStreamNetwork(nn.Module):
         self.architecture: AnyArchitecture = architecture
         self.gem_power = architecture.gem_power
         self.embedding_size = architecture.embedding_size
-        # Built without storage, so that torch draws no start weights of its own from the global generator.
+        # Built without storage, so that torch does not draw initial weights from the global generator.
         with torch.device("meta"):
             self.visible_stem = Stem(architecture)
             self.infrared_stem = Stem(architecture)
@@ -111,20 +111,20 @@ class TwoStreamNetwork(nn.Module):
 
 
 def to_channels_last(network: TwoStreamNetwork, device: torch.device | None = None) -> None:
-    """Store convolution weights channels-last, which most processors compute faster; results do not change.
+    """Store convolution weights channels-last, which is faster on most CPUs; results do not change.
 
     Args:
         network: Changed in place.
-        device: Where to move it as well, or None to leave it where it is.
+        device: Device to move it to, or None not to move it.
     """
     cast(Any, network).to(device=device, memory_format=torch.channels_last)
 
 
 class Stem(nn.Module):
-    """Convolution, batch norm, ReLU and (where the architecture says so) a max-pool of stride 2.
+    """Convolution, batch norm, ReLU and (depending on the architecture) a max-pool of stride 2.
 
     Args:
-        architecture: Its `stem_…` numbers count.
+        architecture: Its `stem_…` fields are used.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -149,8 +149,8 @@ class BasicBlock(nn.Module):
     """Residual block of two 3×3 convolutions, as in ResNet-18.
 
     Args:
-        channels: Channels that enter.
-        planes: Channels that leave.
+        channels: Input channels.
+        planes: Output channels.
         stride: Stride of the first convolution.
     """
 
@@ -170,11 +170,11 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """Residual block of 1×1, 3×3 and 1×1 convolutions, as in ResNet-50; the 3×3 one carries the stride.
+    """Residual block of 1×1, 3×3 and 1×1 convolutions, as in ResNet-50; the 3×3 one has the stride.
 
     Args:
-        channels: Channels that enter.
-        planes: Channels of the 3×3 convolution; four times as many leave.
+        channels: Input channels.
+        planes: Channels of the 3×3 convolution; a quarter of the output channels.
         stride: Stride of the 3×3 convolution.
     """
 
@@ -203,8 +203,8 @@ class NonLocalBlock(nn.Module):
     so a fresh block changes nothing.
 
     Args:
-        channels: Channels that enter and leave.
-        inner: Channels of queries, keys and values; the released code has one.
+        channels: Input and output channels.
+        inner: Channels of queries, keys and values; 1 in the released code.
     """
 
     def __init__(self, channels: int, inner: int = 1) -> None:
@@ -216,16 +216,16 @@ class NonLocalBlock(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, h, w) to the same shape."""
-        # 1×1 convolutions, written as products of rows: torch takes a map of one channel for channels-first, and all
-        # that follows would be computed the slow way.
+        """(B, channels, h, w) to (B, channels, h, w)."""
+        # 1×1 convolutions as matrix products: torch treats a map of one channel as channels-first, which would make all
+        # following operations slow.
         height, width = features.shape[2:]
         rows = features.permute(0, 2, 3, 1).flatten(1, 2)
         projections = (self.query, self.key, self.value)
         weight = torch.cat([projection.weight.flatten(1) for projection in projections])
         bias = torch.cat([cast(Tensor, projection.bias) for projection in projections])
         query, key, value = functional.linear(rows, weight, bias).chunk(3, dim=2)
-        # Without a softmax the product may be taken from the right: inner × inner numbers instead of one per pair of
+        # Without a softmax, the product can be computed from the right: inner × inner values instead of one per pair of
         # positions.
         summary = key.transpose(1, 2) @ value / key.shape[1]
         attended = functional.linear(query @ summary, self.output.weight.flatten(1), self.output.bias)
@@ -233,7 +233,7 @@ class NonLocalBlock(nn.Module):
         return cast(Tensor, self.norm(attended) + features)
 
     def draw_start_weights(self, generator: torch.Generator) -> None:
-        """Convolutions by the channels that enter (one channel leaves some of them), biases and the norm at zero."""
+        """Convolutions scaled by their input channels (some have one output channel), biases and the norm at zero."""
         for convolution in (self.query, self.key, self.value, self.output):
             nn.init.kaiming_normal_(convolution.weight, mode="fan_in", nonlinearity="relu", generator=generator)
             nn.init.zeros_(cast(nn.Parameter, convolution.bias))
@@ -243,11 +243,11 @@ class NonLocalBlock(nn.Module):
 def power_mean_pool(features: Tensor, power: float) -> Tensor:
     """Generalised-mean pooling: (mean over positions of xᵖ + 1e-12)^(1/p) (released code).
 
-    Computed in float32 whatever enters, because 1e-12 is nothing in half precision.
+    Always computed in float32, because 1e-12 is zero in half precision.
 
     Args:
         features: (B, C, h, w), not negative.
-        power: The exponent p. 1 is the mean, and the larger, the nearer to the maximum.
+        power: The exponent p. 1 gives the mean; larger values approach the maximum.
 
     Returns:
         (B, C) float32.
@@ -256,7 +256,7 @@ def power_mean_pool(features: Tensor, power: float) -> Tensor:
 
 
 def _build_stages(architecture: Architecture) -> tuple[nn.ModuleDict, nn.ModuleDict]:
-    """The residual stages, and the non-local blocks of those stages that have any, both by name of the stage."""
+    """The residual stages, and the non-local blocks of the stages that have any, by name of the stage."""
     block = BottleneckBlock if architecture.block == "bottleneck" else BasicBlock
     trunk, non_local = nn.ModuleDict(), nn.ModuleDict()
     channels = architecture.stem_channels
@@ -278,7 +278,7 @@ def _convolution(channels: int, planes: int, kernel: int, stride: int = 1) -> nn
 
 
 def _shortcut(channels: int, planes: int, stride: int) -> nn.Module:
-    """The features themselves, or a projection where their shape changes."""
+    """The identity, or a projection where the shape changes."""
     if stride == 1 and channels == planes:
         return nn.Identity()
     return nn.Sequential(_convolution(channels, planes, 1, stride), nn.BatchNorm2d(planes))

@@ -1,7 +1,6 @@
-"""Model files, and the weights a network starts from.
+"""Model files, and the initial weights of a network.
 
-A model file is a safetensors file that carries its architecture and its preprocessing, so the file alone can embed
-images.
+A model file is a safetensors file with its architecture and preprocessing, so the file alone is enough to embed images.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.parsing import parse_json
 from pclhd.weights import starter_path
 
-# One entry holds everything: safetensors writes several in an order that changes from run to run.
+# One entry contains everything: safetensors writes several entries in an order that changes from run to run.
 _HEADER = "pclhd"
 _FORMAT = 1
 
@@ -41,7 +40,7 @@ def save_model(
     preprocessing: Preprocessing | None = None,
     replace: bool = True,
 ) -> None:
-    """Write a model file. Equal weights and metadata give equal bytes; a failure leaves the old file as it was.
+    """Write a model file. Equal weights and metadata give equal bytes; on a failure, the old file is unchanged.
 
     Args:
         path: The file, by convention ``….safetensors``.
@@ -70,13 +69,13 @@ def load_model(path: Path) -> TwoStreamNetwork:
     """Rebuild a network from its model file, on the CPU and in evaluation mode.
 
     Raises:
-        UserError: There is no such file, or it is damaged, foreign or incomplete.
+        UserError: There is no such file, or it is damaged, incomplete or not a model file.
     """
     return load_model_with_preprocessing(path)[0]
 
 
 def load_model_with_preprocessing(path: Path) -> tuple[TwoStreamNetwork, Preprocessing | None]:
-    """As `load_model`, with the preprocessing that the file carries; None in files of older versions.
+    """As `load_model`, with the preprocessing in the file; None for files of older versions.
 
     Raises:
         UserError: As `load_model`.
@@ -88,7 +87,7 @@ def load_model_with_preprocessing(path: Path) -> tuple[TwoStreamNetwork, Preproc
 
 
 def model_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `save_model` was given.
+    """The metadata passed to `save_model`.
 
     Raises:
         UserError: As `load_model`.
@@ -97,16 +96,16 @@ def model_metadata(path: Path) -> dict[str, str]:
 
 
 def initialise(network: TwoStreamNetwork, weights: str) -> None:
-    """Fill a network with the weights that a configuration names.
+    """Load the initial weights that the settings name.
 
     Args:
-        network: The network to fill.
-        weights: ``none`` (keep the random start), ``starter`` (those that come with the package), ``imagenet:PATH``
-            (torchvision's names), or the path of a model file of ours or of an ImageNet file. A backbone takes
-            ``none``, a model file of ours, or transformers' ``model.safetensors`` for it.
+        network: The network.
+        weights: ``none`` (keep the random weights), ``starter`` (shipped with the package), ``imagenet:PATH``
+            (torchvision's names), or the path of a model file of ours or of an ImageNet file. For a backbone: ``none``,
+            a model file of ours, or its transformers' ``model.safetensors``.
 
     Raises:
-        UserError: The file is missing, damaged, or of another architecture. The network is unchanged then.
+        UserError: The file is missing, damaged, or of another architecture. The network is then unchanged.
     """
     if weights == "none":
         return
@@ -120,12 +119,12 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
         return
     if weights == "imagenet" and network.architecture == NARROW:
         raise UserError(
-            "model.weights=imagenet is for ResNet-50, but model.architecture is narrow; say model.weights=starter for "
+            "model.weights=imagenet is for ResNet-50, but model.architecture is narrow; use model.weights=starter for "
             "the weights that ship with pclhd and fit it"
         )
     if weights == "imagenet":
         raise UserError(
-            "model.weights=imagenet names no file; say model.weights=imagenet:FILE with torchvision's ResNet-50 "
+            "model.weights=imagenet names no file; use model.weights=imagenet:FILE with torchvision's ResNet-50 "
             "weights, which `pclhd fetch-imagenet --out DIR` downloads"
         )
     if weights.startswith("imagenet:"):
@@ -145,7 +144,7 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
 def _initialise_backbone(network: BackboneNetwork, weights: str) -> None:
     if weights in ("starter", "imagenet") or weights.startswith("imagenet:"):
         raise UserError(
-            f"model.weights={weights} holds a ResNet, but model.architecture is backbone; expected backbone (the "
+            f"model.weights={weights} is a ResNet, but model.architecture is backbone; expected backbone (the "
             "weights in its folder), none, or the path of a model file"
         )
     path = expanded(Path(weights))
@@ -187,8 +186,8 @@ def _read_header(path: Path) -> _Header:
     text = _header_text(path)
     if text is None:
         raise UserError(
-            f"{path}: a safetensors file, but no model of pclhd; expected one that pclhd wrote; for ImageNet weights "
-            "say imagenet:PATH"
+            f"{path}: a safetensors file, but not a model of pclhd; expected one that pclhd wrote; for ImageNet "
+            "weights use imagenet:PATH"
         )
     try:
         header = parse_json(text)
@@ -212,8 +211,8 @@ def _has_header(path: Path) -> bool:
 def _header_text(path: Path) -> str | None:
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a model file (.safetensors)")
-    if not os.access(path, os.R_OK):  # of which safetensors would say that there is no such file
-        raise UserError(f"{path}: may not be read; check the file's permissions")
+    if not os.access(path, os.R_OK):  # safetensors would report that there is no such file
+        raise UserError(f"{path}: cannot be read; check the file's permissions")
     try:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get(_HEADER)
@@ -228,12 +227,10 @@ def _fill(network: TwoStreamNetwork, model: _Model) -> None:
     if difference is not None:
         field, ours, theirs = difference
         raise UserError(
-            f"{model.path}: holds a network with {field} = {theirs}; expected {field} = {ours}; choose "
+            f"{model.path}: has a network with {field} = {theirs}; expected {field} = {ours}; choose "
             "weights of the same architecture, or the architecture of these weights"
         )
     unknown = sorted(model.tensors.keys() - network.state_dict().keys())
     if unknown:
-        raise UserError(
-            f"{model.path}: the entry {unknown[0]!r} belongs to no part of its architecture; fetch it again"
-        )
+        raise UserError(f"{model.path}: the entry {unknown[0]!r} does not belong to its architecture; fetch it again")
     fill_network(network, {name: Source(name) for name in network.state_dict()}, model.tensors, origin=str(model.path))

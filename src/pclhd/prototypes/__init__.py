@@ -1,9 +1,9 @@
 """Prototypes of clusters and the memories that hold them: tensors and numbers only.
 
-A prototype is a unit-length row that stands for a cluster: its centre (centroid), the centres of its parts (multi), the
-members furthest from its centre (hard), or members drawn at random (dynamic). A memory keeps the rows in buffers.
-Reading never writes; only `update` and `redraw` do, and the training step calls them, visibly, once the gradients are
-known. The exception is `coupled_similarities`, the released code's memory, which is written in the backward pass.
+A prototype is a unit-length row that represents a cluster: its centre (centroid), the centres of its parts (multi), the
+members furthest from its centre (hard), or members drawn at random (dynamic). A memory keeps the rows in buffers. Only
+`update` and `redraw` change a memory; the training step calls them after the backward pass. The exception is
+`coupled_similarities`, the released code's memory, which is written in the backward pass.
 
 Letters: N samples, B queries of a batch, C clusters, K instances per cluster, M parts per cluster, D feature width.
 """

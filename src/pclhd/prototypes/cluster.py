@@ -18,10 +18,10 @@ class ClusterMemory(nn.Module):
 
     Args:
         centroids: (C, D), scaled to unit length here.
-        hard: (C, D), scaled likewise; None starts it at the centroids, as the released code does.
+        hard: (C, D), scaled likewise; None copies the centroids, as in the released code.
         momentum: Share of the *old* prototype in an update, 0…1 (released code: 0.1).
         centroid_update: "batch_mean" mixes in the mean of a class's queries (released hybrid memory),
-            "sample_by_sample" mixes in one query after the other, in batch order (released plain memory).
+            "sample_by_sample" mixes in the queries one by one, in batch order (released plain memory).
 
     Attributes:
         centroids: (C, D) buffer.
@@ -87,18 +87,19 @@ class ClusterMemory(nn.Module):
     def update(self, queries: Tensor, labels: Tensor) -> None:
         """Move the prototypes of the classes in a batch towards its queries (released code).
 
-        Call it after `backward`: autograd refuses a memory that changed between the forward and the backward pass.
+        Call it after `backward`: autograd raises an error for a memory that changed since the forward pass.
 
         Args:
             queries: (B, D), unit length.
-            labels: (B,) int64, 0…C−1. Classes that are not in the batch stay as they are.
+            labels: (B,) int64, 0…C−1. Classes that are not in the batch do not change.
 
         Raises:
-            ValueError: A class is missing from the memory, or shapes disagree.
+            ValueError: The memory does not have a class, or shapes disagree.
         """
         check_batch(queries, labels, self.centroids)
         queries = queries.detach().to(self.centroids.dtype)
-        # Both are found before either is written: the hardest query is the one furthest from the *old* centroid.
+        # Both updates are computed before either is written: the hardest query is the one furthest from the *old*
+        # centroid.
         own = (queries * self.centroids[labels]).sum(1)
         hardest = rank_by_value(own, labels, self.num_clusters) == 0
         if self.centroid_update == "batch_mean":
@@ -106,7 +107,8 @@ class ClusterMemory(nn.Module):
             present = counts.nonzero().squeeze(1)
             self._mix(self.centroids, present, sums[present] / counts[present, None])
         else:
-            # Classes do not meet, so the j-th queries of all classes can be taken at once without changing the result.
+            # Classes are independent, so the j-th queries of all classes can be mixed in at once without changing the
+            # result.
             turns = rank_within_cluster(labels, self.num_clusters)
             for turn in range(int(turns.max()) + 1 if len(turns) else 0):
                 now = turns == turn

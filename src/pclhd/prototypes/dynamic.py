@@ -55,14 +55,14 @@ class DynamicMemory(nn.Module):
 
     @torch.no_grad()
     def replace(self, classes: Tensor, rows: Tensor) -> None:
-        """Put new instances in place of all K of some classes.
+        """Replace all K instances of some classes.
 
         Args:
             classes: (P,) int64, distinct, 0…C−1.
             rows: (P, K, D), scaled to unit length here.
 
         Raises:
-            ValueError: A class is missing from the memory, or shapes disagree.
+            ValueError: A class is not in the memory, or shapes disagree.
         """
         expected = (len(classes), *self.instances.shape[1:])
         if tuple(rows.shape) != expected:
@@ -80,7 +80,7 @@ class DynamicMemory(nn.Module):
             generator: Source of randomness.
 
         Raises:
-            ValueError: A cluster is empty, a class is missing from the memory, or shapes disagree.
+            ValueError: A cluster is empty, a class is not in the memory, or shapes disagree.
         """
         check_rows(features, labels)
         check_width(features, self.instances)

@@ -11,13 +11,13 @@ _LONGEST_LIST_IN_AN_ERROR = 5
 
 
 def sums_by_label(features: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
-    """Sum (C, D) and count (C,) of the rows of each label; an absent label has zeros."""
+    """Sum (C, D) and count (C,) of the rows of each label; zero for absent labels."""
     sums = features.new_zeros(num_clusters, features.shape[1])
     return sums.index_add_(0, labels, features), torch.bincount(labels, minlength=num_clusters)
 
 
 def rank_within_cluster(labels: Tensor, num_clusters: int) -> Tensor:
-    """How many rows of the same label stand before each row: (N,) int64."""
+    """How many rows of the same label come before each row: (N,) int64."""
     sizes = torch.bincount(labels, minlength=num_clusters)
     starts = sizes.cumsum(0) - sizes
     order = labels.argsort(stable=True)
@@ -27,7 +27,7 @@ def rank_within_cluster(labels: Tensor, num_clusters: int) -> Tensor:
 
 
 def rank_by_value(values: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
-    """Rank of each row's value in its cluster, 0 the smallest; of equals the earlier row comes first."""
+    """Rank of each row's value in its cluster, 0 for the smallest; of equal values, the earlier row comes first."""
     order = values.argsort(stable=True)
     ranks = torch.empty_like(labels)
     ranks[order] = rank_within_cluster(labels[order], num_clusters)

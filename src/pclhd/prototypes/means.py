@@ -1,4 +1,4 @@
-"""The prototypes an epoch starts with: centroids, hard prototypes, and the members that dynamic ones are drawn from.
+"""The initial prototypes of an epoch: centroids, hard prototypes, and the draws of dynamic ones.
 
 Letters: N samples, C clusters, D feature width.
 """
@@ -25,11 +25,11 @@ def cluster_means(features: Tensor, labels: Tensor, num_clusters: int) -> Tensor
 
     Args:
         features: (N, D).
-        labels: (N,) int64, −1 is noise and ignored.
+        labels: (N,) int64, −1 (noise) is ignored.
         num_clusters: C.
 
     Returns:
-        (C, D), row c the mean of cluster c.
+        (C, D); row c is the mean of cluster c.
 
     Raises:
         ValueError: A cluster is empty, a label is outside −1…C−1, or shapes disagree.
@@ -41,13 +41,13 @@ def cluster_means(features: Tensor, labels: Tensor, num_clusters: int) -> Tensor
 
 
 def balanced_cluster_means(features: Tensor, labels: Tensor, modality: Tensor, num_clusters: int) -> Tensor:
-    """Mean of the visible mean and the infrared mean of each cluster, whatever their sizes (released code).
+    """Mean of the visible mean and the infrared mean of each cluster, regardless of their sizes (released code).
 
-    A cluster of one modality only has that modality's mean. Not normalised.
+    For a cluster of one modality, it is that modality's mean. Not normalised.
 
     Args:
         features: (N, D).
-        labels: (N,) int64, −1 is noise and ignored.
+        labels: (N,) int64, −1 (noise) is ignored.
         modality: (N,) int64, 0 visible, 1 infrared.
         num_clusters: C.
 
@@ -71,15 +71,15 @@ def balanced_cluster_means(features: Tensor, labels: Tensor, modality: Tensor, n
 
 
 def hard_prototypes(features: Tensor, labels: Tensor, centroids: Tensor, k: int) -> Tensor:
-    """Normalised mean of the k members of each cluster least similar to its centroid.
+    """Normalised mean of the k members of each cluster that are least similar to its centroid.
 
-    With k = 1 that is the one member furthest from the centre (paper); the mean of several is (ours).
+    With k = 1, this is the member furthest from the centre (paper); the mean of several is (ours).
 
     Args:
         features: (N, D), of any length: similarity is the cosine.
-        labels: (N,) int64, −1 is noise and ignored.
+        labels: (N,) int64, −1 (noise) is ignored.
         centroids: (C, D), unit length.
-        k: Members per prototype; a cluster with fewer gives all it has.
+        k: Members per prototype; smaller clusters use all their members.
 
     Returns:
         (C, D), unit length.
@@ -88,7 +88,7 @@ def hard_prototypes(features: Tensor, labels: Tensor, centroids: Tensor, k: int)
         ValueError: k < 1, a cluster is empty, a label is outside −1…C−1, or shapes disagree.
     """
     if k < 1:
-        raise ValueError(f"k is {k}; at least one member must make a hard prototype")
+        raise ValueError(f"k is {k}; a hard prototype needs at least one member")
     num_clusters = centroids.shape[0]
     features, labels = members(features, labels, num_clusters)
     check_width(features, centroids)

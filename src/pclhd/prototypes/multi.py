@@ -17,19 +17,19 @@ from pclhd.prototypes.rows import normalise, similarities
 
 
 class MultiMemory(nn.Module):
-    """Up to M prototypes per cluster, one for each of its parts (ours, after MMM's idea).
+    """Up to M prototypes per cluster, one for each of its parts (ours, after an idea of MMM).
 
     Args:
         rows: (P, D) one row per part, scaled to unit length here.
-        owners: (P,) int64, the cluster of each part; each of 0…C−1 owns at least one.
+        owners: (P,) int64, the cluster of each part; each of 0…C−1 has at least one.
         momentum: Share of the *old* prototype in an update, 0…1.
 
     Attributes:
-        prototypes: (C, M, D) buffer; M is what the cluster of most parts has. Where a cluster has fewer, zeros.
-        present: (C, M) bool buffer, which of them there are.
+        prototypes: (C, M, D) buffer; M is the largest number of parts of a cluster. Zeros where a cluster has fewer.
+        present: (C, M) bool buffer, true where there is a prototype.
 
     Raises:
-        ValueError: Shapes disagree, a cluster owns no part, or momentum is outside 0…1.
+        ValueError: Shapes disagree, a cluster has no part, or momentum is outside 0…1.
     """
 
     prototypes: Tensor
@@ -70,7 +70,7 @@ class MultiMemory(nn.Module):
         return flat.view(len(queries), *self.present.shape).masked_fill(~self.present, -torch.inf)
 
     def nearest_similarities(self, queries: Tensor) -> Tensor:
-        """Similarity of each query and the nearest prototype of each cluster, its own as well as others.
+        """Similarity of each query and the nearest prototype of each cluster.
 
         Args:
             queries: (B, D), unit length.
@@ -82,11 +82,11 @@ class MultiMemory(nn.Module):
 
     @torch.no_grad()
     def update(self, queries: Tensor, labels: Tensor) -> None:
-        """Move each prototype to which queries of its cluster are nearer than to its others, towards their mean.
+        """Move each prototype towards the mean of the queries of its cluster to which it is the nearest one.
 
         Args:
             queries: (B, D), unit length.
-            labels: (B,) int64, 0…C−1. Prototypes that are nearest to none stay as they are.
+            labels: (B,) int64, 0…C−1. Prototypes that are nearest to no query do not change.
 
         Raises:
             ValueError: A class is missing from the memory, or shapes disagree.

@@ -1,11 +1,11 @@
 """The released code's memory, which is written while gradients are computed (``method.memory_update=in_backward``).
 
-There the memory is read in the forward pass and written in the backward pass, after the gradient of its own queries.
-Two consequences, kept here on purpose so that anyone can measure what they are worth:
+There, the memory is read in the forward pass and written in the backward pass, after the gradient of its queries. This
+has two consequences, which are kept here so that their effect can be measured:
 
-* Queries that need no gradient never reach the backward pass, so they never refresh the memory.
-* Of two passes through one memory with a single `backward`, the later one is visited first. It updates the memory, and
-  the earlier pass multiplies its score gradient, fixed in the forward pass, by rows it never saw.
+* Queries that need no gradient do not take part in the backward pass, so they do not update the memory.
+* With two reads of one memory and a single `backward`, the later read is processed first. It updates the memory, and
+  the earlier read then multiplies its score gradient, fixed in the forward pass, by rows that have changed since.
 
 Everything else in this library calls `ClusterMemory.update` in the training step instead.
 """
@@ -29,13 +29,13 @@ class UpdateInBackward(Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, labels: Tensor, memory: ClusterMemory) -> tuple[Tensor, Tensor]:
-        """Read the memory.
+        """Compute similarities with the memory.
 
         Args:
             ctx: The autograd context.
             queries: (B, D), unit length, in the memory's type.
             labels: (B,) int64, 0…C−1.
-            memory: Read now, read again and written in the backward pass.
+            memory: Read here; read again and written in the backward pass.
 
         Returns:
             Similarities to the centroids and to the hard prototypes, (B, C) each.
@@ -47,11 +47,11 @@ class UpdateInBackward(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, centroid_gradient: Tensor, hard_gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Gradient of the queries from the memory as it is *now*, then the update.
+        """Compute the gradient of the queries from the *current* memory, then update the memory.
 
         Args:
             ctx: The autograd context.
-            centroid_gradient: (B, C), fixed by what the forward pass read.
+            centroid_gradient: (B, C), computed from the values that the forward pass read.
             hard_gradient: (B, C), likewise.
 
         Returns:
@@ -81,21 +81,21 @@ def coupled_similarities(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Similarities whose backward pass updates the memory with these queries (released code).
 
-    Do not call `memory.update` as well, and do not run `backward` twice on one graph: each run is an update. It updates
-    the memory of this process with the queries it is given: of several processes each hands in those of all.
+    Do not call `memory.update` as well, and do not run `backward` twice on one graph: each run is an update. With
+    several processes, each must pass the queries of all, as each updates its copy of the memory.
 
     Args:
         memory: Read in the forward pass, written in the backward pass. Both its centroids and its hard prototypes are
-            updated, whichever are read.
-        queries: (B, D), unit length. Without a gradient the memory stays as it is.
+            updated, even if only the centroids are read.
+        queries: (B, D), unit length. Without a gradient, the memory does not change.
         labels: (B,) int64, 0…C−1.
         which: "centroid" (released plain memory) or "hybrid" (released hybrid memory).
 
     Returns:
-        "centroid": (B, C) similarities to the centroids. "hybrid": those and, likewise, those to the hard prototypes.
+        "centroid": (B, C) similarities to the centroids. "hybrid": these and the similarities to the hard prototypes.
 
     Raises:
-        ValueError: `which` is neither.
+        ValueError: `which` has another value.
     """
     if which not in get_args(Which):
         raise ValueError(f"which is {which!r}, expected one of {get_args(Which)}")

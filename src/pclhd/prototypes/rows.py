@@ -16,7 +16,7 @@ def normalise(features: Tensor) -> Tensor:
         features: (…, D), any floating type.
 
     Returns:
-        (…, D), float32 (float64 stays). A row of zeros stays zero.
+        (…, D), float32, or float64 for float64. A row of zeros stays zero.
     """
     return F.normalize(at_least_float32(features), dim=-1, eps=SMALLEST_LENGTH)
 
@@ -29,7 +29,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 def similarities(queries: Tensor, rows: Tensor) -> Tensor:
     """Dot products of queries and rows, never in half precision.
 
-    Losses divide similarities by a temperature near 0.05, which would blow the rounding of bfloat16 up to the size of
+    Losses divide similarities by a temperature near 0.05, which would make the rounding errors of bfloat16 as large as
     the differences that matter. So autocast is switched off here.
 
     Args:

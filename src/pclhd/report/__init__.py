@@ -1,1 +1,1 @@
-"""Tables, figures and the one-page report, made from saved results."""
+"""Tables, figures and the one-page report, from saved results."""

@@ -1,7 +1,7 @@
 """Figures as functions from saved numbers to a matplotlib `Figure`.
 
-Nothing here opens a window or touches matplotlib's global state for longer than a drawing takes. Lines differ in
-colour, dash and marker, so that they can be distinguished without colour; legends are outside the data.
+The functions open no window and change matplotlib's global state only while drawing. Lines differ in colour, dash and
+marker, so that they can be distinguished without colour; legends are outside the data.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from pclhd.report.tables import order_weights, weights_name
 from pclhd.runs.records import ClusterRecord, EpochRecord, Results, parse_results
 
-# The page swaps these for style variables that have a light and a dark value.
+# The page replaces these by style variables that have a light and a dark value.
 INK = "#1d2025"
 GRID = "#d9dce1"
-# Okabe and Ito's colour-blind-safe palette, the light ones darkened to stand out on white.
+# Okabe and Ito's colour-blind-safe palette, with the light colours darkened for a white background.
 BLUE, VERMILLION, GREEN, PURPLE, AMBER, SKY, GREY = (
     "#0072b2",
     "#d55e00",
@@ -72,7 +72,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: its name in the legend, its look, its values (NaN is a gap)."""
+    """One curve: its name in the legend, its style, its values (NaN is a gap)."""
 
     name: str
     values: Sequence[float]
@@ -83,7 +83,7 @@ class Line:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures, while it lasts; what the user has set is put back."""
+    """The style of all figures within the block; afterwards, the user's settings are restored."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -145,7 +145,7 @@ def cmc_figure(results: Mapping[str, Any] | Results) -> Figure | None:
 
 
 def loss_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
-    """The named losses, each the mean of its epoch; None if none was logged."""
+    """The losses by name, averaged over each epoch; None if none was logged."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.loss))
     lines = [
         Line(
@@ -178,7 +178,7 @@ def noise_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
 
 
 def matched_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
-    """The share of clusters with a partner in the other modality, and of right partners; None if not logged."""
+    """The share of clusters with a partner in the other modality, and of correct partners; None if not logged."""
     lines = [
         Line(
             stream,
@@ -188,12 +188,12 @@ def matched_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
         for stream in ("visible", "infrared")
     ]
     precision = [_percent((epoch.labels or {}).get("match_precision")) for epoch in epochs]
-    lines.append(Line("right partners", precision, GREEN, "s", "--"))
+    lines.append(Line("correct partners", precision, GREEN, "s", "--"))
     return _curves(epochs, lines, "clusters with a partner (%)", from_zero=True)
 
 
 def agreement_figure(epochs: Sequence[EpochRecord], measure: Literal["ari", "nmi"]) -> Figure | None:
-    """Agreement of the pseudo labels with the identities, which training never sees; None if not measured."""
+    """Agreement of the pseudo labels with identities that training does not use; None if not measured."""
     lines = [
         Line(stream, [_number((epoch.labels or {}).get(f"{measure}_{stream}")) for epoch in epochs], colour, marker)
         for stream, (colour, marker) in _STREAMS.items()
@@ -208,7 +208,7 @@ def speed_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
 
 
 def seconds_figure(epochs: Sequence[EpochRecord]) -> Figure | None:
-    """How long each epoch took, and its clustering; None if not logged."""
+    """The duration of each epoch and of its clustering; None if not logged."""
     lines = [
         Line("whole epoch", [_number(epoch.seconds) for epoch in epochs], BLUE, "o"),
         Line("clustering", [_number(epoch.seconds_clustering) for epoch in epochs], AMBER, "s"),
@@ -220,9 +220,9 @@ def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], mo
     """A map of embeddings: one colour per identity, circles visible, five-pointed stars infrared (paper, t-SNE figure).
 
     Args:
-        points: (N, 2) positions on the map, without unit.
+        points: (N, 2) positions on the map, without a unit.
         identities: N identities.
-        modality: N times `visible` or `infrared`.
+        modality: N values `visible` or `infrared`.
 
     Raises:
         ValueError: The lengths differ, the points are not (N, 2), or a modality is unknown.
@@ -236,20 +236,20 @@ def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], mo
     if unknown:
         raise ValueError(f"modality must be visible or infrared, not {sorted(unknown)}")
     people = np.asarray(identities, dtype=np.int64)
-    shown = sorted(set(people.tolist()))
-    # Beyond the palette, hues around the circle: neighbours in the list stay far apart by the golden ratio.
-    colours: list[Any] = list(_PEOPLE[: len(shown)])
-    colours += [mpl.colormaps["hsv"]((0.618034 * k) % 1) for k in range(len(shown) - len(colours))]
+    identities_shown = sorted(set(people.tolist()))
+    # Beyond the palette, hues at steps of the golden ratio, so that consecutive colours differ clearly.
+    colours: list[Any] = list(_PEOPLE[: len(identities_shown)])
+    colours += [mpl.colormaps["hsv"]((0.618034 * k) % 1) for k in range(len(identities_shown) - len(colours))]
     with style():
         figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         axes = figure.subplots()
-        for person, colour in zip(shown, colours, strict=True):
+        for person, colour in zip(identities_shown, colours, strict=True):
             for kind, marker, size in (("visible", "o", 22), ("infrared", "*", 52)):
-                chosen = (people == person) & (kinds == kind)
-                if chosen.any():
+                rows = (people == person) & (kinds == kind)
+                if rows.any():
                     axes.scatter(
-                        points[chosen, 0],
-                        points[chosen, 1],
+                        points[rows, 0],
+                        points[rows, 1],
                         s=size,
                         marker=marker,
                         color=[colour],
@@ -265,10 +265,10 @@ def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], mo
             Line2D([], [], linestyle="", marker=marker, color=INK, markersize=size, label=kind)
             for kind, marker, size in (("visible", "o", 5), ("infrared", "*", 8))
         ]
-        if len(shown) <= 20:
+        if len(identities_shown) <= 20:
             handles += [
                 Line2D([], [], linestyle="", marker="s", color=colour, markersize=6, label=f"identity {person}")
-                for person, colour in zip(shown, colours, strict=True)
+                for person, colour in zip(identities_shown, colours, strict=True)
             ]
         figure.legend(handles=handles, loc="outside right upper")
     return figure
@@ -298,9 +298,9 @@ def _curves(
                 label=line.name,
             )
         if from_zero:
-            shown = [value for line in lines for value in line.values if isfinite(value)]
-            bottom = min(0.0, 1.06 * min(shown))
-            axes.set_ylim(bottom, max(1.06 * max(shown), bottom + 1e-3))
+            values = [value for line in lines for value in line.values if isfinite(value)]
+            bottom = min(0.0, 1.06 * min(values))
+            axes.set_ylim(bottom, max(1.06 * max(values), bottom + 1e-3))
         axes.set_xlabel("epoch")
         axes.set_ylabel(unit)
         axes.set_xlim(place[0] - 0.5, place[-1] + 0.5)
@@ -318,7 +318,7 @@ def _curves(
 
 
 def epoch_places(epochs: Sequence[EpochRecord]) -> list[int]:
-    """Each epoch's position on the axis: its number if the numbers grow throughout, else its place from 1."""
+    """Each epoch's position on the axis: its number if the numbers are ascending, otherwise its place from 1."""
     numbers = [epoch.epoch for epoch in epochs]
     growing = all(before < after for before, after in itertools.pairwise(numbers))
     return numbers if growing else list(range(1, len(epochs) + 1))

@@ -1,4 +1,4 @@
-"""Images as data URIs, for a page that needs no other file."""
+"""Images as data URIs, for a self-contained page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put a figure into an HTML page: no namespaces, no clashing ids, and colours that follow the page's light or dark."""
+"""Embed a figure in an HTML page: without namespaces, with unique ids, and with colours for light and dark mode."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     """The figure as an `<svg>` element for the inside of an HTML page.
 
     Args:
-        figure: What to draw.
-        name: Letters and digits, unlike any other figure's on the page: it keeps the ids apart.
-        description: The text for people who cannot see the picture.
+        figure: The figure.
+        name: Letters and digits; must be unique on the page, as it makes the ids unique.
+        description: Alternative text.
     """
     svg = figures.to_svg(figure)
     svg = svg[svg.index("<svg") :]
@@ -38,11 +38,11 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     if box is None:
         raise ValueError(f"the drawing has no viewBox: {opening}")
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    # Attributes only: the text between the tags may hold names given by users.
+    # Attributes only: the text between the tags may contain names given by users.
     body = re.sub(r"<[^<>]*>", lambda tag: _adapt_tag(tag.group(), name), body)
     body = re.sub(r"\n\s*\n+", "\n", body).strip()
-    # The only text in the page that templates do not escape. It is safe because matplotlib wrote it: every name in a
-    # figure has passed its XML writer, which escapes text and attributes. `format` escapes the description.
+    # The only text in the page that templates do not escape. It is safe because matplotlib wrote it: its XML writer
+    # escapes all text and attributes in a figure. `format` escapes the description.
     drawn = Markup(body)
     return Markup('<svg viewBox="{}" role="img" aria-label="{}">\n{}\n').format(box.group(1), description, drawn)
 

@@ -1,7 +1,7 @@
-"""The report of a run: one self-contained HTML page made from the saved results in its folder.
+"""The report of a run: one self-contained HTML page from the saved results in its folder.
 
-The page needs no script, no network and no other file. Where the run lacks a section's data, the page shows the command
-that writes them. Templates escape every value, so that names given by users stay text.
+The page needs no script, no network and no other file. Where data of a section are missing, the page shows the command
+that writes them. Templates escape every value, so that names given by users are shown as text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pclhd.runs.saved import read_run
 
 _SECTIONS: tuple[tuple[str, str, Callable[[ReportedRun], Values | Absent | None]], ...] = (
     ("results", "Results", sections.results),
-    ("published", "Beside published figures", sections.published),
+    ("published", "Comparison with published figures", sections.published),
     ("examples", "Ranked examples", sections.examples),
     ("training", "Training", sections.training),
     ("clusters", "Clusters", sections.clusters),
@@ -39,7 +39,7 @@ def write_report(run: Path | RunFolder, *, data_root: Path | None = None) -> Pat
 
     Args:
         run: The run folder.
-        data_root: The data's folder (or CSV file), for the pictures; without it, the one in the run's settings.
+        data_root: Folder or CSV file of the data, for the pictures; by default that in the run's settings.
 
     Returns:
         The page's path. Equal inputs give equal bytes.
@@ -91,7 +91,7 @@ def page_html(run: ReportedRun) -> str:
 
 @cache
 def templates() -> Environment:
-    """The templates of the page; every value is escaped, and one that is missing is an error."""
+    """The templates of the page; every value is escaped, and a missing value is an error."""
     environment = Environment(
         loader=PackageLoader("pclhd.report"),
         autoescape=True,

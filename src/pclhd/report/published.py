@@ -1,4 +1,4 @@
-"""Published figures, transcribed second-hand, and the table that shows them beside those of a run."""
+"""Published figures, transcribed second-hand, and a table of them with those of a run."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Benchmark = Literal["sysu", "regdb"]
 
 SETTINGS: dict[Setting, str] = {
     "supervised": "trained with the identities of all training images",
-    "semi-supervised": "with those of some, usually of the visible ones",
-    "unsupervised": "with none",
+    "semi-supervised": "with the identities of some images, usually the visible ones",
+    "unsupervised": "without identities",
 }
-"""The groups of the table, in its order, and what they mean."""
+"""The groups of the table in order, and their meanings."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of figures: its names in the file and in the table, and the matching result of a run.
+    """A column of figures: its names in the file and in the table, and the corresponding result of a run.
 
     Attributes:
-        column: In the file.
-        heading: In the table.
-        search: Of the run's results.
-        metric: Of that search, ``rank1`` or ``mAP``.
+        column: Name in the file.
+        heading: Heading in the table.
+        search: Search in the run's results.
+        metric: Measure of that search, ``rank1`` or ``mAP``.
     """
 
     column: str
@@ -54,7 +54,7 @@ MEASURES: dict[Benchmark, tuple[Measure, ...]] = {
     ),
 }
 
-#: Queries and gallery images of the published test sets in one search, by which subsets are recognised.
+#: Queries and gallery images of the published test sets in one search, to detect subsets.
 PUBLISHED_SIZES: dict[Benchmark, tuple[str, int, int]] = {
     "sysu": ("all/single-shot", 3_803, 301),
     "regdb": ("visible→infrared", 2_060, 2_060),
@@ -74,7 +74,7 @@ _ABBREVIATIONS: dict[Benchmark, str] = {
     "regdb": "Rank-1 (R1) and mAP of visible (V) queries for infrared (I) images and the reverse",
 }
 _CAMERA_LABELS = {"yes": True, "no": False, "": None}
-_SAID = {True: "yes", False: "no", None: "–"}
+_CAMERA_TEXTS = {True: "yes", False: "no", None: "–"}
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class PublishedRow:
     """The figures reported for one method.
 
     Attributes:
-        setting: Which labels its training has.
-        method: Its name.
-        venue: Where it appeared.
-        figures: Percent by column name, such as ``sysu_all_r1``; None where it is not reported.
-        camera_labels: Whether its training uses camera numbers; None where that is not stated.
-        source: Where the figures were read, which is not the method's own paper.
+        setting: Labels used in training.
+        method: Name of the method.
+        venue: Venue and year of publication.
+        figures: Percent by column name, such as ``sysu_all_r1``; None if not reported.
+        camera_labels: Whether training uses camera numbers; None if not stated.
+        source: Source of the figures, which is not the method's paper.
     """
 
     setting: Setting
@@ -103,9 +103,9 @@ class MeasuredRow:
     """The name of a run in the table.
 
     Attributes:
-        name: Such as its recipe.
-        remark: The cell where other rows have the venue, such as which labels it had.
-        camera_labels: Whether its training used camera numbers; None where that is not known.
+        name: For example its recipe.
+        remark: Text in the venue column, for example the labels used.
+        camera_labels: Whether training used camera numbers; None if unknown.
     """
 
     name: str
@@ -114,7 +114,7 @@ class MeasuredRow:
 
 
 def read_published() -> tuple[PublishedRow, ...]:
-    """The published figures that ship with the package, in the order of the file: by setting, then by year."""
+    """The published figures shipped with the package, in the order of the file: by setting, then by year."""
     return parse_published(resources.files("pclhd.report").joinpath("published.csv").read_text("utf-8"))
 
 
@@ -122,11 +122,11 @@ def parse_published(text: str) -> tuple[PublishedRow, ...]:
     """Read published figures from CSV text.
 
     Args:
-        text: Lines beginning with ``#``, then a header with exactly the names of `COLUMNS`, then a row per method.
-            Empty figures are not reported; ``camera_labels`` is ``yes``, ``no`` or empty.
+        text: Lines beginning with ``#``, then a header with exactly the names of `COLUMNS`, then one row per method.
+            Empty cells are figures that were not reported; ``camera_labels`` is ``yes``, ``no`` or empty.
 
     Raises:
-        ValueError: Something does not fit; the message names the line and what it holds.
+        ValueError: The text is invalid; the message names the line and the value.
     """
     lines = text.splitlines()
     comments = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -141,15 +141,15 @@ def parse_published(text: str) -> tuple[PublishedRow, ...]:
             raise ValueError(f"{where}: {len(cells)} cells, expected {len(COLUMNS)}")
         row = _parse_row(dict(zip(COLUMNS, cells, strict=True)), where)
         if any((row.setting, row.method) == (other.setting, other.method) for other in rows):
-            raise ValueError(f"{where}: {row.method!r} is there already, as {row.setting}")
+            raise ValueError(f"{where}: {row.method!r} appears twice as {row.setting}")
         rows.append(row)
     return tuple(rows)
 
 
 def benchmark_of(results: Results) -> Benchmark | None:
-    """The benchmark whose published figures a run's may be compared with; None for other data, above all drawn people.
+    """The benchmark whose published figures are comparable with a run's; None for other data, such as synthetic people.
 
-    Judged by the layout and by the recorded origin of the data, not by the number of images.
+    It depends on the layout and the recorded origin of the data, not on the number of images.
     """
     layout = results.dataset.name.partition("-")[0]
     if layout not in get_args(Benchmark) or results.dataset.synthetic:
@@ -158,7 +158,7 @@ def benchmark_of(results: Results) -> Benchmark | None:
 
 
 def other_test_set(benchmark: Benchmark, results: Results) -> str | None:
-    """How the evaluated test set differs from the published one, in words; None if their sizes agree."""
+    """The difference between the evaluated test set and the published one, in words; None if their sizes are equal."""
     search, queries, gallery = PUBLISHED_SIZES[benchmark]
     row = _final(results).get(search)
     if row is None or (row.queries, row.gallery) == (queries, gallery):
@@ -167,15 +167,15 @@ def other_test_set(benchmark: Benchmark, results: Results) -> str | None:
 
 
 def published_table(benchmark: Benchmark, results: Results, measured: MeasuredRow) -> tuple[Table, tuple[str, ...]]:
-    """Published figures by setting, and the run's final weights in the last row, all in percent.
+    """Published figures by setting, with the run's final weights in the last row, all in percent.
 
     Args:
-        benchmark: Which columns of figures.
-        results: The run's; a search that was not evaluated shows as a dash.
-        measured: The run's name in the table.
+        benchmark: Benchmark, which determines the columns.
+        results: Results of the run; searches that were not evaluated are shown as a dash.
+        measured: Name of the run in the table.
 
     Returns:
-        The table, and the sources, to which its last column refers by number from 1. Methods without figures on this
+        The table, and the sources, which its last column references by number from 1. Methods without figures on this
         benchmark are left out.
     """
     measures = MEASURES[benchmark]
@@ -187,7 +187,7 @@ def published_table(benchmark: Benchmark, results: Results, measured: MeasuredRo
             row.setting,
             row.method,
             row.venue,
-            _SAID[row.camera_labels],
+            _CAMERA_TEXTS[row.camera_labels],
             *(_as_reported(row.figures[measure.column]) for measure in measures),
             str(sources.index(row.source) + 1),
         )
@@ -198,8 +198,8 @@ def published_table(benchmark: Benchmark, results: Results, measured: MeasuredRo
         percent(getattr(final[measure.search], measure.metric).mean) if measure.search in final else "–"
         for measure in measures
     ]
-    said = _SAID[measured.camera_labels]
-    rows.append(("this run", measured.name, measured.remark, said, *figures, "measured here"))
+    camera_text = _CAMERA_TEXTS[measured.camera_labels]
+    rows.append(("this run", measured.name, measured.remark, camera_text, *figures, "measured here"))
     columns = (
         *(Column(heading) for heading in ("Setting", "Method", "Venue", "Camera labels")),
         *(Column(measure.heading, "right") for measure in measures),

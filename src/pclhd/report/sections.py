@@ -1,7 +1,7 @@
-"""The sections of a run's page: one function each, which returns the plain values for the template of its name.
+"""The sections of the report: one function each, which returns the values for the template of the same name.
 
-Nothing here is HTML but the figures' SVG. A function returns `Absent` where the run lacks the section's data, and None
-where the page leaves the section out.
+Values contain no HTML except the SVG of figures. A function returns `Absent` if the section's data are missing, and
+None if the page omits the section.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _STARTS = {
 
 @dataclass(frozen=True)
 class Absent:
-    """A section whose data are missing: what is missing, and the command that writes it."""
+    """A section without data: what is missing, and the command that writes it."""
 
     what: str
     command: str
@@ -72,19 +72,19 @@ class Chart:
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run and the folder of its data, if that is known."""
+    """A run and the folder of its data, if known."""
 
     saved: SavedRun
     data: Path | None
 
     @property
     def synthetic(self) -> bool:
-        """Whether the evaluated people were drawn."""
+        """Whether the evaluated people are synthetic."""
         return self.saved.results is not None and bool(self.saved.results.dataset.synthetic)
 
     @property
     def data_name(self) -> str | None:
-        """The data's name, or None; drawn people are not called by the name of the benchmark whose layout they have."""
+        """The data's name, or None; synthetic people are not named after the benchmark whose layout they have."""
         results = self.saved.results
         if results is None:
             layout = self.saved.setting("data.layout")
@@ -101,7 +101,7 @@ class ReportedRun:
 
 
 def headline(run: ReportedRun) -> Values:
-    """The first paragraphs and the few numbers to remember."""
+    """The first paragraphs and the key numbers."""
     saved = run.saved
     selection, weights = saved.setting("selection"), saved.setting("model.weights")
     training = None if saved.results is None else saved.results.training
@@ -128,26 +128,26 @@ def results(run: ReportedRun) -> Values | Absent:
         return Absent("No retrieval results yet", "pclhd evaluate RUN")
     notes = [f"{search}: {size}" for search, size in search_sizes(results).items()] + result_notes(results)
     if any(row.weights == "oracle" for row in results.rows):
-        notes.append("“oracle” chose its epoch with test labels: a bound, not to be compared with the others.")
+        notes.append("“oracle” is the epoch chosen with test labels: a bound, not comparable with the others.")
     chart = _chart(
         figures.cmc_figure(results),
         "cmc",
         f"CMC curves. {_cmc_words(results)}",
-        "Cumulative matching characteristics: the share of queries with a right answer among the first gallery images, "
+        "Cumulative matching characteristics: the share of queries with a correct image in the first gallery images, "
         "mean over the trials.",
     )
     return {"table": results_table(results), "notes": notes, "charts": [chart] if chart is not None else []}
 
 
 def published(run: ReportedRun) -> Values | Absent | None:
-    """Published figures and the run's in one table; None where they must not be shown side by side."""
+    """Published figures and the run's in one table; None where they must not be compared."""
     results = run.saved.results
     benchmark = None if results is None else benchmark_of(results)
     if results is None or benchmark is None or not results.rows:
         return None
     if results.dataset.synthetic is None:
         return Absent(
-            "The results are older than this section and do not say whether the data are synthetic",
+            "The results are of an older version and do not record whether the data are synthetic",
             "pclhd evaluate RUN",
         )
     other = other_test_set(benchmark, results)
@@ -175,14 +175,14 @@ def published(run: ReportedRun) -> Values | Absent | None:
 def examples(run: ReportedRun) -> Values | Absent:
     """The same queries before and after training."""
     saved = None if run.saved.results is None else run.saved.results.ranked_examples
-    shown = [] if saved is None else examples_of(saved)
-    if saved is None or not shown:
+    lists = [] if saved is None else examples_of(saved)
+    if saved is None or not lists:
         return Absent("No ranked examples yet", "pclhd evaluate RUN")
     return {
         "search": saved.search,
-        "found": run.data is not None and run.data.is_dir(),
-        "examples": shown,
-        "pictures": pictures_of(shown, run.data),
+        "has_images": run.data is not None and run.data.is_dir(),
+        "examples": lists,
+        "pictures": pictures_of(lists, run.data),
     }
 
 
@@ -221,12 +221,12 @@ def training(run: ReportedRun) -> Values | Absent:
 
 
 def clusters(run: ReportedRun) -> Values | Absent:
-    """The pseudo labels by epoch, and how well they agree with identities where those exist."""
+    """The pseudo labels by epoch, and their agreement with identities if these exist."""
     epochs = run.saved.epochs
     if not any(getattr(epoch, stream) for epoch in epochs for stream in _STREAMS):
         return Absent("No clusters were logged", "pclhd train PRESET --out RUN")
-    unseen = ", which training never sees" if run.saved.labels == "none" else ""
-    shown: tuple[tuple[str, Figure | None, str, Measure, str], ...] = (
+    unseen = ", which training does not use" if run.saved.labels == "none" else ""
+    specifications: tuple[tuple[str, Figure | None, str, Measure, str], ...] = (
         (
             "ari",
             figures.agreement_figure(epochs, "ari"),
@@ -246,7 +246,7 @@ def clusters(run: ReportedRun) -> Values | Absent:
             figures.cluster_count_figure(epochs),
             "Clusters by epoch",
             _of_summary(lambda summary: summary.clusters),
-            "Number of clusters; each is taken for one person.",
+            "Number of clusters; training treats each as one person.",
         ),
         (
             "size",
@@ -267,18 +267,18 @@ def clusters(run: ReportedRun) -> Values | Absent:
             figures.matched_figure(epochs),
             "Matched clusters by epoch, as shares",
             _matched,
-            "Clusters with a partner in the other modality; right partners (where labels exist) share the same person.",
+            "Clusters with a partner in the other modality; correct partners (if labels exist) show the same person.",
         ),
     )
     charts = [
         _chart(figure, name, f"{title}. {_span_words(epochs, measure)}", caption)
-        for name, figure, title, measure, caption in shown
+        for name, figure, title, measure, caption in specifications
     ]
     return {"table": _cluster_table(epochs[-1]), "charts": [chart for chart in charts if chart is not None]}
 
 
 def data(run: ReportedRun) -> Values:
-    """What the run was trained and evaluated on."""
+    """The data of training and evaluation."""
     facts = [("name", run.data_name or "not recorded yet")]
     results = run.saved.results
     if results is not None and results.dataset.train_images is not None:
@@ -294,14 +294,14 @@ def data(run: ReportedRun) -> Values:
 
 
 def settings(run: ReportedRun) -> Values | Absent:
-    """The settings file as it is."""
+    """The text of the settings file."""
     if not run.saved.settings_text:
         return Absent("No settings in this run", "pclhd train PRESET --out RUN")
     return {"text": run.saved.settings_text.strip()}
 
 
 def provenance(run: ReportedRun) -> Values:
-    """Versions, machine, checksums: where the numbers come from."""
+    """Provenance of the numbers: versions, machine, checksums."""
     saved = run.saved
     facts = [("this page made by", f"pclhd {__version__}")]
     for name in ("preset",) if saved.imported else ("preset", "recipe", "seed"):
@@ -322,7 +322,7 @@ def provenance(run: ReportedRun) -> Values:
 
 
 def _facts(run: SavedRun) -> list[tuple[str, str, str]]:
-    """The numbers to remember, each with a note; retrieval in the first search that has final weights."""
+    """The key numbers, each with a note; retrieval in the first search with final weights."""
     facts: list[tuple[str, str, str]] = []
     rows = [] if run.results is None else run.results.rows
     final = next((row for row in rows if row.weights == "final"), None)
@@ -350,7 +350,7 @@ def _measured_row(run: SavedRun, results: Results, benchmark: Benchmark) -> Meas
     if results.training == "imported":
         return MeasuredRow("third-party weights", remark, None)
     cameras = None
-    if benchmark == "regdb":  # one camera per modality: its number adds nothing
+    if benchmark == "regdb":  # one camera per modality, so its number adds no information
         cameras = False
     elif run.setting("batch.sampler") is not None:
         cameras = "camera" in (run.setting("batch.sampler"), run.setting("method.centre_features"))
@@ -402,7 +402,7 @@ def _cluster_table(epoch: EpochRecord) -> Table:
 def _chart(figure: Figure | None, name: str, description: str, caption: str) -> Chart | None:
     if figure is None:
         return None
-    # Small screens scroll a wide figure rather than shrink its letters beyond reading.
+    # On small screens, a wide figure scrolls, because its text would be too small if shrunk.
     return Chart(inline_svg(figure, name, description), caption, wide=figure.get_figwidth() > 6)
 
 

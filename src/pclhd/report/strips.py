@@ -16,14 +16,14 @@ SHOWN_RANKS = 10
 
 @dataclass(frozen=True)
 class Example:
-    """A query and the head of its ranked list by the name of the weights, in the order of training."""
+    """A query and the beginning of its ranked list for each set of weights, in the order of training."""
 
     query: QueryImage
     lists: dict[str, RankedExample]
 
 
 def examples_of(examples: RankedExamples, *, most: int = 12) -> list[Example]:
-    """The saved lists by query, in the order in which queries were saved; `most` queries at most."""
+    """The saved lists by query, in the saved order; at most `most` queries."""
     by_query: dict[str, Example] = {}
     for weights in order_weights(list(examples.weights)):
         for saved in examples.weights[weights]:
@@ -34,14 +34,14 @@ def examples_of(examples: RankedExamples, *, most: int = 12) -> list[Example]:
 
 
 def pictures_of(examples: Sequence[Example], root: Path | None) -> dict[str, str | None]:
-    """A small picture of each image by its path; None where there is no readable image below the data's folder."""
+    """A thumbnail of each image by its path; None if there is no readable image in the data folder."""
     paths = [one.query.path for one in examples]
     paths += [image.path for one in examples for saved in one.lists.values() for image in saved.gallery]
     return {path: None if root is None else data_uri(root, path, width=96, height=192) for path in dict.fromkeys(paths)}
 
 
 def about(image: QueryImage | RankedImage) -> str:
-    """Modality, identity and camera of an image in words, as far as they are known."""
+    """Modality, identity and camera of an image in words, as far as known."""
     parts = [image.modality or ""]
     if image.identity is not None:
         parts.append(f"identity {image.identity}")

@@ -1,4 +1,4 @@
-"""Tables as data: plain text for a terminal is made here, HTML by a template of the report."""
+"""Tables as data, with a plain-text format for the terminal; a template of the report makes the HTML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pclhd.text_tables import text_table
 Align = Literal["left", "right"]
 
 WEIGHTS = {"start": "start", "stage1": "stage I", "final": "final", "oracle": "oracle (test labels)"}
-"""Names of the sets of weights in tables and legends, in order; any other name is shown as it is."""
+"""Names of the sets of weights in tables and legends, in order; other names are shown unchanged."""
 
 _METRICS = ("rank1", "rank10", "mAP", "mINP")
 _GAINS = ("rank1", "mAP")
@@ -34,10 +34,10 @@ class Table:
 
     Attributes:
         caption: What the table shows, in one sentence.
-        columns: One per cell of a row.
+        columns: One for each cell of a row.
         rows: Plain text; templates escape it.
-        headers: How many leading columns name the row (they become row headers in HTML). Of two, the first names a
-            group: it is shown once for consecutive rows with the same name.
+        headers: How many leading columns name the row (they become row headers in HTML). If there are two, the first is
+            the group's name, shown once for consecutive rows with the same name.
     """
 
     caption: str
@@ -57,11 +57,11 @@ class Table:
         return text_table(rows, headings=[column.heading for column in self.columns], right=right) + "\n"
 
     def starts_group(self, index: int) -> bool:
-        """Whether a row belongs to another group than the row above; true for each row of a table without groups."""
+        """Whether a row is the first of its group; true for each row of a table without groups."""
         return self.headers < 2 or index == 0 or self.rows[index][0] != self.rows[index - 1][0]
 
     def group_size(self, index: int) -> int:
-        """How many rows the group has that starts at a row."""
+        """Number of rows of the group that starts at a row."""
         size = 1
         while index + size < len(self.rows) and not self.starts_group(index + size):
             size += 1
@@ -69,12 +69,12 @@ class Table:
 
 
 def weights_name(weights: str) -> str:
-    """The name of a set of weights as readers see it."""
+    """The display name of a set of weights."""
     return WEIGHTS.get(weights, weights)
 
 
 def order_weights(names: Sequence[str]) -> list[str]:
-    """Each name once: start, stage I, final, oracle, then all others in the order given."""
+    """Each name once: start, stage I, final, oracle, then all others in the given order."""
     known = [name for name in WEIGHTS if name in names]
     return known + [name for name in dict.fromkeys(names) if name not in WEIGHTS]
 
@@ -85,7 +85,7 @@ def percent(fraction: float | None) -> str:
 
 
 def percent_spread(spread: Spread, trials: int) -> str:
-    """Mean ± standard deviation in percent; a single trial has no deviation, so it is left out."""
+    """Mean ± standard deviation in percent; only the mean for a single trial."""
     if trials < 2 or spread.std is None:
         return percent(spread.mean)
     return f"{percent(spread.mean)} ± {percent(spread.std)}"
@@ -132,7 +132,7 @@ def results_table(results: Mapping[str, Any] | Results) -> Table:
 
 
 def results_text(results: Mapping[str, Any] | Results) -> str:
-    """The results table for a terminal, with the data's name above and the sizes of each search below.
+    """The results table as text, with the data's name above and the sizes of each search below.
 
     Raises:
         ValueError: A value is missing or out of range.
@@ -179,7 +179,7 @@ def search_sizes(results: Results) -> dict[str, str]:
             left_out = row.queries - (row.queries if row.valid_queries is None else row.valid_queries)
             parts.append(_counted(row.queries, "query", "queries"))
             if left_out:
-                parts[-1] += f" ({left_out:,} without a right answer in the gallery)"
+                parts[-1] += f" ({left_out:,} without a correct image in the gallery)"
         if row.gallery is not None:
             parts.append(_counted(row.gallery, "gallery image", "gallery images"))
         parts.append(_counted(row.trials, "trial", "trials"))

@@ -1,1 +1,1 @@
-"""The run folder: what it holds, and the records that training writes and reports read."""
+"""The run folder: its files, and the records that training writes and reports read."""

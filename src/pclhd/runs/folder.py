@@ -1,6 +1,6 @@
-"""A run folder: what each file in it is called, and how it is read and written.
+"""The run folder: names of its files, and how they are read and written.
 
-No other module spells these names. Nothing here imports torch.
+No other module contains these names. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WeightsName = Literal["start", "stage1", "final"]
 
 
 def checkpoint_name(epoch: int, step: int) -> str:
-    """What the checkpoint of a position in the schedule is called; names sort in the order of training."""
+    """Name of the checkpoint at a position in the schedule; names sort in the order of training."""
     return f"epoch-{epoch:04d}-step-{step:05d}.safetensors"
 
 
@@ -46,7 +46,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that a training, or an import, left.
+    """A folder made by a training or an import.
 
     Attributes:
         path: The folder.
@@ -92,59 +92,59 @@ class RunFolder:
 
     @property
     def results_file(self) -> Path:
-        """What an evaluation measured, as JSON."""
+        """The results of an evaluation, as JSON."""
         return self.path / "results.json"
 
     @property
     def model_file(self) -> Path:
-        """The final network with its architecture and preprocessing."""
+        """The final model, with its architecture and preprocessing."""
         return self.path / "model.safetensors"
 
     @property
     def report_file(self) -> Path:
-        """The page that `pclhd report` writes."""
+        """The report that `pclhd report` writes."""
         return self.path / "report" / "index.html"
 
     @property
     def tensorboard_folder(self) -> Path:
-        """TensorBoard's events."""
+        """TensorBoard events."""
         return self.path / "tensorboard"
 
     @property
     def checkpoints_folder(self) -> Path:
-        """Checkpoints, and the weights of earlier moments."""
+        """Checkpoints and weights of earlier epochs."""
         return self.path / "checkpoints"
 
     @property
     def selected_weights_file(self) -> Path:
-        """The weights that the selection prefers so far."""
+        """The weights that the selection has chosen so far."""
         return self.checkpoints_folder / "selected.safetensors"
 
     def weights_file(self, name: WeightsName) -> Path:
-        """The model file of the start, of the end of stage I, or the final one."""
+        """The model file at the start, after stage I, or at the end."""
         if name == "final":
             return self.model_file
         return self.checkpoints_folder / f"{name}.safetensors"
 
     def kept_weights_file(self, epochs: int) -> Path:
-        """The model file after a number of epochs, where the settings keep one for each."""
+        """The model file after a number of epochs, if the settings keep the weights of each epoch."""
         return self.checkpoints_folder / f"weights-{epochs:04d}.safetensors"
 
     # What is there.
 
     def is_run(self) -> bool:
-        """Whether the folder holds settings, which every run folder does."""
+        """Whether the folder has a settings file, as every run folder does."""
         return self.settings_file.is_file()
 
     def is_begun(self) -> bool:
-        """Whether a training has written to it."""
+        """Whether a training has started in it."""
         return self.checkpoints_folder.is_dir()
 
     def require_run(self) -> None:
         """Check that this is a run folder.
 
         Raises:
-            UserError: It is not.
+            UserError: It is not a run folder.
         """
         if not self.is_run():
             raise UserError(
@@ -155,7 +155,7 @@ class RunFolder:
         """The final model file.
 
         Raises:
-            UserError: This is no run folder, or its training is not finished.
+            UserError: This is not a run folder, or its training is not finished.
         """
         if not self.model_file.is_file():
             self.require_run()
@@ -166,22 +166,22 @@ class RunFolder:
         return self.model_file
 
     def weights(self) -> dict[WeightsName, Path]:
-        """The model files that are there, in the order of training."""
+        """The existing model files, in the order of training."""
         names: tuple[WeightsName, ...] = ("start", "stage1", "final")
         return {name: self.weights_file(name) for name in names if self.weights_file(name).exists()}
 
     # Reading.
 
     def settings(self) -> Settings:
-        """The settings, checked.
+        """The validated settings.
 
         Raises:
-            UserError: They are missing or do not fit this version.
+            UserError: They are missing or invalid in this version.
         """
         return load_settings(self.settings_file)
 
     def saved_settings(self) -> tuple[str, dict[str, Any]] | None:
-        """The settings as text and as a mapping, whichever version wrote them; None if there are none.
+        """The settings as text and as a mapping, not validated; None if there are none.
 
         Raises:
             UserError: The file is unreadable, not YAML, or not a mapping.
@@ -208,7 +208,7 @@ class RunFolder:
         """All records of the log in the order of its lines; empty if there is no log.
 
         Raises:
-            UserError: A line is no record.
+            UserError: A line is not a record.
         """
         return read_log(self.log_file)
 
@@ -216,12 +216,12 @@ class RunFolder:
         """The logged epochs in the order of training; empty if there is no log.
 
         Raises:
-            UserError: A line is no record.
+            UserError: A line is not a record.
         """
         return read_epochs(self.log_file)
 
     def results(self) -> Results | None:
-        """What the last evaluation measured; None if there was none.
+        """The results of the last evaluation; None if there was none.
 
         Raises:
             UserError: The file is unreadable, not JSON, or a value is missing or out of range.
@@ -229,10 +229,10 @@ class RunFolder:
         return read_results(self.results_file)
 
     def require_results(self) -> Results:
-        """As `results`, where they must be there.
+        """The results of the last evaluation.
 
         Raises:
-            UserError: There are none, or as `results`.
+            UserError: There are none; or as `results`.
         """
         results = self.results()
         if results is None:
@@ -240,13 +240,13 @@ class RunFolder:
         return results
 
     def data_root(self) -> Path | None:
-        """The folder or list of the data that the settings name, or None."""
+        """The data folder or CSV file that the settings name, or None."""
         saved = self.saved_settings()
         root = None if saved is None else find_setting(saved[1], "data.root")
         return Path(root) if isinstance(root, str) else None
 
     def model_metadata(self) -> Mapping[str, str]:
-        """What the final model file says about itself; empty if there is none, or if it is not one of ours.
+        """The metadata of the final model file; empty if there is none, or if it is not one of ours.
 
         Its tensors are not read.
         """
@@ -290,7 +290,7 @@ class RunFolder:
         write_durably(self.training_images_file, training_images_text(images))
 
     def write_results(self, results: Results) -> None:
-        """Save what an evaluation measured.
+        """Save the results of an evaluation.
 
         Raises:
             UserError: The file cannot be written.

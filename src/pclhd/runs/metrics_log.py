@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object per epoch and per logged step, and TensorBoard where it is switched on."""
+"""The log of a training: one JSON object per epoch and per logged step, and TensorBoard if it is switched on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class MetricsLog:
     """Appends to the log of a run.
 
     Args:
-        path: The file.
-        first_epoch: Lines of this epoch and later ones, left by an interrupted run, are dropped first,
-        first_step: but not those of its steps before this one.
-        restarts: Records of later restarts than this one are dropped, too.
+        path: The log file.
+        first_epoch: Lines of this epoch and later ones, left by an interrupted run, are removed first,
+        first_step: except those of its steps before this one.
+        restarts: Records of later restarts are removed too.
         tensorboard: Folder for TensorBoard events, or None.
 
     Raises:
-        UserError: A line is no record, the file cannot be read or written, or TensorBoard is wanted but not installed.
+        UserError: A line is not a record, the file cannot be read or written, or TensorBoard is not installed.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class MetricsLog:
         tensorboard: Path | None = None,
     ) -> None:
         self._path = path
-        kept = [
+        lines = [
             line
             for line, record in _lines(path)
             if _place(record) < (first_epoch, first_step) and _restarts(record) <= restarts
         ]
-        write_durably(path, "".join(kept))
+        write_durably(path, "".join(lines))
         self._events = require_tensorboard()(str(tensorboard)) if tensorboard is not None else None
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record, in the form of one of the models of `pclhd.runs.records.LogRecord`.
+        """Append one record, with the fields of one of the models of `pclhd.runs.records.LogRecord`.
 
         Raises:
             UserError: The file cannot be written.
@@ -60,7 +60,7 @@ class MetricsLog:
                 "resume the run"
             ) from error
         if self._events is not None:
-            # Flushed once an epoch: the writer's own thread is not waited for when the program ends.
+            # Flushed once per epoch, because the program does not wait for the writer's thread at its end.
             at = record.get("global_step", record["epoch"])
             for name, value in flatten(record, "/").items():
                 position = name.rpartition("/")[2] in {"epoch", "step", "global_step"}
@@ -71,17 +71,17 @@ class MetricsLog:
 
 
 def _lines(path: Path) -> list[tuple[str, LogRecord]]:
-    """The lines of a file, as they are and read."""
+    """The lines of a file, each as text and as a record."""
     if not path.exists():
         return []
     try:
-        # Only a line feed ends a line: other separators may be part of a name.
+        # Only line feeds separate lines: other line separators may be part of a name.
         lines = path.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable to continue") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text; remove the damaged lines to continue") from error
-    # A line cut short by a kill has no line feed and is dropped.
+    # A line truncated by a kill has no line feed and is dropped.
     records = [
         (f"{line}\n", parse_log_line(line, f"{path}, line {number}")) for number, line in enumerate(lines[:-1], start=1)
     ]
@@ -89,7 +89,7 @@ def _lines(path: Path) -> list[tuple[str, LogRecord]]:
 
 
 def _place(record: LogRecord) -> tuple[int, float]:
-    """Epoch and step of a line; a restart comes before the epoch's steps, and a record of the whole epoch after."""
+    """Epoch and step of a record; a restart comes before the epoch's steps, the epoch's record after them."""
     if isinstance(record, RestartRecord):
         return record.epoch, -1
     return record.epoch, float(record.step) if isinstance(record, StepRecord) else math.inf
@@ -100,7 +100,7 @@ def _restarts(record: LogRecord) -> int:
 
 
 def require_tensorboard() -> type[Any]:
-    """The class that writes events.
+    """The class that writes TensorBoard events.
 
     Raises:
         UserError: TensorBoard is not installed.

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: versions, machine, seed, images, start weights."""
+"""The provenance of a run's numbers: versions, machine, seed, images, start weights."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ LIBRARIES = (
     "scikit-network",
     "transformers",
 )
-"""Packages that can touch a number, by the names they are installed under; some are extras, and may be missing."""
+"""Packages that can affect a number, by their distribution names; some are optional and may be missing."""
 
 
 def provenance_json(settings: Settings, training_set: TrainingSet, device: torch.device) -> str:
-    """Everything that a run should say about itself, as JSON (ours).
+    """The provenance of a run as JSON (ours).
 
-    It names no user and no folder: runs are handed around.
+    It contains no user name and no folder, because runs are shared.
 
     Args:
-        settings: The run's, with its precision resolved.
-        training_set: Its images, of which counts and a checksum are kept.
-        device: Where it trains.
+        settings: The run's settings, with precision resolved.
+        training_set: The training images; their counts and checksum are recorded.
+        device: Device of the training.
 
     Raises:
         UserError: The file with the start weights cannot be read.
@@ -83,11 +83,11 @@ def provenance_resumed(
         changed: Settings that are not those of the checkpoint, by dotted key.
 
     Raises:
-        ValueError: The text is no provenance.
+        ValueError: The text is not provenance.
     """
     facts = parse_json(saved)
     if not isinstance(facts, dict) or not isinstance(facts.setdefault("resumed", []), list):
-        raise ValueError("is no provenance that training wrote")
+        raise ValueError("is not provenance that training wrote")
     now = _describe_session(settings, device)
     others = {"settings": dict(changed)} if changed else {}
     facts["resumed"].append({"epoch": epoch, **others, **_changed(facts, now)})
@@ -95,8 +95,8 @@ def provenance_resumed(
 
 
 def _describe_session(settings: Settings, device: torch.device) -> dict[str, Any]:
-    """What may have changed when a run is resumed."""
-    # Reports read provenance without torch.
+    """The facts that may have changed when a run is resumed."""
+    # Imported here because reports read provenance without torch.
     import numba
     import torch
 
@@ -108,7 +108,7 @@ def _describe_session(settings: Settings, device: torch.device) -> dict[str, Any
         "machine": _describe_machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
-        # Numba's OpenMP threads are torch's too: once a kernel has run, torch has as many as numba.
+        # Numba and torch share OpenMP threads: after a numba kernel has run, torch uses numba's number of threads.
         "numba_threads": numba.config.NUMBA_NUM_THREADS,  # type: ignore[attr-defined]
         "processes": torch.distributed.get_world_size() if _is_one_of_several() else 1,
         "precision": settings.engine.precision,
@@ -116,7 +116,7 @@ def _describe_session(settings: Settings, device: torch.device) -> dict[str, Any
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What is new or another now, section by section; what is gone is None."""
+    """New and changed values, by section; None for values that are gone."""
     changed: dict[str, Any] = {}
     for key in now:
         old, new = before.get(key), now[key]
@@ -130,18 +130,17 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
 
 
 def checkout_state(package: Path) -> dict[str, Any]:
-    """The commit that a package's code is at, if it runs from a checkout of its own.
+    """The commit of a package's code, if it runs from pclhd's own git checkout.
 
-    Its own is a checkout whose root holds ``src/pclhd`` and a ``pyproject.toml`` that names pclhd. An installed copy
-    may well lie inside somebody else's repository, or in a virtual environment inside ours; neither commit says what
-    code it is.
+    The root of this checkout has ``src/pclhd`` and a ``pyproject.toml`` of pclhd. An installed copy may be inside
+    another repository, or in a virtual environment inside ours; in both cases the commit does not identify its code.
 
     Args:
         package: The package's folder.
 
     Returns:
-        ``commit`` and ``dirty``: whether files of the package are changed, new or gone since. Both None for any other
-        package, and where git does not answer.
+        ``commit`` and ``dirty``: whether files of the package have been changed, added or deleted since. Both None for
+        any other package, and if git fails.
     """
     unknown = {"commit": None, "dirty": None}
     root = package.parents[1]
@@ -158,7 +157,7 @@ def checkout_state(package: Path) -> dict[str, Any]:
 
 
 def _git(root: Path, *words: str) -> str:
-    # A git hook's variables would name another repository. Without optional locks, looking writes nothing.
+    # The variables of a git hook would name another repository. Without optional locks, git only reads.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-C", str(root), *words]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5, env=environment)
@@ -179,13 +178,13 @@ def _is_one_of_several() -> bool:
 
 
 def _library_versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _describe_machine() -> dict[str, Any]:
@@ -204,13 +203,13 @@ def _describe_machine() -> dict[str, Any]:
 
 
 def processor_model(cpuinfo: Path) -> str | None:
-    """The processor's name as it calls itself.
+    """The model name of the CPU.
 
     Args:
-        cpuinfo: Linux's list of processors; elsewhere there is none, and Python's word is taken.
+        cpuinfo: Linux's list of processors; on other systems, the name comes from Python.
 
     Returns:
-        The name, or None where nobody says.
+        The name, or None if it is unknown.
     """
     try:
         lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
@@ -237,7 +236,7 @@ def _describe_start(weights: str) -> dict[str, str] | None:
 
 
 def _count_cameras(training_set: TrainingSet) -> dict[str, dict[str, int]]:
-    """Images per camera of each modality; ``unknown`` where the data does not say."""
+    """Images per camera of each modality; ``unknown`` where the data has no camera numbers."""
     counts = Counter((image.modality, image.camera) for image in training_set.images)
     return {
         str(modality): {

@@ -1,8 +1,8 @@
 """The records of a run: settings, log, results and provenance, written and read through the same models.
 
-Every number is checked on the way in and on the way out. A file that was cut off or edited by hand is reported with its
-name and place, before it becomes a strange picture in a report. Reading ignores keys that this version does not know;
-writing refuses them, so a record cannot lose a value.
+Every number is validated when written and when read. A truncated or manually edited file is reported with its name and
+place, so that it cannot distort a report. Reading ignores unknown keys; writing refuses them, so a record cannot lose a
+value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCHEMA = 1
 
 
 def _check_share(value: float) -> float:
-    # The mean of shares may pass 1 by a rounding error of single precision; NaN fails both comparisons.
+    # The mean of shares may exceed 1 by a rounding error of single precision; NaN fails both comparisons.
     if not -1e-6 <= value <= 1 + 1e-6:
         raise PydanticCustomError("share", "Input should be a share between 0 and 1")
     return value
@@ -50,7 +50,7 @@ class Spread(_Saved):
 
 
 class ResultRow(_Saved):
-    """How one set of weights did in one search."""
+    """The measures of one set of weights in one search."""
 
     weights: str
     search: str
@@ -80,7 +80,7 @@ class RankedImage(_Saved):
 
 
 class QueryImage(_Saved):
-    """The image that was searched for."""
+    """A query image."""
 
     path: str
     identity: int | str | None = None
@@ -104,9 +104,9 @@ class RankedExamples(_Saved):
 
 
 class EvaluatedData(_Saved):
-    """The data that was evaluated on, with checksums of its training and test images.
+    """The evaluated data set, with checksums of its training and test images.
 
-    That of the test images, and whether `pclhd synth` drew them, is None in files from before that was recorded.
+    The checksum of the test images, and whether `pclhd synth` drew them, are None in older files.
     """
 
     name: str
@@ -125,7 +125,7 @@ class NearCopies(_Saved):
 
 
 class Results(_Saved):
-    """What an evaluation measured.
+    """The results of an evaluation.
 
     Training is ``unsupervised``, ``semi-supervised``, ``supervised`` or ``imported``, and None in older files. Recipe
     and seed are None for imported weights, whose training is not known. Results that combine several runs name them.
@@ -150,12 +150,12 @@ class Results(_Saved):
     runs: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is saved: fractions from 0 to 1, and only what was set."""
+        """The results as saved: fractions from 0 to 1, without fields that were not set."""
         return {"schema": self.schema_version, **self.model_dump(by_alias=True, exclude_unset=True)}
 
 
 class ClusterRecord(_Saved):
-    """The pseudo labels of one modality in one epoch; sizes count images, noise is a share of the images."""
+    """The pseudo labels of one modality in one epoch; sizes are numbers of images, noise is a share of the images."""
 
     images: Count | None = None
     clusters: Count
@@ -204,7 +204,7 @@ class EpochRecord(_Saved):
 
 
 class RestartRecord(_Saved):
-    """A return to the start of an epoch, after a loss that was not finite."""
+    """A restart of an epoch after a loss that was not finite."""
 
     kind: Literal["restart"]
     epoch: Count
@@ -214,14 +214,14 @@ class RestartRecord(_Saved):
 
 
 class Selected(_Saved):
-    """The epoch whose weights a run ends with, and what chose it."""
+    """The epoch whose weights became the final model, and the criterion."""
 
     by: str
     epoch: Count | None
 
 
 class SelectionRecord(_Saved):
-    """What the criteria say of the last epoch, and which epoch was selected."""
+    """The criteria of the last epoch, and the selected epoch."""
 
     kind: Literal["selection"]
     epoch: Count
@@ -242,7 +242,7 @@ _RESTORE_LINE = "delete the line, or restore the file that training wrote"
 
 
 class Provenance(_Saved):
-    """Where a run's numbers come from. What an older version did not record is absent."""
+    """The provenance of a run. Facts that an older version did not record are absent."""
 
     pclhd: str
     commit: str | None = None
@@ -267,7 +267,7 @@ _Part = TypeVar("_Part", bound=BaseModel)
 
 
 def parse_results(saved: Mapping[str, Any] | Results) -> Results:
-    """Results from their in-memory form.
+    """Results from a mapping.
 
     Raises:
         ValueError: A value is missing or out of range (pydantic's error, which names the key).
@@ -283,12 +283,12 @@ def read_results(path: Path) -> Results | None:
     """
     if not path.exists():
         return None
-    mend = "run `pclhd evaluate RUN` to write it again"
-    saved = _parse_json(_read_text(path), f"{path}", mend)
+    advice = "run `pclhd evaluate RUN` to write it again"
+    saved = _parse_json(_read_text(path), f"{path}", advice)
     version = saved.get("schema")
     if version != SCHEMA:
-        raise UserError(f"{path}: schema is {version!r}, but this version of pclhd reads {SCHEMA}; {mend}")
-    return _validate(Results, saved, f"{path}", mend)
+        raise UserError(f"{path}: schema is {version!r}, but this version of pclhd reads {SCHEMA}; {advice}")
+    return _validate(Results, saved, f"{path}", advice)
 
 
 def results_json(results: Results) -> str:
@@ -310,7 +310,7 @@ def log_line(record: Mapping[str, Any]) -> str:
     """A line of the log, with its line feed.
 
     Args:
-        record: What one of the models of `LogRecord` holds, ``kind`` included.
+        record: Fields of one of the models of `LogRecord`, including ``kind``.
 
     Raises:
         ValueError: A value is missing, unknown or out of range.
@@ -321,7 +321,7 @@ def log_line(record: Mapping[str, Any]) -> str:
 
 
 def parse_log_line(line: str, where: str) -> LogRecord | None:
-    """Read a line of the log; None if it is of a kind that this version does not know.
+    """Read a line of the log; None if this version does not know its kind.
 
     Args:
         line: One JSON object.
@@ -340,7 +340,7 @@ def parse_log_line(line: str, where: str) -> LogRecord | None:
 def read_log(path: Path) -> list[LogRecord]:
     """Read the log, line by line; an empty list if there is no such file.
 
-    A last line cut off by a kill is left out, as it is when the run is resumed.
+    A last line that was truncated by a kill is skipped, as it is when the run is resumed.
 
     Raises:
         UserError: A line is not a JSON object, or a value in it is missing or out of range; the message has the line.
@@ -368,7 +368,7 @@ def read_epochs(path: Path) -> list[EpochRecord]:
 
 
 def read_settings(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """Read the settings file as the text it is and as a mapping; None if there is none.
+    """Read the settings file as text and as a mapping; None if there is none.
 
     Raises:
         UserError: The file is unreadable, not YAML, or not a mapping.
@@ -389,7 +389,7 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]] | None:
 def read_facts(path: Path) -> dict[str, str]:
     """Read the provenance as text by dotted key, such as `libraries.torch`; empty if there is no such file.
 
-    What was looked for and is not there is ``none``; sessions that resumed are numbered from 0 (`resumed.0.epoch`).
+    A fact that was checked and is absent is ``none``; resumed sessions are numbered from 0 (`resumed.0.epoch`).
 
     Raises:
         UserError: The file is unreadable or not a JSON object.
@@ -401,21 +401,21 @@ def read_facts(path: Path) -> dict[str, str]:
 
 
 def recorded_fact(facts: Mapping[str, str], key: str) -> str | None:
-    """One of `read_facts`: ``none`` where it was looked for and was not there, None where nobody looked.
+    """A fact from `read_facts`: ``none`` if it was checked and is absent, None if it was not recorded.
 
-    Before a run's machine was recorded with its model, libraries and machine were told in part.
+    Versions that did not record the machine's model recorded libraries and machine only in part.
     """
     section = key.partition(".")[0]
-    looked = any(name.partition(".")[0] == section for name in facts)
+    was_recorded = any(name.partition(".")[0] == section for name in facts)
     if section in ("libraries", "machine"):
-        looked = looked and "machine.model" in facts
-    return facts.get(key, "none" if looked else None)
+        was_recorded = was_recorded and "machine.model" in facts
+    return facts.get(key, "none" if was_recorded else None)
 
 
 def flatten(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
     """The values of nested mappings by their joined keys, such as ``libraries.torch``.
 
-    Mappings in a list are numbered from 0 (``resumed.0.epoch``). Other lists, and empty ones, are values.
+    Mappings in a list are numbered from 0 (``resumed.0.epoch``). All other lists are values.
     """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
@@ -429,7 +429,7 @@ def flatten(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
 
 
 def find_setting(settings: Mapping[str, Any], key: str) -> object | None:
-    """The value at a dotted key such as `data.root`; None if it is not there."""
+    """The value at a dotted key such as `data.root`; None if it does not exist."""
     value: object = settings
     for part in key.split("."):
         if not isinstance(value, Mapping):
@@ -450,7 +450,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _parse_json(text: str, where: str, mend: str, *, one_line: bool = False) -> dict[str, Any]:
+def _parse_json(text: str, where: str, advice: str, *, one_line: bool = False) -> dict[str, Any]:
     try:
         saved = parse_json(text)
     except Unparsable as error:
@@ -458,19 +458,19 @@ def _parse_json(text: str, where: str, mend: str, *, one_line: bool = False) -> 
         column = "" if error.column is None else f", column {error.column}"
         raise UserError(f"{where}{line}{column}: not valid JSON ({error}); {mend}") from error
     if not isinstance(saved, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(saved).__name__}; {mend}")
+        raise UserError(f"{where}: expected a JSON object, found {type(saved).__name__}; {advice}")
     return saved
 
 
-def _validate(part: type[_Part], saved: Mapping[str, Any], where: str, mend: str) -> _Part:
+def _validate(part: type[_Part], saved: Mapping[str, Any], where: str, advice: str) -> _Part:
     try:
         return part.model_validate(saved)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).removeprefix(".")
         if first["type"] == "missing":
-            raise UserError(f"{where}: `{key}` is missing; {mend}") from error
+            raise UserError(f"{where}: `{key}` is missing; {advice}") from error
         value = repr(first["input"])
-        shown = value if len(value) <= 60 else f"{value[:57]}..."
+        value_text = value if len(value) <= 60 else f"{value[:57]}..."
         message = first["msg"].replace("Input should", "it should")
-        raise UserError(f"{where}: `{key}` is {shown}, but {message}; {mend}") from error
+        raise UserError(f"{where}: `{key}` is {value_text}, but {message}; {advice}") from error

@@ -1,4 +1,4 @@
-"""The files of a run folder that reports are made from, read and checked together."""
+"""The files of a run folder that reports use, read and validated together."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import EpochRecord, Results, find_setting
 
-# How an evaluation names training with these labels.
+# The kind of training in the results, by the labels.
 _TRAINED_WITH = {"supervised": "identities", "semi-supervised": "visible_identities"}
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """The contents of a run folder, as far as they exist.
+    """The contents of a run folder; missing files leave empty fields.
 
     Attributes:
         folder: The run folder.
-        settings_text: The settings file as it is; empty if there is none.
+        settings_text: Text of the settings file; empty if there is none.
         settings: The settings as nested mappings.
         facts: The provenance as text by dotted key.
         epochs: The logged epochs in the order of training.
@@ -41,12 +41,12 @@ class SavedRun:
 
     @property
     def imported(self) -> bool:
-        """Whether the weights were imported; then the settings do not describe how they were trained."""
+        """Whether the weights were imported; the settings then do not describe their training."""
         return any(key.startswith("imported.") for key in self.facts)
 
 
 def read_run(folder: RunFolder) -> SavedRun:
-    """Read a run folder; files that are missing leave their part empty.
+    """Read a run folder; missing files leave empty fields.
 
     Raises:
         UserError: A file is unreadable, or a value in it is missing or out of range.

@@ -1,1 +1,1 @@
-"""The one package that may read identities: bounds trained with labels, and the starter weights."""
+"""Training with identities, which no other package uses: the recipes with labels, and the starter weights."""

@@ -1,7 +1,7 @@
-"""Identities instead of pseudo labels: for the supervised and semi-supervised recipes on the same engine.
+"""Identities instead of pseudo labels, for the supervised and semi-supervised recipes.
 
-The engine takes an epoch's labels from a labeller. This one answers with identities. The engine never imports this
-module, directly or indirectly; it gets such a labeller only for recipes whose `labels` ask for identities.
+The engine gets an epoch's labels from a labeller. This one returns identities. The engine never imports this module,
+directly or indirectly; it gets such a labeller only for recipes whose `labels` are identities.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pclhd.pair import Pair
 
 
 class IdentityLabeller:
-    """Labels an epoch with identities: those of all images, or of the visible ones alone.
+    """Labels an epoch with identities: those of all images, or only of the visible ones.
 
     Args:
-        dataset: With identities of its training part.
-        visible_only: Cluster the infrared images instead of looking at their identities.
+        dataset: A data set with identities of its training part.
+        visible_only: Cluster the infrared images instead of using their identities.
 
     Raises:
         UserError: The training part has no identities.
@@ -39,13 +39,13 @@ class IdentityLabeller:
     def __init__(self, dataset: Dataset, *, visible_only: bool) -> None:
         if dataset.train_identities is None:
             raise UserError(
-                f"{dataset.root}: the training images have no identities, which this recipe trains with; choose one "
+                f"{dataset.root}: the training images have no identities, which this recipe needs; choose one "
                 "without, such as recipe=pclhd"
             )
         identities = np.array(dataset.train_identities, dtype=np.int64)
         infrared = np.array([image.modality is Modality.INFRARED for image in dataset.train.images])
         self._visible = _numbered(identities[~infrared])
-        # With `visible_only` the infrared identities must be out of reach: nothing of them is kept.
+        # With `visible_only`, the infrared identities are not stored, so that they cannot be used.
         self._all_labels = None if visible_only else _AllLabels.of(identities, infrared)
 
     def __call__(self, request: LabelRequest, /) -> EpochLabels:
@@ -58,19 +58,19 @@ class IdentityLabeller:
         request = request.centred()
         own = Pair(Grouping(self._visible), cluster_modality(request, "infrared"))
         labels = label_across_modalities(request, own)
-        # Identities have no radius, no silhouette and no confidence to report.
+        # Identities have no eps, no silhouette and no confidence.
         clustered = {name: grouping for name, grouping in labels.groupings.items() if name != "visible"}
         return replace(labels, groupings=clustered)
 
 
 @dataclass(frozen=True)
 class _AllLabels:
-    """The labels that the identities of both modalities give.
+    """The labels from the identities of both modalities.
 
     Attributes:
         infrared: (Nr,) labels of the infrared images.
         joint: (Nv + Nr,) labels of all images, visible rows first.
-        matching: The same person in both.
+        matching: Clusters of the same person.
     """
 
     infrared: Labels
@@ -84,7 +84,7 @@ class _AllLabels:
 
 
 def _same_person(identities: Pair[Labels]) -> Matching:
-    """Partners are the same person; a person who was seen in one modality only has none."""
+    """Clusters of the same person are matched; a person in only one modality has no match."""
     people = identities.map(np.unique)
     _, in_visible, in_infrared = np.intersect1d(*people, return_indices=True)
     matching = Matching(*people.map(lambda part: np.full(len(part), NO_PARTNER, dtype=np.int64)))
@@ -94,7 +94,7 @@ def _same_person(identities: Pair[Labels]) -> Matching:
 
 
 def _numbered(identities: Labels) -> Labels:
-    """Labels 0, 1, … in the order of the identities, which may be any whole numbers."""
+    """Labels 0, 1, … in the order of the identities, which may be any integers."""
     labels = np.unique(identities, return_inverse=True)[1].reshape(-1).astype(np.int64)
     labels.setflags(write=False)
     return labels

@@ -1,7 +1,7 @@
-"""The training that makes the shipped starter weights: a classifier of synthetic people in visible images.
+"""The training of the shipped starter weights: a classifier of synthetic people in visible images.
 
 The unsupervised engine neither imports this module nor shares its loop. The recipes `supervised` and `semi-supervised`
-are something else: the engine's own loop, given identities by `pclhd.supervised.labeller`.
+do not use it either: they run the engine's loop with identities from `pclhd.supervised.labeller`.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _HIGHEST_RATE = 1e30  # the optimiser computes in 32 bits
 
 @dataclass(frozen=True)
 class StarterSchedule:
-    """How long and how fast to train the starter.
+    """Length and learning rate of the starter's training.
 
     Attributes:
         steps: Optimiser steps.
-        people: Per batch.
+        people: People per batch.
         instances: Images per person.
-        learning_rate: Peak of the one-cycle schedule: a tenth of the steps up, then a cosine down to zero.
-        weight_decay: Adam's (decoupled).
-        temperature: Divides the cosine scores of the classifier.
+        learning_rate: Peak of the one-cycle schedule: linear over a tenth of the steps, then a cosine to zero.
+        weight_decay: Decoupled weight decay of AdamW.
+        temperature: Divisor of the cosine scores of the classifier.
         smoothing: Label smoothing.
     """
 
@@ -75,17 +75,17 @@ def train_starter(
     *,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train the network in place, on the cosine scores of a linear classifier over people (ours).
+    """Train the network in place with the cosine scores of a linear classifier over people (ours).
 
-    The images enter in colour and with one channel copied to all, as visible images do in the unsupervised loop, in
-    bfloat16; the loss is computed in 32 bits. At the end the infrared stem becomes a copy of the visible one, as
-    ImageNet weights give both stems the same start.
+    Each image is used in colour and with one channel copied to all, like visible images in the unsupervised loop. The
+    network computes in bfloat16, the loss in 32 bits. At the end, the infrared stem becomes a copy of the visible one,
+    as with ImageNet weights.
 
     Args:
-        network: Trained in place, on the device where it is.
-        images: Bytes (N, 3, H, W), on the CPU.
-        people: (N,) who is on each, 0…C−1.
-        schedule: See there.
+        network: Trained in place, on its device.
+        images: (N, 3, H, W) uint8, on the CPU.
+        people: (N,) person in each image, 0…C−1.
+        schedule: See `StarterSchedule`.
         streams: Source of all draws.
         on_step: Called with the step and its loss.
 
@@ -149,12 +149,13 @@ def make_starter(
 ) -> None:
     """Train a network on visible images of synthetic people who are in no benchmark, and save it.
 
-    It replaces ImageNet weights where those cannot be had. It has seen people in colour, and nothing in infrared.
+    The network replaces ImageNet weights where these are not available. It is trained on people in colour, not in
+    infrared.
 
     Args:
         path: The model file to write.
-        people: How many to draw.
-        images_per_person: Of each.
+        people: Number of people to draw.
+        images_per_person: Number of images of each person.
         steps: Optimiser steps.
         seed: Of the people and of the training.
         preset: Whose network, from a random start, and at what size; by default the narrow one for 96 × 48.

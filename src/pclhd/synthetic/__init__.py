@@ -1,6 +1,6 @@
-"""The synthetic benchmark: invented people, drawn by anyone who asks, the same for the same seed.
+"""The synthetic benchmark: drawings of invented people, the same for the same seed.
 
-`write_synthetic` writes a data set in a public layout; `draw_population` draws labelled pictures in memory.
+`write_synthetic` writes a data set in a public layout; `draw_population` draws labelled images in memory.
 """
 
 from pclhd.synthetic.palette import DEFAULT_GAP

@@ -1,4 +1,4 @@
-"""Cameras: what stays with each (background, gain, cast, blur, usual view) and what changes from picture to picture."""
+"""Cameras: their constant properties (background, gain, cast, blur, usual view) and the variation between images."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _VIEWS = (View.FRONT, View.BACK, View.LEFT, View.RIGHT)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Camera:
-    """What one camera does to every picture.
+    """Properties of a camera that affect all its images.
 
     Attributes:
         modality: Visible or infrared.
-        background: A strip of scenery some pictures wide, at drawing size, mode RGB or L.
+        background: A strip of scenery a few images wide, at drawing size, mode RGB or L.
         gain: Per-channel factor; three for visible, one for infrared.
         gamma: Exponent of the tone curve.
-        blur: Radius of the Gaussian blur, in thousandths of the picture's height.
+        blur: Radius of the Gaussian blur, in thousandths of the image height.
         noise: Standard deviation of the sensor noise, in grey levels.
         views: Share of front, back, left and right views.
-        distance: Usual height of a person in the picture, as a share.
-        pole: Fill of the objects that may stand before a person.
+        distance: Usual height of a person as a share of the image height.
+        pole: Fill colour of objects that may occlude a person.
     """
 
     modality: Modality
@@ -49,7 +49,7 @@ class Camera:
 
 @lru_cache(maxsize=64)
 def make_camera(seed: int, population: Population, modality: Modality, number: int, height: int, width: int) -> Camera:
-    """Invent a camera; the same arguments give the same one.
+    """Draw the properties of a camera; the same arguments give the same camera.
 
     Args:
         seed: The data set's seed.
@@ -61,7 +61,7 @@ def make_camera(seed: int, population: Population, modality: Modality, number: i
     """
     random = generator(seed, population, Stream.CAMERA, modality_code(modality), number)
     channels = 3 if modality is Modality.VISIBLE else 1
-    # Infrared cameras bring their own lamps, so they expose more brightly; they have no colour cast.
+    # Infrared cameras have lamps, so their exposure is brighter; they have no colour cast.
     low, high, spread = (0.82, 1.12, 0.1) if modality is Modality.VISIBLE else (1.05, 1.35, 0.0)
     gain = random.uniform(low, high) * random.uniform(1 - spread, 1 + spread, channels)
     views = random.dirichlet([5.0, 4.0, 2.5, 2.5])
@@ -81,7 +81,7 @@ def make_camera(seed: int, population: Population, modality: Modality, number: i
 
 
 def choose_pose(random: np.random.Generator, camera: Camera) -> Pose:
-    """How the person happens to stand in one picture of a camera."""
+    """Draw the pose of a person in one image of a camera."""
     return Pose(
         view=_VIEWS[int(random.choice(4, p=np.asarray(camera.views) / np.sum(camera.views)))],
         phase=float(random.uniform(0, 2 * np.pi)),
@@ -92,7 +92,7 @@ def choose_pose(random: np.random.Generator, camera: Camera) -> Pose:
 
 
 def choose_placement(random: np.random.Generator, camera: Camera, stature: float, height: int, width: int) -> Placement:
-    """Size and position of the person in one crop of `height` × `width` pixels, as a loose detector box gives them."""
+    """Draw size and position of a person in a crop of `height` × `width` pixels, as in a loose detector box."""
     scale = height * camera.distance * (0.55 + 0.45 * stature) * random.uniform(0.93, 1.04)
     slack = height - scale
     return Placement(
@@ -103,14 +103,14 @@ def choose_placement(random: np.random.Generator, camera: Camera, stature: float
 
 
 def cut_background(random: np.random.Generator, camera: Camera, height: int, width: int) -> Image.Image:
-    """A piece of the camera's scenery, as large as the drawing, from a random place."""
+    """Cut a random piece of the camera's scenery, of the size of the drawing."""
     strip = camera.background
     left = int(random.integers(0, strip.width - width + 1))
     return strip.crop((left, 0, left + width, height))
 
 
 def occlude(random: np.random.Generator, camera: Camera, image: Image.Image) -> None:
-    """Now and then put a pole or a box before the person."""
+    """Sometimes draw a pole or a box in front of the person."""
     if random.random() >= 0.14:
         return
     pen = ImageDraw.Draw(image)
@@ -125,10 +125,10 @@ def occlude(random: np.random.Generator, camera: Camera, image: Image.Image) -> 
 
 
 def expose(random: np.random.Generator, camera: Camera, image: Image.Image) -> NDArray[np.uint8]:
-    """Blur, tone, exposure and noise of the camera.
+    """Apply blur, tone curve, exposure and noise of the camera.
 
     Args:
-        random: The picture's generator.
+        random: Generator of the image.
         camera: The camera.
         image: The scene at its final size, mode RGB or L.
 
@@ -148,7 +148,7 @@ def expose(random: np.random.Generator, camera: Camera, image: Image.Image) -> N
 
 
 def _scene_fill(random: np.random.Generator, modality: Modality) -> Fill:
-    """A muted colour of things in the background."""
+    """A muted colour for objects in the background."""
     if modality is Modality.INFRARED:
         return (int(random.integers(40, 200)),)
     hue, saturation, value = random.random(), random.uniform(0.0, 0.45), random.uniform(0.2, 0.8)
@@ -156,14 +156,14 @@ def _scene_fill(random: np.random.Generator, modality: Modality) -> Fill:
 
 
 def _scenery(random: np.random.Generator, modality: Modality, height: int, width: int) -> Image.Image:
-    """Indoors a wall with pillars and panels over a floor; outdoors sky, hedges and a path."""
+    """Draw indoor scenery (a wall with pillars and panels over a floor) or outdoor scenery (sky, hedges and a path)."""
     mode = "RGB" if modality is Modality.VISIBLE else "L"
     horizon = random.uniform(0.55, 0.78) * height
     outdoors = random.random() < 0.5
     ground = _scene_fill(random, modality)
     upper = _scene_fill(random, modality)
     if outdoors:
-        # Sky is bright in visible and dark in infrared; leaves the other way round.
+        # The sky is bright in visible and dark in infrared light; leaves are the opposite.
         upper = (172, 196, 224) if modality is Modality.VISIBLE else (62,)
     image = Image.new(mode, (width, height), upper)
     pen = ImageDraw.Draw(image)
@@ -184,7 +184,7 @@ def _object(
     horizon: float,
     outdoors: bool,
 ) -> None:
-    """One thing in the scenery: a bush or trunk outdoors, a pillar, panel or lamp indoors."""
+    """Draw an object of the scenery: a bush or trunk outdoors, a pillar, panel or lamp indoors."""
     x = random.uniform(0, width)
     fill = _scene_fill(random, modality)
     if outdoors and random.random() < 0.7:
@@ -205,7 +205,7 @@ def _object(
 def _floor_lines(
     random: np.random.Generator, pen: ImageDraw.ImageDraw, ground: Fill, height: int, width: int, horizon: float
 ) -> None:
-    """Tiles or boards on the ground."""
+    """Draw tiles or boards on the ground."""
     shade = tuple(round(0.82 * level) for level in ground)
     for y in np.arange(horizon, height, random.uniform(0.05, 0.12) * height):
         pen.line([(0, float(y)), (width, float(y))], fill=shade, width=max(1, height // 140))

@@ -1,4 +1,4 @@
-"""What lies beside the pictures: the machine-readable facts, the data card and the contact sheet."""
+"""Files that describe the images: machine-readable facts, the data card and the contact sheet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CELL_HEIGHT = 192
 
 
 def count_images(plan: Plan) -> dict[str, dict[str, dict[str, int]]]:
-    """Pictures per split, modality and camera: ``counts["train"]["visible"]["1"]``."""
+    """Number of images per split, modality and camera: ``counts["train"]["visible"]["1"]``."""
     counted = Counter((image.split, image.shot.modality, image.shot.camera) for image in plan.images)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for (split, modality, camera), number in sorted(counted.items()):
@@ -29,9 +29,9 @@ def describe(facts: Mapping[str, object], plan: Plan, layout: Layout) -> str:
     """The data card, in Markdown.
 
     Args:
-        facts: The content of ``synthetic.json``.
-        plan: What was drawn.
-        layout: The layout it was drawn in.
+        facts: The machine-readable facts.
+        plan: Plan of the data set.
+        layout: Layout of the data set.
     """
     people = {str(split): set[int]() for split in sorted({image.split for image in plan.images})}
     for image in plan.images:
@@ -97,11 +97,11 @@ _TITLES = {Layout.SYSU: "SYSU-MM01", Layout.REGDB: "RegDB", Layout.LLCM: "LLCM"}
 
 
 def contact_sheet(root: Path, plan: Plan) -> Image.Image:
-    """A labelled grid: one person a row, visible cameras left, infrared right.
+    """A labelled grid: one person per row, visible cameras on the left, infrared ones on the right.
 
     Args:
-        root: Where the pictures of the plan have been written.
-        plan: What was drawn.
+        root: Folder of the images.
+        plan: Plan of the data set.
     """
     identities = sorted({image.shot.identity for image in plan.images})[:_ROWS]
     columns = {modality: _columns(plan, identities, modality) for modality in Modality}
@@ -126,11 +126,11 @@ def contact_sheet(root: Path, plan: Plan) -> Image.Image:
             for camera, number in slots:
                 if row == 0:
                     pen.text((x + 2, 8), f"{modality}\ncamera {camera}", fill="black", font=font)
-                found = by_cell.get((identity, modality, camera, number))
-                if found is None:
+                planned = by_cell.get((identity, modality, camera, number))
+                if planned is None:
                     pen.rectangle((x, y, x + width, y + _CELL_HEIGHT), fill="#eeeeee")
                 else:
-                    with Image.open(root / found.path) as picture:
+                    with Image.open(root / planned.path) as picture:
                         sheet.paste(picture.convert("RGB").resize((width, _CELL_HEIGHT)), (x, y))
                 x += width + gap
             x += 12
@@ -138,9 +138,9 @@ def contact_sheet(root: Path, plan: Plan) -> Image.Image:
 
 
 def _columns(plan: Plan, identities: list[int], modality: Modality) -> list[tuple[int, int]]:
-    """(camera, running number) of each column of one modality: cameras first, then more pictures of each."""
-    shown = set(identities)
-    cameras = sorted({i.shot.camera for i in plan.images if i.shot.modality is modality and i.shot.identity in shown})[
+    """(camera, image number) of each column of one modality: all cameras, then more images of each."""
+    people = set(identities)
+    cameras = sorted({i.shot.camera for i in plan.images if i.shot.modality is modality and i.shot.identity in people})[
         :_PER_MODALITY
     ]
     if not cameras:

@@ -1,4 +1,4 @@
-"""Drawing one person: flat shapes on a canvas, back to front. Nothing here knows the modality."""
+"""Drawing of a person: flat shapes on a canvas, from back to front, independent of the modality."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CLOTH_HALF_WIDTH = 0.12
 
 
 class View(StrEnum):
-    """Which side of the person the camera sees."""
+    """The side of the person that the camera sees."""
 
     FRONT = "front"
     BACK = "back"
@@ -41,13 +41,13 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How a person stands in one picture.
+    """Pose of a person in one image.
 
     Attributes:
-        view: The side seen.
+        view: The visible side.
         phase: Point in the walking cycle, radians.
         stride: Length of the step, 0 (standing) to 1.
-        turn: Sideways shift of what is on the cloth, from a slight turn; -1..1.
+        turn: Sideways shift of patterns on the cloth from a slight turn, -1..1.
         lean: Sideways lean of the upper body, body heights.
     """
 
@@ -60,7 +60,7 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the person stands on the canvas: pixels per body height, middle column, row of the top of the head."""
+    """Position of a person on the canvas: pixels per body height, middle column, row of the top of the head."""
 
     scale: float
     middle: float
@@ -83,14 +83,14 @@ _BARE_LEG_WIDTHS = (0.08, 0.056, 0.04)
 
 
 class Figure:
-    """One person being drawn on one canvas.
+    """Draws one person on one canvas.
 
     Args:
-        image: The canvas, of mode RGB or L, drawn upon in place.
-        person: Who is drawn.
+        image: The canvas, of mode RGB or L, changed in place.
+        person: The person.
         palette: Channel values of every part; as many channels as the canvas has.
-        pose: How the person stands.
-        place: Where.
+        pose: Pose of the person.
+        place: Position of the person.
     """
 
     def __init__(self, image: Image.Image, person: Person, palette: Palette, pose: Pose, place: Placement) -> None:
@@ -103,13 +103,13 @@ class Figure:
         self._edges = {part: tuple(_edge_level(level) for level in fill) for part, fill in self._fills.items()}
         self._line = max(1, round(0.007 * place.scale))
         self._side = pose.view.from_the_side
-        # Seen from behind, the person's own left and right change places on the picture.
+        # From behind, the person's left and right are swapped in the image.
         self._hand = -1 if pose.view in (View.BACK, View.RIGHT) else 1
         self._ahead = -1 if pose.view is View.LEFT else 1
         self._swing = pose.stride * math.sin(pose.phase)
 
     def draw(self) -> None:
-        """Draw everything, back to front."""
+        """Draw everything, from back to front."""
         view, bag, person = self._pose.view, self._person.bag, self._person
         if bag is Bag.TROLLEY:
             self._trolley()
@@ -141,7 +141,7 @@ class Figure:
         if bag is Bag.HANDBAG:
             self._handbag()
 
-    # The pen: body coordinates to pixels.
+    # Drawing in body coordinates.
 
     def _at(self, point: Point) -> Point:
         """A body point (x sideways from the middle, y down from the head, body heights) in pixels."""
@@ -190,15 +190,15 @@ class Figure:
         shift = 0.35 * self._pose.turn + (0.5 * self._ahead if self._side else 0.0)
         u = (np.arange(left, right, dtype=np.float32) - self._place.middle) / (_CLOTH_HALF_WIDTH * scale) - shift
         v = ((np.arange(upper, lower, dtype=np.float32) - self._place.top) / scale - top) / _TORSO_LENGTH
-        shown = pattern_mask(pattern, self._hand * u, v)
-        self._image.paste(self._two_tone(shown, main, accent), (left, upper), stencil)
+        accent_mask = pattern_mask(pattern, self._hand * u, v)
+        self._image.paste(self._two_tone(accent_mask, main, accent), (left, upper), stencil)
         for polygon in polygons:
             self._pen.line([*polygon, polygon[0]], fill=self._edges[main], width=self._line)
 
-    def _two_tone(self, shown: NDArray[np.bool_], main: Part, accent: Part) -> Image.Image:
-        """An image of the main material with the accent where `shown`."""
+    def _two_tone(self, accent_mask: NDArray[np.bool_], main: Part, accent: Part) -> Image.Image:
+        """An image of the main material with the accent where `accent_mask`."""
         colours = np.array([self._fills[main], self._fills[accent]], dtype=np.uint8)
-        pixels = colours[shown.astype(np.uint8)]
+        pixels = colours[accent_mask.astype(np.uint8)]
         return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
     def _print(self, shape: Print) -> None:
@@ -257,8 +257,8 @@ class Figure:
         if tall is None:
             return
         outline = _tube(line, (0.08, 0.07, 0.062), line[2][1] + 0.01)
-        kept = [(x, max(y, tall)) for x, y in outline]
-        self._polygon(Part.SHOES, kept)
+        outline = [(x, max(y, tall)) for x, y in outline]
+        self._polygon(Part.SHOES, outline)
 
     def _shoe(self, ankle: Point, leg: int) -> None:
         chunky = self._person.shoes in (Shoes.CHUNKY, Shoes.BOOTS)
@@ -314,7 +314,7 @@ class Figure:
                 self._box(Part.SCARF, (x, 0.17), (x + 0.04, 0.33))
 
     def _arm(self, arm: int, *, far: bool) -> None:
-        """In profile the far and the near arm; otherwise the far call draws nothing and the near one draws both."""
+        """Draw the far or near arm in profile; otherwise the far call draws nothing and the near call draws both."""
         if self._side:
             self._one_arm(0.0, self._ahead * -arm * self._swing, arm)
         elif not far:
@@ -434,7 +434,7 @@ class Figure:
         else:
             self._ellipse(Part.TOP, (0, 0.15), (0.085, 0.035))
 
-    # What is carried.
+    # Bags.
 
     def _bag_box(self, x0: float, y0: float, x1: float, y1: float) -> None:
         outline = [(x0, y0 + 0.02), (x0 + 0.02, y0), (x1 - 0.02, y0), (x1, y0 + 0.02), (x1, y1), (x0, y1)]
@@ -452,7 +452,7 @@ class Figure:
             self._box(Part.BAG, (-half, 0.23), (half, 0.2 + person.bag_height))
 
     def _shoulder_bag(self) -> None:
-        """A strap across the body and the bag at the hip; in profile only the near side's bag shows in full."""
+        """A strap across the body and the bag at the hip; in profile, only a bag on the near side is fully visible."""
         person = self._person
         side = person.bag_side * self._hand
         shoulder, waist = self._half_widths()
@@ -489,7 +489,7 @@ class Figure:
         self._bag_box(x - half, y + 0.05, x + half, y + 0.09 + person.bag_height * 0.6)
 
     def _trolley(self) -> None:
-        """A wheeled case pulled behind, or beside the person when seen from front or back."""
+        """A wheeled case behind the person, or beside it when seen from the front or back."""
         person = self._person
         x = -self._ahead * 0.19 if self._side else person.bag_side * self._hand * 0.19
         self._pen.line(
@@ -502,7 +502,7 @@ class Figure:
 
 
 def _tube(line: tuple[Point, Point, Point], widths: tuple[float, float, float], end: float) -> list[Point]:
-    """The outline of a limb that runs downward along three points, cut off at height `end`."""
+    """The outline of a limb along three points downwards, cut off at height `end`."""
     centres, spans = [line[0]], [widths[0]]
     for (upper, wide), (lower, narrow) in zip(
         zip(line[:2], widths[:2], strict=True), zip(line[1:], widths[1:], strict=True), strict=True

@@ -1,6 +1,6 @@
-"""Which pictures a data set has, under which paths, and the lists beside them: SYSU-MM01, RegDB and LLCM.
+"""Images, paths and lists of a data set in the layouts of SYSU-MM01, RegDB and LLCM.
 
-A plan is drawn from the seed alone and costs no drawing, so that counts can be checked before and after writing.
+A plan depends only on the seed and needs no drawing, so counts can be checked before and after writing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pclhd.synthetic.seeds import Population, Stream, generator
 
 
 class Scale(StrEnum):
-    """How much is drawn: for tests, for the demo, or as much as the real thing."""
+    """Size of the data set: for tests, for the demo, or as large as SYSU-MM01."""
 
     TINY = "tiny"
     SMALL = "small"
@@ -25,7 +25,7 @@ class Scale(StrEnum):
 
 
 class Layout(StrEnum):
-    """Whose folders and lists are imitated."""
+    """The data set whose folders and lists are imitated."""
 
     SYSU = "sysu"
     REGDB = "regdb"
@@ -33,18 +33,18 @@ class Layout(StrEnum):
 
 
 class Split(StrEnum):
-    """What a picture is for."""
+    """The use of an image."""
 
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
     TRIALS = "trials"
-    """RegDB: half the people train and half test, differently in each trial."""
+    """RegDB: in each trial, a different half of the people is for training, the rest for testing."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One file to be written: its path below the root, with forward slashes, and the picture in it."""
+    """A file to write: its path below the root, with forward slashes, and its image."""
 
     path: str
     shot: Shot
@@ -53,14 +53,14 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a data set consists of.
+    """Contents of a data set.
 
     Attributes:
-        images: The pictures.
-        lists: Text files, path below the root to content.
+        images: The images.
+        lists: Contents of text files by path below the root.
         people: Number of people.
-        height: Height of a picture in pixels.
-        width: Width of a picture in pixels.
+        height: Image height in pixels.
+        width: Image width in pixels.
     """
 
     images: tuple[PlannedImage, ...]
@@ -72,15 +72,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """How the pictures of one split and modality spread over people and cameras.
+    """Distribution of the images of one split and modality over people and cameras.
 
     Attributes:
         cameras: Camera numbers.
-        per_cell: Pictures per person and camera on average, used where `images` is None.
-        attendance: Share of (person, camera) pairs that exist, used where `cells` is None.
-        images: Exact number of pictures, or None.
+        per_cell: Average number of images per person and camera, used if `images` is None.
+        attendance: Share of (person, camera) pairs that exist, used if `cells` is None.
+        images: Exact number of images, or None.
         cells: Exact number of (person, camera) pairs, or None.
-        even: Every pair has the same number of pictures, rather than one that varies by a half.
+        even: Whether all pairs have the same number of images; otherwise it varies by up to a half.
     """
 
     cameras: Sequence[int]
@@ -93,7 +93,7 @@ class _Cells:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """People and pictures of one scale of a SYSU- or LLCM-like set."""
+    """Numbers of people and images for one scale of the SYSU-MM01 or LLCM layout."""
 
     train: int
     val: int
@@ -160,16 +160,16 @@ _REGDB_IMAGES = 10
 def make_plan(
     layout: Layout, scale: Scale, *, seed: int, population: Population, people: int | None, one_modality_share: float
 ) -> Plan:
-    """Decide who is seen by which camera how often, and where each picture goes.
+    """Draw how many images each camera has of each person, and assign their paths.
 
     Args:
         layout: Folders and lists to imitate.
-        scale: How much.
+        scale: Size of the data set.
         seed: The data set's seed.
-        population: Whose plan; mixed into the draws.
-        people: Training people including validation, instead of the scale's number; exact totals then give way to the
-            same number of pictures per person. RegDB has as many test people.
-        one_modality_share: Share of training people who appear in one modality only, half of them in each.
+        population: Population of the people and cameras; part of the seed.
+        people: Training people including validation, instead of the scale's number; the totals then follow from the
+            same number of images per person. RegDB has the same number of test people.
+        one_modality_share: Share of training people who appear in only one modality, half of them in each.
     """
     random = generator(seed, population, Stream.PLAN)
     height, width = _SIZE_OF_PICTURE[scale]
@@ -220,7 +220,7 @@ def _plan_llcm(random: np.random.Generator, size: _Size, share: float) -> _Drawn
 
 
 def _plan_regdb(random: np.random.Generator, training_people: int) -> _Drawn:
-    """``Visible``, ``Thermal`` and ``idx/{train,test}_{visible,thermal}_{trial}.txt``: ten pictures of each kind."""
+    """``Visible``, ``Thermal`` and ``idx/{train,test}_{visible,thermal}_{trial}.txt``: ten images of each kind."""
     total = 2 * training_people
     images: list[PlannedImage] = []
     paths: dict[tuple[str, int], list[str]] = {}
@@ -244,7 +244,7 @@ def _plan_regdb(random: np.random.Generator, training_people: int) -> _Drawn:
 
 
 def _resize(size: _Size, people: int | None) -> _Size:
-    """The same scale with another number of training people, validation keeping its share."""
+    """The same scale with another number of training people; validation keeps its share."""
     if people is None or people == size.train + size.val:
         return size
     val = min(people - 1, round(people * size.val / (size.train + size.val)))
@@ -266,7 +266,7 @@ def _resize(size: _Size, people: int | None) -> _Size:
 
 
 def _number_people(random: np.random.Generator, size: _Size) -> dict[Split, list[int]]:
-    """Identities 1..total, splits interleaved, each split in increasing order."""
+    """Identities 1..total, with interleaved splits, each split in ascending order."""
     order = [int(number) + 1 for number in random.permutation(size.train + size.val + size.test)]
     return {
         Split.TRAIN: sorted(order[: size.train]),
@@ -278,7 +278,7 @@ def _number_people(random: np.random.Generator, size: _Size) -> dict[Split, list
 def _shoot(
     random: np.random.Generator, size: _Size, members: Mapping[Split, Sequence[int]], one_modality_share: float
 ) -> list[tuple[Shot, Split]]:
-    """All pictures of a set: validation people are training people as far as pictures go."""
+    """All images of a set; validation people have images like training people."""
     splits = {identity: split for split, identities in members.items() for identity in identities}
     training = sorted([*members[Split.TRAIN], *members[Split.VAL]])
     lone = [int(identity) for identity in random.permutation(training)[: round(one_modality_share * len(training))]]
@@ -297,15 +297,15 @@ def _shoot(
 
 
 def _fill_cells(random: np.random.Generator, cells: _Cells, identities: Sequence[int]) -> dict[tuple[int, int], int]:
-    """Number of pictures for each (person, camera) that exists; every person has at least one camera."""
+    """Number of images for each existing (person, camera) pair; every person has at least one camera."""
     if not identities:
         return {}
     pairs = [(identity, camera) for identity in identities for camera in cells.cameras]
     sure = {(identity, cells.cameras[int(random.integers(len(cells.cameras)))]) for identity in identities}
     wanted = cells.cells if cells.cells is not None else round(cells.attendance * len(pairs))
     rest = [pair for pair in pairs if pair not in sure]
-    chosen = random.permutation(len(rest))[: max(0, wanted - len(sure))]
-    present = sorted(sure | {rest[int(position)] for position in chosen})
+    selected = random.permutation(len(rest))[: max(0, wanted - len(sure))]
+    present = sorted(sure | {rest[int(position)] for position in selected})
     if cells.even and cells.images is None:
         return dict.fromkeys(present, cells.per_cell)
     if cells.images is None:
@@ -316,9 +316,9 @@ def _fill_cells(random: np.random.Generator, cells: _Cells, identities: Sequence
 
 
 def _share_out(random: np.random.Generator, total: int, parts: int) -> list[int]:
-    """Split `total` pictures over `parts` folders, unevenly, at least one each."""
+    """Distribute `total` images over `parts` folders, unevenly, at least one each."""
     if total < parts:
-        raise ValueError(f"{total} pictures cannot fill {parts} folders")
+        raise ValueError(f"{total} images cannot fill {parts} folders")
     weights = random.uniform(0.6, 1.4, parts)
     counts = 1 + np.floor((total - parts) * weights / weights.sum()).astype(np.int64)
     counts[random.permutation(parts)[: total - int(counts.sum())]] += 1

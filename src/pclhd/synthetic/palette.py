@@ -1,4 +1,4 @@
-"""What each part of a person sends back to a visible and to an infrared camera."""
+"""Brightness of each part of a person for visible and infrared cameras."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pclhd.data.records import Modality
 from pclhd.synthetic.person import LIES_UPON, Material, Part, Person, Rgb
 
 DEFAULT_GAP = 0.55
-"""Chosen with the starter weights and a label-trained classifier alone, before any method was tried, then frozen."""
+"""Chosen only with the starter weights and a supervised classifier, before any method was tested, then fixed."""
 
 Palette = Mapping[Part, tuple[float, ...]]
 """Channel values in 0..1 for each part: three for visible, one for infrared."""
@@ -21,11 +21,11 @@ def luminance(rgb: Rgb) -> float:
 
 
 def infrared_brightness(material: Material, gap: float) -> float:
-    """Brightness in infrared before contrasts are kept: ``(1 - gap) · luminance + gap · own infrared value`` (ours).
+    """Infrared brightness before contrasts are ensured: ``(1 - gap) · luminance + gap · own infrared value`` (ours).
 
     Args:
         material: The material.
-        gap: 0 copies the luminance, 1 knows nothing of the colour.
+        gap: 0 gives the luminance, 1 is independent of it.
     """
     return (1 - gap) * luminance(material.rgb) + gap * material.infrared
 
@@ -33,12 +33,12 @@ def infrared_brightness(material: Material, gap: float) -> float:
 def make_palette(person: Person, modality: Modality, gap: float) -> Palette:
     """Channel values of all parts of a person in one modality.
 
-    In infrared, a part too close in brightness to the one it lies upon is moved away, so that most shapes stay visible.
-    The move shrinks to nothing as `gap` goes to 0, where brightness is the luminance itself.
+    In infrared, the brightness of a part that is too close to that of the part below it is changed, so that most shapes
+    stay visible. The change is proportional to `gap`: at 0, brightness is the luminance.
 
     Args:
-        person: Whose parts.
-        modality: Visible gives three channels, infrared one.
+        person: The person.
+        modality: Three channels for visible, one for infrared.
         gap: Independence of infrared from colour, 0..1; visible ignores it.
     """
     if modality is Modality.VISIBLE:
@@ -58,7 +58,7 @@ def _set_off(value: float, under: float, material: Material, strength: float) ->
     if abs(value - under) >= floor:
         return value
     up, down = under + floor, under - floor
-    # Further the way it already leans, unless that leaves the scale.
+    # In the direction of the existing difference, unless that leaves the range.
     if value >= under:
         return up if up <= 0.97 else down
     return down if down >= 0.03 else up

@@ -1,4 +1,4 @@
-"""Patterns on cloth and printed shapes, as yes-or-no masks that both modalities share."""
+"""Patterns on cloth and printed shapes, as binary masks for both modalities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class PatternKind(StrEnum):
-    """How the accent material is laid over the main one."""
+    """Arrangement of the accent material on the main one."""
 
     PLAIN = "plain"
     HORIZONTAL = "horizontal stripes"
@@ -28,10 +28,10 @@ class PatternKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern and its measures.
+    """A pattern and its parameters.
 
     Attributes:
-        kind: Which pattern.
+        kind: Kind of pattern.
         period: Distance between repeats, in cloth units.
         duty: Share of a repeat that is accent, 0..1.
         phase: Shift of the repeats, 0..1.
@@ -46,7 +46,7 @@ class Pattern:
 
 
 def draw_pattern(random: np.random.Generator, plain_share: float) -> Pattern:
-    """Invent a pattern; `plain_share` of them are plain."""
+    """Draw a random pattern; a share of `plain_share` is plain."""
     if random.random() < plain_share:
         kind = PatternKind.PLAIN
     else:
@@ -62,48 +62,48 @@ def draw_pattern(random: np.random.Generator, plain_share: float) -> Pattern:
 
 
 def pattern_mask(pattern: Pattern, u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where the accent material shows.
+    """The mask of the accent material.
 
     Args:
         pattern: The pattern.
-        u: (W,) position across the cloth, -1 at the wearer's one side, 1 at the other.
+        u: (W,) position across the cloth, from -1 to 1.
         v: (H,) position along the cloth, 0 at its top, 1 at its usual bottom.
 
     Returns:
-        (H, W) mask, true where the accent shows.
+        (H, W) mask, true for the accent.
     """
     across, along = np.broadcast_arrays(u[None, :], v[:, None])
     period, duty, phase, split = pattern.period, pattern.duty, pattern.phase, pattern.split
-    shown: NDArray[np.bool_]
+    accent: NDArray[np.bool_]
     match pattern.kind:
         case PatternKind.PLAIN:
-            shown = np.zeros(along.shape, dtype=np.bool_)
+            accent = np.zeros(along.shape, dtype=np.bool_)
         case PatternKind.HORIZONTAL:
-            shown = np.mod(along / period + phase, 1) < duty
+            accent = np.mod(along / period + phase, 1) < duty
         case PatternKind.VERTICAL:
-            shown = np.mod(across / (1.6 * period) + phase, 1) < duty
+            accent = np.mod(across / (1.6 * period) + phase, 1) < duty
         case PatternKind.DIAGONAL:
-            shown = np.mod((along + 0.45 * across) / period + phase, 1) < duty
+            accent = np.mod((along + 0.45 * across) / period + phase, 1) < duty
         case PatternKind.CHECKS:
-            shown = (np.mod(along / period + phase, 1) < 0.5) ^ (np.mod(across / (2 * period) + phase, 1) < 0.5)
+            accent = (np.mod(along / period + phase, 1) < 0.5) ^ (np.mod(across / (2 * period) + phase, 1) < 0.5)
         case PatternKind.DOTS:
             row = np.floor(along / period + phase)
             down = np.mod(along / period + phase, 1) - 0.5
             aside = np.mod(across / (2 * period) + 0.5 * np.mod(row, 2), 1) - 0.5
-            shown = down**2 + aside**2 < (0.22 + 0.2 * duty) ** 2
+            accent = down**2 + aside**2 < (0.22 + 0.2 * duty) ** 2
         case PatternKind.CHEVRON:
-            shown = np.mod((along - 0.5 * np.abs(across)) / max(period, 0.34) + phase, 1) < duty
+            accent = np.mod((along - 0.5 * np.abs(across)) / max(period, 0.34) + phase, 1) < duty
         case PatternKind.YOKE:
-            shown = along < split
+            accent = along < split
         case PatternKind.HALVES:
-            shown = (across > 0) ^ (phase < 0.5)
+            accent = (across > 0) ^ (phase < 0.5)
         case PatternKind.BAND:
-            shown = (along > split) & (along < split + 0.15 + 0.2 * duty)
+            accent = (along > split) & (along < split + 0.15 + 0.2 * duty)
         case PatternKind.HEM:
-            shown = along > 0.65 + 0.25 * split
+            accent = along > 0.65 + 0.25 * split
         case PatternKind.PANEL:
-            shown = np.abs(across) < 0.2 + 0.4 * duty
-    return shown
+            accent = np.abs(across) < 0.2 + 0.4 * duty
+    return accent
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Print:
 
 
 def draw_print(random: np.random.Generator) -> Print:
-    """Invent a shape: a random glyph, mirrored left to right half the time, a third to 70 % of its cells filled."""
+    """Draw a random shape: a glyph, in half of the cases symmetric, with a third to 70 % of its cells filled."""
     side = int(random.choice([3, 4, 5]))
     while True:
         cells = random.random((side, side)) < 0.5

@@ -1,7 +1,7 @@
-"""Invented people: traits that stay with a person in every picture, whatever the camera.
+"""Invented people: traits that a person has in every image, for all cameras.
 
-Shapes (cut, pattern, print, bag, hair …) are one set for both modalities. Each material has a colour and, apart from
-it, a brightness of its own in infrared light.
+Shapes (cut, pattern, print, bag, hair …) are the same in both modalities. Each material has a colour and, separately, a
+brightness in infrared light.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Part(StrEnum):
-    """What a person is made of; each part has one material."""
+    """The parts of a person; each has one material."""
 
     SKIN = "skin"
     HAIR = "hair"
@@ -100,7 +100,7 @@ class Hair(StrEnum):
 
 
 class Hat(StrEnum):
-    """What is worn on the head."""
+    """Headwear."""
 
     NONE = "none"
     CAP = "cap"
@@ -109,7 +109,7 @@ class Hat(StrEnum):
 
 
 class Bag(StrEnum):
-    """What is carried."""
+    """Bag."""
 
     NONE = "none"
     BACKPACK = "backpack"
@@ -119,7 +119,7 @@ class Bag(StrEnum):
 
 
 class Shoes(StrEnum):
-    """What is worn on the feet."""
+    """Footwear."""
 
     FLAT = "flat"
     CHUNKY = "chunky"
@@ -129,12 +129,12 @@ class Shoes(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a part looks like.
+    """Appearance of a part.
 
     Attributes:
         rgb: Colour in visible light, each 0..1.
-        infrared: Own brightness in infrared light, 0..1: its dye's, see `dye_brightness`, and some chance.
-        floor: Least contrast in infrared to the part it lies upon.
+        infrared: Own brightness in infrared light, 0..1: that of its dye (see `dye_brightness`) plus a random part.
+        floor: Minimum contrast in infrared to the part below it.
     """
 
     rgb: Rgb
@@ -197,7 +197,7 @@ LIES_UPON: dict[Part, Part] = {
     Part.SCARF: Part.TOP,
     Part.GLASSES: Part.SKIN,
 }
-"""Which part the contrast of another is measured against; every part stands after the one it lies upon."""
+"""The part below each part, for the contrast; every part comes after the one below it."""
 
 _STRONG_FLOOR = 0.16
 _WEAK_FLOOR = 0.08
@@ -205,15 +205,15 @@ _WEAKLY_SET_OFF = {Part.BOTTOM, Part.TIGHTS, Part.SHOES, Part.HAIR, Part.HAT, Pa
 
 
 def draw_person(seed: int, population: Population, identity: int) -> Person:
-    """Invent a person.
+    """Draw the traits of a person.
 
     Args:
         seed: The data set's seed.
-        population: Benchmark or starter; the same identity is another person in each.
+        population: Benchmark or starter; the same identity is a different person in each.
         identity: The person's number.
 
     Returns:
-        The same traits for the same arguments.
+        The person; the same arguments give the same traits.
     """
     random = generator(seed, population, Stream.PERSON, identity)
     top = _pick(random, TopCut, [0.34, 0.16, 0.14, 0.08, 0.08, 0.12, 0.08])
@@ -262,7 +262,7 @@ def draw_person(seed: int, population: Population, identity: int) -> Person:
 
 
 _DYE_SHARE = 0.9
-"""How far a cloth's infrared brightness follows its dye; the rest is chance. Learnable, but not known beforehand."""
+"""Weight of the dye in a cloth's infrared brightness; the rest is random. A network can learn it."""
 
 _BARE = {Part.SKIN: 0.84, Part.GLASSES: 0.1}
 
@@ -276,7 +276,7 @@ def _pick(random: np.random.Generator, kinds: type[Choice], weights: Sequence[fl
 
 
 def _sleeve_weights(top: TopCut) -> list[float]:
-    """Jackets and coats have long sleeves, vests none."""
+    """Weights of sleeve lengths: jackets and coats have long sleeves, vests none."""
     if top is TopCut.VEST:
         return [0.6, 0.4, 0.0, 0.0]
     if top in (TopCut.SHIRT, TopCut.DRESS):
@@ -306,7 +306,7 @@ def _bottom_hem(random: np.random.Generator, bottom: BottomCut) -> float:
 
 
 def _draw_materials(random: np.random.Generator) -> dict[Part, Material]:
-    """A material for every part; accents differ in colour from what they lie upon."""
+    """A material for each part; accents differ in colour from the part below."""
     materials: dict[Part, Material] = {}
     for part in Part:
         rgb, chance = _colour(random), float(random.uniform(0.06, 0.96))
@@ -331,10 +331,10 @@ def _draw_materials(random: np.random.Generator) -> dict[Part, Material]:
 
 
 def dye_brightness(rgb: Rgb) -> float:
-    """How bright a dyed cloth is in infrared: a fixed function of its hue, at right angles to luminance (ours).
+    """Infrared brightness of a dyed cloth: a fixed function of its hue, uncorrelated with luminance (ours).
 
-    Real dyes are dark or bright in the near infrared by their kind, whatever they do to visible light. Here the
-    brightness goes up and down once around the circle of hues; the greyer the cloth, the nearer it is to the middle.
+    Real dyes are dark or bright in the near infrared regardless of their visible colour. Here, the brightness has one
+    maximum and one minimum over the hue circle; it is closer to the middle for greyer cloth.
 
     Args:
         rgb: Colour in visible light, each 0..1.
@@ -347,7 +347,7 @@ def dye_brightness(rgb: Rgb) -> float:
 
 
 def _colour(random: np.random.Generator) -> Rgb:
-    """A cloth colour: a third are near grey, the rest spread over all hues."""
+    """A cloth colour: a third are near grey, the rest are spread over all hues."""
     if random.random() < 0.33:
         level = random.uniform(0.05, 0.95)
         tint = random.uniform(-0.03, 0.03, 3)

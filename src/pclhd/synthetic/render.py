@@ -1,4 +1,4 @@
-"""From a person, a camera and a running number to one picture, and to whole arrays of them."""
+"""Rendering of a person by a camera as one image, or of many as an array."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _POOL_WORTHWHILE = 1200
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What all pictures of a data set have in common.
+    """The parameters that all images of a data set share.
 
     Attributes:
         seed: The data set's seed.
-        population: Which people and cameras.
+        population: Population of people and cameras.
         gap: Independence of infrared brightness from colour, 0..1.
-        height: Height of a picture in pixels.
-        width: Width of a picture in pixels.
+        height: Image height in pixels.
+        width: Image width in pixels.
     """
 
     seed: int
@@ -49,13 +49,13 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture to be taken.
+    """One image to render.
 
     Attributes:
-        identity: Who.
-        modality: In which light.
-        camera: By which camera.
-        index: Running number of this person's pictures by this camera.
+        identity: The person.
+        modality: Visible or infrared.
+        camera: Camera number.
+        index: Number of the image among those of this person and camera.
     """
 
     identity: int
@@ -65,7 +65,7 @@ class Shot:
 
 
 def render(world: World, shot: Shot) -> Image.Image:
-    """Take one picture; it depends on the arguments only.
+    """Render one image; it depends only on the arguments.
 
     Returns:
         An RGB image for visible, a grey (mode L) one for infrared.
@@ -88,7 +88,7 @@ def encode(image: Image.Image, extension: str) -> bytes:
     """The bytes of an image file with three equal channels if it is grey.
 
     Args:
-        image: The picture.
+        image: The image.
         extension: ``.jpg`` or ``.bmp``.
     """
     buffer = io.BytesIO()
@@ -103,13 +103,13 @@ def encode(image: Image.Image, extension: str) -> bytes:
 
 
 def render_images(world: World, shots: Sequence[Shot], workers: int | None = None) -> NDArray[np.uint8]:
-    """Take many pictures in memory, with the JPEG loss that files would have.
+    """Render many images in memory, with the JPEG loss that files would have.
 
     Args:
-        world: What they have in common.
-        shots: What to take.
-        workers: Processes; None means one per core, and one for few pictures. The result does not depend on it.
-            A script that asks for several must guard its entry with ``if __name__ == "__main__"``.
+        world: The common parameters.
+        shots: The images to render.
+        workers: Number of processes; None means one per core, or a single one for few images. It does not affect the
+            result. A script that uses several must guard its entry point with ``if __name__ == "__main__"``.
 
     Returns:
         (N, 3, H, W) pixels, rows in the order of `shots`.
@@ -137,14 +137,14 @@ def draw_population(
     cameras: Sequence[int] | None = None,
     workers: int | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Labelled pictures of people 1..`people`, in memory, spread over the cameras of one modality (ours).
+    """Labelled images of people 1..`people`, in memory, distributed over the cameras of one modality (ours).
 
     Args:
-        people: How many.
-        images_per_person: Pictures of each; they go round the cameras.
-        modality: In which light.
+        people: Number of people.
+        images_per_person: Number of images of each person, distributed over the cameras in turn.
+        modality: Visible or infrared.
         seed: Another seed gives other people and cameras.
-        population: ``benchmark`` or ``starter``; their people and cameras are disjoint for every seed.
+        population: ``benchmark`` or ``starter``; their people and cameras are disjoint for all seeds.
         gap: Independence of infrared brightness from colour, 0..1.
         height: Height in pixels.
         width: Width in pixels.
@@ -166,12 +166,12 @@ def draw_population(
 
 
 def choose_workers(workers: int | None, images: int) -> int:
-    """How many processes: as asked, else one for few images and one per usable core for many."""
+    """Number of processes: as given; otherwise one for few images and one per usable core for many."""
     if workers is not None:
         return max(1, workers)
     if images < _POOL_WORTHWHILE:
         return 1
-    # A container may allow fewer cores than the machine has; not every platform can tell.
+    # A container may allow fewer cores than the machine has; not every platform reports this.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -179,7 +179,7 @@ def choose_workers(workers: int | None, images: int) -> int:
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     """A pool of fresh processes, or None for a single one.
 
-    Fresh (spawned) processes inherit no threads, locks or random state, and work alike on every platform.
+    Fresh (spawned) processes inherit no threads, locks or random state, and behave the same on all platforms.
     """
     if workers <= 1:
         yield None
@@ -188,7 +188,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     try:
         yield pool
     finally:
-        # After an error, what has not begun is dropped.
+        # After an error, tasks that have not started are cancelled.
         pool.shutdown(cancel_futures=True)
 
 
@@ -201,7 +201,7 @@ def _person_and_palette(
 
 
 def _render_block(piece: tuple[World, Sequence[Shot]]) -> NDArray[np.uint8]:
-    """Pictures of one piece of work, (n, 3, H, W)."""
+    """Images of one task, (n, 3, H, W)."""
     world, shots = piece
     pictures = [Image.open(io.BytesIO(encode(render(world, shot), ".jpg"))).convert("RGB") for shot in shots]
     return np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures])

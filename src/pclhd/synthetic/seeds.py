@@ -1,7 +1,7 @@
-"""Where every random number of the synthetic benchmark comes from.
+"""The random generators of the synthetic benchmark.
 
-Each person, camera and image owns a generator named by numbers alone, so an image is the same whichever process draws
-it and whatever was drawn before it.
+Each person, camera and image has a separate generator with a seed made of numbers, so an image does not depend on the
+process that draws it or on previous draws.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 from pclhd.data.records import Modality
 
 GENERATOR_VERSION = 1
-"""Raised whenever the same seed would give other bytes. It is mixed into every seed."""
+"""Increased whenever the same seed would give different bytes. It is part of every seed."""
 
 
 class Population(StrEnum):
-    """Disjoint sets of invented people and cameras: starter weights never see the benchmark's."""
+    """Disjoint sets of invented people and cameras: starter weights are not trained on those of the benchmark."""
 
     BENCHMARK = "benchmark"
     STARTER = "starter"
 
 
 class Stream(IntEnum):
-    """What a generator is for; keeps, say, person 3 and camera 3 apart."""
+    """Purpose of a generator; it distinguishes, for example, person 3 and camera 3."""
 
     PERSON = 1
     CAMERA = 2
@@ -37,7 +37,7 @@ _MODALITY_CODE = {Modality.VISIBLE: 0, Modality.INFRARED: 1}
 
 
 def modality_code(modality: Modality) -> int:
-    """The number that stands for a modality in a seed."""
+    """The number of a modality in a seed."""
     return _MODALITY_CODE[modality]
 
 
@@ -46,12 +46,12 @@ def generator(seed: int, population: Population, stream: Stream, *key: int) -> n
 
     Args:
         seed: The data set's seed, not negative.
-        population: Which people and cameras.
-        stream: What the numbers are for.
+        population: Population of people and cameras.
+        stream: Purpose of the numbers.
         key: Further non-negative numbers, such as identity, modality code, camera and index.
 
     Returns:
-        A generator that depends on the arguments and the generator's version only.
+        A generator that depends only on the arguments and `GENERATOR_VERSION`.
     """
     entropy = [GENERATOR_VERSION, seed, _POPULATION_CODE[population], int(stream), *key]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))

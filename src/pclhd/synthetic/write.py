@@ -1,4 +1,4 @@
-"""Writing a synthetic data set: all of it, or nothing."""
+"""Writing a synthetic data set, completely or not at all."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _PIECE = 64
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSummary:
-    """What was written.
+    """Summary of a written data set.
 
     Attributes:
         root: The folder.
-        images: Number of pictures.
+        images: Number of images.
         people: Number of people.
-        checksum: SHA-256 over all pictures and lists.
-        seconds: Time it took.
-        already_there: True if the same data set lay there and nothing was written.
+        checksum: SHA-256 over all images and lists.
+        seconds: Duration in seconds.
+        already_there: True if the same data set existed and nothing was written.
     """
 
     root: Path
@@ -66,43 +66,43 @@ def write_synthetic(
 ) -> SyntheticSummary:
     """Write the synthetic benchmark into a folder (ours).
 
-    Pictures are 96 × 48 pixels for ``tiny`` and ``small`` and 192 × 96 for ``sysu``. Everything is written to a sibling
-    folder that takes the name `root` when complete.
+    Images have 96 × 48 pixels for ``tiny`` and ``small`` and 192 × 96 for ``sysu``. Everything is written to a
+    temporary sibling folder that is renamed to `root` when complete.
 
     Args:
-        root: Where to; missing, empty, or holding this very data set.
-        scale: ``tiny`` for tests, ``small`` for the demo, ``sysu`` with the counts of SYSU-MM01 (in the other layouts:
-            of the order of theirs).
+        root: Output folder; must be missing, empty, or contain the same data set.
+        scale: ``tiny`` for tests, ``small`` for the demo, ``sysu`` with the counts of SYSU-MM01 (in other layouts,
+            about those of the imitated data set).
         layout: Folders and lists of SYSU-MM01, RegDB or LLCM.
         seed: Another seed gives other people and cameras.
         gap: Independence of infrared brightness from colour, 0 (luminance) to 1 (unrelated).
-        one_modality_share: Share of training people who appear in one modality only, 0..1.
+        one_modality_share: Share of training people who appear in only one modality, 0..1.
         people: Number of training people (validation included) instead of the scale's.
         population: ``benchmark``, or ``starter`` for people and cameras that no benchmark has.
-        workers: Processes; None means one per core. The bytes do not depend on it. A script that asks for several must
-            guard its entry with ``if __name__ == "__main__"``.
-        on_progress: Called with (pictures written, pictures in all).
+        workers: Number of processes; None means one per core. It does not affect the files. A script that uses several
+            must guard its entry point with ``if __name__ == "__main__"``.
+        on_progress: Called with the number of written images and the total.
 
     Raises:
-        UserError: A parameter is out of range, or `root` holds something else.
+        UserError: A parameter is out of range, or `root` contains something else.
     """
     start = time.perf_counter()
     chosen = _check(scale, layout, seed, gap, one_modality_share, people, population)
     root = expanded(root).resolve()
     parameters = {
-        "scale": str(chosen.scale),
-        "layout": str(chosen.layout),
+        "scale": str(choices.scale),
+        "layout": str(choices.layout),
         "seed": seed,
         "gap": float(gap),
         "one_modality_share": float(one_modality_share),
         "people": people,
-        "population": str(chosen.population),
+        "population": str(choices.population),
     }
     plan = make_plan(
-        chosen.layout,
-        chosen.scale,
+        choices.layout,
+        choices.scale,
         seed=seed,
-        population=chosen.population,
+        population=choices.population,
         people=people,
         one_modality_share=one_modality_share,
     )
@@ -130,7 +130,7 @@ def write_synthetic(
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
+class _Choices:
     scale: Scale
     layout: Layout
     population: Population
@@ -138,8 +138,8 @@ class _Chosen:
 
 def _check(
     scale: str, layout: str, seed: int, gap: float, one_modality_share: float, people: int | None, population: str
-) -> _Chosen:
-    """The named choices as enums; refuses what is out of range."""
+) -> _Choices:
+    """The named choices as enums; values out of range raise an error."""
     for name, value, kinds in (
         ("scale", scale, list(Scale)),
         ("layout", layout, list(Layout)),
@@ -156,10 +156,10 @@ def _check(
         raise UserError(f"people={people} is out of range; give 2 to 9000 training people")
     if layout == Layout.REGDB and one_modality_share > 0:
         raise UserError(
-            f"one_modality_share={one_modality_share} does not go with layout=regdb, where everybody is tested in some "
-            "trial and needs both modalities; use layout=sysu or llcm, or leave the share at 0"
+            f"one_modality_share={one_modality_share} cannot be used with layout=regdb, where each person is tested in "
+            "some trial and needs both modalities; use layout=sysu or llcm, or leave the share at 0"
         )
-    return _Chosen(Scale(scale), Layout(layout), Population(population))
+    return _Choices(Scale(scale), Layout(layout), Population(population))
 
 
 def _is_occupied(root: Path) -> bool:
@@ -170,10 +170,10 @@ def _is_occupied(root: Path) -> bool:
 
 
 def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
-    """The checksum of the data set in `root`, if it is the one asked for and complete.
+    """The checksum of the data set in `root`, if it has these parameters and is complete.
 
     Raises:
-        UserError: Something else is there, or files are missing.
+        UserError: The folder contains something else, or files are missing.
     """
     advice = "choose an empty or new folder, or remove this one"
     if not root.is_dir():
@@ -190,13 +190,13 @@ def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
         raise UserError(f"{root}: was made by generator version {version}, this is {GENERATOR_VERSION}; {advice}")
     if there != parameters:
         differing = [name for name in parameters if not isinstance(there, dict) or there.get(name) != parameters[name]]
-        raise UserError(f"{root}: holds another synthetic data set (other {', '.join(differing)}); {advice}")
+        raise UserError(f"{root}: contains another synthetic data set (different {', '.join(differing)}); {advice}")
     expected = [image.path for image in plan.images] + list(plan.lists)
     missing = [path for path in expected if not (root / path).is_file()]
     if missing:
         raise UserError(
             f"{root}: {len(missing)} of {len(expected)} files are missing, the first is {missing[0]}; remove the "
-            "folder and make it again"
+            "folder and create it again"
         )
     digests = {path: digest_file(root / path) for path in expected}
     if _checksum(digests) != checksum:
@@ -207,11 +207,11 @@ def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
 def _write_all(
     folder: Path, plan: Plan, world: World, workers: int | None, on_progress: Callable[[int, int], None] | None
 ) -> str:
-    """Write pictures and lists; returns the checksum over them."""
+    """Write images and lists; return the checksum over them."""
     for parent in sorted({folder / Path(image.path).parent for image in plan.images}):
         parent.mkdir(parents=True, exist_ok=True)
     items = [(image.path, image.shot) for image in plan.images]
-    # Ordered by camera, so that a worker rarely needs more than one camera's scenery at a time.
+    # Sorted by camera, so that a worker rarely needs the scenery of more than one camera at a time.
     items.sort(key=lambda item: (item[1].modality, item[1].camera, item[1].identity, item[1].index))
     pieces = [(folder, world, items[first : first + _PIECE]) for first in range(0, len(items), _PIECE)]
     digests: dict[str, str] = {}
@@ -229,7 +229,7 @@ def _write_all(
 
 
 def _write_piece(piece: tuple[Path, World, Sequence[tuple[str, Shot]]]) -> list[tuple[str, str]]:
-    """Draw and write some pictures; returns path and SHA-256 of each."""
+    """Draw and write some images; return path and SHA-256 of each."""
     folder, world, items = piece
     written: list[tuple[str, str]] = []
     for path, shot in items:
@@ -248,7 +248,7 @@ def _checksum(digests: dict[str, str]) -> str:
 
 
 def _write_beside(folder: Path, plan: Plan, layout: Layout, parameters: dict[str, object], checksum: str) -> None:
-    """Facts, card and contact sheet."""
+    """Write facts, card and contact sheet."""
     facts: dict[str, object] = {
         "format": "pclhd-synthetic",
         "generator_version": GENERATOR_VERSION,
@@ -268,7 +268,7 @@ def _write_beside(folder: Path, plan: Plan, layout: Layout, parameters: dict[str
 
 
 def _command(parameters: dict[str, object]) -> str:
-    """The command line, or where it has no option for a parameter, the call that makes the set again."""
+    """The command line that creates the set again, or the Python call if a parameter has no option."""
     plain = parameters["people"] is None and parameters["population"] == Population.BENCHMARK
     if plain and parameters["one_modality_share"] == 0:
         return (

@@ -1,1 +1,1 @@
-"""What the verbs do, without the command line: each takes values and returns values."""
+"""The functions behind the command line's verbs, independent of the command line."""

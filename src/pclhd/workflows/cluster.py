@@ -1,4 +1,4 @@
-"""`pclhd cluster` from file to file: read features, cluster them, measure the clusters, write the labels."""
+"""`pclhd cluster`: read features, cluster them, measure the clusters, write the labels."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from pclhd.features.read import INFRARED, VISIBLE, FeatureTable, read_features, 
 from pclhd.files import claiming
 from pclhd.workflows.cluster_summary import ClusterSummary, GroupSummary, MatchSummary, Stability
 
-# The imports that take seconds stand in the functions that compute, so that a mistake in the options or in a file is
-# answered at once.
+# Imports that take seconds are in the functions that compute, so that errors in options or files are reported
+# immediately.
 if TYPE_CHECKING:
     from pclhd.clustering.matching import Matching
     from pclhd.clustering.pipeline import Clustering
 
 Match = Literal["progressive", "mutual", "transport"]
 
-_SECOND_EPS = 0.9  # of the first: only pairs up to the first are stored
+_SECOND_EPS = 0.9  # relative to the first: only pairs up to the first are stored
 _RECALL_SAMPLES = 1000
 _ROWS_PER_BLOCK = 4096
-_UNIT_TOLERANCE = 1e-3  # features of unit length that were saved in half precision are no farther from it
+_UNIT_TOLERANCE = 1e-3  # rounding error of unit-length features saved in half precision
 
 Phase = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
 class ClusterRequest:
-    """What `pclhd cluster` was asked for.
+    """The arguments of `pclhd cluster`.
 
     Attributes:
         features: See `read_features`.
         out: See `write_labels`.
         key: See `read_features`.
-        modality: See `read_modality`; without it all samples are of one kind.
-        identities: See `read_identities`; the clusters are measured against them at the end.
-        per_modality: Cluster each modality by itself, then match the clusters.
-        matching: How they are matched; None takes ``progressive``.
-        normalise: Scale rows to length 1 first, unless they are. The Jaccard similarity weighs neighbours by
-            −(2 − 2 x·y), so it has its meaning for features of this length only.
-        options: How to cluster. Of the sizes that were not given, some have another default where both modalities are
-            clustered together (`JOINT_DEFAULTS`).
-        force: Whether `out` may replace a file.
+        modality: See `read_modality`; without it, all samples are clustered together.
+        identities: See `read_identities`; the clusters are compared with them at the end.
+        per_modality: Cluster each modality separately, then match the clusters.
+        matching: Matching method; None means ``progressive``.
+        normalise: Scale rows to length 1 first, unless they have it. The Jaccard similarity weights neighbours by −(2 −
+            2 x·y), which is meaningful only for features of this length.
+        options: Clustering options. Some sizes have other defaults if both modalities are clustered together
+            (`JOINT_DEFAULTS`).
+        force: Whether to replace an existing `out`.
     """
 
     features: Path
@@ -77,15 +77,14 @@ def run_clustering(request: ClusterRequest, phase: Phase | None = None) -> Clust
     """Read, cluster, measure and write.
 
     Args:
-        request: What to do.
-        phase: Called with the name of each phase; the phase runs inside what it returns.
+        request: The arguments.
+        phase: Called with the name of each phase; returns a context manager for the phase.
 
     Returns:
-        The figures; the labels are in the file.
+        A summary; the labels are in the file.
 
     Raises:
-        UserError: Options that do not fit together, a file that cannot be used, or one that would be overwritten.
-            Nothing is written then.
+        UserError: Options that contradict each other, an unusable file, or an existing output. Nothing is written then.
     """
     check_request(request)
     check_labels_path(request.out, force=request.force)
@@ -97,9 +96,9 @@ def _run_claimed(request: ClusterRequest, phase: Phase | None) -> ClusterSummary
     seconds: dict[str, float] = {}
 
     @contextmanager
-    def timed(name: str, shown: str) -> Iterator[None]:
+    def timed(name: str, text: str) -> Iterator[None]:
         begin = time.perf_counter()
-        with phase(shown) if phase is not None else nullcontext():
+        with phase(text) if phase is not None else nullcontext():
             yield
         seconds[name] = time.perf_counter() - begin
 
@@ -142,10 +141,10 @@ def _run_claimed(request: ClusterRequest, phase: Phase | None) -> ClusterSummary
 
 
 def check_request(request: ClusterRequest) -> None:
-    """Refuse values out of range, and options that another choice leaves without effect.
+    """Refuse values out of range, and options without effect.
 
     Raises:
-        UserError: See above.
+        UserError: There is such an option.
     """
     options, given = request.options, request.options.model_fields_set
     for argument, needed, has in (
@@ -159,7 +158,7 @@ def check_request(request: ClusterRequest) -> None:
         if needed == "`modality`" and argument in given and request.per_modality:
             raise ArgumentError(
                 argument,
-                "is for both modalities together, `per_modality` for each by itself; leave out one of the two",
+                "is for both modalities together, `per_modality` for each separately; leave out one of the two",
             )
     if request.per_modality and request.modality is None:
         raise ArgumentError("per_modality", "has an effect only with `modality`; add that, or leave it out")
@@ -168,7 +167,7 @@ def check_request(request: ClusterRequest) -> None:
 
 
 def clustering_options(request: ClusterRequest) -> ClusteringOptions:
-    """The options of `cluster_features` that a request stands for."""
+    """The options of `cluster_features` for a request."""
     from pclhd.devices import resolve_device
 
     options = request.options
@@ -177,7 +176,7 @@ def clustering_options(request: ClusterRequest) -> ClusteringOptions:
 
 
 def unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1, whatever their length; rows of zeros stay."""
+    """Rows scaled to length 1; rows of zeros do not change."""
     scaled = np.empty_like(features)
     for start in range(0, len(features), _ROWS_PER_BLOCK):
         rows = features[start : start + _ROWS_PER_BLOCK].astype(np.float64)
@@ -188,7 +187,7 @@ def unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Samples that were clustered together: their rows and what came of them."""
+    """Samples that were clustered together: their rows and the clustering."""
 
     name: str
     rows: NDArray[np.int64]
@@ -202,8 +201,8 @@ def _cluster(
 
     options = clustering_options(request)
     if modality is None or not request.per_modality:
-        everyone = np.arange(len(features))
-        return (_Part("all", everyone, cluster_features(features, options, modality=modality)),)
+        rows = np.arange(len(features))
+        return (_Part("all", rows, cluster_features(features, options, modality=modality)),)
     return tuple(
         _Part(name, rows, cluster_features(features[rows], options))
         for name, rows in (
@@ -222,7 +221,7 @@ def _match(features: NDArray[np.float32], parts: Sequence[_Part], request: Clust
 
 
 def _confidence(features: NDArray[np.float32], parts: Sequence[_Part]) -> NDArray[np.float32]:
-    """Of each row, whichever part it belongs to."""
+    """The confidence of each row, over all parts."""
     from pclhd.clustering.confidence import label_confidence
 
     result = np.empty(len(features), dtype=np.float32)
@@ -256,10 +255,10 @@ def _describe(
     k1, k2 = options.numbers()
     return GroupSummary(
         name=part.name,
-        samples=len(found),
-        clusters=found.num_clusters,
-        noise=found.noise_share,
-        size_min=int(sizes.min(initial=len(found))) if len(sizes) else 0,
+        samples=len(pseudo),
+        clusters=pseudo.num_clusters,
+        noise=pseudo.noise_share,
+        size_min=int(sizes.min(initial=len(pseudo))) if len(sizes) else 0,
         size_median=float(np.median(sizes)) if len(sizes) else 0.0,
         size_max=int(sizes.max(initial=0)),
         k1=k1,
@@ -293,7 +292,7 @@ def _stability(clustering: Clustering) -> Stability | None:
 
 
 def _recall(features: NDArray[np.float32], clustering: Clustering, modality: NDArray[np.int64] | None) -> float | None:
-    """What an approximate search found, measured on some of the rows; None if the search was exact."""
+    """Recall of an approximate search on a sample of the rows; None if the search was exact."""
     from pclhd.clustering.search import is_approximate, neighbour_recall
 
     options = clustering.options
@@ -336,7 +335,7 @@ def _columns(
     matching: Matching | None,
     confidence: NDArray[np.float32],
 ) -> dict[str, NDArray[Any]]:
-    """What is written: where each row stood, what its file said of it, and what was found."""
+    """The output columns: row number, columns of the input file, and results."""
     label, partner = _numbered_once(len(table), parts, matching)
     after: dict[str, NDArray[Any]] = {"label": label, "confidence": confidence}
     if modality is not None and request.modality not in table.columns:
@@ -345,18 +344,18 @@ def _columns(
         after["partner"] = partner
     columns: dict[str, NDArray[Any]] = {"row": np.arange(len(table), dtype=np.int64)}
     for name, values in table.columns.items():
-        # A column of the features' file gives way to ours of the same name, but not to another of its own.
-        shown = name
-        while shown == "row" or shown in after or (shown != name and shown in table.columns):
-            shown = f"input_{shown}"
-        columns[shown] = values
+        # A column of the features' file with the name of one of ours is renamed, without clashing with another column.
+        new_name = name
+        while new_name == "row" or new_name in after or (new_name != name and new_name in table.columns):
+            new_name = f"input_{new_name}"
+        columns[new_name] = values
     return {**columns, **after}
 
 
 def _numbered_once(
     number: int, parts: Sequence[_Part], matching: Matching | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """Labels and partners of all rows. Infrared clusters count on from the visible ones, so no number means two."""
+    """Labels and partners of all rows. The numbers of infrared clusters follow those of the visible ones."""
     label = np.full(number, -1, dtype=np.int64)
     if matching is None:
         (part,) = parts
@@ -372,13 +371,13 @@ def _numbered_once(
         labels = part.clustering.labels
         rows, clusters = part.rows[labels >= 0], labels[labels >= 0]
         label[rows] = clusters + own_first
-        found = partners[clusters]
-        partner[rows] = np.where(found >= 0, found + other_first, -1)
+        other = partners[clusters]
+        partner[rows] = np.where(other >= 0, other + other_first, -1)
     return label, partner
 
 
 def _provenance(parts: Sequence[_Part], request: ClusterRequest, normalised: bool) -> str:
-    """How the labels came about, for whoever finds the file later."""
+    """How the labels were made, for the file's metadata."""
     return json.dumps(
         {
             "version": __version__,

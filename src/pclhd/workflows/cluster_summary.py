@@ -1,4 +1,4 @@
-"""What `pclhd cluster` says about its clusters: figures, and the lines in which a terminal shows them."""
+"""The summary of `pclhd cluster`: numbers, and their format for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pclhd.text_tables import text_table
 
 @dataclass(frozen=True)
 class Stability:
-    """How much of the clusters is found again at a second eps, 0 to 1."""
+    """Share of the clusters that is found again at a second eps, 0 to 1."""
 
     eps: float
     found_again: float
@@ -22,18 +22,18 @@ class GroupSummary:
 
     Attributes:
         name: ``all``, ``visible`` or ``infrared``.
-        samples: How many.
-        clusters: How many.
+        samples: Number of samples.
+        clusters: Number of clusters.
         noise: Fraction of samples in no cluster.
-        size_min: Samples in the smallest cluster; 0 if there is none, and likewise the next two.
-        size_median: In the middle one.
-        size_max: In the largest one.
-        k1: As used.
-        k2: As used.
-        eps: As used; None where the method has none.
-        eps_chosen: Whether it was chosen from the data.
-        silhouette: Mean over the samples in clusters; None without clusters.
-        stability: None where the method has no eps, or without clusters.
+        size_min: Samples in the smallest cluster; 0 without clusters, as the next two.
+        size_median: Median number of samples in a cluster.
+        size_max: Samples in the largest cluster.
+        k1: The k1 used.
+        k2: The k2 used.
+        eps: The eps used; None if the method has none.
+        eps_chosen: Whether eps was chosen from the data.
+        silhouette: Mean silhouette of the samples in clusters; None without clusters.
+        stability: See `Stability`; None if the method has no eps, or without clusters.
         recall: Share of the true neighbours that an approximate search found; None if it was exact.
         thinned: Samples that were left out because they have the label of a near-copy; silhouette and stability are
             measured without them.
@@ -62,13 +62,13 @@ class GroupSummary:
 
 @dataclass(frozen=True)
 class MatchSummary:
-    """Partners across the modalities.
+    """Summary of the matching across the modalities.
 
     Attributes:
-        method: How they were matched.
+        method: Matching method.
         visible: Visible clusters with a partner.
         infrared: Infrared clusters with a partner.
-        precision: Share of right pairs; None without identities.
+        precision: Share of correct pairs; None without identities.
     """
 
     method: str
@@ -79,23 +79,23 @@ class MatchSummary:
 
 @dataclass(frozen=True)
 class ClusterSummary:
-    """What is said about a run; fractions from 0 to 1.
+    """Summary of a call; fractions are from 0 to 1.
 
     Attributes:
         features: The file read.
         out: The file written.
-        columns: Its columns.
+        columns: Columns of the file written.
         samples: N.
         width: D.
-        visible: Samples of this modality; None if modalities are unknown.
-        infrared: The same.
+        visible: Number of visible samples; None if modalities are unknown.
+        infrared: Number of infrared samples, likewise.
         length_min: Length of the shortest feature in the file.
-        length_max: Of the longest.
+        length_max: Length of the longest feature.
         normalised: Whether they were scaled to length 1.
-        method: How they were clustered.
+        method: Clustering method.
         groups: One for all samples, or one per modality.
-        matching: Where each modality was clustered by itself.
-        seconds: Per phase.
+        matching: Present if each modality was clustered separately.
+        seconds: Seconds of each phase.
     """
 
     features: str
@@ -114,21 +114,21 @@ class ClusterSummary:
     seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
+        """The summary for ``--json``."""
         return {"schema": 1, **asdict(self)}
 
 
 def summary_text(summary: ClusterSummary) -> str:
-    """The figures for a terminal: a line each, a column per set of samples that was clustered together.
+    """The summary as text: one line per number, one column per set of samples that was clustered together.
 
-    Nothing is wrapped and no line ends in spaces, so that it reads alike in a log.
+    No line is wrapped or ends in spaces, so that it is the same in a log.
     """
     groups = len(summary.groups)
     lines = _lines(summary)
     if groups > 1:
         lines.insert(0, ("", [group.name for group in summary.groups], ""))
     rows = [(name, *values, *[""] * (groups - len(values)), remark) for name, values, remark in lines]
-    shown = [text_table(rows, right=range(1, groups + 1))]
+    text = [text_table(rows, right=range(1, groups + 1))]
     for group in summary.groups:
         where = f" ({group.name})" if groups > 1 else ""
         shown += [f"warning{where}: {warning}" for warning in group.warnings]
@@ -168,7 +168,7 @@ def _lines(summary: ClusterSummary) -> list[tuple[str, list[str], str]]:
         matching = summary.matching
         lines.append(("matched", [f"{matching.visible:,}", f"{matching.infrared:,}"], f"clusters, {matching.method}"))
         if matching.precision is not None:
-            lines.append(("right pairs", [f"{matching.precision:.1%}"], "against identities"))
+            lines.append(("correct pairs", [f"{matching.precision:.1%}"], "against identities"))
     for key, name in _QUALITY.items():
         values = [_number(None if group.quality is None else group.quality[key]) for group in groups]
         if first.quality is not None:

@@ -1,4 +1,4 @@
-"""Average the results of several runs: RegDB's ten trials are ten trainings, and seeds can be averaged too."""
+"""Average the results of several runs: RegDB's ten trials, which are ten trainings, or several seeds."""
 
 from __future__ import annotations
 

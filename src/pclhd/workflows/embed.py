@@ -1,4 +1,4 @@
-"""Embeddings of images with a run's final weights, as a file for whatever comes next: clustering, search, plots."""
+"""Embed images with a run's final weights and save the embeddings, for clustering, search or plots."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from pclhd.text_tables import escaped_bytes
 
 @dataclass(frozen=True)
 class EmbeddingRequest:
-    """What to embed, and where to.
+    """The arguments of `pclhd embed`.
 
     Attributes:
         run: The run folder.
-        out: File to make: ``.npy``, ``.safetensors`` or ``.parquet``.
-        data: A data set; None for the run's own, unless there are `images`.
-        layout: Its layout; None for the run's.
-        split: ``train``, ``test``, or ``all``: both, and images that are in both once.
+        out: Output file: ``.npy``, ``.safetensors`` or ``.parquet``.
+        data: A data set; None for the run's, unless there are `images`.
+        layout: Layout of the data set; None for the run's.
+        split: ``train``, ``test``, or ``all`` for both; images that are in both appear once.
         images: Folders or image files instead of a data set.
-        modality: What kind of light those were taken in.
-        device: Where to compute; ``auto`` takes a GPU where there is one.
-        force: Whether `out` may replace a file.
+        modality: Modality of `images`.
+        device: Device for the computation; ``auto`` uses a GPU if there is one.
+        force: Whether to replace an existing `out`.
     """
 
     run: Path
@@ -54,14 +54,14 @@ def run_embedding(
     """Embed images as the evaluation does (Lanczos filter, average with the mirror image, unit length), and save them.
 
     Args:
-        request: What to embed.
-        on_progress: Called with the number of images done and of all.
+        request: The arguments.
+        on_progress: Called with the number of embedded images and the total.
 
     Returns:
         The number of images, and what was passed over where they were found.
 
     Raises:
-        UserError: Something does not fit; no file is left behind then.
+        UserError: An argument or a file is unusable; no file is left.
     """
     check_embeddings_path(request.out, force=request.force)
     with claiming(request.out, replace=request.force):
@@ -92,10 +92,10 @@ def _find_images(request: EmbeddingRequest, data: DataSettings) -> tuple[list[Em
         if request.data is not None or request.layout is not None or request.split != "all":
             raise ArgumentError("images", "takes no data set; leave out `data`, `layout` and `split`")
         if request.modality is None:
-            raise ArgumentError("modality", "is missing: say whether `images` are visible or infrared")
+            raise ArgumentError("modality", "is missing: state whether `images` are visible or infrared")
         return _loose_images(request.images, request.modality)
     if request.modality is not None:
-        raise ArgumentError("modality", "goes with `images` only; a data set knows its modalities")
+        raise ArgumentError("modality", "applies only to `images`; a data set defines its modalities")
     root = request.data or data.root
     if root is None:
         raise ArgumentError("data", "is missing: name a data set, or name folders with `images`")

@@ -1,4 +1,4 @@
-"""Evaluate a run folder: every set of weights it holds, by the protocol of its data."""
+"""Evaluate a run folder: each of its sets of weights, by the protocol of its data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.records import Results
 from pclhd.runs.training_images import TrainingImages
 
-#: Which labels a training has, by the setting ``method.labels``.
+#: The kind of training by the setting ``method.labels``.
 TRAINING = {"clusters": "unsupervised", "identities": "supervised", "visible_identities": "semi-supervised"}
 
 #: Layouts that number the people of both splits in one way. RegDB and LLCM number the training people apart.
@@ -42,8 +42,8 @@ def evaluate_run(
 ) -> Results:
     """Measure the start, stage I and final weights of a run.
 
-    The final weights are those after the last epoch, or those that a label-free selection chose; none is ever chosen
-    by test results.
+    The final weights are those after the last epoch, or those that a label-free selection chose; weights are never
+    chosen by test results.
 
     Test images that the run was trained on are refused. Own data that name no test images are the exception: their
     labelled training images are the test by intent (`pclhd.data.folder.read_csv`), and the results say so.
@@ -57,7 +57,7 @@ def evaluate_run(
         write: Save the results in the run folder.
 
     Returns:
-        One row per search and set of weights, and a few ranked lists.
+        Results with one row per search and set of weights, and a few ranked lists.
 
     Raises:
         UserError: There is no finished model, no test part, or nothing in it to search; test images were training
@@ -127,11 +127,12 @@ def _measure(
                 "test_checksum": test.checksum(),
                 "train_images": len(dataset.train),
                 "test_images": len(test),
-                # Drawn people come in the layouts of real data sets; nothing else distinguishes them later.
+                # Recorded because synthetic people have the layouts of real data sets and cannot be distinguished
+                # later.
                 "synthetic": is_drawn(dataset.folder),
             },
             "training": training,
-            # An import has settings, but how it was trained is not known.
+            # The settings of an import do not describe its training.
             "recipe": None if imported else settings.recipe,
             "seed": None if imported else settings.seed,
             "trained_on_test_images": None if training_images is None else len(trained_on),

@@ -1,4 +1,4 @@
-"""Weights of others: from a checkpoint of the released code's family to a run folder, and back to such a checkpoint."""
+"""Import of checkpoints of the released code's family as run folders, and export of such checkpoints."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _LISTED = 4
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was taken from a checkpoint.
+    """Which parts of a checkpoint were imported.
 
     Attributes:
         file: The checkpoint.
-        sha256: Its digest.
-        network: Where in the file the network lay, such as ``state_dict.module``; empty for the file itself.
-        entries: The network's entries, used and unused, without what stands before their names.
-        outside: Places in the file that belong to no part of that network: other networks, optimisers, epochs.
+        sha256: SHA-256 of the checkpoint.
+        network: Place of the network in the file, such as ``state_dict.module``; empty for the file itself.
+        entries: The network's used and unused entries, without the prefix of their names.
+        outside: Places in the file outside that network: other networks, optimisers, epochs.
         run: The run folder.
     """
 
@@ -83,7 +83,7 @@ class ImportReport:
         }
 
     def text(self) -> str:
-        """A few lines for people."""
+        """The report as text."""
         used, unused = _count_parts(self.entries.used), _count_parts(self.entries.unused)
         place = f", from {self.network}" if self.network else ""
         lines = [f"{self.file}: {sum(used.values())} entries used, {sum(unused.values())} unused{place}"]
@@ -91,10 +91,10 @@ class ImportReport:
         lines.append(text_table([("part", "used", "unused"), *rows], right={1, 2}))
         if self.outside:
             counts = _count_parts(self.outside)
-            said = ", ".join(part if number == 1 else f"{part} ({number})" for part, number in counts.items())
-            lines.append(f"outside the network, left alone: {said}")
+            listed = ", ".join(part if number == 1 else f"{part} ({number})" for part, number in counts.items())
+            lines.append(f"outside the network, ignored: {listed}")
         if not self.entries.non_local:
-            lines.append("non-local blocks: the file has none; the network's now change nothing")
+            lines.append("non-local blocks: the file has none; those of the network have no effect")
         if self.entries.unknown:
             names = self.entries.unknown
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
@@ -115,26 +115,26 @@ def import_checkpoint(
     network: str | None = None,
     force: bool = False,
 ) -> ImportReport:
-    """Make a run folder of a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
+    """Make a run folder from a checkpoint of the released code or its family (PCLHD, ADCA, PGM, AGW).
 
-    The folder has settings, provenance and final weights, which is what evaluating and embedding need. How the weights
-    were trained is not known; the settings say how to prepare images (those of the layout's preset).
+    The folder has settings, provenance and final weights, which is enough for evaluation and embedding. The training of
+    the weights is unknown; the settings are those of the layout's preset and define the preprocessing.
 
     Args:
         checkpoint: A file as `pclhd.models.foreign.read_foreign_checkpoint` reads it.
-        layout: Which preset: ``sysu``, ``regdb``, ``llcm`` or ``own``.
-        run: The folder to make; one that exists must be empty.
-        data: The data set, to be remembered and to have its checksum in the provenance.
-        trial: RegDB's split that the checkpoint was trained on.
-        network: Where in the file the network lies, where there are several.
-        force: Whether `run` may replace a run folder.
+        layout: Layout of the data, which selects the preset: ``sysu``, ``regdb``, ``llcm`` or ``own``.
+        run: The folder to make; an existing one must be empty.
+        data: The data set, for the settings and for its checksum in the provenance.
+        trial: The RegDB split that the checkpoint was trained on.
+        network: Place of the network in the file, if there are several.
+        force: Whether to replace an existing run folder.
 
     Returns:
-        What was used and what not.
+        Which parts were used and which were not.
 
     Raises:
-        UserError: The checkpoint does not fit, the data cannot be read, or the folder cannot be made. Nothing is
-            left behind then.
+        UserError: The checkpoint does not fit, the data cannot be read, or the folder cannot be created. Nothing is
+            left then.
     """
     _refuse_used(run, force=force)
     made = RunFolder(run)
@@ -147,10 +147,10 @@ def _import_owned(
 ) -> ImportReport:
     settings = _settings(layout, data, trial)
     training_set = TrainingSet((), ()) if data is None else open_dataset(layout, data, trial=trial).train
-    found = read_foreign_checkpoint(checkpoint)
-    place = find_network(found.tensors, network, origin=str(checkpoint))
+    content = read_foreign_checkpoint(checkpoint)
+    place = find_network(content.tensors, network, origin=str(checkpoint))
     prefix = f"{place}." if place else ""
-    state = {name.removeprefix(prefix): tensor for name, tensor in found.tensors.items() if name.startswith(prefix)}
+    state = {name.removeprefix(prefix): tensor for name, tensor in content.tensors.items() if name.startswith(prefix)}
     loaded = TwoStreamNetwork(RELEASED_ARCHITECTURE)
     entries = load_released_state(loaded, state, origin=str(checkpoint))
     outside = (*(name for name in found.tensors if not name.startswith(prefix)), *found.others)
@@ -203,7 +203,7 @@ def _export_claimed(run: Path, out: Path, *, force: bool) -> int:
     state = released_state(network)
     with replacing(out, replace=force) as file:
         if suffix == ".safetensors":
-            # Safetensors stores no memory twice under two names; each gets its own.
+            # Safetensors does not store shared memory under two names, so each tensor is copied.
             file.write(safetensors_bytes({name: tensor.clone() for name, tensor in state.items()}))
         elif suffix == ".pth":
             file.write(_torch_bytes(state))
@@ -214,14 +214,14 @@ def _export_claimed(run: Path, out: Path, *, force: bool) -> int:
 
 
 def _torch_bytes(content: object) -> bytes:
-    """What `torch.save` writes. Writing to a full disk itself, it fails with an error that does not say so."""
+    """The bytes of `torch.save`. Writing directly to a full disk, it raises an error that does not mention the disk."""
     memory = io.BytesIO()
     torch.save(content, memory)
     return memory.getvalue()
 
 
 def _settings(layout: str, data: Path | None, trial: int) -> Settings:
-    # Nobody knows the recipe; the released one is nearest. There are no weights to start from but the model itself.
+    # The recipe is unknown; the released one is closest. There are no start weights.
     overrides = ["recipe=released", "model.weights=none", f"data.trial={trial}"]
     settings = load_preset(layout, overrides, root=None if data is None else data.resolve())
     if trial != 1 and layout != "regdb":
@@ -231,7 +231,7 @@ def _settings(layout: str, data: Path | None, trial: int) -> Settings:
 
 def _provenance(settings: Settings, training_set: TrainingSet, report: ImportReport) -> str:
     facts = json.loads(provenance_json(settings, training_set, torch.device("cpu")))
-    # These are about a training, and none took place here.
+    # These describe a training, and there was none here.
     about_training = ("device", "precision", "threads", "numba_threads", "processes", "seed", "start_weights")
     for fact in (*about_training, *(() if len(training_set) else ("data", "cameras"))):
         facts.pop(fact, None)

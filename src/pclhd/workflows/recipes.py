@@ -1,4 +1,4 @@
-"""`pclhd recipes`: the methods, their choices, and how two of them differ."""
+"""`pclhd recipes`: the methods, their choices, and the differences between two of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Choice:
     """One choice of a recipe.
 
     Attributes:
-        key: Such as ``method.hard_share``.
-        value: The recipe's.
-        other: That of the recipe it is compared with; None without one.
-        meaning: Its description.
+        key: Setting, such as ``method.hard_share``.
+        value: Value in the recipe.
+        other: Value in the recipe it is compared with; None without one.
+        meaning: Description of the setting.
     """
 
     key: str
@@ -28,10 +28,10 @@ class Choice:
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe of this name.
+    """The recipe with this name.
 
     Raises:
-        UserError: There is none; the message offers the nearest one.
+        UserError: There is none; the message suggests the most similar name.
     """
     if name in RECIPES:
         return RECIPES[name]
@@ -41,13 +41,13 @@ def recipe_named(name: str) -> Recipe:
 
 
 def recipe_list() -> str:
-    """A line per recipe."""
+    """One line per recipe."""
     width = max(map(len, RECIPES))
     return "\n".join(f"{name.ljust(width)}  {MEANINGS[name]}" for name in RECIPES)
 
 
 def recipe_choices(name: str, against: str | None = None) -> list[Choice]:
-    """The choices of a recipe: all of them, or those in which it differs from another."""
+    """The choices of a recipe: all of them, or those that differ from another recipe."""
     recipe = recipe_named(name)
     other = None if against is None else recipe_named(against)
     return [
@@ -63,7 +63,7 @@ def recipe_choices(name: str, against: str | None = None) -> list[Choice]:
 
 
 def choices_text(name: str, choices: list[Choice], against: str | None = None) -> str:
-    """The choices for a terminal."""
+    """The choices as text."""
     lines = [f"{name}: {MEANINGS[name]}"]
     if against is not None and not choices:
         return "\n".join([*lines, f"no choice differs from {against}"])

@@ -1,4 +1,4 @@
-"""`pclhd settings`: every setting with its default, its allowed values and its meaning, from the schema alone."""
+"""`pclhd settings`: every setting with its default, allowed values and meaning, from the schema."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Setting:
     """One setting.
 
     Attributes:
-        key: As it is written on the command line, such as ``clustering.k1``.
-        allowed: Which values it takes, in words.
-        default: Its default, as YAML writes it; None where it must be given.
+        key: Key on the command line, such as ``clustering.k1``.
+        allowed: The allowed values, in words.
+        default: Its default in YAML; None if it is required.
         meaning: Its description.
-        value: Its value under a preset and a recipe; None where neither was asked for.
+        value: Its value under a preset and a recipe; None if neither was named.
     """
 
     key: str
@@ -43,24 +43,24 @@ class Setting:
 
 
 def all_settings(resolved: Settings | None = None) -> list[Setting]:
-    """All settings, in the order of the schema; with their values in `resolved`, if that is given."""
+    """All settings, in the order of the schema; with their values in `resolved`, if given."""
     return list(_walk(Settings(preset=""), "", None if resolved is None else resolved.model_dump(mode="json")))
 
 
 def find_settings(name: str, resolved: Settings | None = None) -> list[Setting]:
-    """The settings that a name means: a section's, or the one of that key. A key may be given without its section.
+    """The settings of a section, or the one with this key. A key may be given without its section.
 
     Raises:
-        UserError: An unknown name; the message offers the nearest one.
+        UserError: An unknown name; the message suggests the most similar one.
     """
     known = all_settings(resolved)
-    for found in (
+    for matching in (
         [setting for setting in known if setting.key == name],
         [setting for setting in known if setting.section == name],
         [setting for setting in known if setting.key.rpartition(".")[2] == name],
     ):
-        if found:
-            return found
+        if matching:
+            return matching
     names: dict[str, str] = {}
     for setting in known:
         names |= {setting.section: setting.section, setting.key: setting.key}
@@ -72,27 +72,27 @@ def find_settings(name: str, resolved: Settings | None = None) -> list[Setting]:
 
 
 def settings_text(settings: Sequence[Setting]) -> str:
-    """The settings for a terminal, a heading per section."""
+    """The settings as text, with a heading per section."""
     lines: list[str] = []
     section: str | None = None
     for setting in settings:
         if setting.section != section:
             section = setting.section
             lines += ["", section or _TOP] if lines else [section or _TOP]
-        shown = "required" if setting.default is None else f"default {setting.default}"
+        default = "required" if setting.default is None else f"default {setting.default}"
         if setting.value is not None and setting.value != setting.default:
-            shown = f"{setting.value}, {shown}"
-        lines += [f"  {setting.key}  ({shown}; {setting.allowed})", wrapped(setting.meaning)]
+            default = f"{setting.value}, {default}"
+        lines += [f"  {setting.key}  ({default}; {setting.allowed})", wrapped(setting.meaning)]
     return "\n".join(lines)
 
 
 def settings_json(settings: Sequence[Setting]) -> list[dict[str, str | None]]:
-    """The settings for a program."""
+    """The settings as JSON-compatible values."""
     return [asdict(setting) for setting in settings]
 
 
 def settings_markdown(settings: Sequence[Setting]) -> str:
-    """The settings as tables, one per section: what `docs/settings.md` shows."""
+    """The settings as Markdown tables, one per section, for `docs/settings.md`."""
     parts: list[str] = []
     for section in dict.fromkeys(setting.section for setting in settings):
         mine = [setting for setting in settings if setting.section == section]
@@ -122,17 +122,17 @@ An editor completes and checks such a file if it knows the schema: write it once
 
 
 def settings_page() -> str:
-    """The whole page of all settings."""
+    """The page `docs/settings.md`."""
     return f"{PAGE_HEAD}\n{settings_markdown(all_settings())}\n"
 
 
 def yaml_schema() -> dict[str, Any]:
-    """JSON schema of a YAML file that can stand for a preset."""
+    """JSON schema of a YAML file with settings."""
     schema = Settings.model_json_schema()
-    # The recipe fills in what a file leaves out, so an editor shows the values of the default recipe.
+    # The recipe defines what a file leaves out, so an editor shows the values of the default recipe.
     for name, field in schema["$defs"]["Recipe"]["properties"].items():
         field["default"] = getattr(RECIPES[DEFAULT_RECIPE], name)
-    # A file need not say its own name.
+    # A file does not need its own name.
     schema["required"] = [name for name in schema.get("required", ()) if name != "preset"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Settings of pclhd"}
 
@@ -146,15 +146,15 @@ def _walk(section: BaseModel, prefix: str, values: Mapping[str, Any] | None) -> 
             yield from _walk(default, f"{prefix}{name}.", value)
             continue
         usual = None if field.is_required() else as_yaml(default)
-        shown = None if values is None else as_yaml(value)
-        yield Setting(prefix + name, allowed_values(schema["properties"][name]), usual, meaning_of(field), shown)
+        current = None if values is None else as_yaml(value)
+        yield Setting(prefix + name, allowed_values(schema["properties"][name]), usual, meaning_of(field), current)
 
 
 def meaning_of(field: FieldInfo) -> str:
     """The field's description.
 
     Raises:
-        ValueError: It has none.
+        ValueError: It has no description.
     """
     if not field.description:
         raise ValueError(f"a field of type {field.annotation} has no description")
@@ -190,12 +190,12 @@ def allowed_values(schema: Mapping[str, Any]) -> str:
 
 
 def wrapped(text: str) -> str:
-    """A description below the name that it belongs to."""
+    """A description, wrapped and indented below its name."""
     return textwrap.fill(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def as_yaml(value: object) -> str:
-    """A value as it is written in a YAML file or after ``key=``."""
+    """A value in YAML, as after ``key=``."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Train: open the data, give the engine what the recipe allows it to see, and leave a run folder."""
+"""Training: open the data, pass to the engine only the labels that the recipe allows, and write a run folder."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 def open_data(settings: Settings, data: Path | None = None) -> Dataset:
-    """Open the data set in `data`, or else the one that the settings name.
+    """Open the data set `data`, or by default the one that the settings name.
 
     Raises:
-        UserError: Neither names one, or it cannot be read.
+        UserError: There is no data set, or it cannot be read.
     """
     root = data or settings.data.root
     if root is None:
-        raise ArgumentError("data", "is missing: where is the data? Name the data set's folder, or its CSV file")
+        raise ArgumentError("data", "is missing: name the data set's folder, or its CSV file")
     return open_dataset(settings.data.layout, root, trial=settings.data.trial)
 
 
 def default_run_folder(settings: Settings) -> RunFolder:
-    """Where a training goes that does not say where."""
+    """The default run folder of a training."""
     return RunFolder(Path("runs") / f"{settings.preset}-{settings.recipe}-{settings.seed}")
 
 
 def with_data_root(settings: Settings, dataset: Dataset) -> Settings:
-    """The settings with the absolute path of the data, so that the run can be evaluated from any folder."""
+    """The settings with the absolute path of the data, so that the run can be evaluated from any working directory."""
     data = settings.data.model_copy(update={"root": dataset.root.resolve()})
     return settings.model_copy(update={"data": data})
 
@@ -66,7 +66,7 @@ def on_device(settings: Settings, device: str) -> Settings:
 
 
 def labeller_for(settings: Settings, dataset: Dataset) -> Labeller | None:
-    """What labels the images of a recipe that trains with identities; None for all others.
+    """The labeller of a recipe that trains with identities; None for all others.
 
     Raises:
         UserError: The recipe needs identities, and the data set has none.
@@ -79,7 +79,7 @@ def labeller_for(settings: Settings, dataset: Dataset) -> Labeller | None:
 
 
 def measure_for(dataset: Dataset) -> Callable[[EpochLabels], dict[str, float]] | None:
-    """What measures pseudo labels against identities, where there are any; its figures are only logged."""
+    """A function that measures pseudo labels against identities, if there are any; its results are only logged."""
     if dataset.train_identities is None:
         return None
     from pclhd.evaluation.clusters import ClusterMeter
@@ -100,19 +100,19 @@ def train_run(
     """Train a network.
 
     Args:
-        settings: The run's.
-        dataset: The data. The engine gets its unlabelled images only, unless the recipe trains with identities.
+        settings: Settings of the run.
+        dataset: The data set. The engine gets only its unlabelled images, unless the recipe trains with identities.
         run: The run folder to make or to resume.
-        observer: Follows the training; None follows it silently.
-        resume: Continue after the newest checkpoint.
-        replace: Replace a run folder that is there already, once everything is ready to begin.
-        interruption: Turns signals into a checkpoint and an end.
+        observer: Called during the training; None for no calls.
+        resume: Continue from the newest checkpoint.
+        replace: Replace an existing run folder once everything is ready to begin.
+        interruption: Saves a checkpoint and ends the training on a signal.
 
     Returns:
         The run folder.
 
     Raises:
-        UserError: Something in the settings, the data or the folder does not fit; nothing is overwritten then.
+        UserError: The settings, the data or the folder are unusable; nothing is overwritten.
     """
     from pclhd.devices import keep_freed_memory
     from pclhd.engine.networks import runs_on_gpu

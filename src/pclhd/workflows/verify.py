@@ -1,4 +1,4 @@
-"""`pclhd verify`: train a run's first epoch once more, somewhere else, and compare it with what the run logged."""
+"""`pclhd verify`: train a run's first epoch again in a temporary folder, and compare it with the run's log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -26,15 +27,17 @@ from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import EpochRecord, StepRecord, recorded_fact
 from pclhd.workflows.train import labeller_for
 
+Section = TypeVar("Section", bound=BaseModel)
+
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a number may be off: |repeated − logged|, divided by |logged| where that is above 1 (ours).
+    """Allowed difference of a number: |repeated − logged|, divided by |logged| if that is above 1 (ours).
 
     Attributes:
-        start: Of the start weights, the clusters, and the losses of the first step.
-        step: Of the losses of any later step.
-        mean: Of the losses' means over the epoch.
+        start: For the start weights, the clusters, and the losses of the first step.
+        step: For the losses of later steps.
+        mean: For the losses averaged over the epoch.
     """
 
     start: float
@@ -43,14 +46,14 @@ class Tolerance:
 
 
 EXACT = Tolerance(0.0, 0.0, 0.0)
-"""Where nothing that rounds has changed."""
+"""If nothing that affects rounding has changed."""
 
 _HALF = Tolerance(0.01, 0.5, 0.05)
 ELSEWHERE = {"32-true": Tolerance(1e-4, 0.1, 0.02), "bf16-mixed": _HALF, "16-mixed": _HALF}
-"""Where another machine, library or version of the code computed it, by precision.
+"""If another machine, library or version of the code was used, by precision.
 
-A training is chaotic: Adam makes a full step of the tiniest gradient, whatever its sign, so differences grow from step
-to step until the losses of single batches tell little. The start is what can be held tightly.
+A training is chaotic: Adam makes a full step even for a tiny gradient, so differences grow from step to step until the
+losses of single batches are hardly comparable. Only the start has a tight tolerance.
 """
 
 _ENVIRONMENT = (
@@ -67,24 +70,24 @@ _ENVIRONMENT = (
     "processes",
     "precision",
 )
-"""The facts of the provenance on which the last bits of a number depend; a name that ends in a dot is a section."""
+"""The facts of the provenance on which the last bits of a number depend; a name ending in a dot is a section."""
 
-# Where `read_facts` puts the epoch in which a session resumed.
+# Key in `read_facts` of the epoch in which a session resumed.
 _SESSION = re.compile(r"resumed\.\d+\.epoch")
 
-# Of an epoch's record: what depends on the clock, on identities, or says where it stands.
+# Fields of an epoch's record that depend on time or identities, or give its position.
 _NOT_REPEATED = frozenset({"seconds", "seconds_clustering", "images_per_second", "labels", "epoch", "stage", "kind"})
 
 
 @dataclass(frozen=True)
 class LoggedEpoch:
-    """What a run says about its first epoch.
+    """The log of a run's first epoch.
 
     Attributes:
-        run: Its folder.
-        steps: Numbers by name, of each logged step.
-        record: Numbers by name, of the whole epoch.
-        facts: Its provenance, by dotted key.
+        run: The run folder.
+        steps: Numbers by name for each logged step.
+        record: Numbers by name for the whole epoch.
+        facts: Provenance by dotted key.
     """
 
     run: Path
@@ -95,15 +98,15 @@ class LoggedEpoch:
 
 @dataclass(frozen=True)
 class Difference:
-    """A number that came out differently.
+    """A number that differs.
 
     Attributes:
-        place: When in the training, such as ``epoch 0 step 10``.
-        name: Which number.
-        logged: As the run logged it; None for something other than a number.
-        repeated: As it is now; None if there is no such number any more.
-        size: How far it is off, see `Tolerance`.
-        allowed: How far it may be off.
+        place: Position in the training, such as ``epoch 0 step 10``.
+        name: Name of the number.
+        logged: Value in the log; None for something other than a number.
+        repeated: Value now; None if there is no such number any more.
+        size: Size of the difference, see `Tolerance`.
+        allowed: Allowed size.
     """
 
     place: str
@@ -115,7 +118,7 @@ class Difference:
 
     @property
     def matters(self) -> bool:
-        """Whether it is more than allowed."""
+        """Whether the difference is larger than allowed."""
         return self.size > self.allowed
 
     def __str__(self) -> str:
@@ -126,16 +129,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of it.
+    """The result of a verification.
 
     Attributes:
-        verdict: ``identical`` to the last bit, ``close`` within the tolerance, or ``differs``.
-        differences: In the order in which training makes the numbers.
-        compared: How many numbers were compared.
-        steps: How many logged steps they come from.
-        tolerance: How far numbers may be off.
-        environment: What is not as it was, one entry each.
-        notes: What else a reader should know.
+        verdict: ``identical`` (to the last bit), ``close`` (within the tolerance), or ``differs``.
+        differences: In the order of training.
+        compared: Number of compared values.
+        steps: Number of logged steps that they come from.
+        tolerance: The tolerance used.
+        environment: Changes of the environment, one entry each.
+        notes: Further notes.
     """
 
     verdict: Literal["identical", "close", "differs"]
@@ -148,11 +151,11 @@ class Verification:
 
     @property
     def agrees(self) -> bool:
-        """Whether the run can be repeated, as far as this shows."""
+        """Whether the first epoch was reproduced."""
         return self.verdict != "differs"
 
     def text(self) -> str:
-        """The verdict in a few lines."""
+        """The verdict as text."""
         what = f"{self.compared} numbers of the first epoch ({self.steps} logged steps, and the epoch's record)"
         if self.verdict == "identical":
             lines = [f"identical: {what}"]
@@ -160,7 +163,7 @@ class Verification:
             largest = self._largest
             lines = [
                 f"equal within {_power_above(largest.size)}: {what}",
-                f"largest difference: {largest}; there {largest.allowed:g} is allowed",
+                f"largest difference: {largest} ({largest.allowed:g} allowed)",
             ]
         else:
             off = [one for one in self.differences if one.matters]
@@ -169,7 +172,7 @@ class Verification:
                 how = "at all" if self.tolerance == EXACT else "more than rounding explains"
                 lines.append(f"{len(off)} of {self.compared} numbers differ {how}; largest difference: {self._largest}")
         if self.environment:
-            lines.append(f"not as it was: {', '.join(self.environment)}")
+            lines.append(f"changed since: {', '.join(self.environment)}")
         elif self.verdict == "differs" and self.compared:
             lines.append("libraries, machine and code are the same, as far as the run recorded them")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -180,13 +183,14 @@ class Verification:
 
 
 def read_logged_epoch(run: Path) -> LoggedEpoch:
-    """Read what a run logged of its first epoch.
+    """Read the log of a run's first epoch.
 
     Args:
         run: A run folder, finished or interrupted.
 
     Raises:
-        UserError: It logged no whole epoch, was imported or trained by ``upper-bound``, or a file in it is damaged.
+        UserError: The log has no complete epoch, the run was imported or trained by ``upper-bound``, or a file is
+            damaged.
     """
     folder = RunFolder(run)
     facts = folder.facts()
@@ -196,9 +200,9 @@ def read_logged_epoch(run: Path) -> LoggedEpoch:
     epochs = [one for one in first if isinstance(one, EpochRecord)]
     if not epochs:
         if folder.model_metadata().get("weights") == "supervised":
-            raise UserError(f"{run}: was trained by `pclhd upper-bound`, which logged nothing that could be compared")
+            raise UserError(f"{run}: was trained by `pclhd upper-bound`, which logged nothing to compare")
         raise UserError(
-            f"{folder.log_file}: has no whole epoch to compare with; continue with: pclhd train --resume {run}"
+            f"{folder.log_file}: has no complete epoch to compare with; continue with: pclhd train --resume {run}"
         )
     if "data.training_checksum" not in facts:
         raise UserError(
@@ -212,21 +216,23 @@ def read_logged_epoch(run: Path) -> LoggedEpoch:
 def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Verification:
     """Train the first epoch again in a temporary folder, and compare (ours).
 
-    The run folder is only read. On the machine that made it, with the same libraries, code and number of threads, and
-    without a graphics card, every number must be the same to the last bit. Otherwise `ELSEWHERE` says how far it may be
-    off. If rounding moves an image to another cluster there, other batches are drawn, and the verdict is ``differs``.
+    The run folder is only read. On the machine that made it, on the CPU and with the same libraries, code and number of
+    threads, every number must be bit-identical. Otherwise, the tolerance is `ELSEWHERE`. If rounding then moves an
+    image to another cluster, other batches are drawn, and the verdict is ``differs``.
 
     Args:
-        logged: What the run says.
-        settings: The run's.
-        dataset: Its data.
+        logged: Log of the run's first epoch.
+        settings: Settings of the run.
+        dataset: Data set of the run.
 
     Raises:
         UserError: The training cannot be repeated here: an accelerator or a file is missing, or there are several
             processes.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError("a run is verified by one process, whatever trained it; start pclhd verify without torchrun")
+        raise UserError(
+            "a run is verified by one process, also if several trained it; start pclhd verify without torchrun"
+        )
     theirs = logged.facts["data.training_checksum"]
     if dataset.train.checksum != theirs:
         what = (
@@ -238,10 +244,8 @@ def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Ver
     notes = []
     missing = _missing_weights(settings.model.weights)
     if missing is not None and own_start.is_file():
-        notes.append(f"{missing} is not here; trained from the start weights that the run kept")
-        settings = settings.model_copy(
-            update={"model": settings.model.model_copy(update={"weights": str(own_start.resolve())})}
-        )
+        notes.append(f"{missing} is missing; trained from the start weights saved in the run")
+        settings = _changed(settings, model=_changed(settings.model, weights=str(own_start.resolve())))
     with TemporaryDirectory(prefix="pclhd-verify-") as folder:
         again = Path(folder) / "run"
         repeated = _train_first_epoch(settings, dataset, again)
@@ -250,17 +254,17 @@ def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Ver
         if own_start.is_file():
             start = _compare_weights(own_start, RunFolder(again).weights_file("start"))
         else:
-            notes.append(f"{own_start} is gone, so the start weights were not compared")
+            notes.append(f"{own_start} is missing, so the start weights were not compared")
     threads, numba_threads = (_known_change(logged.facts, facts, key) for key in ("threads", "numba_threads"))
     if threads or numba_threads:
-        # They cannot be set here: numba takes its number when it is loaded, and hands it to torch.
+        # They cannot be set here: numba reads its number of threads when it is loaded, and passes it to torch.
         known = logged.facts.get("threads"), logged.facts.get("numba_threads", logged.facts.get("threads"))
         words = f"OMP_NUM_THREADS={known[0]} NUMBA_NUM_THREADS={known[1]}"
-        notes.append(f"to use as many threads as then: {words} pclhd verify {logged.run}")
+        notes.append(f"to use the same number of threads: {words} pclhd verify {logged.run}")
     if logged.facts.get("dirty") == "True" or facts.get("dirty") == "True":
-        notes.append("the code had changes that no commit tells of")
-    meanwhile = _changed_meanwhile(logged.facts)
-    same = _must_be_identical(logged.facts, facts) and not meanwhile
+        notes.append("the code had uncommitted changes")
+    changes = _changes_on_resuming(logged.facts)
+    same = _must_be_identical(logged.facts, facts) and not changes
     tolerance = EXACT if same else ELSEWHERE[facts["precision"]]
     differences, compared = _compare(logged, repeated, tolerance)
     if start is not None:
@@ -272,48 +276,49 @@ def verify_run(logged: LoggedEpoch, settings: Settings, dataset: Dataset) -> Ver
         compared,
         len(logged.steps),
         tolerance,
-        (*_environment_differences(logged.facts, facts), *meanwhile),
+        (*_environment_differences(logged.facts, facts), *changes),
         tuple(notes),
     )
 
 
 class _FirstEpochOver(Exception):
-    """Ends a training after its first epoch, in the middle of everything it would do next."""
+    """Ends a training after its first epoch."""
 
 
 class _FirstEpoch(Silent):
-    """Keeps the numbers of the first epoch and stops there: settings that depend on a run's length stay as they are."""
+    """Records the numbers of the first epoch, then stops the training; so the settings need no change."""
 
     def __init__(self) -> None:
         self.steps: dict[int, dict[str, float]] = {}
         self.record: dict[str, float] = {}
 
     def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
-        """Keep the step's losses."""
+        """Record the step's losses."""
         self.steps[step] = _numbers({"loss": dict(losses)})
 
     def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
-        """Keep the epoch's record, and stop."""
+        """Record the epoch's numbers, and stop."""
         self.record = _repeatable(dict(record))
         raise _FirstEpochOver
 
 
 def _train_first_epoch(settings: Settings, dataset: Dataset, run: Path) -> _FirstEpoch:
-    quiet = settings.engine.model_copy(update={"tensorboard": False})
-    settings = settings.model_copy(update={"engine": quiet})
+    settings = _changed(settings, engine=_changed(settings.engine, tensorboard=False))
     labeller = labeller_for(settings, dataset)
-    watching = _FirstEpoch()
+    observer = _FirstEpoch()
     try:
-        train(settings, dataset.train, run, watching, labeller=labeller)
+        train(settings, dataset.train, run, observer, labeller=labeller)
     except _FirstEpochOver:
-        return watching
-    raise UserError(
-        "the settings ask for no epoch at all, so there is nothing to repeat; restore the run's settings file"
-    )
+        return observer
+    raise UserError("the settings have no epochs, so there is nothing to repeat; restore the run's settings file")
+
+
+def _changed(section: Section, **changes: object) -> Section:
+    return section.model_copy(update=changes)
 
 
 def _missing_weights(weights: str) -> str | None:
-    """The file that the settings start from, if it is not there."""
+    """The file with the start weights of the settings, if it is missing."""
     if weights in {"none", "starter", "imagenet"}:
         return None
     path = expanded(Path(weights.removeprefix("imagenet:")))
@@ -337,14 +342,14 @@ def _compare_weights(logged: Path, repeated: Path) -> Difference | None:
         ),
         default=(0.0, ""),
     )
-    # The file may differ in its header alone.
+    # The files may differ only in their headers.
     if size == 0:
         return None
-    return Difference(place, f"start weights: {name} is off by up to {size:.3g}", None, None, size, 0.0)
+    return Difference(place, f"start weights: {name} differs by up to {size:.3g}", None, None, size, 0.0)
 
 
 def _compare(logged: LoggedEpoch, repeated: _FirstEpoch, tolerance: Tolerance) -> tuple[list[Difference], int]:
-    """All differences, clusters first, as in training; and the number of numbers that were compared."""
+    """All differences, clusters first, as in training; and the number of compared values."""
     clusters = {name: value for name, value in logged.record.items() if not name.startswith("loss ")}
     means = {name: value for name, value in logged.record.items() if name.startswith("loss ")}
     parts = [("epoch 0", clusters, repeated.record, tolerance.start)]
@@ -352,13 +357,13 @@ def _compare(logged: LoggedEpoch, repeated: _FirstEpoch, tolerance: Tolerance) -
         allowed = tolerance.step if step else tolerance.start
         parts.append((f"epoch 0 step {step}", logged.steps[step], repeated.steps.get(step, {}), allowed))
     parts.append(("epoch 0, mean", means, repeated.record, tolerance.mean))
-    found = []
+    differences = []
     for place, before, now, allowed in parts:
         for name, value in before.items():
             size = _size(value, now.get(name))
             if size:
-                found.append(Difference(place, name, value, now.get(name), size, allowed))
-    return found, sum(len(before) for _, before, _, _ in parts)
+                differences.append(Difference(place, name, value, now.get(name), size, allowed))
+    return differences, sum(len(before) for _, before, _, _ in parts)
 
 
 def _size(logged: float, repeated: float | None) -> float:
@@ -371,24 +376,24 @@ def _size(logged: float, repeated: float | None) -> float:
 
 
 def _must_be_identical(logged: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether nothing that rounds has changed. A graphics card may add numbers in another order each time."""
+    """Whether nothing that affects rounding has changed. A GPU may add numbers in a different order each time."""
     certain = all(
         facts.get("dirty") != "True" and facts.get("machine.model", "none") != "none" for facts in (logged, now)
     )
     return certain and logged.get("device") == "cpu" and _environment(logged) == _environment(now)
 
 
-def _changed_meanwhile(facts: Mapping[str, str]) -> list[str]:
-    """What was not as at first in a session that resumed within the first epoch."""
-    found = []
+def _changes_on_resuming(facts: Mapping[str, str]) -> list[str]:
+    """Changes of the environment in sessions that resumed within the first epoch."""
+    differences = []
     for session in (
         key.removesuffix("epoch") for key, epoch in facts.items() if _SESSION.fullmatch(key) and epoch == "0"
     ):
         for key in (key for key in facts if key.startswith(session)):
             name = key.removeprefix(session)
             if _among(name, _ENVIRONMENT):
-                found.append(f"{_short_name(name)} {facts[key]} after the first epoch was resumed")
-    return sorted(found)
+                differences.append(f"{_short_name(name)} {facts[key]} after the first epoch was resumed")
+    return sorted(differences)
 
 
 def _known_change(logged: Mapping[str, str], now: Mapping[str, str], key: str) -> bool:
@@ -400,13 +405,13 @@ def _environment(facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _environment_differences(logged: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """What differs of what was recorded; an older version recorded less."""
-    found = []
+    """Differences in the recorded environment; older versions recorded less."""
+    differences = []
     for key in _environment(logged).keys() | _environment(now).keys():
         before, after = recorded_fact(logged, key), recorded_fact(now, key)
         if before is not None and before != after:
-            found.append(f"{_short_name(key)} {before} (now {after})")
-    return tuple(sorted(found))
+            differences.append(f"{_short_name(key)} {before} (now {after})")
+    return tuple(sorted(differences))
 
 
 def _short_name(key: str) -> str:
@@ -418,13 +423,13 @@ def _among(key: str, names: tuple[str, ...]) -> bool:
 
 
 def _repeatable(record: dict[str, Any]) -> dict[str, float]:
-    """An epoch's numbers, without those that nobody can repeat."""
-    kept = {key: value for key, value in record.items() if key not in _NOT_REPEATED}
-    return _numbers(kept)
+    """An epoch's numbers, without those that cannot be repeated."""
+    numbers = {key: value for key, value in record.items() if key not in _NOT_REPEATED}
+    return _numbers(numbers)
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers by name: the keys that lead to each, with spaces between."""
+    """Numbers by name, which is the joined keys, separated by spaces."""
     flat: dict[str, float] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -436,7 +441,7 @@ def _numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def _pair(logged: float, repeated: float | None) -> str:
     if repeated is None:
-        return f"{logged:.6g}, which is not there any more"
+        return f"{logged:.6g}, which no longer exists"
     short = f"{logged:.6g}", f"{repeated:.6g}"
     return " vs ".join(short if short[0] != short[1] else (repr(logged), repr(repeated)))
 

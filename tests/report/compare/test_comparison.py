@@ -98,7 +98,7 @@ def test_a_run_that_was_not_evaluated_gets_dashes_and_a_note(make_run: MakeRun) 
     (runs[1] / "results.json").unlink()
     compared = compare_runs(runs)
     assert line_with(comparison_text(compared), "final", "Rank-1").split() == ["final", "Rank-1", "50.0", "–"]
-    assert list(compared.notes) == [f"two was not evaluated; do so with: pclhd evaluate {runs[1]}"]
+    assert list(compared.notes) == [f"two was not evaluated; evaluate it with: pclhd evaluate {runs[1]}"]
     (runs[0] / "results.json").unlink()
     assert "Rank-1" not in comparison_text(compare_runs(runs))
 
@@ -136,7 +136,7 @@ def test_runs_of_one_name_are_called_by_their_folders(make_run: MakeRun, tmp_pat
 
 def test_one_run_or_one_named_twice(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("one")
-    with pytest.raises(UserError, match="two run folders or more"):
+    with pytest.raises(UserError, match="two or more run folders"):
         compare_runs([run])
     with pytest.raises(UserError, match="named twice"):
         compare_runs([run, tmp_path / "." / "one"])

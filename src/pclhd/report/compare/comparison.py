@@ -1,7 +1,7 @@
-"""Compare runs by their folders: settings, provenance and results; several seeds of one setting as a group.
+"""Compare run folders: settings, provenance and results; several seeds of one setting form a group.
 
-Nothing is computed from images or models. Where two numbers must not be compared, a warning says so, and they are
-shown all the same. `pclhd.report.compare.text` prints a comparison.
+Nothing is computed from images or models. If two numbers must not be compared, there is a warning, and they are still
+shown. `pclhd.report.compare.text` formats a comparison.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pclhd.runs.records import recorded_fact
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Runs side by side.
+    """A comparison of runs.
 
     Attributes:
-        runs: The runs in the order given.
-        groups: The same runs; those that differ only in their seed are together.
+        runs: The runs in the given order.
+        groups: The same runs; those that differ only in their seed form a group.
         warnings: Why some of the numbers must not be compared.
         notes: What is missing.
     """
@@ -44,7 +44,7 @@ class RunComparison:
         return len(self.groups) < len(self.runs)
 
     def result_keys(self) -> list[ResultKey]:
-        """All results of any run: searches as they occur, weights in the order of training, measures as listed."""
+        """Keys of all results: searches in order of occurrence, weights in order of training, measures as listed."""
         pairs = [(row.search, row.weights) for run in self.runs if run.results is not None for row in run.results.rows]
         return [
             (search, weights, measure)
@@ -54,23 +54,23 @@ class RunComparison:
         ]
 
     def cluster_names(self) -> list[str]:
-        """The names of all numbers about the last epoch's pseudo labels, in any run."""
+        """The names of all numbers of the last epoch's pseudo labels, over all runs."""
         return list(dict.fromkeys(name for run in self.runs for name in run.clusters()))
 
     def settings(self) -> dict[str, list[Value]]:
-        """Settings that differ: a value per run, None where it is null or was not recorded."""
+        """Settings that differ: one value per run, None where it is null or was not recorded."""
         keys = dict.fromkeys(key for run in self.runs for key in run.settings)
         values = {key: [run.settings.get(key) for run in self.runs] for key in keys}
-        return {key: found for key, found in values.items() if len(set(map(repr, found))) > 1}
+        return {key: of_runs for key, of_runs in values.items() if len(set(map(repr, of_runs))) > 1}
 
     def facts(self) -> dict[str, list[str | None]]:
-        """Provenance that differs between runs that recorded it: a text per run."""
-        found: dict[str, list[str | None]] = {}
+        """Provenance that differs between runs that recorded it: one text per run."""
+        facts: dict[str, list[str | None]] = {}
         for key in dict.fromkeys(key for run in self.runs for key in run.facts if key != "seed"):
             texts = [recorded_fact(run.facts, key) for run in self.runs]
             if len(set(texts) - {None}) > 1:
-                found[key] = texts
-        return found
+                facts[key] = texts
+        return facts
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison for JSON; shares are fractions."""
@@ -146,7 +146,7 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         UserError: There are fewer than two different folders, one of them is not a run folder, or a file is malformed.
     """
     if len(folders) < 2:
-        raise UserError("one run cannot be compared; name two run folders or more: pclhd compare RUN RUN")
+        raise UserError("one run cannot be compared; name two or more run folders: pclhd compare RUN RUN")
     seen = Counter(folder.resolve() for folder in folders)
     twice = [folder for folder in folders if seen[folder.resolve()] > 1]
     if twice:

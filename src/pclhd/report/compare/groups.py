@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pclhd.report.compare.runs import ComparedRun, ResultKey, Value
 from pclhd.runs.records import Results
 
-# Settings that may differ within a group: the seed, and those that change no number.
+# Settings that may differ within a group: the seed, and those that do not affect any number.
 _MAY_VARY = frozenset(
     {
         "seed",
@@ -30,24 +30,24 @@ class Group:
     """Runs that differ only in the seed.
 
     Attributes:
-        name: The beginning that its runs' names share; the run's name, if there is only one.
-        runs: Its runs, in the order in which they were given.
+        name: The common beginning of its runs' names; the run's name if there is only one.
+        runs: Its runs, in the given order.
     """
 
     name: str
     runs: tuple[ComparedRun, ...]
 
     def by_seed(self, key: ResultKey) -> dict[Value, float]:
-        """A measure of its runs, by their seed; runs that were not evaluated are left out.
+        """A measure of its runs, by seed; runs that were not evaluated are left out.
 
-        A run without a known seed is listed under its name, which is unique, so it is paired with no other run.
+        The key of a run with an unknown seed is its name, which is unique, so it is not paired with any other run.
         """
-        found = {run.name if run.seed is None else run.seed: run.measured().get(key) for run in self.runs}
-        return {seed: value for seed, value in found.items() if value is not None}
+        values = {run.name if run.seed is None else run.seed: run.measured().get(key) for run in self.runs}
+        return {seed: value for seed, value in values.items() if value is not None}
 
 
 def group_runs(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
-    """Put runs that differ only in their seed together; where a seed occurs twice, its second run opens another group.
+    """Group runs that differ only in their seed; a second run with the same seed starts another group.
 
     Args:
         runs: Runs with different names.
@@ -62,7 +62,7 @@ def group_runs(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
             tested.setdefault(same, _tested_on(run.results))
     groups: dict[Hashable, list[ComparedRun]] = {}
     for run, same in zip(runs, trained, strict=True):
-        # A run that is not evaluated yet joins those that are.
+        # A run that has not been evaluated joins those that have.
         on = tested.get(same) if run.results is None else _tested_on(run.results)
         times = 0
         while any(run.seed == other.seed for other in groups.get((same, on, times), [])):
@@ -77,13 +77,13 @@ def group_runs(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
 
 
 def _trained_with(run: ComparedRun) -> Hashable:
-    """What runs of a group have in common, apart from what they were tested on."""
+    """The properties of training that are equal within a group."""
     return (
         tuple(sorted((k, repr(v)) for k, v in run.settings.items() if v is not None and k not in _MAY_VARY)),
         run.facts.get("data.training_checksum"),
         run.facts.get("start_weights.sha256"),
         run.saved.labels,
-        # The training of an imported run is not known, so it shares a group with no other.
+        # The training of an imported run is unknown, so it does not share a group with any other.
         run.name if run.saved.imported else None,
     )
 
@@ -93,7 +93,7 @@ def _tested_on(results: Results) -> Hashable:
 
 
 def _group_name(names: Sequence[str]) -> str:
-    """The beginning that the names share; ``paper-0`` and ``paper-1`` are ``paper``."""
+    """The common beginning of the names; for ``paper-0`` and ``paper-1`` it is ``paper``."""
     if len(names) == 1:
         return names[0]
     common = names[0]

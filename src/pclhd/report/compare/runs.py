@@ -1,4 +1,4 @@
-"""One of the runs that are compared: its results and clusters as numbers by name."""
+"""A compared run: its results and clusters as numbers by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pclhd.runs.records import ClusterRecord, Results, flatten
 from pclhd.runs.saved import SavedRun, read_run
 
 MEASURES = {"rank1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}
-"""The measures that are compared, and their names in tables."""
+"""The compared measures, and their names in tables."""
 
 Value = str | int | float | bool | None
 
@@ -22,7 +22,7 @@ ResultKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run under the name that it has in a comparison.
+    """A run with its name in a comparison.
 
     Attributes:
         name: The folder's name; more of its path where runs share a name.
@@ -46,7 +46,7 @@ class ComparedRun:
 
     @property
     def seed(self) -> Value:
-        """The seed of its training; None where that is not known."""
+        """The seed of its training; None if it is unknown."""
         return None if self.saved.imported else self.settings.get("seed")
 
     def measured(self) -> dict[ResultKey, float]:
@@ -55,11 +55,11 @@ class ComparedRun:
         return {(row.search, row.weights, measure): getattr(row, measure).mean for row in rows for measure in MEASURES}
 
     def clusters(self) -> dict[str, float]:
-        """The last epoch's pseudo labels: counts, shares, and agreement with identities where it was logged."""
+        """The last epoch's pseudo labels: counts, shares, and agreement with identities if it was logged."""
         if not self.saved.epochs:
             return {}
         epoch = self.saved.epochs[-1]
-        found: dict[str, float] = {"epochs": len(self.saved.epochs)}
+        numbers: dict[str, float] = {"epochs": len(self.saved.epochs)}
         parts: dict[str, ClusterRecord | None] = {
             "visible": epoch.visible,
             "infrared": epoch.infrared,
@@ -67,10 +67,10 @@ class ComparedRun:
         }
         for name, part in parts.items():
             if part is not None:
-                found |= {f"{name} clusters": part.clusters, f"{name} noise": part.noise}
+                numbers |= {f"{name} clusters": part.clusters, f"{name} noise": part.noise}
         for prefix, tree in (("matched ", epoch.matched), ("", epoch.labels)):
-            found |= {f"{prefix}{name}": value for name, value in (tree or {}).items() if value is not None}
-        return {name: value for name, value in found.items() if math.isfinite(value)}
+            numbers |= {f"{prefix}{name}": value for name, value in (tree or {}).items() if value is not None}
+        return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[ComparedRun, ...]:
@@ -93,9 +93,9 @@ def _read_run(folder: RunFolder, name: str) -> ComparedRun:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The last part of each path; as many parts as make the names differ, if one does not."""
+    """The last part of each path; as many parts as needed to make the names differ."""
     parts = [folder.resolve().parts for folder in folders]
     length = 1
-    while len({found[-length:] for found in parts}) < len(parts):
+    while len({names[-length:] for names in parts}) < len(parts):
         length += 1
-    return ["/".join(found[-length:]) for found in parts]
+    return ["/".join(names[-length:]) for names in parts]

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TypeVar
 
 CONFIDENCE = 0.95
-"""The share of such intervals that contain the true difference, each interval considered alone."""
+"""The share of such intervals that contain the true difference, for each interval separately."""
 
 Seed = TypeVar("Seed")
 
@@ -19,10 +19,10 @@ class SeedDifference:
     """The difference of a group from the first one, paired by seed.
 
     Attributes:
-        mean: Mean of the differences over the seeds that both have.
+        mean: Mean of the differences over the common seeds.
         low: Lower end of the 95 % confidence interval; None with a single seed.
         high: Upper end.
-        seeds: How many seeds both have.
+        seeds: Number of common seeds.
     """
 
     mean: float
@@ -40,14 +40,14 @@ def compare_seeds(first: Mapping[Seed, float], other: Mapping[Seed, float]) -> S
     """The paired difference of two groups with a 95 % confidence interval (Student's t on the differences; ours).
 
     Pairing removes the effect that a seed has on both groups. The interval assumes normally distributed differences,
-    which a few seeds can neither show nor refute.
+    which a few seeds can neither confirm nor refute.
 
     Args:
-        first: A number per seed.
+        first: One number per seed.
         other: The same for the other group.
 
     Returns:
-        Other minus first, over the seeds that both have; None if there is none.
+        Other minus first, over the common seeds; None if there are none.
     """
     differences = [other[seed] - first[seed] for seed in first if seed in other]
     if not differences:
@@ -55,7 +55,7 @@ def compare_seeds(first: Mapping[Seed, float], other: Mapping[Seed, float]) -> S
     mean, count = fmean(differences), len(differences)
     if count == 1:
         return SeedDifference(mean, None, None, 1)
-    # SciPy is slow to load, and a single run per setting needs none of it.
+    # SciPy is slow to import, and a single run per setting does not need it.
     from scipy.special import stdtrit
 
     reach = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * stdev(differences) / math.sqrt(count)

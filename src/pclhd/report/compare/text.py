@@ -1,4 +1,4 @@
-"""A comparison of runs for a terminal: tables as `pclhd evaluate` prints them."""
+"""A comparison of runs as text: tables as printed by `pclhd evaluate`."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def _group_table(groups: Sequence[Group]) -> Table:
 
 
 def _differing_table(title: str, compared: RunComparison, rows: Mapping[str, Sequence[Value]]) -> Table:
-    """A column per group; all different values of its runs in one cell."""
+    """One column per group; all different values of its runs in one cell."""
     place = {run.name: number for number, run in enumerate(compared.runs)}
     columns = (Column("Key"), *(Column(group.name) for group in compared.groups))
     cells = []
     for key, values in rows.items():
         of_groups = (dict.fromkeys(_shown(values[place[run.name]]) for run in group.runs) for group in compared.groups)
-        cells.append((key, *(", ".join(shown) for shown in of_groups)))
+        cells.append((key, *(", ".join(cell) for cell in of_groups)))
     return Table(title, columns, tuple(cells))
 
 
@@ -58,12 +58,13 @@ def _results_caption(compared: RunComparison) -> str:
         return f"Results in percent; in brackets, percentage points against {first}"
     return (
         "Results in percent: mean ± standard deviation (n − 1) over the seeds, and the difference to "
-        f"{first} over the seeds\nthat both have, with its 95 % confidence interval, each interval by itself"
+        f"{first} over the seeds\nthat both have, with its 95 % confidence interval, "
+        "not corrected for multiple comparisons"
     )
 
 
 def _results_table(compared: RunComparison) -> Table:
-    """A column per run; with groups, a second one for the difference to the first group."""
+    """One column per run; with groups, a second one for the difference to the first group."""
     first, *others = compared.groups
     columns = [Column("Search"), Column("Weights"), Column("Measure"), Column(first.name, "right")]
     for group in others:
@@ -81,7 +82,7 @@ def _results_table(compared: RunComparison) -> Table:
 
 
 def _run_cell(group: Group, first: Group, key: ResultKey) -> str:
-    """Of groups that are one run each."""
+    """A cell for groups of one run each."""
     value, base = (_only_run(one).measured().get(key) for one in (group, first))
     if value is None or group is first:
         return percent(value)
@@ -94,7 +95,7 @@ def _only_run(group: Group) -> ComparedRun:
 
 
 def _group_cells(group: Group, first: Group, key: ResultKey) -> list[str]:
-    """Mean and deviation; for all but the first group the difference to it."""
+    """Mean and deviation; for all groups except the first, the difference to it."""
     values = group.by_seed(key)
     cell = percent(fmean(values.values()) if values else None)
     if len(values) > 1:

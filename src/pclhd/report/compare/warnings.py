@@ -1,4 +1,4 @@
-"""Why some numbers of two runs must not be compared, and what is missing from a run."""
+"""Reasons why numbers of two runs must not be compared, and what is missing from a run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ def find_warnings(runs: Sequence[ComparedRun]) -> Iterator[str]:
             )
         if run.saved.imported:
             yield (
-                f"{run.name} was imported: how it was trained, and on what, is not known; its settings do not "
-                "describe it"
+                f"{run.name} was imported: how it was trained, and on what, is unknown; its settings do not describe it"
             )
 
 
 def find_notes(runs: Sequence[ComparedRun]) -> Iterator[str]:
-    """What is missing from each run, and the command that makes it, one line each."""
+    """What is missing from each run, and the command that creates it, one line each."""
     for run in runs:
         if run.results is None:
-            yield f"{run.name} was not evaluated; do so with: pclhd evaluate {run.saved.folder}"
+            yield f"{run.name} was not evaluated; evaluate it with: pclhd evaluate {run.saved.folder}"
         if not run.facts:
             yield f"{run.name} has no provenance, so its versions and its machine are unknown"
         planned = [run.settings.get(f"schedule.stage{stage}_epochs") for stage in (1, 2)]
@@ -49,7 +48,7 @@ def _data_warnings(first: ComparedRun, run: ComparedRun) -> Iterator[str]:
         if ours.name != theirs.name:
             yield f"not comparable: {run.name} was tested on {theirs.name}, {first.name} on {ours.name}"
             return
-        # Older files have no checksum of the test images; there, the training images identify the data set.
+        # Older files have no checksum of the test images; for them, the training images identify the data set.
         known = None not in (ours.test_checksum, theirs.test_checksum)
         for what, before, now in (
             ("test images with checksum {}", _short(ours.test_checksum), _short(theirs.test_checksum)),

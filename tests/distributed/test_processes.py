@@ -45,5 +45,5 @@ def test_half_an_environment(monkeypatch: pytest.MonkeyPatch, variable: str, val
 
 
 def test_an_error_of_the_first_process_is_printed_once() -> None:
-    assert not UserError("x").told
-    assert ToldByTheFirst("x").told
+    assert not UserError("x").reported
+    assert ReportedByTheFirst("x").reported

@@ -39,7 +39,7 @@ def main() -> None:
         with in_double_precision():
             small.train(out, *sys.argv[4:])
     except UserError as error:
-        sys.stdout.write("already printed\n" if error.told else f"{error}\n")
+        sys.stdout.write("already printed\n" if error.reported else f"{error}\n")
         sys.exit(2)
 
 

@@ -54,9 +54,9 @@ def settings(
             return
     listed = listing.all_settings(resolved) if name is None else listing.find_settings(name, resolved)
     if as_json:
-        show(json.dumps(listing.settings_json(found), indent=2, ensure_ascii=False))
+        show(json.dumps(listing.settings_json(listed), indent=2, ensure_ascii=False))
     else:
-        show(listing.settings_markdown(found) if markdown else listing.settings_text(found))
+        show(listing.settings_markdown(listed) if markdown else listing.settings_text(listed))
 
 
 @verb()

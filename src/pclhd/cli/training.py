@@ -139,8 +139,8 @@ def verify(
     except KeyboardInterrupt:
         complain("interrupted; nothing was written")
         sys.exit(130)
-    show(found.text())
-    if not found.agrees:
+    show(verification.text())
+    if not verification.agrees:
         sys.exit(1)
 
 

@@ -80,7 +80,7 @@ def _complain_of(error: Exception, *, debug: bool) -> int:
     if debug:
         raise error
     if isinstance(error, UserError):
-        message = None if error.told else terminal.as_options(error)
+        message = None if error.reported else terminal.as_options(error)
     elif isinstance(error, _ParseError):
         # The program may be called by another name, such as `python -m pclhd`; a verb has a parent, pclhd has none.
         verb_name = f" {error.ctx.info_name}" if error.ctx is not None and error.ctx.parent is not None else ""

@@ -122,8 +122,8 @@ def _cluster(
         k2,
         modality=modality if chosen.modality_balance else None,
         neighbours=neighbours,
-        max_distance=_reach(options),
-        neighbourhood=options.neighbourhood,
+        max_distance=_reach(chosen),
+        neighbourhood=chosen.neighbourhood,
     )
     if chosen.clustering in CUTS_AT_EPS and chosen.eps == "auto":
         cut = dbscan_labels if chosen.clustering == "dbscan" else agglomerative_labels

@@ -333,9 +333,9 @@ def _grouping(
     labels.setflags(write=False)
     # Near-copies that were left out have no say in the measures.
     measured, own = clustering.clustered(features), clustering.clustered(labels)
-    trust = None
+    confidence = None
     if recipe.confidence == "weight":
-        trust = clustering.of_all(label_confidence(clustering.similarity, measured, own), 0.0)
+        confidence = clustering.of_all(label_confidence(clustering.similarity, measured, own), 0.0)
     eps = clustering.options.eps
     clustered = own >= 0
     return Grouping(

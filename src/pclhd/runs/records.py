@@ -456,7 +456,7 @@ def _parse_json(text: str, where: str, advice: str, *, one_line: bool = False) -
     except Unparsable as error:
         line = f", line {error.line}" if error.line is not None and not one_line else ""
         column = "" if error.column is None else f", column {error.column}"
-        raise UserError(f"{where}{line}{column}: not valid JSON ({error}); {mend}") from error
+        raise UserError(f"{where}{line}{column}: not valid JSON ({error}); {advice}") from error
     if not isinstance(saved, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(saved).__name__}; {advice}")
     return saved

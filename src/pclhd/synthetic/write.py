@@ -87,7 +87,7 @@ def write_synthetic(
         UserError: A parameter is out of range, or `root` contains something else.
     """
     start = time.perf_counter()
-    chosen = _check(scale, layout, seed, gap, one_modality_share, people, population)
+    choices = _check(scale, layout, seed, gap, one_modality_share, people, population)
     root = expanded(root).resolve()
     parameters = {
         "scale": str(choices.scale),
@@ -109,7 +109,7 @@ def write_synthetic(
     if _is_occupied(root):
         checksum = _verify(root, parameters, plan)
         return SyntheticSummary(root, len(plan.images), plan.people, checksum, time.perf_counter() - start, True)
-    world = World(seed, chosen.population, float(gap), plan.height, plan.width)
+    world = World(seed, choices.population, float(gap), plan.height, plan.width)
     partial = name_aside(root, "part")
     with claiming(root):
         try:
@@ -117,7 +117,7 @@ def write_synthetic(
             if root.exists():
                 partial.chmod(stat.S_IMODE(root.stat().st_mode))
             checksum = _write_all(partial, plan, world, workers, on_progress)
-            _write_beside(partial, plan, chosen.layout, parameters, checksum)
+            _write_beside(partial, plan, choices.layout, parameters, checksum)
             if root.exists():
                 root.rmdir()
             partial.rename(root)

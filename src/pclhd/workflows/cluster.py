@@ -249,8 +249,8 @@ def _describe(
     from pclhd.clustering.quality import clustering_quality
 
     labels, options = part.clustering.labels, part.clustering.options
-    found = PseudoLabels(labels)
-    sizes, measured = found.sizes, part.clustering.clustered(labels)
+    pseudo = PseudoLabels(labels)
+    sizes, measured = pseudo.sizes, part.clustering.clustered(labels)
     clustered = measured != NOISE
     k1, k2 = options.numbers()
     return GroupSummary(

@@ -131,11 +131,11 @@ def summary_text(summary: ClusterSummary) -> str:
     text = [text_table(rows, right=range(1, groups + 1))]
     for group in summary.groups:
         where = f" ({group.name})" if groups > 1 else ""
-        shown += [f"warning{where}: {warning}" for warning in group.warnings]
+        text += [f"warning{where}: {warning}" for warning in group.warnings]
         if group.clusters == 0:
             advice = "lower min_samples" if group.eps is None else "raise eps or lower min_samples"
-            shown.append(f"no cluster was found{where}: {advice}")
-    return "\n".join(shown)
+            text.append(f"no cluster was found{where}: {advice}")
+    return "\n".join(text)
 
 
 def _lines(summary: ClusterSummary) -> list[tuple[str, list[str], str]]:

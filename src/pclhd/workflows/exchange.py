@@ -153,7 +153,7 @@ def _import_owned(
     state = {name.removeprefix(prefix): tensor for name, tensor in content.tensors.items() if name.startswith(prefix)}
     loaded = TwoStreamNetwork(RELEASED_ARCHITECTURE)
     entries = load_released_state(loaded, state, origin=str(checkpoint))
-    outside = (*(name for name in found.tensors if not name.startswith(prefix)), *found.others)
+    outside = (*(name for name in content.tensors if not name.startswith(prefix)), *content.others)
     report = ImportReport(checkpoint, digest_file(checkpoint), place, entries, outside, made.path)
     with putting_aside(made.path, made.settings_file.name) if force else nullcontext(), making_folder(made.path):
         made.write_settings(settings)

@@ -13,9 +13,7 @@ TEST_PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
 
 SOURCES := src tests benchmarks scripts examples
-# The word list is not met yet by docs/faults.md (it shows messages of src), src and tests/data.
-PROSE := README.md CONTRIBUTING.md CHANGELOG.md $(filter-out docs/faults.md,$(wildcard docs/*.md)) benchmarks scripts \
-	examples $(filter-out tests/data/,$(wildcard tests/*/)) $(wildcard tests/*.py)
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md $(wildcard docs/*.md) $(SOURCES)
 
 .DEFAULT_GOAL := help
 .PHONY: help env env-run check lint test mutants format bench demo clean

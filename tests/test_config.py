@@ -329,7 +329,7 @@ def test_sizes_that_follow_the_images() -> None:
     assert (large.k1, large.k2, large.joint_k1, large.joint_k2) == (30, 6, 40, 32)
     given = load_preset("own", ["clustering.k1=9"]).with_sizes_for(72, 72).clustering
     assert (given.k1, given.k2) == (9, 3)
-    # Only one's own images are of unknown number: all other presets say their sizes.
+    # Only for your own images is the number unknown; all other presets have fixed sizes.
     for name in set(preset_names()) - {"own"}:
         fixed = load_preset(name, [])
         assert fixed.with_sizes_for(10, 10) is fixed

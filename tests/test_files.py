@@ -258,7 +258,7 @@ def test_an_owner_that_ends_leaves_nothing(tmp_path: Path, context: Context) -> 
 def test_a_lock_whose_file_is_removed_before_it_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Context
 ) -> None:
-    """The owner ends after the next one has opened the file: a lock on what has no name excludes nobody."""
+    """The owner ends after the next one has opened the file: a lock on a file without a name excludes no one."""
     path = tmp_path / "output"
     path.mkdir()
     owner = ExitStack()

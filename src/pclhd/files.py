@@ -33,7 +33,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system w
 
 
 def name_aside(path: Path, purpose: str) -> Path:
-    """A name beside `path` that nobody can foresee: others may write to the folder, or count processes alike."""
+    """A name beside `path` that cannot be predicted: others may write to the folder, or count processes alike."""
     return path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}.{purpose}")
 
 

@@ -1,4 +1,4 @@
-"""What ends a call that nobody foresaw: a full disk behind stdout, a closed pipe, a bug, control characters."""
+"""Unforeseen ends of a call: a full disk behind stdout, a closed pipe, a bug, control characters."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_half_written_files_are_neither_used_nor_left(tmp_path: Path) -> None:
     assert [path.name for path in cache.folder.iterdir()] == [".lock"]
     killed = cache.folder / f".images-{'0' * 32}.npy.1.part"
     killed.write_bytes(b"half")
-    write_image(paths[2], "mended")
+    write_image(paths[2], "repaired")
     load(cache, paths)
     assert not killed.exists()
 
@@ -237,10 +237,10 @@ import sys
 from pathlib import Path
 from pclhd.data import image_cache
 decode = image_cache.load_images
-def told(*arguments, **named):
+def counted(*arguments, **named):
     print("decoded", flush=True)
     return decode(*arguments, **named)
-image_cache.load_images = told
+image_cache.load_images = counted
 paths = [Path({str(tmp_path / "data")!r}) / f"{{i}}.png" for i in range(40)]
 cache = image_cache.ImageCache(Path({str(tmp_path / "cache")!r}), 1)
 images = cache.load(paths, "a", {HEIGHT}, {WIDTH}, resample="bicubic", workers=1)

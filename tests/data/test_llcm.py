@@ -79,7 +79,7 @@ def test_cameras_for_all_or_none(tmp_path: Path) -> None:
     write_image(tmp_path / "nir" / "0008" / "0008_c02_nir.jpg", "new")
     path = tmp_path / "idx" / "train_nir.txt"
     write_text(path, "nir/0008/0008_c02_nir.jpg 8\n" + path.read_text())
-    with pytest.raises(UserError, match=r"train_vis\.txt, line 1: .* tells no camera"):
+    with pytest.raises(UserError, match=r"train_vis\.txt, line 1: .* does not encode a camera"):
         read_llcm(tmp_path)
 
 

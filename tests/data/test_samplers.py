@@ -68,7 +68,7 @@ def test_what_holds_for_every_epoch(situation: tuple[Labels, Labels | None, int,
 
 
 def _check_group(group: Labels, labels: Labels, cameras: Labels | None) -> None:
-    """The rule for one anchor, spelled out: who may stand beside it, and who may stand there twice."""
+    """The rule for one anchor, spelled out: which images may join it, and which may do so twice."""
     anchor, others = int(group[0]), group[1:].tolist()
     members = np.flatnonzero(labels == labels[anchor]).tolist()
     candidates = [member for member in members if member != anchor]
@@ -80,7 +80,7 @@ def _check_group(group: Labels, labels: Labels, cameras: Labels | None) -> None:
         return
     assert set(others) <= set(candidates)
     if len(candidates) >= len(group):
-        assert len(set(others)) == len(others), "nobody twice where there are enough"
+        assert len(set(others)) == len(others), "no image twice where there are enough"
 
 
 # Passes that end within a batch.

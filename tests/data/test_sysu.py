@@ -20,7 +20,7 @@ def _relative(images: tuple[ImageRecord, ...], root: Path) -> list[str]:
 
 
 def _lose_names(root: Path, people: tuple[int, ...]) -> None:
-    """Move training people's images directly below their camera, under names that tell nobody."""
+    """Move training people's images directly below their camera, under names without an identity."""
     for camera in range(1, 7):
         folders = [root / f"cam{camera}" / f"{person:04d}" for person in people]
         files = [file for folder in folders for file in sorted(folder.iterdir())]
@@ -174,7 +174,7 @@ def test_listed_people_without_any_image(tmp_path: Path, name: str) -> None:
     write_text(tmp_path / "exp" / name, "400,401\n")
     if name == "train_id.txt":
         write_text(tmp_path / "exp" / "val_id.txt", "402\n")
-    with pytest.raises(UserError, match=f"{name}: nobody"):
+    with pytest.raises(UserError, match=f"{name}: no person"):
         read_sysu(tmp_path)
 
 

@@ -60,7 +60,7 @@ class Clustering:
         return values if self.thinned is None else values[self.thinned.rows]
 
     def of_all(self, values: NDArray[Any], absent: float) -> NDArray[Any]:
-        """(N,) values from those of the M clustered samples; `absent` for samples that nobody speaks for."""
+        """(N,) values from those of the M clustered samples; `absent` for samples without a representative."""
         if self.thinned is None:
             return values
         speaker = self.thinned.speaker

@@ -4,8 +4,8 @@ A file holds the images of one modality, resized, as bytes; its name is made of 
 the training set, size, filter, and the decoder's version. So other images have another file, and a file never changes.
 Beside it stand its shape and the SHA-256 of its content, as JSON.
 
-Files are written aside and renamed; what has no JSON, or another size than that says, is made anew. One process at a
-time writes or removes files, others wait; whoever reads holds a shared lock on the file, and such a file is never
+Files are written aside and renamed; what has no JSON, or another size than it gives, is made again. One process at a
+time writes or removes files, others wait; a reader holds a shared lock on the file, and such a file is never
 removed. Windows has no such locks; there, processes may do the same work twice, and files in use cannot
 be removed anyway.
 """
@@ -189,14 +189,14 @@ def _open(path: Path, shape: tuple[int, ...], *, check: bool) -> Tensor | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
-        _LOG.warning("%s: %s; the images are decoded anew", path, error)
+        _LOG.warning("%s: %s; the images are decoded again", path, error)
         return None
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); mend its permissions, or say data.cache=none"
+            f"{path}: cannot be read ({error.strerror}); correct its permissions, or set data.cache=none"
         ) from error
     with warnings.catch_warnings():
-        # torch warns of arrays that must not be written to; nobody writes to training images.
+        # torch warns of arrays that must not be written to; training images are only read.
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(pixels)
 
@@ -219,7 +219,7 @@ def _check_content(file: IO[bytes], begin: int, expected: str) -> None:
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     if digest.hexdigest() != expected:
-        raise ValueError("its content does not have the SHA-256 that stands beside it")
+        raise ValueError("its content does not have the SHA-256 stored next to it")
 
 
 def _noted(options: DecodingOptions) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def _remove_unless_used(path: Path) -> bool:
             _remove(path)
     except FileNotFoundError:
         return True
-    except OSError:  # somebody holds it
+    except OSError:  # another process holds it
         return False
     return True
 

@@ -45,7 +45,7 @@ def llcm_test_cameras(root: Path, modality: Modality) -> list[CameraFolder]:
 def read_llcm(root: Path) -> Dataset:
     """Read LLCM where it lies.
 
-    Training images are those of the two training lists (released code); the label column may be missing, then nobody's
+    Training images are those of the two training lists (released code); the label column may be missing, then no
     identity is known, and a camera may be missing in the names, then no camera is known (ours). Test images: see
     `llcm_test_images`.
 
@@ -83,7 +83,7 @@ def llcm_folders_without_image(root: Path) -> list[Path]:
 
 
 def camera_from_path(relative: str) -> int | None:
-    """The camera that a path tells: the number after ``_c`` in the file name, else after ``cam`` in a folder name.
+    """The camera in a path: the number after ``_c`` in the file name, else after ``cam`` in a folder name.
 
     Args:
         relative: Path relative to the data's root, with forward slashes.
@@ -132,6 +132,7 @@ def _require_cameras_for_all_or_none(lists: dict[Modality, tuple[ListedImage, ..
         for image in listed:
             if camera_from_path(image.relative) is None:
                 raise UserError(
-                    f"{llcm_list(root, modality)}, line {image.line}: {image.relative} tells no camera, but others do; "
+                    f"{llcm_list(root, modality)}, line {image.line}: {image.relative} does not encode a camera, unlike "
+                    "other file names; "
                     "expected names like 0351_c06_s200656_f4830_nir.jpg"
                 )

@@ -32,7 +32,7 @@ def regdb_list(root: Path, split: str, modality: Modality, trial: int) -> Path:
 def read_regdb(root: Path, trial: int = 1) -> Dataset:
     """Read one trial of RegDB where it lies.
 
-    Training images are those of the trial's training lists; the label column may be missing there, then nobody's
+    Training images are those of the trial's training lists; the label column may be missing there, then no
     identity is known (ours). Test images are those of the test lists in list order, visible first (released code).
     Visible images have camera 1, infrared ones camera 2. A test image with the label −1 is junk. Images that no
     list of this trial names are passed over.

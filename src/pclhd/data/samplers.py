@@ -1,4 +1,4 @@
-"""Which images make up each batch: P clusters × K instances, drawn anew every epoch."""
+"""Which images make up each batch: P clusters × K instances, drawn again every epoch."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def read_sysu(root: Path) -> Dataset:
 
     Training images are all images of the identities in ``exp/train_id.txt`` and ``exp/val_id.txt`` (released code).
     If people's names have been taken away from them, they lie directly below ``camC``: then these are the training
-    images, nobody's identity is known, and the two lists may be missing (ours). Test images: see `sysu_test_images`.
+    images, no identity is known, and the two lists may be missing (ours). Test images: see `sysu_test_images`.
 
     Args:
         root: The folder with ``cam1`` to ``cam6`` and ``exp``.
@@ -70,7 +70,7 @@ def sysu_training_identities(root: Path) -> tuple[int, ...]:
     """The identities of ``exp/train_id.txt`` and ``exp/val_id.txt`` together, ascending.
 
     Raises:
-        UserError: A list is missing or broken, or holds somebody who is in ``exp/test_id.txt`` too.
+        UserError: A list is missing or broken, or holds a person who is in ``exp/test_id.txt`` too.
     """
     tested = set(read_identity_list(root / "exp" / "test_id.txt"))
     identities: set[int] = set()
@@ -80,7 +80,7 @@ def sysu_training_identities(root: Path) -> tuple[int, ...]:
         if shared:
             raise UserError(
                 f"{root / 'exp' / name}: identity {shared[0]} is in test_id.txt too; "
-                "nobody may be in both, take it out of one list"
+                "no person may be in both; remove it from one list"
             )
         identities.update(listed)
     return tuple(sorted(identities))
@@ -98,7 +98,9 @@ def _read_test_part(root: Path) -> tuple[LabelledImages, list[Passed]]:
     list_file = root / "exp" / "test_id.txt"
     pairs, passed = images_of_people(read_identity_list(list_file), sysu_cameras(root))
     if not pairs:
-        raise UserError(f"{list_file}: nobody in this list has an image; expected files like {root}/cam1/0006/0001.jpg")
+        raise UserError(
+            f"{list_file}: no person in this list has an image; expected files like {root}/cam1/0006/0001.jpg"
+        )
     images = tuple(image for image, _ in pairs)
     require_both_modalities(images, "test", root)
     return LabelledImages(images, tuple(identity for _, identity in pairs)), passed
@@ -120,7 +122,7 @@ def _read_training_part(root: Path) -> tuple[TrainingSet, tuple[int, ...] | None
         return *_training_set_without_names(nameless, root), []
     if not pairs:
         raise UserError(
-            f"{root / 'exp' / TRAINING_LISTS[0]}: nobody in the training lists has an image; expected files like "
+            f"{root / 'exp' / TRAINING_LISTS[0]}: no person in the training lists has an image; expected files like "
             f"{root}/cam1/{listed[0]:04d}/0001.jpg"
         )
     require_both_modalities((image for image, _ in pairs), "training", root)

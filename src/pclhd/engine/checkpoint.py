@@ -189,12 +189,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this version (expected format {FORMAT})")
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
-        raise UserError(f"{path}: is damaged (its checksum does not fit its content); start the training anew")
+        raise UserError(f"{path}: is damaged (its checksum does not fit its content); start a new training")
     try:
         return _assembled(tensors, _Facts.model_validate(parse_json(metadata["facts"])))
     except (ValueError, KeyError, TypeError) as error:  # of pydantic, too
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: holds no state of a training ({reason}); start the training anew") from error
+        raise UserError(f"{path}: holds no state of a training ({reason}); start a new training") from error
 
 
 class _Facts(BaseModel):

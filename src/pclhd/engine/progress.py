@@ -73,11 +73,11 @@ class Progress:
             self._restore(saved, session)
         except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
-            raise UserError(f"the checkpoint does not fit this run ({reason}); start the training anew") from error
+            raise UserError(f"the checkpoint does not fit this run ({reason}); start a new training") from error
         for network in (session.networks.online, session.networks.momentum.network):
             broken = first_not_finite(network)
             if broken is not None:
-                raise UserError(f"the checkpoint's weights are not finite (first {broken}); start the training anew")
+                raise UserError(f"the checkpoint's weights are not finite (first {broken}); start a new training")
 
     def _restore(self, saved: Checkpoint, session: Session) -> None:
         networks = session.networks

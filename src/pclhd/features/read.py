@@ -434,7 +434,9 @@ def _read_values(path: Path, column: str, number: int) -> NDArray[Any]:
         if len(rows) == number:
             body = rows
         elif _is_value(header[0], body):
-            raise UserError(f"{path}: holds {len(rows)} values without a heading, but there are {number} rows; mend it")
+            raise UserError(
+                f"{path}: holds {len(rows)} values without a heading, but there are {number} rows; correct it"
+            )
     for line, row in enumerate(body):
         if len(row) != len(header):
             raise UserError(

@@ -242,20 +242,6 @@ class RunFolder:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def trained_labels(self) -> str | None:
-        """What the training used as labels, by its newest checkpoint: ``method.labels`` of that time.
-
-        None if there is no checkpoint, or one of an older version, which did not keep it.
-        """
-        for path in reversed(checkpoint_files(self.checkpoints_folder)):
-            try:
-                with safe_open(path, framework="numpy") as file:
-                    labels = parse_json((file.metadata() or {})["facts"])["settings"]["method.labels"]
-            except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-                continue
-            return labels if isinstance(labels, str) else None
-        return None
-
     # Writing.
 
     def write_settings(self, settings: Settings) -> None:
@@ -273,3 +259,18 @@ class RunFolder:
             UserError: The file cannot be written.
         """
         write_durably(self.results_file, results_json(results))
+
+
+def trained_labels(run: RunFolder) -> str | None:
+    """What a training used as labels, by its newest checkpoint: ``method.labels`` of that time.
+
+    None if there is no checkpoint, or one of an older version, which did not keep it.
+    """
+    for path in reversed(checkpoint_files(run.checkpoints_folder)):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                labels = parse_json((file.metadata() or {})["facts"])["settings"]["method.labels"]
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            continue
+        return labels if isinstance(labels, str) else None
+    return None

@@ -12,7 +12,7 @@ from pclhd.errors import UserError
 from pclhd.evaluation.evaluate import evaluate_embeddings, ranked_examples
 from pclhd.evaluation.protocols import searches_for
 from pclhd.models.encoder import Encoder, embed_records
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, trained_labels
 from pclhd.runs.records import Results
 
 #: Which labels a training has, by the setting ``method.labels``.
@@ -61,7 +61,7 @@ def evaluate_run(
         rows.extend({"weights": name, **result.to_dict()} for result in results)
         if name != "stage1":
             examples[name] = ranked_examples(embeddings, test, searches[0], dataset.folder)
-    training = _training(run, run.trained_labels() or settings.method.labels)
+    training = _training(run, trained_labels(run) or settings.method.labels)
     imported = training == "imported"
     return Results.model_validate(
         {

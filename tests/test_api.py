@@ -62,7 +62,6 @@ PUBLIC = {
         "settings",
         "settings_file",
         "tensorboard_folder",
-        "trained_labels",
         "training_images",
         "training_images_file",
         "write_training_images",

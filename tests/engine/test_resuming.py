@@ -16,7 +16,7 @@ from pclhd.engine.checkpoint import Checkpoint, load_checkpoint, load_latest_che
 from pclhd.engine.resuming import changed_settings, recorded_settings
 from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
-from pclhd.runs.folder import RunFolder, checkpoint_files
+from pclhd.runs.folder import RunFolder, checkpoint_files, trained_labels
 from pclhd.runs.saved import read_run
 from tests.engine.runs import SmallData
 
@@ -114,14 +114,14 @@ def test_a_run_that_was_edited_into_another_is_left_alone(small: SmallData, tmp_
 def test_labels_are_those_that_were_used_whatever_the_settings_say(small: SmallData, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     small.train(run.path, *SHORT, "recipe=supervised")
-    assert (run.trained_labels(), read_run(run).labels) == ("identities", "identities")
+    assert (trained_labels(run), read_run(run).labels) == ("identities", "identities")
     edited = yaml.safe_load(run.settings_file.read_text("utf-8"))
     edited["method"]["labels"] = "clusters"
     run.settings_file.write_text(yaml.safe_dump(edited), "utf-8")
     assert read_run(run).labels == "identities"
     for path in checkpoint_files(run.checkpoints_folder):
         path.write_bytes(b"damaged")
-    assert run.trained_labels() is None
+    assert trained_labels(run) is None
 
 
 def test_changes_are_recorded(small: SmallData, tmp_path: Path) -> None:

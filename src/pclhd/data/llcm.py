@@ -132,7 +132,7 @@ def _require_cameras_for_all_or_none(lists: dict[Modality, tuple[ListedImage, ..
         for image in listed:
             if camera_from_path(image.relative) is None:
                 raise UserError(
-                    f"{llcm_list(root, modality)}, line {image.line}: {image.relative} does not encode a camera, unlike "
-                    "other file names; "
+                    f"{llcm_list(root, modality)}, line {image.line}: {image.relative} does not encode a camera, "
+                    "unlike other file names; "
                     "expected names like 0351_c06_s200656_f4830_nir.jpg"
                 )

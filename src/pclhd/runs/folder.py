@@ -257,20 +257,6 @@ class RunFolder:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def trained_labels(self) -> str | None:
-        """What the training used as labels, by its newest checkpoint: ``method.labels`` of that time.
-
-        None if there is no checkpoint, or one of an older version, which did not keep it.
-        """
-        for path in reversed(checkpoint_files(self.checkpoints_folder)):
-            try:
-                with safe_open(path, framework="numpy") as file:
-                    labels = parse_json((file.metadata() or {})["facts"])["settings"]["method.labels"]
-            except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-                continue
-            return labels if isinstance(labels, str) else None
-        return None
-
     # Writing.
 
     def write_settings(self, settings: Settings) -> None:
@@ -312,3 +298,18 @@ def owning_run(run: RunFolder) -> Iterator[None]:
             for folder in (run.path, run.checkpoints_folder, run.report_file.parent):
                 remove_partial_files(folder)
         yield
+
+
+def trained_labels(run: RunFolder) -> str | None:
+    """What a training used as labels, by its newest checkpoint: ``method.labels`` of that time.
+
+    None if there is no checkpoint, or one of an older version, which did not keep it.
+    """
+    for path in reversed(checkpoint_files(run.checkpoints_folder)):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                labels = parse_json((file.metadata() or {})["facts"])["settings"]["method.labels"]
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            continue
+        return labels if isinstance(labels, str) else None
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, trained_labels
 from pclhd.runs.records import EpochRecord, Results, find_setting
 
 # The kind of training in the results, by the labels.
@@ -54,7 +54,7 @@ def read_run(folder: RunFolder) -> SavedRun:
     text, settings = folder.saved_settings() or ("", {})
     results = folder.results()
     # What happened counts, not what the settings say now.
-    labels = folder.trained_labels() or find_setting(settings, "method.labels")
+    labels = trained_labels(folder) or find_setting(settings, "method.labels")
     if labels in (None, "clusters"):
         # Model files of `pclhd upper-bound` have the settings of an unsupervised run.
         supervised = folder.model_metadata().get("weights") == "supervised"

@@ -19,7 +19,7 @@ from pclhd.errors import ArgumentError, UserError
 from pclhd.evaluation.evaluate import evaluate_embeddings, is_answerable, ranked_examples
 from pclhd.evaluation.protocols import Protocol, protocol_for
 from pclhd.models.encoder import Encoder, embed_records
-from pclhd.runs.folder import RunFolder, owning_run
+from pclhd.runs.folder import RunFolder, owning_run, trained_labels
 from pclhd.runs.records import Results
 from pclhd.runs.training_images import TrainingImages
 
@@ -116,7 +116,7 @@ def _measure(
         rows.extend({"weights": name, **result.to_dict()} for result in results)
         if name != "stage1":
             examples[name] = ranked_examples(embeddings, test, searches[0], dataset.folder)
-    training = _training(run, run.trained_labels() or settings.method.labels)
+    training = _training(run, trained_labels(run) or settings.method.labels)
     imported = training == "imported"
     return Results.model_validate(
         {

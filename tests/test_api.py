@@ -29,7 +29,7 @@ PUBLIC = {
     "load": "(run_or_model, *, device, precision)",
     "search": "(queries, gallery, *, top)",
     "cluster": "(features, *, modality, **options)",
-    "evaluate": "(run, *, data, device, write)",
+    "evaluate": "(run, *, data, device, write, force)",
     "train": "(preset, *, data, out, observer, **settings)",
     "open_dataset": "(root, *, layout, trial)",
     "Encoder": {"load", "embed", "embed_pixels", "embedding_size", "model_id"},

@@ -12,7 +12,7 @@ from tests.commands import Call, complaint
 def test_a_section_with_a_presets_values(pclhd: Call) -> None:
     shown = pclhd("settings", "clustering", "--preset", "synthetic")
     assert (shown.code, shown.err) == (0, "")
-    assert "clustering.k1  (20, default 30; whole number from 1)" in shown.out
+    assert "clustering.k1  (20, default 30; whole number from 1 or auto)" in shown.out
     assert "schedule." not in shown.out
 
 

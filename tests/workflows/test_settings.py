@@ -119,8 +119,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str) -> N
 
 def test_the_text_shows_a_value_that_is_not_the_default() -> None:
     text = settings_text(find_settings("clustering", load_preset("synthetic", [])))
-    assert "clustering.k1  (20, default 30; whole number from 1)" in text
-    assert "clustering.k2  (default 6; whole number from 1)" in text
+    assert "clustering.k1  (20, default 30; whole number from 1 or auto)" in text
+    assert "clustering.k2  (default 6; whole number from 1 or auto)" in text
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -69,6 +69,9 @@ PUBLIC = {
     },
     "Results": {
         "dataset",
+        "left_out",
+        "near_copies",
+        "people_in_both_splits",
         "ranked_examples",
         "recipe",
         "rows",
@@ -76,6 +79,7 @@ PUBLIC = {
         "schema_version",
         "seed",
         "to_dict",
+        "trained_on_test_images",
         "training",
     },
     "UserError": None,

@@ -72,6 +72,9 @@ PUBLIC = {
     },
     "Results": {
         "dataset",
+        "left_out",
+        "near_copies",
+        "people_in_both_splits",
         "ranked_examples",
         "recipe",
         "rows",
@@ -79,6 +82,7 @@ PUBLIC = {
         "schema_version",
         "seed",
         "to_dict",
+        "trained_on_test_images",
         "training",
     },
     "UserError": None,

@@ -100,7 +100,8 @@ def test_from_nothing_to_a_report(pclhd: Call, tmp_path: Path, layout: str) -> N
     assert "visible" in checked.out
     assert "Traceback" not in checked.err
     run_all(pclhd, data, run, layout, "model.weights=starter")
-    combined = pclhd("combine", run, run, "--json")
+    assert "would count twice" in complaint(pclhd("combine", run, run))
+    combined = pclhd("combine", run, run, "--json", "--force")
     assert combined.code == 0
     single = json.loads((run / "results.json").read_text("utf-8"))["rows"]
     for row, alone in zip(json.loads(combined.out)["rows"], single, strict=True):

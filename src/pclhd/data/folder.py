@@ -100,7 +100,7 @@ def read_csv(path: Path) -> Dataset:
     (train, query, gallery, test; empty means train). Optional cells may be empty.
 
     Rows of the other splits are the test part. Without an identity a gallery row shows an unknown person, who is
-    no query's right answer; query and test rows need one. The identity −1 marks junk, which no measure counts. With any
+    no query's correct image; query and test rows need one. The identity −1 marks junk, which no measure counts. With any
     role but test among the rows, the test part has roles. Without rows of these splits, all labelled images are the
     test part, provided both modalities have some: the training still sees no label. Training identities are known only
     if every training row has one.

@@ -97,7 +97,7 @@ class LabelledImages:
 
     Roles mean the same in all layouts. ``query`` and ``gallery`` images search and are searched, ``test`` images do
     both. ``unknown`` images show people whose identity is not known, and who are no query's person: they are in the
-    gallery and are the right answer to no query. ``junk`` images (identity −1 in lists) are in neither, so that no
+    gallery and are correct for no query. ``junk`` images (identity −1 in lists) are in neither, so that no
     measure counts them, for or against.
 
     Attributes:

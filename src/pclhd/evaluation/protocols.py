@@ -203,7 +203,7 @@ def own_searches(test: LabelledImages, *, same_camera_rule: bool) -> tuple[Searc
     """Own data: all test images of one modality are queries for all images of the other, in both directions (ours).
 
     Where images have roles, only queries search, and only gallery images are searched; a direction that this leaves
-    without either is left out. Unknown people are in the gallery and are never a right answer; junk is left out.
+    without either is left out. Unknown people are in the gallery and are never a correct image; junk is left out.
 
     Args:
         test: The test images.

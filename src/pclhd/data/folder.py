@@ -99,9 +99,9 @@ def read_csv(path: Path) -> Dataset:
     ``camera`` and ``identity`` (names or whole numbers), ``time`` (ISO 8601; checked, not used yet) and ``split``
     (train, query, gallery, test; empty means train). Optional cells may be empty.
 
-    Rows of the other splits are the test part. Without an identity a gallery row shows an unknown person, who is
-    no query's correct image; query and test rows need one. The identity −1 marks junk, which no measure counts. With any
-    role but test among the rows, the test part has roles. Without rows of these splits, all labelled images are the
+    Rows of the other splits are the test part. Without an identity a gallery row shows an unknown person and is correct
+    for no query; query and test rows need one. The identity −1 marks junk, which no measure counts. With any role but
+    test among the rows, the test part has roles. Without rows of these splits, all labelled images are the
     test part, provided both modalities have some: the training still sees no label. Training identities are known only
     if every training row has one.
 

@@ -60,7 +60,7 @@ from pclhd.config import Settings, load_preset
 from pclhd.data.images import load_images
 from pclhd.data.records import ImageRecord, Modality, TrainingSet, make_training_set
 from pclhd.devices import keep_freed_memory
-from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.labelling import EpochLabels, LabelRequest
 from pclhd.engine.networks import autocast_type, resolve_precision
 from pclhd.engine.observer import Silent
 from pclhd.engine.position import Position
@@ -183,10 +183,11 @@ def own_labels(task: Task) -> tuple[Labels, int]:
     return np.arange(many).repeat(task.instances), many
 
 
-def label(own: Labels, *_: object, joint: bool, **__: object) -> EpochLabels:
+def label(own: Labels, request: LabelRequest) -> EpochLabels:
     """Each cluster has its partner."""
     clusters = np.unique(own)
-    return EpochLabels(own, own, np.concatenate([own, own]) if joint else None, Matching(clusters, clusters))
+    joint = np.concatenate([own, own]) if request.joint else None
+    return EpochLabels(own, own, joint, Matching(clusters, clusters))
 
 
 def profile(task: Task, recipe: str, stage: int, *, shown: int = 15) -> str:

@@ -811,7 +811,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a word is not a setting", SETTINGS, _words("iterations"), 2, "expected key=value"),
     Fault("a recipe is misspelt", SETTINGS, _words("recipe=papper"), 2, "did you mean 'paper'?"),
     Fault("a preset is misspelt", SETTINGS, _preset("tinny"), 2, "did you mean 'tiny'?"),
-    Fault("a preset file is not YAML", SETTINGS, _preset_file, 2, "mine.yaml: is not valid YAML"),
+    Fault("a preset file is not YAML", SETTINGS, _preset_file, 2, "mine.yaml, line 2: is not valid YAML"),
     Fault(
         "the radius is to be loosened, but the clustering has none",
         SETTINGS,
@@ -874,7 +874,7 @@ FAULTS: tuple[Fault, ...] = (
         RUNS,
         _resumed(_change_file("config.yaml", lambda _: b"seed: [1")),
         2,
-        "config.yaml: is not valid YAML",
+        "config.yaml, line 1: is not valid YAML",
     ),
     Fault(
         "`config.yaml` has an unknown setting",
@@ -893,7 +893,7 @@ FAULTS: tuple[Fault, ...] = (
         FINISHED,
         resumes=True,
     ),
-    Fault("all checkpoints are damaged", RUNS, _resumed(_change_checkpoints(_flip_a_bit)), 2, "start the training"),
+    Fault("all checkpoints are damaged", RUNS, _resumed(_change_checkpoints(_flip_a_bit)), 2, "start a new training"),
     Fault(
         "all checkpoints are of another program",
         RUNS,

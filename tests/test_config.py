@@ -195,9 +195,9 @@ def test_a_stage_without_a_loss_is_refused(overrides: list[str]) -> None:
 )
 def test_several_prototypes_that_nothing_reads_are_refused(recipe: str, wrong: list[str]) -> None:
     complaint = fails([f"recipe={recipe}", "method.sub_prototypes=3", *wrong])
-    assert complaint.startswith(f"method.sub_prototypes=3 does not go with {', '.join(wrong)}, ")
+    assert complaint.startswith(f"method.sub_prototypes=3 cannot be combined with {', '.join(wrong)}, ")
     # The suggested change fixes it.
-    advice = complaint.partition("; add ")[2].partition(", or take ")[0].split()
+    advice = complaint.partition("; add ")[2].partition(", or set ")[0].split()
     assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=3", *wrong, *advice])
     assert load_preset("tiny", [f"recipe={recipe}", "method.sub_prototypes=1", *wrong])
 

@@ -263,5 +263,5 @@ def test_a_training_with_the_options(pclhd: Call, tiny_sysu: Path, tmp_path: Pat
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
     said = complaint(pclhd(*words[:5], tmp_path / "other", "--force"))
-    assert "is no run folder (it has no config.yaml)" in said
+    assert "is not a run folder (it has no config.yaml)" in said
     assert (tmp_path / "other" / "mine.txt").read_text() == "mine"

@@ -404,7 +404,7 @@ def test_verifying_and_comparing_runs(pclhd: Call, tiny_sysu: Path, tmp_path: Pa
 
 
 def test_comparing_needs_two_run_folders(pclhd: Call, tmp_path: Path) -> None:
-    assert "two run folders or more" in complaint(pclhd("compare", tmp_path / "one"))
+    assert "two or more run folders" in complaint(pclhd("compare", tmp_path / "one"))
     assert "is not a run folder" in complaint(pclhd("compare", tmp_path / "one", tmp_path / "two"))
     assert list(tmp_path.iterdir()) == []
 

@@ -298,7 +298,7 @@ def test_costs_found_elsewhere_are_matched_alike(
 
 @pytest.mark.parametrize("bad", [[np.nan], [np.inf], [-0.1]])
 def test_invalid_costs_are_refused(bad: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"finite numbers of at least 0, got shape \(1, 1\)"):
+    with pytest.raises(ValueError, match=r"finite and at least 0, got shape \(1, 1\)"):
         match_by_costs(np.array([bad]))
     with pytest.raises(ValueError, match=r"got shape \(1,\)"):
         match_by_costs(np.array([1.0]))

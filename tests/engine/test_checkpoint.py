@@ -205,7 +205,7 @@ def test_damaged_files(tmp_path: Path, damage: str) -> None:
     }
     assert changed[damage] != content
     path.write_bytes(changed[damage])
-    with pytest.raises(UserError, match="start the training"):
+    with pytest.raises(UserError, match="start a new training"):
         load_latest_checkpoint(tmp_path, refuse)
     # With an older one that is whole, it is only a warning.
     save_checkpoint(tmp_path, make(2))

@@ -69,8 +69,8 @@ def test_a_restart_lowers_the_rate_for_good(small: SmallData, bound: list[float]
     (restart,) = records(run, "restart")
     assert {key: restart[key] for key in ("epoch", "restarts", "lr")} == {"epoch": 1, "restarts": 1, "lr": RATE / 2}
     assert restart["reason"].startswith("the loss is no longer finite in epoch 2, step 2")
-    assert len(watcher.warnings) == 1
-    assert "restart 1 of 1" in watcher.warnings[0]
+    (warning,) = (warning for warning in watcher.warnings if "near-copies" not in warning)
+    assert "restart 1 of 1" in warning
     assert [line["global_step"] for line in records(run, "step")] == list(range(6))
 
 

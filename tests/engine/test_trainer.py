@@ -282,7 +282,7 @@ def test_nothing_to_resume(small: SmallData, tmp_path: Path) -> None:
     [
         ("model.weights=no-such-file.safetensors", "no such file"),
         ("model.architecture=resnet50", "same architecture"),
-        ("model.weights=imagenet", "say model.weights=starter"),
+        ("model.weights=imagenet", "use model.weights=starter"),
     ],
 )
 def test_unusable_weights_leave_no_folder(small: SmallData, tmp_path: Path, override: str, complaint: str) -> None:

@@ -321,7 +321,7 @@ def test_another_machine_within_the_first_epoch_is_reported(again: Again, run: P
 def test_changes_without_a_commit_are_noted(again: Again, run: Path) -> None:
     change_facts(run, dirty=True)
     (note,) = again(run).notes
-    assert note.startswith("the code had changes")
+    assert note.startswith("the code had uncommitted changes")
 
 
 def test_clusters_are_compared_before_losses(again: Again, run: Path) -> None:

@@ -162,14 +162,14 @@ def load_latest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpo
 
 def _load_newest(folder: Path, files: list[Path], warn: Callable[[str], None]) -> Checkpoint:
     if not files:
-        raise UserError(f"{folder}: no checkpoint to resume from; start the training again")
+        raise UserError(f"{folder}: no checkpoint to resume from; start a new training")
     for path, older in zip(reversed(files), [*reversed(files[:-1]), None], strict=True):
         try:
             return load_checkpoint(path)
         except UserError as error:
             if older is None:
                 raise
-            fault = str(error).removesuffix("; start the training again")
+            fault = str(error).removesuffix("; start a new training")
             warn(f"{fault}; continuing from {older.name}")
     raise AssertionError("the loop returns or raises")
 
@@ -185,7 +185,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is not a readable checkpoint ({error}); start the training again") from error
+        raise UserError(f"{path}: is not a readable checkpoint ({error}); start a new training") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this version (expected format {FORMAT})")
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
@@ -208,7 +208,7 @@ class _Facts(BaseModel):
     selection: dict[str, Any]
     state: dict[str, Any] | None
     restarts: Count = 0
-    loss_scale: dict[str, float] = {}
+    loss_scale: dict[str, int | float] = {}  # a counter that comes back as a float is refused by torch
     settings: dict[str, Any] = {}
 
 
@@ -228,7 +228,7 @@ def _assembled(tensors: Mapping[str, Tensor], facts: _Facts) -> Checkpoint:
         data_checksum=facts.data_checksum,
         state=None if facts.state is None else (_below(tensors, "state/"), facts.state),
         restarts=facts.restarts,
-        loss_scale=facts.loss_scale,
+        loss_scale={**facts.loss_scale},
         settings=facts.settings,
     )
 

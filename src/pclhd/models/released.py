@@ -185,7 +185,7 @@ def _require_numbers(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Siz
         tensor = state[name]
         plain = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
         if not plain or tensor.is_complex():
-            raise UserError(f"{origin}: the entry {name!r} is no plain tensor; save the weights dense, as float32")
+            raise UserError(f"{origin}: the entry {name!r} is not a plain tensor; save the weights dense, as float32")
         if tensor.shape != shape:
             continue
         numbers = tensor.float()

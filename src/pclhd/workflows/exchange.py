@@ -251,4 +251,4 @@ def _refuse_used(run: Path, *, force: bool) -> None:
     except OSError as error:
         raise ArgumentError("out", f"cannot be read ({error.strerror}); choose another", value=run) from error
     if used:
-        raise ArgumentError("out", "already there; choose another, or replace a run with `force`", value=run)
+        raise ArgumentError("out", "already exists; choose another, or replace a run with `force`", value=run)

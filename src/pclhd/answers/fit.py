@@ -30,9 +30,9 @@ _CENTRES = (_EDGES[:-1] + _EDGES[1:]) / 2
 _KNOTS = 129
 _MOST_QUERIES = 1000
 _BLOCK = 128
-# Fewer pairs of one person say nothing about a likelihood ratio.
+# Fewer say nothing about other people.
+_FEWEST_PEOPLE = 10
 _FEWEST_PAIRS = 20
-_FEWEST_QUERIES = 10
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def _fit_direction(
     asked = np.flatnonzero(different.sum(axis=1))
     half = np.searchsorted(np.unique(people), people) % 2 == 0
     parts = [(same[rows].sum(axis=0), different[rows].sum(axis=0)) for rows in (half, ~half)]
-    if len(asked) < _FEWEST_QUERIES or min(counts.sum() for part in parts for counts in part) < _FEWEST_PAIRS:
+    found = np.unique(people[same.any(axis=1)])
+    if len(found) < _FEWEST_PEOPLE or min(counts.sum() for part in parts for counts in part) < _FEWEST_PAIRS:
         return None
     losses = {
         name: float(np.mean([log_loss(fit(*fitted), *held_out) for fitted, held_out in (parts, parts[::-1])]))
@@ -178,8 +179,9 @@ def _regress(columns: list[Curve], same: Counts, different: Counts) -> Curve:
     centre = np.average(both[used], axis=0, weights=weights[used])
     spread = np.sqrt(np.average((both[used] - centre) ** 2, axis=0, weights=weights[used]))
     truth = np.repeat([1, 0], len(same))
-    # Without the normalisation of the weights, the strength of the (tiny) penalty would depend on the number of pairs.
-    model = LogisticRegression(C=1e6, max_iter=1000, tol=1e-8)
+    # A weak penalty, for pairs that a similarity separates completely. The weights are scaled, so that its strength
+    # does not depend on the number of pairs.
+    model = LogisticRegression(C=1e3, solver="newton-cholesky", max_iter=1000, tol=1e-8)
     model.fit(((both - centre) / spread)[used], truth[used], sample_weight=weights[used] / weights.mean())
     slopes = model.coef_[0]
     if (slopes < 0).any():

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pclhd.answers.calibration import Calibration
+from pclhd.answers.fit import Labelled
+from pclhd.pair import ModalityName, Pair
 
 Probabilities = NDArray[np.float64]
 
@@ -105,3 +110,96 @@ def open_set(
 
 def _share(values: NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+@dataclass(frozen=True)
+class DirectionMeasures:
+    """How well the answers in one direction hold.
+
+    Attributes:
+        query: Modality of the queries.
+        gallery: Modality of the gallery.
+        queries: Number of queries.
+        images: Number of gallery images.
+        first_error: Expected calibration error of the first image of each list.
+        list_error: The same of the first ten images.
+        bins: Stated against true shares of the first ten images.
+        thresholds: Thresholds by false match rate, for the gallery without half of the people.
+        open_sets: What they give, by false match rate.
+    """
+
+    query: ModalityName
+    gallery: ModalityName
+    queries: int
+    images: int
+    first_error: float
+    list_error: float
+    bins: list[ReliabilityBin]
+    thresholds: Mapping[float, float]
+    open_sets: Mapping[float, OpenSet]
+
+
+def measure_answers(
+    calibration: Calibration, images: Pair[Labelled], *, rates: Sequence[float] = (0.01, 0.05, 0.1), top: int = 10
+) -> list[DirectionMeasures]:
+    """Measure a calibration on images of other people, in all directions that it has.
+
+    Probabilities are measured on a gallery in which every person is. "Nobody here" is measured on a gallery without
+    every second person, so that their queries should find nobody. Within a modality, images from the query's camera are
+    left out where cameras are known, as in the calibration.
+
+    Args:
+        calibration: To measure.
+        images: Visible and infrared images of people that it was not made from.
+        rates: False match rates; those that the calibration cannot give are left out.
+        top: Length of the lists.
+
+    Returns:
+        One entry per direction that has a query with a correct image.
+    """
+    known = images.map(Labelled.known)
+    measured = []
+    for one in calibration.directions:
+        query, gallery = known.of(one.query), known.of(one.gallery)
+        table = query.features @ gallery.features.T
+        if one.query == one.gallery:
+            np.fill_diagonal(table, -np.inf)
+            if query.cameras is not None:
+                cameras = query.cameras[:, None]
+                table[(cameras >= 0) & (cameras == query.cameras[None, :])] = -np.inf
+        same = query.labels[:, None] == gallery.labels[None, :]
+        rows = np.flatnonzero((same & np.isfinite(table)).any(axis=1))
+        if not len(rows):
+            continue
+        table, same, people = table[rows], same[rows], query.labels[rows]
+        best = np.argsort(-table, axis=1, kind="stable")[:, :top]
+        similarity, correct = np.take_along_axis(table, best, axis=1), np.take_along_axis(same, best, axis=1)
+        prior = calibration.prior(one.query, one.gallery, table.shape[1])
+        stated = calibration.probability(similarity, one.query, one.gallery, prior)
+        listed = np.isfinite(similarity)
+        absent = np.searchsorted(np.unique(known.of(one.gallery).labels), people) % 2 == 1
+        gone = np.isin(gallery.labels, people[absent])
+        left = np.where(gone[None, :], -np.inf, table)
+        first = np.argmax(left, axis=1)[:, None]
+        top_similarity = np.take_along_axis(left, first, axis=1)[:, 0]
+        top_correct = np.take_along_axis(same, first, axis=1)[:, 0]
+        size = max(1, int((~gone).sum()))
+        usable = [rate for rate in rates if one.rates[0] <= rate <= one.rates[-1]]
+        thresholds = {rate: calibration.threshold(rate, one.query, one.gallery, gallery_size=size) for rate in usable}
+        measured.append(
+            DirectionMeasures(
+                one.query,
+                one.gallery,
+                len(rows),
+                table.shape[1],
+                expected_calibration_error(stated[:, 0], correct[:, 0]),
+                expected_calibration_error(stated[listed], correct[listed]),
+                reliability(stated[listed], correct[listed]),
+                thresholds,
+                {
+                    rate: open_set(top_similarity[absent], top_similarity[~absent], top_correct[~absent], threshold)
+                    for rate, threshold in thresholds.items()
+                },
+            )
+        )
+    return measured

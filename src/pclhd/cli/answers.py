@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from pclhd.cli.options import Device, Force, Json, Run, verb
+from pclhd.cli.options import AnyModel, Device, Force, Json, Run, Runtime, verb
 from pclhd.cli.terminal import complain, embedding_progress, say, say_passed_over, show
 
 
 @verb(quiet=True)
 def search(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by pclhd train, or a model file.")],
+    run: AnyModel,
     query: Annotated[list[Path], typer.Argument(metavar="QUERY", help="Images to look for, or folders of them.")],
     modality: Annotated[Literal["visible", "infrared"], typer.Option(help="Modality of the images that are searched.")],
     images: Annotated[
@@ -48,6 +48,7 @@ def search(
         Path | None, typer.Option(metavar="FILE", help="Also write a sheet of pictures, .html or .png.")
     ] = None,
     device: Device = "auto",
+    runtime: Runtime = "torch",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -71,6 +72,7 @@ def search(
         csv=csv,
         sheet=sheet,
         device=device,
+        runtime=runtime,
         force=force,
     )
     try:

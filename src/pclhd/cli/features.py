@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pclhd.cli.options import Device, Force, Json, Run, verb, with_fields
+from pclhd.cli.options import AnyModel, Device, Force, Json, Runtime, verb, with_fields
 from pclhd.cli.terminal import (
     complain,
     deprecated,
@@ -27,7 +27,7 @@ from pclhd.config import Layout
 
 @verb(quiet=True)
 def embed(
-    run: Run,
+    run: AnyModel,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Output file: .parquet, .safetensors, or .npy (embeddings only).")
     ],
@@ -44,6 +44,7 @@ def embed(
         Literal["visible", "infrared"] | None, typer.Option(help="Modality of the images given by --images.")
     ] = None,
     device: Device = "auto",
+    runtime: Runtime = "torch",
     force: Force = False,
 ) -> None:
     """Embed images with a run's final weights; writes one row per image, for pclhd cluster.
@@ -62,6 +63,7 @@ def embed(
         images=tuple(images or ()),
         modality=None if modality is None else Modality(modality),
         device=device,
+        runtime=runtime,
         force=force,
     )
     try:

@@ -30,6 +30,13 @@ Device = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by pclhd train.")]
+AnyModel = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder made by pclhd train, a model file, or an ONNX file.")
+]
+Runtime = Annotated[
+    Literal["torch", "onnx"],
+    typer.Option(help="Library that computes the network; onnx takes model.onnx in the run folder."),
+]
 Trial = Annotated[int, typer.Option(min=1, max=10, help="Split of RegDB.")]
 
 _DEBUG = typer.Option("--debug", help="Show the traceback of an error.")

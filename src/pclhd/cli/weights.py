@@ -39,18 +39,42 @@ def import_weights(
 @verb(quiet=True)
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file: .pth.tar, .pth or .safetensors.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Output file: .pth.tar, .pth or .safetensors; .onnx for --format onnx.")
+    ],
     form: Annotated[
-        Literal["released"], typer.Option("--format", help="Names and layout of the entries.")
+        Literal["released", "onnx"],
+        typer.Option("--format", help="A checkpoint in the released code's names, or an ONNX file with a model card."),
     ] = "released",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --format onnx: the data set, if it has moved; its images compare the file with torch.",
+        ),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="With --format onnx: 8-bit integers; the loss of accuracy is measured.")
+    ] = False,
     force: Force = False,
 ) -> None:
-    """Write a run's final weights as a checkpoint for the released code.
+    """Write a run's final weights for other programs.
 
-    Example: pclhd export RUN --out model_best.pth.tar
+    Example: pclhd export RUN --format onnx --out model.onnx
     """
+    if form == "onnx":
+        from pclhd.workflows.export import export_onnx, export_text
+
+        report = export_onnx(run, out, data=data, int8=int8, force=force)
+        show(export_text(report))
+        say(f"wrote {out} and {report.card}")
+        return
+    from pclhd.errors import ArgumentError
     from pclhd.workflows.exchange import export_released
 
+    for name, given in (("data", data is not None), ("int8", int8)):
+        if given:
+            raise ArgumentError(name, "applies only to --format onnx; leave it out")
     say(f"wrote {out}: {export_released(run, out, force=force)} entries in the {form} code's names")
 
 

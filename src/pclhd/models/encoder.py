@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -73,7 +74,71 @@ class Embeddings:
         return [image.path for image in self.images]
 
 
-class Encoder:
+class ImageEncoder(ABC):
+    """What embeds images: `Encoder`, with torch, or `pclhd.models.onnx_encoder.OnnxEncoder`, with onnxruntime.
+
+    Attributes:
+        preprocessing: Preprocessing of the images.
+        origin: File of the weights, for messages.
+    """
+
+    preprocessing: Preprocessing
+    origin: Path | None
+
+    @property
+    @abstractmethod
+    def embedding_size(self) -> int:
+        """The width D of the embeddings."""
+
+    @property
+    @abstractmethod
+    def model_id(self) -> str:
+        """Id of the encoder; embeddings are comparable if the ids are equal."""
+
+    @abstractmethod
+    def embed_pixels(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
+        """Embed decoded images that have the size of the preprocessing.
+
+        Args:
+            pixels: (N, 3, H, W), red, green, blue.
+            modality: Modality of the images.
+
+        Returns:
+            (N, D) float32 of unit length.
+        """
+
+    def embed(
+        self,
+        images: Images,
+        *,
+        modality: Modality | Literal["visible", "infrared"],
+        workers: int = 0,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Embeddings:
+        """Embed images of one modality, a bounded number in memory at a time.
+
+        Args:
+            images: Paths, folders, patterns, PIL images, arrays, open files, or any mix; see
+                `pclhd.data.sources.gather_images`.
+            modality: Modality of the images.
+            workers: Threads for decoding; 0 uses one per core. It does not change the result.
+            on_progress: Called with the number of embedded images and the total.
+
+        Returns:
+            Unit-length embeddings, rows in the order of the images.
+
+        Raises:
+            UserError: An image is missing or cannot be decoded, or the network's output is not finite.
+            ValueError: The modality is unknown.
+        """
+        light = Modality(modality)
+        sources = gather_images(images)
+        (features,) = embed_sources([self], [(source, light) for source in sources], workers, on_progress)
+        infos = tuple(ImageInfo(source.path, light, source.camera) for source in sources)
+        return Embeddings(features, infos, self.model_id)
+
+
+class Encoder(ImageEncoder):
     """A network, its preprocessing, a device and a precision.
 
     Args:
@@ -144,36 +209,6 @@ class Encoder:
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def embed(
-        self,
-        images: Images,
-        *,
-        modality: Modality | Literal["visible", "infrared"],
-        workers: int = 0,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> Embeddings:
-        """Embed images of one modality, a bounded number in memory at a time.
-
-        Args:
-            images: Paths, folders, patterns, PIL images, arrays, open files, or any mix; see
-                `pclhd.data.sources.gather_images`.
-            modality: Modality of the images.
-            workers: Threads for decoding; 0 uses one per core. It does not change the result.
-            on_progress: Called with the number of embedded images and the total.
-
-        Returns:
-            Unit-length embeddings, rows in the order of the images.
-
-        Raises:
-            UserError: An image is missing or cannot be decoded, or the network's output is not finite.
-            ValueError: The modality is unknown.
-        """
-        light = Modality(modality)
-        sources = gather_images(images)
-        (features,) = embed_sources([self], [(source, light) for source in sources], workers, on_progress)
-        infos = tuple(ImageInfo(source.path, light, source.camera) for source in sources)
-        return Embeddings(features, infos, self.model_id)
-
     def embed_pixels(self, pixels: NDArray[np.uint8], modality: Modality) -> NDArray[np.float32]:
         """Embed decoded images that have the size of the preprocessing.
 
@@ -197,7 +232,7 @@ class Encoder:
 
 
 def embed_records(
-    encoders: Sequence[Encoder],
+    encoders: Sequence[ImageEncoder],
     records: Sequence[ImageRecord],
     *,
     workers: int = 0,
@@ -225,7 +260,7 @@ def embed_records(
 
 
 def embed_sources(
-    encoders: Sequence[Encoder],
+    encoders: Sequence[ImageEncoder],
     sources: Sequence[tuple[ImageSource, Modality]],
     workers: int,
     on_progress: Callable[[int, int], None] | None,

@@ -229,7 +229,7 @@ class NonLocalBlock(nn.Module):
         # positions.
         summary = key.transpose(1, 2) @ value / key.shape[1]
         attended = functional.linear(query @ summary, self.output.weight.flatten(1), self.output.bias)
-        attended = attended.view(len(features), height, width, -1).permute(0, 3, 1, 2)
+        attended = attended.view(features.shape[0], height, width, -1).permute(0, 3, 1, 2)
         return cast(Tensor, self.norm(attended) + features)
 
     def draw_start_weights(self, generator: torch.Generator) -> None:

@@ -16,7 +16,8 @@ from pclhd.data.records import NOBODY, Dataset, ImageRecord, Modality, digest_fi
 from pclhd.errors import ArgumentError
 from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_embeddings
 from pclhd.files import claiming
-from pclhd.models.encoder import Encoder, embed_records
+from pclhd.models.encoder import embed_records
+from pclhd.models.opening import Runtime, open_encoder
 from pclhd.runs.folder import RunFolder
 from pclhd.text_tables import escaped_bytes
 
@@ -26,7 +27,7 @@ class EmbeddingRequest:
     """The arguments of `pclhd embed`.
 
     Attributes:
-        run: The run folder.
+        run: The run folder, a model file, or an ONNX file.
         out: Output file: ``.npy``, ``.safetensors`` or ``.parquet``.
         data: A data set; None for the run's, unless there are `images`.
         layout: Layout of the data set; None for the run's.
@@ -34,6 +35,7 @@ class EmbeddingRequest:
         images: Folders or image files instead of a data set.
         modality: Modality of `images`.
         device: Device for the computation; ``auto`` uses a GPU if there is one.
+        runtime: ``torch``, or ``onnx`` for the ONNX file in the run folder.
         force: Whether to replace an existing `out`.
     """
 
@@ -45,6 +47,7 @@ class EmbeddingRequest:
     images: tuple[Path, ...] = ()
     modality: Modality | None = None
     device: str = "auto"
+    runtime: Runtime = "torch"
     force: bool = False
 
 
@@ -70,16 +73,18 @@ def run_embedding(
 
 def _embed_claimed(request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None) -> tuple[int, PassedOver]:
     run = RunFolder(request.run)
-    run.require_model()
-    data = run.settings().data
-    encoder = Encoder.load(run, device=request.device)
+    is_folder = request.run.suffix.lower() not in (".onnx", ".safetensors")
+    if is_folder:
+        run.require_model()
+    data = run.settings().data if is_folder else DataSettings()
+    encoder = open_encoder(request.run, device=request.device, runtime=request.runtime)
     rows, passed_over = _find_images(request, data)
     records = [row.record for row in rows]
     (embeddings,) = embed_records([encoder], records, workers=data.workers, on_progress=on_progress)
     facts = {
         "pclhd": __version__,
         "model_id": encoder.model_id,
-        "model_sha256": digest_file(run.model_file),
+        "model_sha256": None if encoder.origin is None else digest_file(encoder.origin),
         "height": encoder.preprocessing.height,
         "width": encoder.preprocessing.width,
     }

@@ -20,7 +20,9 @@ from pclhd.evaluation.retrieval import Hit, RankedResults, rank_gallery
 from pclhd.features.embedded import read_embedded
 from pclhd.features.labels import write_csv
 from pclhd.files import check_output, claiming, replacing
-from pclhd.models.encoder import Encoder, embed_records
+from pclhd.models.encoder import ImageEncoder, embed_records
+from pclhd.models.onnx_encoder import OnnxEncoder
+from pclhd.models.opening import Runtime, open_encoder
 from pclhd.report.search_sheet import SheetHit, SheetRow, sheet_html, sheet_png
 from pclhd.runs.folder import RunFolder
 from pclhd.text_tables import escaped_bytes, text_table
@@ -34,7 +36,7 @@ class SearchRequest:
     """The arguments of `pclhd search`.
 
     Attributes:
-        run: The run folder, or a model file.
+        run: The run folder, a model file, or an ONNX file.
         queries: Query images, and folders of them.
         images: Folders and images to search.
         features: A file of `pclhd embed` to search instead.
@@ -47,6 +49,7 @@ class SearchRequest:
         csv: A CSV file to write.
         sheet: A page or picture to write.
         device: Device for the computation.
+        runtime: ``torch``, or ``onnx`` for the ONNX file in the run folder.
         force: Whether to replace existing files.
     """
 
@@ -62,6 +65,7 @@ class SearchRequest:
     csv: Path | None = None
     sheet: Path | None = None
     device: str = "auto"
+    runtime: Runtime = "torch"
     force: bool = False
 
 
@@ -127,7 +131,7 @@ def run_search(request: SearchRequest, on_progress: Callable[[int, int], None] |
         for path in (request.csv, request.sheet):
             if path is not None:
                 claimed.enter_context(claiming(path, replace=request.force))
-        encoder = Encoder.load(request.run, device=request.device)
+        encoder = open_encoder(request.run, device=request.device, runtime=request.runtime)
         found = _search(request, encoder, on_progress)
         if request.csv is not None:
             with replacing(request.csv, replace=request.force) as file:
@@ -153,7 +157,7 @@ def _check(request: SearchRequest) -> None:
                 raise ArgumentError(name, error.reason.replace("`out`", f"`{name}`"), value=path) from error
 
 
-def _search(request: SearchRequest, encoder: Encoder, on_progress: Callable[[int, int], None] | None) -> Found:
+def _search(request: SearchRequest, encoder: ImageEncoder, on_progress: Callable[[int, int], None] | None) -> Found:
     other = Modality.INFRARED if request.modality is Modality.VISIBLE else Modality.VISIBLE
     asked, passed_over = loose_images(request.queries, request.query_modality or other, argument="query")
     searched, more = ([], PassedOver()) if request.features else loose_images(request.images, request.modality)
@@ -173,17 +177,26 @@ def _search(request: SearchRequest, encoder: Encoder, on_progress: Callable[[int
         queries=queries,
         gallery=gallery.images,
     )
-    calibration = RunFolder(request.run).calibration() if request.run.is_dir() else None
+    calibration = _calibration(request.run, encoder)
     answers = None
     if calibration is not None:
-        calibration.require_model(encoder.model_id)
         answers = answer(results, calibration, false_match_rate=request.false_match_rate, expected=request.expected)
     elif request.expected is not None:
         raise ArgumentError("expected", "needs a calibration; make one with: pclhd calibrate RUN --data DIR")
     return Found(results, answers, calibration, gallery.passed_over, gallery.cameras)
 
 
-def _read_gallery(path: Path, modality: Modality, encoder: Encoder) -> _Gallery:
+def _calibration(run: Path, encoder: ImageEncoder) -> Calibration | None:
+    """The calibration of the run that a model is in. An 8-bit model has none: nobody has measured its similarities."""
+    calibration = RunFolder(run if run.is_dir() else run.parent).calibration()
+    if calibration is not None and calibration.model_id != encoder.model_id:
+        if isinstance(encoder, OnnxEncoder) or not run.is_dir():
+            return None
+        calibration.require_model(encoder.model_id)
+    return calibration
+
+
+def _read_gallery(path: Path, modality: Modality, encoder: ImageEncoder) -> _Gallery:
     saved = read_embedded(path)
     if saved.model_id != encoder.model_id:
         raise ArgumentError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pclhd.answers import fit
-from pclhd.answers.fit import CURVES, Labelled, count_pairs, fit_calibration, log_loss
+from pclhd.answers.fit import CURVES, Labelled, count_pairs, fit_calibration, log_loss, none_chosen
 from pclhd.pair import Pair
 from tests.answers.drawing import draw, draw_both
 
@@ -95,19 +98,27 @@ def test_log_loss_pair_by_pair() -> None:
     assert log_loss(curve, same, different) == pytest.approx(np.mean(losses))
 
 
+def test_none_of_the_marked_is_chosen() -> None:
+    for images, size in ((7, 3), (7, 1), (7, 7), (5, 9)):
+        for marked, share in enumerate(none_chosen(images, size)):
+            chosen = list(itertools.combinations(range(images), min(size, images)))
+            assert share == pytest.approx(np.mean([min(choice) >= marked for choice in chosen]))
+
+
 def test_thresholds_give_the_wanted_rate_on_the_queries_they_come_from() -> None:
     images = draw_both(people=40)
     found = fit_calibration(images, model_id="m", source="labelled images").direction("infrared", "visible")
-    queries, gallery = images.infrared, images.visible
-    table = queries.features @ gallery.features.T
-    others = queries.labels[:, None] != gallery.labels[None, :]
+    table = images.infrared.features @ images.visible.features.T
+    others = images.infrared.labels[:, None] != images.visible.labels[None, :]
+
+    def rate_at(threshold: float, size: int) -> float:
+        above = ((table >= threshold) & others).sum(axis=1).tolist()
+        return 1 - float(np.mean([math.comb(156 - one, size) / math.comb(156, size) for one in above]))
+
     for size, row in zip(found.sizes, found.thresholds, strict=True):
         for rate, threshold in zip(found.rates, row, strict=True):
-            above = (((table >= threshold) & others).sum(axis=1)) / others.sum(axis=1)
-            assert np.mean(1 - (1 - above) ** size) <= rate + 1e-9
-            # One bin lower would be too many.
-            above = (((table >= threshold - 1 / 2048) & others).sum(axis=1)) / others.sum(axis=1)
-            assert np.mean(1 - (1 - above) ** size) > rate - 0.02
+            assert rate_at(threshold, size) <= rate + 1e-9
+            assert rate_at(threshold - 1 / 2048, size) > rate - 0.02  # a bin lower would be too many
     assert found.rates[0] == 0.01  # 120 queries cannot show a rate of 0.005
     assert found.sizes[-1] == 156
 

@@ -220,8 +220,8 @@ def _thinned(curve: Curve, same: Counts, different: Counts) -> tuple[Curve, Curv
 def _thresholds(different: Counts) -> tuple[list[int], list[float], Curve]:
     """Thresholds for galleries of several sizes.
 
-    The best of n images of other people is below t with probability (1 − f)ⁿ, where f is the share of other people's
-    images above t. f differs between queries, so the mean over the queries is taken last.
+    A gallery is any choice of n among the images of other people that a query was compared with. The rate is the mean
+    over the queries, not that of all pairs: some people look like many others.
 
     Args:
         different: (Q, B) pairs that show two people, at least one per query.
@@ -233,12 +233,27 @@ def _thresholds(different: Counts) -> tuple[list[int], list[float], Curve]:
     most = int(np.median(images))
     sizes = sorted({1, *(size for power in range(1, 8) for size in (10**power // 3, 10**power) if size < most), most})
     rates = [rate for rate in RATES if rate * len(different) >= 1]
-    # (Q, B + 1): share of images at or above each edge; the last edge has none.
-    above = np.cumsum(different[:, ::-1], axis=1)[:, ::-1] / images[:, None]
-    below = np.log1p(-np.minimum(above, 1 - 1e-12))
+    above = np.cumsum(different[:, ::-1], axis=1)[:, ::-1]  # at or above the lower edge of each bin
     thresholds = np.empty((len(sizes), len(rates)))
     for row, size in enumerate(sizes):
-        rate = np.append((-np.expm1(size * below)).mean(axis=0), 0.0)
+        rate = np.zeros(_BINS + 1)
+        for number in np.unique(images):
+            rate[:-1] += (1 - none_chosen(int(number), size))[above[images == number]].sum(axis=0)
         # The rate descends along the edges: the first edge at which it is low enough.
-        thresholds[row] = [_EDGES[int(np.argmax(rate <= wanted))] for wanted in rates]
+        thresholds[row] = [_EDGES[int(np.argmax(rate <= wanted * len(different)))] for wanted in rates]
     return sizes, rates, np.maximum.accumulate(thresholds, axis=0)
+
+
+def none_chosen(images: int, size: int) -> Curve:
+    """The probability that a choice of `size` among `images` has none of k marked ones, for k from 0 to `images`.
+
+    The hypergeometric distribution: C(images − k, size) / C(images, size).
+    """
+    from scipy.special import gammaln
+
+    size = min(size, images)
+    others = images - np.arange(images + 1)
+    enough = others >= size
+    left = np.where(enough, others, size)
+    logarithm = gammaln(left + 1) - gammaln(left - size + 1) - gammaln(images + 1) + gammaln(images - size + 1)
+    return np.where(enough, np.exp(np.minimum(logarithm, 0)), 0.0)

@@ -92,25 +92,38 @@ def calibrate_run(
     saved = run.calibration()
     if measure_only and saved is None:
         raise UserError(f"{run.calibration_file}: is missing; make it with: pclhd calibrate {run} --data DIR")
+    encoder, images = embed_labelled(run, data=data, device=device, on_progress=on_progress)
+    people = len(np.unique(np.concatenate([one.labels for one in images])))
+    if measure_only and saved is not None:
+        saved.require_model(encoder.model_id)
+        return Calibrated(saved, measure_answers(saved, images), people)
+    fitted, measured = split_people(images)
+    calibration = fit_calibration(fitted, model_id=encoder.model_id, source="labelled images")
+    if not calibration.directions:
+        raise ArgumentError("data", f"{people} people are too few; 20 with several images each are needed")
+    with owning_run(run):
+        run.write_calibration(calibration)
+    return Calibrated(calibration, measure_answers(calibration, measured), people // 2)
+
+
+def embed_labelled(
+    run: RunFolder,
+    *,
+    data: Path | None = None,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Encoder, Pair[Labelled]]:
+    """Embed labelled images of people that a run was not trained on. Arguments and errors are those of `calibrate_run`.
+
+    Returns:
+        The run's encoder, and the images of each modality.
+    """
     dataset = open_data(run.settings(), data)
     records, people = _labelled_images(dataset)
     _refuse_training_images(run, records)
     encoder = Encoder.load(run, device=device)
-    if measure_only and saved is not None:
-        saved.require_model(encoder.model_id)
     (features,) = embed_records([encoder], records, workers=run.settings().data.workers, on_progress=on_progress)
-    images = _by_modality(records, people, features)
-    if measure_only and saved is not None:
-        return Calibrated(saved, measure_answers(saved, images), len(np.unique(people)))
-    fitted, measured = split_people(images)
-    calibration = fit_calibration(fitted, model_id=encoder.model_id, source="labelled images")
-    if not calibration.directions:
-        raise ArgumentError(
-            "data", f"{len(np.unique(people))} people are too few; 20 with images in each half are needed"
-        )
-    with owning_run(run):
-        run.write_calibration(calibration)
-    return Calibrated(calibration, measure_answers(calibration, measured), len(np.unique(people)) // 2)
+    return encoder, _by_modality(records, people, features)
 
 
 def split_people(images: Pair[Labelled]) -> tuple[Pair[Labelled], Pair[Labelled]]:

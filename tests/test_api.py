@@ -31,13 +31,27 @@ PUBLIC = {
     "cluster": "(features, *, modality, **options)",
     "evaluate": "(run, *, data, device, write, force)",
     "train": "(preset, *, data, out, observer, **settings)",
+    "answer": "(results, calibration, *, false_match_rate, expected)",
     "open_dataset": "(root, *, layout, trial)",
     "Encoder": {"load", "embed", "embed_pixels", "embedding_size", "model_id"},
     "Embeddings": {"features", "images", "model_id", "paths"},
     "RankedResults": {"correct", "distance", "gallery", "index", "metrics", "queries", "to_dict", "to_pandas"},
     "Hit": {"camera", "correct", "distance", "image", "path", "rank", "row", "similarity", "to_dict"},
+    "Answer": {"false_match_rate", "hits", "nobody", "query", "sentence", "to_dict"},
+    "Calibration": {
+        "direction",
+        "directions",
+        "model_id",
+        "prior",
+        "probability",
+        "require_model",
+        "source",
+        "threshold",
+    },
     "ClusterLabels": {"clusters", "eps", "images", "labels", "noise", "quality", "to_dict"},
     "RunFolder": {
+        "calibration",
+        "calibration_file",
         "checkpoints_folder",
         "data_root",
         "epochs",
@@ -49,6 +63,7 @@ PUBLIC = {
         "log_file",
         "model_file",
         "model_metadata",
+        "onnx_file",
         "path",
         "provenance_file",
         "report_file",
@@ -64,6 +79,7 @@ PUBLIC = {
         "tensorboard_folder",
         "training_images",
         "training_images_file",
+        "write_calibration",
         "write_training_images",
         "weights",
         "weights_file",
@@ -126,7 +142,8 @@ def test_what_is_public() -> None:
         elif expected is not None:
             fields = getattr(value, "model_fields", None) or getattr(value, "__dataclass_fields__", {})
             inherited = ("_", "model_config", "model_fields", "model_computed")
-            own = {one for one in vars(value) if not one.startswith(inherited)} | set(fields)
+            ours = [one for one in value.__mro__ if one.__module__.startswith("pclhd.")]
+            own = {one for part in ours for one in vars(part) if not one.startswith(inherited)} | set(fields)
             assert own == expected, name
 
 

@@ -96,8 +96,13 @@ def test_every_command_is_in_the_table_with_known_contents() -> None:
     assert len({(row.verb, row.pattern) for row in ROWS}) == len(ROWS)
 
 
+def _settings() -> set[str]:
+    """The settings of the table; an option begins with two dashes."""
+    return {row.when for row in ROWS if row.when not in ("always", "") and not row.when.startswith("--")}
+
+
 def test_settings_that_make_files_exist() -> None:
-    settings = {row.when for row in ROWS} - {"always", "--out", ""}
+    settings = _settings()
     assert settings == {setting.split("=")[0] for setting in EVERYTHING} & settings
     assert len(settings) == 5
 
@@ -168,6 +173,8 @@ def _contents(path: Path, data: Path) -> set[str]:
     if kind == "parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
         return _in_columns(parquet.read_schema(path).names)
+    if kind in ("png", "onnx"):
+        return {{"png": "images", "onnx": "weights"}[kind]}
     text = path.read_bytes().decode("utf-8", errors="replace")
     if kind == "csv":
         return _in_columns(text.splitlines()[0].split(","))
@@ -189,12 +196,14 @@ def _form(array: Any) -> tuple[Any, int]:
 def _in_columns(names: list[str]) -> set[str]:
     known = {
         "path": "paths",
+        "query": "paths",
         "camera": "cameras",
         "identity": "identities",
         "embedding": "embeddings",
         "label": "pseudo labels",
     }
-    others = {"modality", "split", "row", "confidence", "partner"}
+    others = {"rank", "similarity", "probability", "above_threshold"}
+    others |= {"modality", "split", "row", "confidence", "partner"}
     assert set(names) <= known.keys() | others
     return {known[name] for name in names if name in known}
 
@@ -237,7 +246,7 @@ def test_a_training_as_it_is_by_default(leaves: Leaves, tiny_sysu: Path) -> None
 
 @pytest.mark.slow
 def test_a_training_with_everything_on_and_what_follows(leaves: Leaves, tiny_sysu: Path) -> None:
-    settings = {row.when for row in ROWS} - {"--out", ""}
+    settings = _settings() | {"always"}
     files = leaves("train", "tiny", "--data", tiny_sysu, "--out", "RUN", *QUICK, *EVERYTHING)
     _check_contents(_compare("train", files, when=settings), tiny_sysu)
 
@@ -289,6 +298,19 @@ def test_embeddings_and_clusters_of_them(leaves: Leaves, run: Path, tiny_sysu: P
     words = ("features.parquet", "--modality", "modality", "--identities", "identity", "--per-modality")
     files = [name for kind in ("npy", "csv", "parquet") for name in leaves("cluster", *words, "--out", f"OUT.{kind}")]
     _check_contents(_compare("cluster", files, when={"--out"}), tiny_sysu)
+
+
+def test_a_search(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
+    words = ("search", run, tiny_sysu / "cam3", "--images", tiny_sysu / "cam1", "--modality", "visible", "--top", 2)
+    files = leaves(*words, "--csv", "OUT.csv", "--sheet", "OUT.html") + leaves(*words, "--sheet", "OUT.png")
+    _check_contents(_compare("search", files, when={"--csv", "--sheet"}), tiny_sysu)
+
+
+@pytest.mark.slow
+def test_an_onnx_file(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
+    pytest.importorskip("onnxscript")
+    files = leaves("export", run, "--format", "onnx", "--out", "OUT.onnx")
+    _check_contents(_compare("export", files, when={"--format"}), tiny_sysu)
 
 
 def test_weights_of_others(leaves: Leaves, tiny_sysu: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import clusterings, differences, loop_yields, scale
+from benchmarks import clusterings, differences, loop_yields, precision, scale
 from benchmarks.baselines.dense_jaccard import (
     distance_by_definition,
     jaccard_as_the_field_does,
@@ -463,3 +463,22 @@ def test_choices_without_labels_in_their_quick_form(tmp_path: Path) -> None:
         assert min(candidates) <= row["ari"][f"{row['chosen_eps']:g}"] <= max(candidates)
         assert row["outliers"]["0.5"]["keep"]["ari"] == row["ari"]["0.5"]
         assert row["auc"]["0.5"]["label_confidence"] > 0.6  # chance is 0.5
+
+
+def test_a_replay_gives_the_recorded_labels_back_in_order() -> None:
+    tape = precision.Tape()
+    first, second = (mock.Mock(spec=EpochLabels) for _ in range(2))
+    with mock.patch("benchmarks.precision.label_epoch", side_effect=[first, second]):
+        assert [tape.record(mock.Mock()) for _ in range(2)] == [first, second]
+    assert [tape.replay(mock.Mock()) for _ in range(2)] == [first, second]
+
+
+@pytest.mark.slow
+def test_precision_in_its_quick_form(tmp_path: Path) -> None:
+    trained = quick("precision", tmp_path, "--recipes", "pclhd", "--seeds", "0", "1", "--data", tmp_path / "data")
+    assert [(row["recipe"], row["seed"]) for row in trained["rows"]] == [("pclhd", 0), ("pclhd", 1)]
+    for row in trained["rows"]:
+        # The labels and batches are the same, so only rounding differs; but it does differ.
+        full, half = (row[name] for name in precision.PRECISIONS)
+        assert full != half
+        assert full["final_rank1"] == pytest.approx(half["final_rank1"], abs=5)

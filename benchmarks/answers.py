@@ -1,4 +1,4 @@
-"""Do probabilities and "nobody here" hold on other people? Reliability curves, calibration error, open-set search.
+"""Do probabilities and "no one here" hold on other people? Reliability curves, calibration error, open-set search.
 
 Usage: python benchmarks/answers.py [--run RUN] [--picture FILE] [--json FILE] [--quick]
 

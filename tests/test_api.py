@@ -37,7 +37,7 @@ PUBLIC = {
     "Embeddings": {"features", "images", "model_id", "paths"},
     "RankedResults": {"correct", "distance", "gallery", "index", "metrics", "queries", "to_dict", "to_pandas"},
     "Hit": {"camera", "correct", "distance", "image", "path", "rank", "row", "similarity", "to_dict"},
-    "Answer": {"false_match_rate", "hits", "nobody", "query", "sentence", "to_dict"},
+    "Answer": {"false_match_rate", "hits", "no_one_here", "query", "sentence", "to_dict"},
     "Calibration": {
         "direction",
         "directions",

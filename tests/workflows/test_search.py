@@ -1,4 +1,4 @@
-"""`pclhd search` and `pclhd.answer`: ranked lists with probabilities, or "nobody here"."""
+"""`pclhd search` and `pclhd.answer`: ranked lists with probabilities, or "no one here"."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_list_is_that_of_the_python_functions(pclhd: Call, run: Path, photos
     order = np.argsort(-similarity)[:5]
     (search,) = shown["searches"]
     assert search["query"]["path"] == (photos.parent / "night.png").as_posix()
-    assert [hit["path"] for hit in search["hits"]] == [gallery.images[row].path.as_posix() for row in order]  # type: ignore[union-attr]
+    assert [hit["path"] for hit in search["hits"]] == [gallery.images[row].path.as_posix() for row in order]
     assert [hit["similarity"] for hit in search["hits"]] == pytest.approx(similarity[order].tolist(), abs=1e-5)
     assert shown["calibrated_with"] is None
 
@@ -103,13 +103,13 @@ def test_text_for_people(pclhd: Call, run: Path, calibrated: Path, photos: Path)
     assert "if about 3 of the images show that person" in outcome.out
 
 
-def test_nobody_here(pclhd: Call, calibrated: Path, photos: Path) -> None:
+def test_no_one_here(pclhd: Call, calibrated: Path, photos: Path) -> None:
     _calibrate(calibrated, thresholds=[[0.99999, 0.99999], [1.0, 1.0]])
     outcome = pclhd(*words(calibrated, photos))
-    assert "nobody here: best " in outcome.out
+    assert "no one here: best " in outcome.out
     assert " is below the threshold 1.00 for a false-match rate of 1 %" in outcome.out
     shown = json.loads(pclhd(*words(calibrated, photos), "--json").out)
-    assert shown["searches"][0]["nobody"] is True
+    assert shown["searches"][0]["no_one_here"] is True
     assert len(shown["searches"][0]["hits"]) == 8
 
 
@@ -192,7 +192,7 @@ def test_answers_from_python(calibrated: Path, photos: Path) -> None:
     calibration = pclhd.RunFolder(calibrated).calibration()
     assert calibration is not None
     (answer,) = pclhd.answer(results, calibration, expected=1)
-    assert not answer.nobody
+    assert not answer.no_one_here
     first = answer.hits[0]
     assert first.probability == pytest.approx(
         float(calibration.probability(first.hit.similarity, "infrared", "visible", 1 / 8))

@@ -1,1 +1,1 @@
-"""From similarities to answers: probabilities, thresholds, "nobody here", and measures of all three."""
+"""From similarities to answers: probabilities, thresholds, "no one here", and measures of all three."""

@@ -1,4 +1,4 @@
-"""What a similarity means: the probability that two images show one person, and the threshold of "nobody here".
+"""What a similarity means: the probability that two images show one person, and the threshold of "no one here".
 
 Each direction (modality of the query, modality of the gallery) has its own calibration, because similarities across
 modalities are lower. A direction keeps a likelihood ratio, not a probability: how much more often images of one person
@@ -169,7 +169,7 @@ class Calibration(_Saved):
     def threshold(
         self, false_match_rate: float, query_modality: str, gallery_modality: str, *, gallery_size: int = 1
     ) -> float:
-        """The similarity below which the best image of a gallery means "nobody here".
+        """The similarity below which the best image of a gallery means "no one here".
 
         Args:
             false_match_rate: The share of searches for a person who is not in the gallery that may give an answer.

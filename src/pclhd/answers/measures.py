@@ -71,7 +71,7 @@ def expected_calibration_error(probability: Probabilities, correct: NDArray[np.b
 
 @dataclass(frozen=True)
 class OpenSet:
-    """How often a search with "nobody here" is right.
+    """How often a search with "no one here" is right.
 
     Attributes:
         false_alarm_rate: Share of searches for people who are not in the gallery that gave an answer.
@@ -144,8 +144,8 @@ def measure_answers(
 ) -> list[DirectionMeasures]:
     """Measure a calibration on images of other people, in all directions that it has.
 
-    Probabilities are measured on a gallery in which every person is. "Nobody here" is measured on a gallery without
-    every second person, so that their queries should find nobody. Within a modality, images from the query's camera are
+    Probabilities are measured on a gallery in which every person is. "No one here" is measured on a gallery without
+    every second person, so that their queries should find no one. Within a modality, images from the query's camera are
     left out where cameras are known, as in the calibration.
 
     Args:

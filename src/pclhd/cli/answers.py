@@ -52,7 +52,7 @@ def search(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """List the images that look most like each query, or say that nobody in them does.
+    """List the images that look most like each query, or say that none of them is similar enough.
 
     Example: pclhd search RUN night/0031.jpg --images day --modality visible --sheet found.html
     """

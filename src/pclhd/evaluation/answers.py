@@ -1,4 +1,4 @@
-"""Ranked results as answers: each hit with its probability, and "nobody here" where no hit is similar enough."""
+"""Ranked results as answers: each hit with its probability, and "no one here" where no hit is similar enough."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AnsweredHit:
     Attributes:
         hit: The hit.
         probability: That it shows the query's person.
-        threshold: The similarity below which it counts as nobody.
+        threshold: The similarity below which it is no answer.
         expected: Number of gallery images of the person that the probability assumes.
     """
 
@@ -49,18 +49,18 @@ class Answer:
     false_match_rate: float
 
     @property
-    def nobody(self) -> bool:
+    def no_one_here(self) -> bool:
         """Whether no hit is similar enough: the person is probably not in the gallery."""
         return not any(one.above for one in self.hits)
 
     def sentence(self) -> str:
         """The answer in a few words."""
         if not self.hits:
-            return "nobody here: the gallery is empty"
+            return "no one here: the gallery is empty"
         first = self.hits[0]
         rate = f"for a false-match rate of {100 * self.false_match_rate:g} %"
-        if self.nobody:
-            return f"nobody here: best {first.hit.similarity:.2f} is below the threshold {first.threshold:.2f} {rate}"
+        if self.no_one_here:
+            return f"no one here: best {first.hit.similarity:.2f} is below the threshold {first.threshold:.2f} {rate}"
         found = sum(one.above for one in self.hits)
         images = f"{found} image{'' if found == 1 else 's'}"
         return f"{images} of the {len(self.hits)} below at or above the threshold {first.threshold:.2f} {rate}"
@@ -70,7 +70,7 @@ class Answer:
         path = None if self.query.path is None else self.query.path.as_posix()
         return {
             "query": {"path": path, "modality": str(self.query.modality)},
-            "nobody": self.nobody,
+            "no_one_here": self.no_one_here,
             "false_match_rate": self.false_match_rate,
             "hits": [
                 {

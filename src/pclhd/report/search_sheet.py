@@ -45,14 +45,14 @@ class SheetRow:
         name: Its path, as shown.
         picture: Its file; None if it is not found.
         sentence: The answer in a few words; empty without a calibration.
-        nobody: Whether the answer is "nobody here".
+        no_one_here: Whether the answer is "no one here".
         hits: The nearest images.
     """
 
     name: str
     picture: Path | None
     sentence: str
-    nobody: bool
+    no_one_here: bool
     hits: tuple[SheetHit, ...]
 
 
@@ -92,7 +92,9 @@ def sheet_png(rows: list[SheetRow]) -> bytes:
                 label = f"{hit.similarity}\n{hit.probability}" if hit.probability else hit.similarity
                 axes.set_title(label, fontsize=7.5, color=INK if hit.above else GREY)
             line[0].set_title("query", fontsize=7.5)
-            line[0].set_xlabel("nobody here" if row.nobody else "", fontsize=7.5, color=VERMILLION, fontweight="bold")
+            line[0].set_xlabel(
+                "no one here" if row.no_one_here else "", fontsize=7.5, color=VERMILLION, fontweight="bold"
+            )
             for axes in line:
                 axes.set_xticks([])
                 axes.set_yticks([])

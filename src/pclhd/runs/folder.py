@@ -252,7 +252,7 @@ class RunFolder:
         return results
 
     def calibration(self) -> Calibration | None:
-        """What similarities of the final model mean; None if nobody has measured that.
+        """What similarities of the final model mean; None if it was not measured.
 
         Raises:
             UserError: The file is unreadable, or a value is missing or out of range.

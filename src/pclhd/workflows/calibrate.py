@@ -51,7 +51,7 @@ class Calibrated:
                     "calibration_error_of_first": one.first_error,
                     "calibration_error_of_first_ten": one.list_error,
                     "reliability": [vars(part) for part in one.bins],
-                    "nobody_here": [
+                    "no_one_here": [
                         {"false_match_rate": rate, "threshold": one.thresholds[rate], **vars(found)}
                         for rate, found in one.open_sets.items()
                     ],

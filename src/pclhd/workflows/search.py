@@ -76,7 +76,7 @@ class Found:
     Attributes:
         results: The ranked list of each query.
         answers: The same with probabilities; None without a calibration.
-        calibration: What the similarities mean; None if nobody has measured that.
+        calibration: What the similarities mean; None if it was not measured.
         passed_over: Files in the folders that are no images.
         cameras: Names of the cameras by gallery row, where they are known.
     """
@@ -187,7 +187,7 @@ def _search(request: SearchRequest, encoder: ImageEncoder, on_progress: Callable
 
 
 def _calibration(run: Path, encoder: ImageEncoder) -> Calibration | None:
-    """The calibration of the run that a model is in. An 8-bit model has none: nobody has measured its similarities."""
+    """The calibration of the run that a model is in. An 8-bit model has none: its similarities were not measured."""
     calibration = RunFolder(run if run.is_dir() else run.parent).calibration()
     if calibration is not None and calibration.model_id != encoder.model_id:
         if isinstance(encoder, OnnxEncoder) or not run.is_dir():
@@ -338,7 +338,7 @@ def _sheet_rows(found: Found, roots: list[Path]) -> list[SheetRow]:
                 name=_name(image),
                 picture=place(image),
                 sentence="" if known is None else known.sentence(),
-                nobody=known is not None and known.nobody,
+                no_one_here=known is not None and known.no_one_here,
                 hits=tuple(
                     SheetHit(
                         name=_name(hit.image),

@@ -504,3 +504,8 @@ def test_precision_in_its_quick_form(tmp_path: Path) -> None:
         full, half = (row[name] for name in precision.PRECISIONS)
         assert full != half
         assert full["final_rank1"] == pytest.approx(half["final_rank1"], abs=5)
+
+
+@pytest.mark.slow
+def test_answers_in_their_quick_form(tmp_path: Path) -> None:
+    assert set(quick("answers", tmp_path)) == {"pseudo labels", "labelled images"}

@@ -301,7 +301,8 @@ def test_embeddings_and_clusters_of_them(leaves: Leaves, run: Path, tiny_sysu: P
 
 
 def test_a_search(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
-    words = ("search", run, tiny_sysu / "cam3", "--images", tiny_sysu / "cam1", "--modality", "visible", "--top", 2)
+    night, day = (sorted((tiny_sysu / camera).iterdir())[0] for camera in ("cam3", "cam1"))
+    words = ("search", run, night, "--images", day, "--modality", "visible", "--top", 2)
     files = leaves(*words, "--csv", "OUT.csv", "--sheet", "OUT.html") + leaves(*words, "--sheet", "OUT.png")
     _check_contents(_compare("search", files, when={"--csv", "--sheet"}), tiny_sysu)
 

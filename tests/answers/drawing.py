@@ -18,7 +18,7 @@ def draw(people: int, images: int, *, noise: float, seed: int, cameras: bool = F
     return Labelled(unit, np.repeat(np.arange(people), images), numbers if cameras else None)
 
 
-def draw_both(people: int = 60, *, noise: float = 1.0, seed: int = 0) -> Pair[Labelled]:
+def draw_both(people: int = 24, *, noise: float = 1.0, seed: int = 0) -> Pair[Labelled]:
     """Visible and infrared images of the same people."""
     return Pair(
         draw(people, 4, noise=noise, seed=2 * seed + 1, cameras=True),

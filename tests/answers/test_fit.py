@@ -141,8 +141,8 @@ def test_all_directions_and_the_choice_of_the_curve() -> None:
 
 
 def test_probabilities_hold_on_other_images() -> None:
-    made = fit_calibration(draw_both(people=150), model_id="m", source="labelled images")
-    fresh = draw_both(people=150, seed=7)
+    made = fit_calibration(draw_both(people=100), model_id="m", source="labelled images")
+    fresh = draw_both(people=100, seed=7)
     table = fresh.infrared.features @ fresh.visible.features.T
     correct = fresh.infrared.labels[:, None] == fresh.visible.labels[None, :]
     stated = made.probability(table, "infrared", "visible", made.prior("infrared", "visible", table.shape[1]))

@@ -20,7 +20,7 @@ from pclhd.data.records import Modality
 from pclhd.gallery.filters import ids_among
 from pclhd.gallery.rows import embeddings_of
 from pclhd.models.encoder import Encoder
-from tests.gallery.conftest import Photos, picture
+from tests.gallery.photos import Photos, picture
 from tests.models.small import SMALL_BASIC, stirred
 
 MARCH = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -180,11 +180,15 @@ def _prepare(store: Store, encoder: Encoder, images: list[NewImage], keep: Keep,
             return np.zeros((3, wanted.height, wanted.width), dtype=np.uint8)
 
     pixels = decode_all([partial(decode, place) for place in places], wanted.height, wanted.width, workers=workers)
+    for place, row in rows.items():
+        original = new.get(row.id, place)
+        if original in broken and place != original:  # a copy of a broken image is broken, too
+            broken[place] = f"{images[place].source.path}: has the same content as one that is left out"
     good = [at for at, place in enumerate(places) if place in complete and place not in broken]
     return _Part(
         rows=[complete[places[at]] for at in good],
         pixels=pixels if len(good) == len(places) else pixels[good],
-        present=len(rows) - len(places),
+        present=len(images) - len(good) - len(broken),
         broken=[broken[place] for place in sorted(broken)],
         size=len(images),
     )

@@ -1,14 +1,16 @@
+"""Images, folders and an encoder for galleries."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
+from pclhd.models.weights import save_model
 from tests.models.small import SMALL_BASIC, stirred
 
 
@@ -46,12 +48,8 @@ def picture(path: Path, seed: int, size: tuple[int, int] = (24, 48)) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
-    """Not to be changed."""
-    from pclhd.models.weights import save_model
-
-    root = tmp_path_factory.mktemp("photos")
+def make_photos(root: Path) -> Photos:
+    """Draw the images and write the model."""
     for number in range(5):
         picture(root / "day" / f"2026030{number + 1}_120000.png", number)
     picture(root / "day" / "copy.png", 0)

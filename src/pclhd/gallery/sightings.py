@@ -70,16 +70,17 @@ def group_sightings(
         Groups in the order of their best rows.
     """
     groups: list[Group] = []
+    among = embeddings @ embeddings.T
     for place, row in enumerate(rows):
         for group in groups:
             best = rows[group.best]
             if (row.camera, row.modality) != (best.camera, best.modality):
                 continue
-            alike = float(embeddings[place] @ embeddings[group.best])
+            alike = among[place, group.best]
             if _same_track(row, best) or (
                 alike >= near_duplicate
                 if row.time is None or group.first is None or row.camera is None
-                else _reaches(row.time, group, gap) and alike >= float(similarity[place])
+                else _reaches(row.time, group, gap) and alike >= similarity[place]
             ):
                 group._include(place, row.time)
                 break

@@ -1,4 +1,4 @@
-"""What a gallery of a million embeddings costs to build, to keep and to search, and adding images beyond embedding them.
+"""What a gallery of a million embeddings costs to build and to search, and what adding costs beyond embedding.
 
     python benchmarks/gallery.py [--quick] [--rows 1000000] [--folder DIR] [--json FILE] [--images 2000]
 

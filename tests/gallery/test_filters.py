@@ -49,7 +49,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[[GalleryFilter],
         query = table.search().limit(None)
         return [row["camera"] for row in (query if where is None else query.where(where)).to_list()]
 
-    return search  # type: ignore[return-value]
+    return search
 
 
 def test_nothing_asked_for_is_no_condition() -> None:

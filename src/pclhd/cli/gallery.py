@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pclhd.cli.options import Device, Json, verb
-from pclhd.cli.terminal import complain, embedding_progress, say, show
+from pclhd.cli.options import Device, Force, Json, verb
+from pclhd.cli.terminal import complain, embedding_progress, say, show, status
 from pclhd.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
@@ -59,9 +59,16 @@ def gallery() -> None:
 def add(
     gallery: GalleryFolder,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES", help="Images, folders of images or patterns; may be repeated.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES",
+            help="Images, folders of images or patterns; or one CSV list with the column path, and where wanted "
+            "modality, camera, time and track; or, with --boxes, one video.",
+        ),
     ],
-    modality: Annotated[Light | None, typer.Option(help="Modality of the images (required).")] = None,
+    modality: Annotated[
+        Light | None, typer.Option(help="Modality of the images (required, unless a CSV list has it).")
+    ] = None,
     model: Model = None,
     camera: Annotated[str | None, typer.Option(help="Name of the camera that took the images.")] = None,
     time: Annotated[
@@ -76,6 +83,22 @@ def add(
     keep: Annotated[
         Literal["path", "thumbnail", "both"], typer.Option(help="What to keep of an image besides its embedding.")
     ] = "both",
+    boxes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Boxes of a tracker for one video: MOTChallenge text, or CSV with headings."),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --boxes: when the first frame was taken.")
+    ] = None,
+    first_frame: Annotated[
+        int, typer.Option(min=0, metavar="N", help="With --boxes: the tracker's number of the first frame.")
+    ] = 1,
+    per_track: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --boxes: at most this many embeddings stand for a track.")
+    ] = 4,
+    per_second: Annotated[
+        float, typer.Option(min=0, metavar="N", help="With --boxes: crops of a track embedded for each second.")
+    ] = 4.0,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0 means one per core.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -88,18 +111,40 @@ def add(
     from pclhd.gallery.gallery import Gallery
 
     opened = Gallery(gallery, encoder=model, device=device)
-    if modality is None:
+    listed = len(images) == 1 and images[0].suffix.lower() == ".csv"
+    if boxes is not None and len(images) != 1:
+        raise ArgumentError("boxes", f"goes with one video, not {len(images)} files", value=boxes)
+    if boxes is None and start is not None:
+        raise ArgumentError("start", "goes with `boxes`; the time of images is given with `time`", value=start)
+    if boxes is not None and (time is not None or track is not None):
+        raise ArgumentError("time" if time is not None else "track", "does not go with `boxes`; give `start`")
+    if listed and track is not None:
+        raise ArgumentError("track", "does not go with a list, which has a column for it", value=track)
+    if modality is None and not listed:
         raise ArgumentError("modality", "is missing: state whether the images are visible or infrared")
     try:
         with embedding_progress("adding") as on_progress:
-            found = opened.add(
-                list(images), modality=modality, camera=camera, time=time, track=track, keep=keep, workers=workers,
-                on_progress=on_progress,
-            )  # fmt: skip
+            if boxes is not None:
+                assert modality is not None
+                found = opened.add_video(
+                    images[0], boxes, modality=modality, camera=camera, start=start, first_frame=first_frame,
+                    per_track=per_track, per_second=per_second, keep=keep, on_progress=on_progress,
+                )  # fmt: skip
+            elif listed:
+                found = opened.add_list(
+                    images[0], modality=modality, camera=camera, time=time, keep=keep, workers=workers,
+                    on_progress=on_progress,
+                )  # fmt: skip
+            else:
+                assert modality is not None
+                found = opened.add(
+                    list(images), modality=modality, camera=camera, time=time, track=track, keep=keep, workers=workers,
+                    on_progress=on_progress,
+                )  # fmt: skip
     except KeyboardInterrupt:
         complain(_INTERRUPTED)
         sys.exit(130)
-    _say_added(found, gallery, as_json=as_json)
+    _say_added(found, gallery, as_json=as_json, tracks=boxes is not None)
 
 
 @app.command()
@@ -270,11 +315,41 @@ def compact(gallery: GalleryFolder) -> None:
     say(f"{len(opened):,} images; {_index_text(index)}")
 
 
+@app.command()
+@verb(quiet=True)
+def export(
+    gallery: GalleryFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file, .parquet.")],
+    camera: Cameras = None,
+    only: Only = None,
+    source: Source = None,
+    since: Since = None,
+    until: Until = None,
+    track: Track = None,
+    map_by: Annotated[
+        Literal["tsne", "pca", "none"],
+        typer.Option("--map", help="How images are placed in the plane: t-SNE, two main components, or not at all."),
+    ] = "tsne",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the map.")] = 0,
+    force: Force = False,
+) -> None:
+    """Write a gallery to one Parquet file: rows, embeddings, thumbnails and a map, for programs that show embeddings.
+
+    Example: pclhd gallery export people --out people.parquet
+    """
+    from pclhd.gallery.gallery import Gallery
+
+    where = _filter(camera, only, source, since, until, track)
+    with status("exporting"):
+        count = Gallery(gallery).export(out, where=where, map_by=map_by, seed=seed, force=force)
+    say(f"wrote {out}: {count:,} images")
+
+
 def _index_text(index: IndexFacts | None) -> str:
     return "a search is exact" if index is None else f"the index finds {index.recall:.1%} of the ten nearest images"
 
 
-def _say_added(found: Added, gallery: Path, *, as_json: bool) -> None:
+def _say_added(found: Added, gallery: Path, *, as_json: bool, tracks: bool) -> None:
     for line in found.broken[:10]:
         complain(f"note: left out: {line}")
     if len(found.broken) > 10:
@@ -282,7 +357,10 @@ def _say_added(found: Added, gallery: Path, *, as_json: bool) -> None:
     if as_json:
         show(_json(found.to_dict()))
         return
-    say(f"{gallery}: {found.added:,} images added, {found.present:,} were there, {len(found.broken):,} left out")
+    if tracks:
+        say(f"{gallery}: {found.added:,} rows added, {found.present:,} tracks were there")
+    else:
+        say(f"{gallery}: {found.added:,} images added, {found.present:,} were there, {len(found.broken):,} left out")
 
 
 def _say_removed(removed: Removed, *, as_json: bool) -> None:

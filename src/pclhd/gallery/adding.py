@@ -272,6 +272,19 @@ def check_time(time: TimeOf) -> TimeOf:
     )
 
 
+def check_moment(argument: str, moment: datetime | str | None) -> datetime | None:
+    """A moment, or ISO 8601 text.
+
+    Raises:
+        ArgumentError: It is neither; it names the argument.
+    """
+    if moment is None or isinstance(moment, datetime):
+        return moment
+    with suppress(ValueError):
+        return datetime.fromisoformat(moment)
+    raise ArgumentError(argument, "is not a time; write it as 2026-03-01T18:30:00", value=moment)
+
+
 def _exif_time(path: Path) -> datetime | None:
     with opened_image(path, pixels=False) as image:
         exif: Any = image.getexif()

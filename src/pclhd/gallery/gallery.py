@@ -15,9 +15,11 @@ from pclhd.data.records import Modality
 from pclhd.data.sources import Images, OneImage, gather_images
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import expanded
-from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_time, next_number
+from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, check_time, next_number
+from pclhd.gallery.exporting import Map, export_gallery
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
-from pclhd.gallery.indexing import INDEX_FROM, index_facts, update_index
+from pclhd.gallery.indexing import index_facts, update_index
+from pclhd.gallery.lists import read_list
 from pclhd.gallery.records import (
     KEEPS,
     Added,
@@ -34,6 +36,8 @@ from pclhd.gallery.rows import from_arrow
 from pclhd.gallery.searching import search_store
 from pclhd.gallery.sightings import GAP
 from pclhd.gallery.store import NARROW_COLUMNS, Store
+from pclhd.gallery.tracks import read_boxes
+from pclhd.gallery.video import VideoFacts, add_video, load_av
 from pclhd.models.encoder import Encoder
 
 Progress = Callable[[int, int], None]
@@ -141,6 +145,84 @@ class Gallery:
         ]
         return self._add(lambda encoder: add_images(
             self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
+        ))  # fmt: skip
+
+    def add_list(
+        self,
+        path: Path | str,
+        *,
+        modality: Light | None = None,
+        camera: str | None = None,
+        time: TimeOf = None,
+        keep: Keep = "both",
+        workers: int = 0,
+        on_progress: Progress | None = None,
+    ) -> Added:
+        """Add the images of a CSV list with the column ``path`` and, if wanted, modality, camera, time and track.
+
+        Args:
+            path: The list. Paths in it are relative to its folder.
+            modality: Modality of images whose line says none.
+            camera: Camera of images whose line says none.
+            time: Time of images whose line says none, as for `add`.
+            keep: As for `add`.
+            workers: As for `add`.
+            on_progress: As for `add`.
+
+        Raises:
+            UserError: As `add`; also if the list cannot be read.
+        """
+        _check_keep(keep)
+        light = None if modality is None else Modality(modality)
+        new = read_list(Path(path), modality=light, camera=camera, time=check_time(time))
+        return self._add(lambda encoder: add_images(
+            self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
+        ))  # fmt: skip
+
+    def add_video(
+        self,
+        video: Path | str,
+        boxes: Path | str,
+        *,
+        modality: Light,
+        camera: str | None = None,
+        start: datetime | str | None = None,
+        first_frame: int = 1,
+        per_track: int = 4,
+        per_second: float = 4.0,
+        keep: Keep = "both",
+        on_progress: Progress | None = None,
+    ) -> Added:
+        """Add the people of a video by the boxes of a tracker; a track becomes a few rows.
+
+        Args:
+            video: The video.
+            boxes: The tracker's file: MOTChallenge text, or CSV with headings such as ``frame, track, left, top, width,
+                height``.
+            modality: Modality of the video.
+            camera: Name of the camera.
+            start: When the first frame was taken; the times of the others follow from the video.
+            first_frame: The number that the tracker gives the first frame; 1 in MOTChallenge.
+            per_track: At most this many embeddings stand for a track: means of crops that look alike.
+            per_second: At most this many crops of a track are embedded for each second.
+            keep: As for `add`; a thumbnail is that of the crop most like its row.
+            on_progress: Called with the number of frames done and of all that have boxes.
+
+        Raises:
+            UserError: As `add`; also if the video or the boxes cannot be read.
+        """
+        _check_keep(keep)
+        if per_track < 1:
+            raise ArgumentError("per_track", "must be at least 1", value=per_track)
+        if not per_second > 0:
+            raise ArgumentError("per_second", "must be above 0", value=per_second)
+        began = check_moment("start", start)
+        facts = VideoFacts(Path(video), Modality(modality), camera, began)
+        found = read_boxes(Path(boxes), first_frame=first_frame)
+        load_av()
+        return self._add(lambda encoder: add_video(
+            self._store, encoder, facts, found, keep=keep, per_track=per_track, per_second=per_second,
+            on_progress=on_progress,
         ))  # fmt: skip
 
     # Searching.
@@ -349,6 +431,36 @@ class Gallery:
             self._store.purge()
             return update_index(self._store)
 
+    def export(
+        self,
+        out: Path | str,
+        *,
+        where: GalleryFilter | None = None,
+        map_by: Map = "tsne",
+        seed: int = 0,
+        force: bool = False,
+    ) -> int:
+        """Write rows to a Parquet file, with embeddings, thumbnails and a map in the plane.
+
+        Args:
+            out: The file, ``.parquet``.
+            where: Only rows that satisfy this.
+            map_by: ``tsne`` (t-SNE), ``pca``, or ``none`` for no map.
+            seed: Seed of the map: the same rows and seed give the same places.
+            force: Whether to replace a file.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            UserError: There is no gallery or no such row, or the file exists or cannot be written.
+        """
+        self._store.require()
+        return export_gallery(
+            self._store, expanded(Path(out)), where=sql_filter(where or GalleryFilter()), map_by=map_by, seed=seed,
+            force=force, model_id=self._about()["model_id"],
+        )  # fmt: skip
+
     # Below: what several of these need.
 
     def _add(self, add: Callable[[Encoder], Added]) -> Added:
@@ -417,7 +529,7 @@ class Gallery:
             removed = 0 if condition is None else self._store.remove(condition)
             if removed:
                 self._store.write_fact("index", None)
-                update_index(self._store, least=INDEX_FROM)
+                update_index(self._store)
             return Removed(removed, self._store.count())
 
 
@@ -442,6 +554,3 @@ def _all_like(store: Store, vector: NDArray[np.float32], least: float, where: st
         found += zip(alike[rows].tolist(), from_arrow(page.take(rows)), strict=True)
     found.sort(key=lambda one: (-one[0], one[1].number))
     return [GalleryHit(rank, value, row) for rank, (value, row) in enumerate(found, start=1)]
-
-
-__all__ = ["INDEX_FROM", "Gallery"]

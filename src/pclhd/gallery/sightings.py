@@ -50,14 +50,14 @@ def group_sightings(
 ) -> list[Group]:
     """Group rows that were found for one query.
 
-    Rows are taken best first. A row joins the first group of its camera and modality
+    Rows are taken best first. A row joins the first group of its camera and modality to whose best row it belongs:
 
-    * whose best row has the same track of the same video or folder, or
-    * whose times it extends or leaves a gap of at most `gap`, if it is at least as similar to the group's best row as
-      to the query: two people who pass together stay apart, and no threshold has to be known; or
-    * if it or the group has no time, and it is a near-duplicate of the group's best row.
+    * if both are from tracks of one video or folder, if it is the same track;
+    * otherwise, if its time is within the group's times or at most `gap` from them, and it is at least as similar to
+      the group's best row as to the query: two people who pass together stay apart, and no threshold has to be known;
+    * without times, or without a camera, if it is a near-duplicate of the group's best row.
 
-    Otherwise it begins a group. Rows of unknown cameras never share one, unless they are near-duplicates.
+    If there is no such group, it begins one.
 
     Args:
         rows: N rows, best first.
@@ -76,12 +76,14 @@ def group_sightings(
             best = rows[group.best]
             if (row.camera, row.modality) != (best.camera, best.modality):
                 continue
-            alike = among[place, group.best]
-            if _same_track(row, best) or (
-                alike >= near_duplicate
-                if row.time is None or group.first is None or row.camera is None
-                else _reaches(row.time, group, gap) and alike >= similarity[place]
-            ):
+            joins = _tracks_agree(row, best)
+            if joins is None:
+                alike = among[place, group.best]
+                if row.time is None or group.first is None or row.camera is None:
+                    joins = bool(alike >= near_duplicate)
+                else:
+                    joins = _reaches(row.time, group, gap) and bool(alike >= similarity[place])
+            if joins:
                 group._include(place, row.time)
                 break
         else:
@@ -91,8 +93,22 @@ def group_sightings(
     return groups
 
 
-def _same_track(one: GalleryRow, other: GalleryRow) -> bool:
-    return one.track is not None and (one.track, one.source) == (other.track, other.source)
+def _tracks_agree(one: GalleryRow, other: GalleryRow) -> bool | None:
+    """Whether a tracker says that two rows show one passage; None if it says nothing.
+
+    Trackers count from one in each video; so the video, or the folder of images, has to be the same.
+    """
+    if one.track is None or other.track is None:
+        return None
+    if one.digest == other.digest:
+        return True
+    known = None not in (one.source, other.source) and _place(one) == _place(other)
+    return one.track == other.track if known else None
+
+
+def _place(row: GalleryRow) -> str:
+    assert row.source is not None
+    return row.source if row.frame is not None else row.source.rpartition("/")[0]
 
 
 def _reaches(time: datetime, group: Group, gap: timedelta) -> bool:

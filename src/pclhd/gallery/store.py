@@ -308,12 +308,12 @@ class Store:
         from lancedb.index import Bitmap, BTree, IvfFlat
 
         table = self._table(_IMAGES)
+        _optimize(table, _KEPT)  # before, since merging files would change the indices again
         for column, kind in INDEXED_COLUMNS.items():
             table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
         table.create_index(
             "embedding", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True, name=VECTOR_INDEX
         )
-        _optimize(table, _KEPT)
 
     # LanceDB.
 

@@ -38,7 +38,7 @@ class Photos:
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (24, 48)) -> Path:
-    """An image that can be told from others by any network: one colour above, another below, and noise."""
+    """An image that any network can distinguish from others: one colour above, another below, and noise."""
     random = np.random.default_rng(seed)
     pixels = np.empty((size[1], size[0], 3), dtype=np.int64)
     pixels[: size[1] // 2], pixels[size[1] // 2 :] = random.integers(0, 256, 3), random.integers(0, 256, 3)

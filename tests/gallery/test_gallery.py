@@ -297,7 +297,7 @@ def test_removing_leaves_no_byte(gallery: Gallery) -> None:
         (GalleryFilter(since=MARCH), 4),
         (GalleryFilter(modality="infrared"), 5),
         (GalleryFilter(camera=["gate", "yard"]), 0),
-        (GalleryFilter(camera="nobody"), 9),
+        (GalleryFilter(camera="elsewhere"), 9),
     ],
 )
 def test_removing_by_filter(gallery: Gallery, where: GalleryFilter, left: int) -> None:

@@ -79,6 +79,6 @@ def test_frames_of_one_track_belong_together() -> None:
     passing = [
         row(number, number, **{**video, "track": str(number % 2), "digest": str(number % 2)}) for number in range(4)
     ]
-    assert grouped(passing, [ONE] * 4) == [[0, 2], [1, 3]], "the tracker has told two people apart"
+    assert grouped(passing, [ONE] * 4) == [[0, 2], [1, 3]], "the tracker has kept two people apart"
     folder = [row(0, 0, track="3"), row(1, 7200, track="3"), row(2, 0, track="3", source="/b/2.jpg")]
     assert grouped(folder, [ONE, TWO, TWO]) == [[0, 1], [2]]

@@ -418,7 +418,7 @@ class Gallery:
     # Upkeep.
 
     def compact(self) -> IndexFacts | None:
-        """Write the gallery anew without anything that is no longer needed, and index it if it is large.
+        """Write the gallery's files again without anything that is no longer needed, and index it if it is large.
 
         Returns:
             Facts about the index; None if the gallery is so small that a search is exact.

@@ -26,7 +26,7 @@ WANTED_RECALL = 0.99
 _TOP = 10
 _QUERIES = 200
 _SEED = 0
-_GROWN = 2  # an index is built again when there are so many times more rows
+_GROWN = 2  # an index is built again when the gallery has grown by this factor
 
 
 def update_index(store: Store, *, least: int = INDEX_FROM) -> IndexFacts | None:

@@ -30,7 +30,7 @@ from pclhd.models.encoder import Encoder
 from pclhd.text_tables import escaped_bytes
 
 #: When an image was taken: a moment; ``exif``, which its camera wrote into the file; ``modified``, the file's time; or
-#: a pattern of its file name with such as ``%Y%m%d_%H%M%S``.
+#: a pattern of its file name such as ``%Y%m%d_%H%M%S``.
 TimeOf = datetime | str | None
 
 # Images of one commit; two such parts are in memory.

@@ -16,6 +16,9 @@ GAP = timedelta(seconds=60)
 #: Without times, frames of one camera belong together from this cosine similarity on: they are near-duplicates.
 NEAR_DUPLICATE = 0.97
 
+# Frames of one passage are as similar to each other as to another image of the person, or more; noise takes its share.
+_OWN_SHARE = 0.8
+
 
 @dataclass
 class Group:
@@ -53,8 +56,9 @@ def group_sightings(
     Rows are taken best first. A row joins the first group of its camera and modality to whose best row it belongs:
 
     * if both are from tracks of one video or folder, if it is the same track;
-    * otherwise, if its time is within the group's times or at most `gap` from them, and it is at least as similar to
-      the group's best row as to the query: two people who pass together stay apart, and no threshold has to be known;
+    * otherwise, if its time is within the group's times or at most `gap` from them, and it is about as similar to the
+      group's best row as to the query (at least 0.8 of that): two people who pass together stay apart, and no threshold
+      of the model has to be known;
     * without times, or without a camera, if it is a near-duplicate of the group's best row.
 
     If there is no such group, it begins one.
@@ -82,7 +86,8 @@ def group_sightings(
                 if row.time is None or group.first is None or row.camera is None:
                     joins = bool(alike >= near_duplicate)
                 else:
-                    joins = _reaches(row.time, group, gap) and bool(alike >= similarity[place])
+                    least = min(near_duplicate, _OWN_SHARE * float(similarity[place]))
+                    joins = _reaches(row.time, group, gap) and bool(alike >= least)
             if joins:
                 group._include(place, row.time)
                 break

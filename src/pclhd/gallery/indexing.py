@@ -68,7 +68,7 @@ def _measured(store: Store, rows: int, partitions: int) -> IndexFacts:
     drawn = np.unique(np.random.default_rng(_SEED).integers(first, last + 1, 2 * _QUERIES))
     found = store.select(["number", "embedding"], numbers_among(drawn)).sort_by("number")
     queries = embeddings_of(found)[:_QUERIES]
-    exact = [_neighbours(store, query, None) for query in queries]
+    exact = _exact_neighbours(store, queries)
     probes, recall = 1, 0.0
     while True:
         recall = float(np.mean([_share(_neighbours(store, q, probes), e) for q, e in zip(queries, exact, strict=True)]))
@@ -82,10 +82,24 @@ def _numbers(store: Store) -> tuple[int, int]:
     return int(numbers.min()), int(numbers.max())
 
 
-def _neighbours(store: Store, query: NDArray[np.float32], probes: int | None) -> NDArray[np.int64]:
+def _neighbours(store: Store, query: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
+    """(10,) numbers of the nearest rows that the index finds, without the query itself."""
     found: Any = store.nearest(query, _TOP + 1, probes=probes, columns=["number"])
     numbers: NDArray[np.int64] = found["number"].to_numpy()
     return numbers[np.argsort(-(embeddings_of(found) @ query), kind="stable")][1:]
+
+
+def _exact_neighbours(store: Store, queries: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(Q, 10) numbers of the nearest rows, without the query itself: one pass over all rows for all queries."""
+    best = np.full((len(queries), _TOP + 1), -np.inf, dtype=np.float32)
+    numbers = np.zeros(best.shape, dtype=np.int64)
+    for part in store.stream(["number", "embedding"]):
+        alike = np.concatenate([best, queries @ embeddings_of(part).T], axis=1)
+        own = np.broadcast_to(part["number"].to_numpy(), (len(queries), len(part)))
+        known = np.concatenate([numbers, own], axis=1)
+        order = np.argsort(-alike, axis=1, kind="stable")[:, : _TOP + 1]
+        best, numbers = np.take_along_axis(alike, order, axis=1), np.take_along_axis(known, order, axis=1)
+    return numbers[:, 1:]
 
 
 def _share(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:

@@ -190,6 +190,14 @@ class Store:
             found = self.select(wanted, between if where is None else f"({where}) AND {between}")
             yield found.sort_by("number")
 
+    def stream(self, columns: Sequence[str]) -> Iterator[Any]:
+        """All rows in no particular order, as Arrow tables of some thousand rows each."""
+        import pyarrow as pa
+
+        if not self._missing():
+            for batch in self._table(_IMAGES).search().select(list(columns)).limit(None).to_batches(_STEP):
+                yield pa.Table.from_batches([batch])
+
     def nearest(
         self,
         vector: NDArray[np.float32],

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,12 @@ def change(path: Path, operation: str, folder: Path, report: Callable[[Any], Non
             # Half of them are old.
             when = datetime.now(UTC) - (OLD * 2 if start == 0 else timedelta(0))
             part = files[start : start + IMAGES // 2]
-            gallery.add(part, modality="visible", camera=f"camera {start}", time=when,
-                        on_progress=lambda done, _, part=part: report([file.name for file in part[:done]]))  # fmt: skip
+            names = [file.name for file in part]
+
+            def acknowledge(done: int, total: int, names: list[str] = names) -> None:
+                report(names[:done])
+
+            gallery.add(part, modality="visible", camera=f"camera {start}", time=when, on_progress=acknowledge)
     elif operation == "remove":
         gallery.remove(GalleryFilter(camera=f"camera {IMAGES // 2}"))
     elif operation == "compact":
@@ -116,11 +121,9 @@ def main(root: Path) -> None:
         # The first change of each kind is not killed; it shows how long one takes.
         after = None if kill < 0 else float(random.uniform(0, 1.1)) * seconds[operation]
         begin = time.perf_counter()
-        reported = in_a_child(
-            lambda report, one=operation, place=folder: change(path, one, place, report), kill_after=after
-        )
+        reported = in_a_child(partial(change, path, operation, folder), kill_after=after)
         seconds.setdefault(operation, time.perf_counter() - begin)
-        left, finished = in_a_child(lambda report: look_and_finish(path, report))
+        left, finished = in_a_child(partial(look_and_finish, path))
         gone = {row[2] for row in before["rows"]} - {row[2] for row in finished["rows"]}
         content = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
         case = {

@@ -84,7 +84,7 @@ def test_a_map_keeps_people_together(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_small_maps(number: int) -> None:
     embeddings = unit_length(np.random.default_rng(0).standard_normal((number, 8)))
     for by in ("tsne", "pca"):
-        place = flat_map(embeddings, by, 0)  # type: ignore[arg-type]
+        place = flat_map(embeddings, by, 0)
         assert place.shape == (number, 2)
         assert np.isfinite(place).all()
 

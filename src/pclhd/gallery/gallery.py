@@ -280,6 +280,8 @@ class Gallery:
         """As `search`, with the embedding (D,) of the query, which the gallery's encoder must have made."""
         self._store.require()
         light = Modality(modality)
+        if not self._store.has_images():
+            return []
         hits = search_store(
             self._store, vector, top=top, where=sql_filter(where or GalleryFilter()), index=self._index_facts(),
             group=group, gap=gap, rerank=rerank,

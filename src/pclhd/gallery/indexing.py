@@ -97,9 +97,10 @@ def _exact_neighbours(store: Store, queries: NDArray[np.float32]) -> NDArray[np.
         alike = np.concatenate([best, queries @ embeddings_of(part).T], axis=1)
         own = np.broadcast_to(part["number"].to_numpy(), (len(queries), len(part)))
         known = np.concatenate([numbers, own], axis=1)
-        order = np.argsort(-alike, axis=1, kind="stable")[:, : _TOP + 1]
-        best, numbers = np.take_along_axis(alike, order, axis=1), np.take_along_axis(known, order, axis=1)
-    return numbers[:, 1:]
+        nearest = np.argpartition(-alike, _TOP, axis=1)[:, : _TOP + 1]
+        best, numbers = np.take_along_axis(alike, nearest, axis=1), np.take_along_axis(known, nearest, axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")[:, 1:]
+    return np.take_along_axis(numbers, order, axis=1)
 
 
 def _share(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:

@@ -50,14 +50,14 @@ def search_store(
     if vector.ndim != 1 or not np.isfinite(length) or length == 0:
         raise ValueError(f"a query is one vector of finite length, not {vector.shape} of length {length}")
     query = np.asarray(vector / length, dtype=np.float32)
-    if not store.count():
-        return []
     probes = None if index is None else index.probes
     wanted = max(_LEAST_CANDIDATES, _FRAMES * top) if group else top
     if rerank:
         wanted = max(wanted, _RERANKED)
     while True:
         table = store.nearest(query, wanted, where, probes=probes)
+        if not len(table):
+            return []
         rows, embeddings, similarity = _in_order(table, query)
         if rerank:
             order = reranked(query, embeddings)

@@ -145,6 +145,10 @@ class Store:
 
     # Reading.
 
+    def has_images(self) -> bool:
+        """Whether images were ever added."""
+        return not self._missing()
+
     def count(self, where: str | None = None) -> int:
         """How many rows satisfy a condition."""
         if self._missing():

@@ -11,6 +11,7 @@ import torch
 from pclhd.synthetic import write_synthetic
 from tests.commands import Call, call
 from tests.engine.runs import SmallData, draw_people, write_start
+from tests.gallery.photos import Photos, make_photos
 
 THREADS = torch.get_num_threads()
 
@@ -62,6 +63,12 @@ def tiny_llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "llcm"
     write_synthetic(root, scale="tiny", layout="llcm", workers=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
+    """Images and a model for galleries; not to be changed."""
+    return make_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture

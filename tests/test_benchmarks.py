@@ -509,3 +509,15 @@ def test_precision_in_its_quick_form(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_answers_in_their_quick_form(tmp_path: Path) -> None:
     assert set(quick("answers", tmp_path)) == {"pseudo labels", "labelled images"}
+
+
+@pytest.mark.slow
+def test_galleries_in_their_quick_form(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    content = quick("gallery", tmp_path)
+    figures = {row["name"]: {name: value for name, (value, _) in row["figures"].items()} for row in content["figures"]}
+    assert figures["build"]["rows added"] == content["rows"] == 20_000
+    assert figures["search"]["recall@10"] > 0.9
+    assert figures["search in one camera"]["recall@10"] > 0.9
+    assert 0 < figures["search, 8 clients"]["p50"] <= figures["search, 8 clients"]["p95"]
+    assert figures["add images"]["images"] == 64

@@ -170,6 +170,8 @@ def _contents(path: Path, data: Path) -> set[str]:
     if kind == "npy":
         array = np.load(path)
         return {{(np.uint8, 4): "images", (np.float32, 2): "embeddings", (np.int64, 1): "pseudo labels"}[_form(array)]}
+    if kind in ("lance", "manifest", "txn"):
+        return _in_a_gallery(path)
     if kind == "parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
         return _in_columns(parquet.read_schema(path).names)
@@ -201,11 +203,41 @@ def _in_columns(names: list[str]) -> set[str]:
         "identity": "identities",
         "embedding": "embeddings",
         "label": "pseudo labels",
+        "source": "paths",
+        "thumbnail": "images",
+        "digest": "digests",
+        "time": "cameras",
+        "track": "cameras",
     }
-    others = {"rank", "similarity", "probability", "above_threshold"}
-    others |= {"modality", "split", "row", "confidence", "partner"}
+    others = {
+        "modality",
+        "split",
+        "row",
+        "confidence",
+        "partner",
+        "id",
+        "number",
+        "frame",
+        "added",
+        "model_id",
+        "x",
+        "y",
+    }
+    others |= {"rank", "similarity", "probability", "above_threshold"}
     assert set(names) <= known.keys() | others
     return {known[name] for name in names if name in known}
+
+
+def _in_a_gallery(path: Path) -> set[str]:
+    """The columns of the table that a file belongs to; the facts are text in JSON."""
+    import lancedb
+
+    table = next(parent for parent in path.parents if parent.suffix == ".lance")
+    opened = lancedb.connect(str(table.parent)).open_table(table.stem)
+    if table.stem == "images":
+        return _in_columns(opened.schema.names)
+    facts = [row["json"] for row in opened.search().to_list()]
+    return {"paths"} if any("model.safetensors" in fact for fact in facts) else set()
 
 
 #: Tensors of checkpoints, model files, exports and embeddings by name; a tensor of another name fails the tests.
@@ -312,6 +344,17 @@ def test_an_onnx_file(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
     pytest.importorskip("onnxscript")
     files = leaves("export", run, "--format", "onnx", "--out", "OUT.onnx")
     _check_contents(_compare("export", files, when={"--format"}), tiny_sysu)
+
+
+@pytest.mark.slow
+def test_a_gallery(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
+    pytest.importorskip("lancedb")
+    files = leaves("gallery", "add", "GALLERY", tiny_sysu / "cam1", "--model", run, "--modality", "visible")
+    looking = (("stats",), ("list",), ("search", next(tiny_sysu.rglob("*.jpg")), "--modality", "visible"))
+    for verb, *words in looking:
+        assert leaves("gallery", verb, "GALLERY", *words) == []
+    files += leaves("gallery", "export", "GALLERY", "--out", "OUT.parquet")
+    _check_contents(_compare("gallery", files, when={"always", "--out"}), tiny_sysu)
 
 
 def test_weights_of_others(leaves: Leaves, tiny_sysu: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,9 @@ _MODULES = {
     "Embeddings": "pclhd.models.encoder",
     "RankedResults": "pclhd.evaluation.retrieval",
     "Hit": "pclhd.evaluation.retrieval",
+    "Gallery": "pclhd.gallery.gallery",
+    "GalleryFilter": "pclhd.gallery.records",
+    "GalleryHit": "pclhd.gallery.records",
     "RunFolder": "pclhd.runs.folder",
     "Results": "pclhd.runs.records",
     "UserError": "pclhd.errors",
@@ -45,6 +48,9 @@ __all__ = [
     "ClusterLabels",
     "Embeddings",
     "Encoder",
+    "Gallery",
+    "GalleryFilter",
+    "GalleryHit",
     "Hit",
     "RankedResults",
     "Results",
@@ -68,6 +74,8 @@ if TYPE_CHECKING:
     from pclhd.errors import UserError
     from pclhd.evaluation.answers import Answer, answer
     from pclhd.evaluation.retrieval import Hit, RankedResults
+    from pclhd.gallery.gallery import Gallery
+    from pclhd.gallery.records import GalleryFilter, GalleryHit
     from pclhd.models.encoder import Embeddings, Encoder
     from pclhd.runs.folder import RunFolder
     from pclhd.runs.records import Results

@@ -57,9 +57,14 @@ class ImageSource:
         Raises:
             UserError: It cannot be decoded.
         """
-        return fit_image(self._rgb(stretch), height, width, resample=resample)
+        return fit_image(self.open_rgb(stretch), height, width, resample=resample)
 
-    def _rgb(self, stretch: Stretch | None) -> Image.Image:
+    def open_rgb(self, stretch: Stretch | None = None) -> Image.Image:
+        """The image in its own size, 8-bit red, green, blue.
+
+        Raises:
+            UserError: It cannot be decoded.
+        """
         if isinstance(self.content, Image.Image):
             try:
                 return to_rgb(self.content, upright=self.upright, stretch=stretch)

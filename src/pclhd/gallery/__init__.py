@@ -1,0 +1,1 @@
+"""A gallery: images of people that were embedded once and can be searched, by camera, time and modality."""

@@ -1,0 +1,558 @@
+"""A gallery on disk: add images of people once, then search, list, count, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pclhd.data.records import Modality
+from pclhd.data.sources import Images, OneImage, gather_images
+from pclhd.errors import ArgumentError, UserError
+from pclhd.files import expanded
+from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, check_time, next_number
+from pclhd.gallery.exporting import Map, export_gallery
+from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
+from pclhd.gallery.indexing import index_facts, update_index
+from pclhd.gallery.lists import read_list
+from pclhd.gallery.records import (
+    KEEPS,
+    Added,
+    Calibration,
+    GalleryFilter,
+    GalleryHit,
+    GalleryRow,
+    GalleryStats,
+    IndexFacts,
+    Keep,
+    Removed,
+)
+from pclhd.gallery.rows import from_arrow
+from pclhd.gallery.searching import search_store
+from pclhd.gallery.sightings import GAP
+from pclhd.gallery.store import NARROW_COLUMNS, Store
+from pclhd.gallery.tracks import read_boxes
+from pclhd.gallery.video import VideoFacts, add_video, load_av
+from pclhd.models.encoder import Encoder
+
+Progress = Callable[[int, int], None]
+Light = Modality | Literal["visible", "infrared"]
+
+_SCHEMA_VERSION = 1
+
+
+class Gallery:
+    """Embedded images in a folder, to be searched.
+
+    Any number of processes and threads may read. One writes at a time: a second writer is refused with a `UserError`.
+    Each change is there as a whole or not at all, also after a kill.
+
+    Args:
+        path: The gallery's folder. It is created when the first images are added.
+        encoder: The encoder, or its run folder or model file. None takes the model that was used when images were
+            added.
+        device: Device for an encoder that is loaded here; ``auto`` uses a GPU if there is one.
+
+    Attributes:
+        path: The gallery's folder.
+        calibration: What gives hits their probability; None for none.
+
+    Raises:
+        UserError: LanceDB is not installed, or there is something else at the path.
+
+    Examples:
+        >>> gallery = pclhd.Gallery("people", encoder="runs/first")
+        >>> gallery.add("photos/day", modality="visible", camera="gate")
+        >>> for hit in gallery.search("someone.jpg", modality="infrared"):
+        ...     print(hit.rank, hit.row.camera, hit.row.time, hit.similarity)
+    """
+
+    def __init__(self, path: Path | str, *, encoder: Encoder | Path | str | None = None, device: str = "auto") -> None:
+        self.path = expanded(Path(path))
+        self.calibration: Calibration | None = None
+        self._store = Store(self.path)
+        self._given = encoder
+        self._device = device
+        self._loaded: Encoder | None = encoder if isinstance(encoder, Encoder) else None
+        self._index: tuple[int, IndexFacts | None] | None = None
+
+    def __len__(self) -> int:
+        return self._store.count()
+
+    def exists(self) -> bool:
+        """Whether there is a gallery at the path yet."""
+        return self._store.exists()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder: the given one, or that of the gallery's images, loaded when it is first used.
+
+        Raises:
+            UserError: None was given and the gallery's model is not where it was, or it is another model.
+        """
+        if self._loaded is None:
+            self._loaded = self._load()
+        self._require_model(self._loaded.model_id)
+        return self._loaded
+
+    # Adding.
+
+    def add(
+        self,
+        images: Images,
+        *,
+        modality: Light,
+        camera: str | None = None,
+        time: TimeOf = None,
+        track: str | None = None,
+        keep: Keep = "both",
+        workers: int = 0,
+        on_progress: Progress | None = None,
+    ) -> Added:
+        """Add images; those that are in the gallery already stay as they are.
+
+        Images are committed some hundred at a time. If the process is killed, call it again: what was committed is not
+        embedded again. Images that cannot be decoded are left out and reported.
+
+        Args:
+            images: Paths, folders, patterns, PIL images, arrays, open files, or any mix, as in `Encoder.embed`.
+            modality: Modality of the images.
+            camera: Name of their camera. None takes the number of records that have one.
+            time: When they were taken: a moment (without a zone it is taken for UTC), ISO 8601 text, ``exif``,
+                ``modified``, or a pattern of file names such as ``%Y%m%d_%H%M%S``.
+            track: Name of the track that they all belong to.
+            keep: What to keep besides the embedding: ``path``, ``thumbnail`` (a JPEG of at most 128 × 256), ``both``.
+            workers: Threads for decoding; 0 uses one per core.
+            on_progress: Called with the number of images done and of all.
+
+        Returns:
+            How many were added, were there before, or are broken.
+
+        Raises:
+            UserError: There is no image, the gallery was made with another model, another process is writing, or the
+                disk is full.
+        """
+        light, when = Modality(modality), check_time(time)
+        _check_keep(keep)
+        new = [
+            NewImage(source, light, camera or (None if source.camera is None else str(source.camera)), when, track)
+            for source in gather_images(images)
+        ]
+        return self._add(lambda encoder: add_images(
+            self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
+        ))  # fmt: skip
+
+    def add_list(
+        self,
+        path: Path | str,
+        *,
+        modality: Light | None = None,
+        camera: str | None = None,
+        time: TimeOf = None,
+        keep: Keep = "both",
+        workers: int = 0,
+        on_progress: Progress | None = None,
+    ) -> Added:
+        """Add the images of a CSV list with the column ``path`` and, if wanted, modality, camera, time and track.
+
+        Args:
+            path: The list. Paths in it are relative to its folder.
+            modality: Modality of images whose line says none.
+            camera: Camera of images whose line says none.
+            time: Time of images whose line says none, as for `add`.
+            keep: As for `add`.
+            workers: As for `add`.
+            on_progress: As for `add`.
+
+        Raises:
+            UserError: As `add`; also if the list cannot be read.
+        """
+        _check_keep(keep)
+        light = None if modality is None else Modality(modality)
+        new = read_list(Path(path), modality=light, camera=camera, time=check_time(time))
+        return self._add(lambda encoder: add_images(
+            self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
+        ))  # fmt: skip
+
+    def add_video(
+        self,
+        video: Path | str,
+        boxes: Path | str,
+        *,
+        modality: Light,
+        camera: str | None = None,
+        start: datetime | str | None = None,
+        first_frame: int = 1,
+        per_track: int = 4,
+        per_second: float = 4.0,
+        keep: Keep = "both",
+        on_progress: Progress | None = None,
+    ) -> Added:
+        """Add the people of a video by the boxes of a tracker; a track becomes a few rows.
+
+        Args:
+            video: The video.
+            boxes: The tracker's file: MOTChallenge text, or CSV with headings such as ``frame, track, left, top, width,
+                height``.
+            modality: Modality of the video.
+            camera: Name of the camera.
+            start: When the first frame was taken; the times of the others follow from the video.
+            first_frame: The number that the tracker gives the first frame; 1 in MOTChallenge.
+            per_track: At most this many embeddings stand for a track: means of crops that look alike.
+            per_second: At most this many crops of a track are embedded for each second.
+            keep: As for `add`; a thumbnail is that of the crop most like its row.
+            on_progress: Called with the number of frames done and of all that have boxes.
+
+        Raises:
+            UserError: As `add`; also if the video or the boxes cannot be read.
+        """
+        _check_keep(keep)
+        if per_track < 1:
+            raise ArgumentError("per_track", "must be at least 1", value=per_track)
+        if not per_second > 0:
+            raise ArgumentError("per_second", "must be above 0", value=per_second)
+        began = check_moment("start", start)
+        facts = VideoFacts(Path(video), Modality(modality), camera, began)
+        found = read_boxes(Path(boxes), first_frame=first_frame)
+        load_av()
+        return self._add(lambda encoder: add_video(
+            self._store, encoder, facts, found, keep=keep, per_track=per_track, per_second=per_second,
+            on_progress=on_progress,
+        ))  # fmt: skip
+
+    # Searching.
+
+    def search(
+        self,
+        image: OneImage,
+        *,
+        modality: Light,
+        top: int = 10,
+        where: GalleryFilter | None = None,
+        group: bool = True,
+        gap: timedelta = GAP,
+        rerank: bool = False,
+    ) -> list[GalleryHit]:
+        """Find the rows that look most like the person in an image.
+
+        Args:
+            image: The query: one image.
+            modality: Modality of the query.
+            top: Number of hits; fewer are returned if the gallery has fewer.
+            where: Only rows that satisfy this are searched.
+            group: Give one hit for each sighting, its best frame; otherwise each frame is a hit.
+            gap: Longest time between neighbouring frames of a sighting.
+            rerank: Order the candidates by k-reciprocal neighbours, too.
+
+        Returns:
+            The hits, best first.
+
+        Raises:
+            UserError: There is no gallery, the image cannot be decoded, or the model is another one.
+            ValueError: `top` is not positive.
+        """
+        self._store.require()
+        sources = gather_images(image)
+        if len(sources) != 1:
+            raise ArgumentError("image", f"stands for {len(sources)} images; search with one at a time")
+        light = Modality(modality)
+        content = sources[0].content if sources[0].content is not None else sources[0].path
+        assert content is not None
+        vector = self.encoder.embed(content, modality=light).features[0]
+        return self.search_embedding(vector, modality=light, top=top, where=where, group=group, gap=gap, rerank=rerank)
+
+    def search_embedding(
+        self,
+        vector: NDArray[np.floating[Any]],
+        *,
+        modality: Light,
+        top: int = 10,
+        where: GalleryFilter | None = None,
+        group: bool = True,
+        gap: timedelta = GAP,
+        rerank: bool = False,
+    ) -> list[GalleryHit]:
+        """As `search`, with the embedding (D,) of the query, which the gallery's encoder must have made."""
+        self._store.require()
+        light = Modality(modality)
+        if not self._store.has_images():
+            return []
+        hits = search_store(
+            self._store, vector, top=top, where=sql_filter(where or GalleryFilter()), index=self._index_facts(),
+            group=group, gap=gap, rerank=rerank,
+        )  # fmt: skip
+        return hits if self.calibration is None else _calibrated(hits, light, self.calibration)
+
+    # Looking.
+
+    def rows(self, where: GalleryFilter | None = None, *, after: int = 0) -> Iterator[GalleryRow]:
+        """Rows in the order of adding.
+
+        Args:
+            where: Only rows that satisfy this.
+            after: Only rows with a higher `GalleryRow.number`: the next page begins after the last row of this one.
+
+        Raises:
+            UserError: There is no gallery.
+        """
+        self._store.require()
+        for page in self._store.pages(NARROW_COLUMNS, sql_filter(where or GalleryFilter()), after=after):
+            yield from from_arrow(page)
+
+    def count(self, where: GalleryFilter | None = None) -> int:
+        """How many rows satisfy a filter."""
+        return self._store.count(sql_filter(where or GalleryFilter()))
+
+    def thumbnail(self, row_id: str) -> bytes | None:
+        """The JPEG of a row; None if none was kept, or there is no such row."""
+        found = self._store.select(["thumbnail"], ids_among([row_id]))["thumbnail"].to_pylist()
+        return found[0] if found else None
+
+    def stats(self) -> GalleryStats:
+        """Counts, times, the model, the size on disk and the index.
+
+        Raises:
+            UserError: There is no gallery.
+        """
+        self._store.require()
+        about = self._about()
+        modalities: dict[str, int] = {}
+        cameras: dict[str | None, int] = {}
+        first: datetime | None = None
+        last: datetime | None = None
+        if self._store.count():
+            import pyarrow.compute as pc
+
+            table = self._store.select(["modality", "camera", "time"])
+            counted = {
+                name: {one["values"]: one["counts"] for one in pc.value_counts(table[name]).to_pylist()}
+                for name in ("modality", "camera")
+            }
+            modalities = dict(sorted(counted["modality"].items()))
+            cameras = dict(sorted(counted["camera"].items(), key=lambda one: (one[0] is None, one[0] or "")))
+            ends = pc.min_max(table["time"]).as_py()
+            first, last = ends["min"], ends["max"]
+        return GalleryStats(
+            rows=sum(modalities.values()),
+            modalities=modalities,
+            cameras=cameras,
+            first=first,
+            last=last,
+            model_id=about["model_id"],
+            model=about["model"],
+            embedding_size=about["embedding_size"],
+            bytes=self._store.size(),
+            index=self._index_facts(),
+            unfinished=self._store.fact("purging") is not None,
+        )
+
+    # Removing.
+
+    def remove(self, where: GalleryFilter) -> Removed:
+        """Remove the rows that satisfy a filter, with embeddings, thumbnails and all older versions of the gallery.
+
+        Args:
+            where: The filter; an empty one is refused.
+
+        Returns:
+            How many were removed, and how many are left.
+
+        Raises:
+            UserError: The filter is empty, there is no gallery, or another process is writing.
+        """
+        condition = sql_filter(where)
+        if condition is None:
+            raise ArgumentError("where", "is empty, which would remove all rows; say which ones")
+        return self._remove(condition)
+
+    def remove_like(
+        self, image: OneImage, *, modality: Light, similarity: float, where: GalleryFilter | None = None
+    ) -> Removed:
+        """Remove all rows that look like the person in an image.
+
+        Args:
+            image: One image.
+            modality: Its modality.
+            similarity: Least cosine similarity of the rows to remove.
+            where: Only rows that satisfy this.
+
+        Raises:
+            UserError: As `remove`; also if the image cannot be decoded.
+        """
+        return self._remove(ids=[hit.row.id for hit in self.like(image, modality=modality, similarity=similarity,
+                                                                 where=where)])  # fmt: skip
+
+    def like(
+        self, image: OneImage, *, modality: Light, similarity: float, where: GalleryFilter | None = None
+    ) -> list[GalleryHit]:
+        """All rows from a similarity on, best first: what `remove_like` would remove. All rows are compared.
+
+        Args:
+            image: One image.
+            modality: Its modality.
+            similarity: Least cosine similarity.
+            where: Only rows that satisfy this.
+        """
+        if not -1 <= similarity <= 1:
+            raise ArgumentError("similarity", "is a cosine, from -1 to 1", value=similarity)
+        self._store.require()
+        vector = self.encoder.embed(image, modality=modality).features
+        if len(vector) != 1:
+            raise ArgumentError("image", f"stands for {len(vector)} images; give one at a time")
+        return _all_like(self._store, vector[0], similarity, sql_filter(where or GalleryFilter()))
+
+    def expire(self, older: timedelta) -> Removed:
+        """Remove rows that are older than an age: by the time they were taken, or were added where that is not known.
+
+        Args:
+            older: The age.
+
+        Raises:
+            UserError: As `remove`.
+        """
+        return self._remove(older_than(age_ago(older)))
+
+    # Upkeep.
+
+    def compact(self) -> IndexFacts | None:
+        """Write the gallery's files again without anything that is no longer needed, and index it if it is large.
+
+        Returns:
+            Facts about the index; None if the gallery is so small that a search is exact.
+
+        Raises:
+            UserError: There is no gallery, or another process is writing.
+        """
+        self._store.require()
+        with self._store.writing():
+            self._store.purge()
+            return update_index(self._store)
+
+    def export(
+        self,
+        out: Path | str,
+        *,
+        where: GalleryFilter | None = None,
+        map_by: Map = "tsne",
+        seed: int = 0,
+        force: bool = False,
+    ) -> int:
+        """Write rows to a Parquet file, with embeddings, thumbnails and a map in the plane.
+
+        Args:
+            out: The file, ``.parquet``.
+            where: Only rows that satisfy this.
+            map_by: ``tsne`` (t-SNE), ``pca``, or ``none`` for no map.
+            seed: Seed of the map: the same rows and seed give the same places.
+            force: Whether to replace a file.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            UserError: There is no gallery or no such row, or the file exists or cannot be written.
+        """
+        self._store.require()
+        return export_gallery(
+            self._store, expanded(Path(out)), where=sql_filter(where or GalleryFilter()), map_by=map_by, seed=seed,
+            force=force, model_id=self._about()["model_id"],
+        )  # fmt: skip
+
+    # Below: what several of these need.
+
+    def _add(self, add: Callable[[Encoder], Added]) -> Added:
+        with self._store.writing():
+            if not self._store.exists():
+                self._found(self._loaded or self._load())
+            encoder = self.encoder
+            try:
+                return add(encoder)
+            finally:
+                if self._store.has_many_files():
+                    self._store.tidy()
+                update_index(self._store)
+
+    def _found(self, encoder: Encoder) -> None:
+        self._loaded = encoder
+        about = {
+            "schema_version": _SCHEMA_VERSION,
+            "model_id": encoder.model_id,
+            "embedding_size": encoder.embedding_size,
+            "model": None if encoder.origin is None else str(encoder.origin.absolute()),
+            "created": datetime.now(UTC).isoformat(),
+        }
+        self._store.write_fact("gallery", about)
+
+    def _load(self) -> Encoder:
+        if self._given is not None:
+            assert not isinstance(self._given, Encoder)
+            return Encoder.load(self._given, device=self._device)
+        if not self.exists():
+            raise ArgumentError("model", "is missing: name the run or model file that embeds the images")
+        saved = self._about()["model"]
+        if saved is None or not Path(saved).exists():
+            place = "" if saved is None else f" is no longer at {saved}"
+            raise ArgumentError("model", f"is missing: that of {self.path}{place}; name the run or model file")
+        return Encoder.load(saved, device=self._device)
+
+    def _about(self) -> dict[str, Any]:
+        about: dict[str, Any] = self._store.fact("gallery") or {}
+        if about.get("schema_version") != _SCHEMA_VERSION:
+            raise UserError(f"{self.path}: was written by another version of pclhd; make a new gallery from the images")
+        return about
+
+    def _require_model(self, model_id: str) -> None:
+        if not self.exists():
+            return
+        own = self._about()["model_id"]
+        if own != model_id:
+            raise UserError(
+                f"{self.path}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings cannot "
+                "be compared; use that model, or make a new gallery"
+            )
+
+    def _index_facts(self) -> IndexFacts | None:
+        version = self._store.version()
+        if self._index is None or self._index[0] != version:
+            self._index = version, index_facts(self._store)
+        return self._index[1]
+
+    def _remove(self, condition: str | None = None, *, ids: Sequence[str] | None = None) -> Removed:
+        self._store.require()
+        if ids is not None:
+            condition = ids_among(ids) if ids else None
+        with self._store.writing():
+            self._store.write_fact("last_number", next_number(self._store) - 1)
+            removed = 0 if condition is None else self._store.remove(condition)
+            if removed:
+                self._store.write_fact("index", None)
+                update_index(self._store)
+            return Removed(removed, self._store.count())
+
+
+def _check_keep(keep: str) -> None:
+    if keep not in KEEPS:
+        raise ArgumentError("keep", f"is one of {', '.join(KEEPS)}", value=keep)
+
+
+def _calibrated(hits: list[GalleryHit], light: Modality, calibration: Calibration) -> list[GalleryHit]:
+    similarity = np.array([hit.similarity for hit in hits], dtype=np.float32)
+    values = calibration.probability(similarity, light, [hit.row.modality for hit in hits])
+    return [replace(hit, probability=float(value)) for hit, value in zip(hits, values, strict=True)]
+
+
+def _all_like(store: Store, vector: NDArray[np.float32], least: float, where: str | None) -> list[GalleryHit]:
+    from pclhd.gallery.rows import embeddings_of
+
+    found: list[tuple[float, GalleryRow]] = []
+    for page in store.pages([*NARROW_COLUMNS, "embedding"], where):
+        alike = embeddings_of(page) @ vector
+        rows = np.flatnonzero(alike >= least)
+        found += zip(alike[rows].tolist(), from_arrow(page.take(rows)), strict=True)
+    found.sort(key=lambda one: (-one[0], one[1].number))
+    return [GalleryHit(rank, value, row) for rank, (value, row) in enumerate(found, start=1)]

@@ -1,0 +1,140 @@
+"""Rows of a gallery as LanceDB stores them, and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pclhd.data.records import Modality
+from pclhd.gallery.filters import as_utc
+from pclhd.gallery.records import GalleryRow
+
+
+@dataclass(frozen=True)
+class NewRow:
+    """A row to be added.
+
+    Attributes:
+        digest: See `GalleryRow`.
+        modality: Visible or infrared.
+        camera: Name of the camera.
+        time: When it was taken.
+        track: Name of the track.
+        source: Path of the image or video, if it is kept.
+        frame: Number of the video's frame.
+        thumbnail: A small JPEG, if it is kept.
+        part: Number of the embedding, where a track has several.
+    """
+
+    digest: str
+    modality: Modality
+    camera: str | None = None
+    time: datetime | None = None
+    track: str | None = None
+    source: str | None = None
+    frame: int | None = None
+    thumbnail: bytes | None = None
+    part: int = 0
+
+    @property
+    def id(self) -> str:
+        """The row's name."""
+        return row_id(self.digest, self.modality, self.part)
+
+
+def row_id(digest: str, modality: Modality, part: int = 0) -> str:
+    """The name of a row: the same image of the same modality has the same one."""
+    return hashlib.sha256(f"{modality} {digest} {part}".encode()).hexdigest()[:32]
+
+
+def schema(embedding_size: int) -> Any:
+    """The columns of the table.
+
+    Args:
+        embedding_size: Width of the embeddings.
+    """
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("number", pa.int64()),
+            ("id", pa.string()),
+            ("modality", pa.string()),
+            ("camera", pa.string()),
+            ("time", pa.timestamp("us", tz="UTC")),
+            ("track", pa.string()),
+            ("source", pa.string()),
+            ("frame", pa.int64()),
+            ("digest", pa.string()),
+            ("model_id", pa.string()),
+            ("added", pa.timestamp("us", tz="UTC")),
+            ("thumbnail", pa.binary()),
+            ("embedding", pa.list_(pa.float32(), embedding_size)),
+        ]
+    )
+
+
+def to_arrow(rows: Sequence[NewRow], embeddings: NDArray[np.float32], *, first_number: int, model_id: str) -> Any:
+    """New rows as an Arrow table.
+
+    Args:
+        rows: N rows.
+        embeddings: (N, D) of unit length.
+        first_number: Number of the first row.
+        model_id: Id of the encoder.
+    """
+    import pyarrow as pa
+
+    now = datetime.now(UTC)
+    width = embeddings.shape[1]
+    flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1), pa.float32())
+    columns: dict[str, Any] = {
+        "number": range(first_number, first_number + len(rows)),
+        "id": [row.id for row in rows],
+        "modality": [str(row.modality) for row in rows],
+        "camera": [row.camera for row in rows],
+        "time": [None if row.time is None else as_utc(row.time) for row in rows],
+        "track": [row.track for row in rows],
+        "source": [row.source for row in rows],
+        "frame": [row.frame for row in rows],
+        "digest": [row.digest for row in rows],
+        "model_id": [model_id] * len(rows),
+        "added": [now] * len(rows),
+        "thumbnail": [row.thumbnail for row in rows],
+    }
+    wanted = schema(width)
+    arrays = [pa.array(values, wanted.field(name).type) for name, values in columns.items()]
+    return pa.Table.from_arrays([*arrays, pa.FixedSizeListArray.from_arrays(flat, width)], schema=wanted)
+
+
+def from_arrow(table: Any) -> list[GalleryRow]:
+    """The rows of an Arrow table with the columns of `GalleryRow`."""
+    return [
+        GalleryRow(
+            id=row["id"],
+            number=row["number"],
+            modality=Modality(row["modality"]),
+            camera=row["camera"],
+            time=row["time"],
+            track=row["track"],
+            source=row["source"],
+            frame=row["frame"],
+            digest=row["digest"],
+            added=row["added"],
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def embeddings_of(table: Any) -> NDArray[np.float32]:
+    """(N, D) the embeddings of an Arrow table."""
+    column = table["embedding"].combine_chunks()
+    width = column.type.list_size
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float32).reshape(-1, width)

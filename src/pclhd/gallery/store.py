@@ -1,0 +1,384 @@
+"""The rows of a gallery in LanceDB tables: append, look, search, and remove so that nothing stays on the disk.
+
+A gallery is a folder with two tables: `images`, one row per image, and `facts`, a few named JSON texts. Every change is
+one commit of LanceDB, which is there as a whole or not at all, however the process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pclhd.errors import UserError
+from pclhd.files import owning_folder
+from pclhd.gallery.filters import numbers_between
+
+Value = TypeVar("Value")
+
+VECTOR_INDEX = "embedding_idx"
+#: Columns that filters use; with a vector index they have one, too.
+INDEXED_COLUMNS = {"id": "btree", "number": "btree", "time": "btree", "camera": "bitmap", "modality": "bitmap"}
+#: All columns except the two wide ones.
+NARROW_COLUMNS = (
+    "id", "number", "modality", "camera", "time", "track", "source", "frame", "digest", "added",
+)  # fmt: skip
+
+_IMAGES, _FACTS = "images", "facts"
+# A reader may use a version for this long after it has been replaced.
+_KEPT = timedelta(minutes=10)
+_TRIES = 5
+# Fragments are rewritten, and rows read, this many at a time.
+_STEP = 8192
+# More small files than this are merged after adding.
+_MANY_FRAGMENTS = 32
+
+
+def load_lancedb() -> Any:
+    """The optional package behind galleries.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import lancedb
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise UserError("a gallery needs LanceDB; install it with: pip install 'pclhd[gallery]'") from error
+    return lancedb
+
+
+class Store:
+    """The tables of one gallery.
+
+    Readers need no lock and see each commit as soon as it is made. A writer calls the methods that change something
+    within `writing`.
+
+    Args:
+        path: The gallery's folder; it may be missing.
+
+    Raises:
+        UserError: LanceDB is not installed, or the path is a file or a folder that is no gallery.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lancedb = load_lancedb()
+        self._opened: Any = None
+        self._tables: dict[str, Any] = {}
+        if path.is_file():
+            raise UserError(f"{path}: is a file; a gallery is a folder")
+        if path.is_dir() and not self.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+            raise UserError(f"{path}: is a folder of something else; name a gallery, or a new folder")
+
+    def exists(self) -> bool:
+        """Whether there is a gallery."""
+        return (self.path / f"{_FACTS}.lance").is_dir()
+
+    def require(self) -> None:
+        """Raise an error if there is no gallery.
+
+        Raises:
+            UserError: There is none.
+        """
+        if not self.exists():
+            raise UserError(f"{self.path}: no gallery there; make one with: pclhd gallery add {self.path} IMAGES")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer in the block; what a killed writer left half-removed is removed first.
+
+        Raises:
+            UserError: Another process is writing, or the folder cannot be written.
+        """
+        with owning_folder(self.path), self._explaining():
+            self._tables.clear()
+            if self.fact("purging") is not None:
+                self._purge(None)
+            yield
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turn the errors of a disk into one line."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = _disk_trouble(error)
+            if reason is None:
+                raise
+            raise UserError(
+                f"{self.path}: cannot be written ({reason}); choose a writable folder with free space. "
+                "What had been added is kept"
+            ) from error
+
+    # Facts.
+
+    def fact(self, name: str) -> Any:
+        """A named value, as it was written; None if there is none."""
+        if not self.exists():
+            return None
+        rows = self._reading(_FACTS, lambda table: table.search().limit(None).to_list())
+        return next((json.loads(row["json"]) for row in rows if row["name"] == name), None)
+
+    def write_fact(self, name: str, value: Any) -> None:
+        """Write a named value that JSON can hold; None removes it."""
+        import pyarrow as pa
+
+        old = self._reading(_FACTS, lambda table: table.search().limit(None).to_list()) if self.exists() else []
+        kept = {row["name"]: row["json"] for row in old if row["name"] != name}
+        if value is not None:
+            kept[name] = json.dumps(value)
+        table = pa.table({"name": pa.array(kept.keys(), pa.string()), "json": pa.array(kept.values(), pa.string())})
+        mode = "overwrite" if self.exists() else "create"
+        self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
+        _optimize(self._tables[_FACTS], _KEPT)
+
+    # Reading.
+
+    def has_images(self) -> bool:
+        """Whether images were ever added."""
+        return not self._missing()
+
+    def count(self, where: str | None = None) -> int:
+        """How many rows satisfy a condition."""
+        if self._missing():
+            return 0
+        return int(self._reading(_IMAGES, lambda table: table.count_rows(where)))
+
+    def select(
+        self, columns: Sequence[str], where: str | None = None, *, limit: int | None = None, row_ids: bool = False
+    ) -> Any:
+        """Rows as an Arrow table, in no particular order.
+
+        Args:
+            columns: The columns.
+            where: A condition.
+            limit: At most this many rows.
+            row_ids: Add the column ``_rowid``: where a row lies.
+        """
+
+        def run(table: Any) -> Any:
+            query = table.search().select(list(columns)).limit(limit)
+            if where is not None:
+                query = query.where(where)
+            return query.with_row_id(row_ids).to_arrow()
+
+        return self._reading(_IMAGES, run)
+
+    def pages(self, columns: Sequence[str], where: str | None = None, *, after: int = 0) -> Iterator[Any]:
+        """Rows in the order of their numbers, as Arrow tables of some thousand rows each.
+
+        Args:
+            columns: The columns; ``number`` is added.
+            where: A condition.
+            after: Only rows with a higher number.
+        """
+        wanted = list(dict.fromkeys([*columns, "number"]))
+        if self._missing():
+            return
+        numbers = np.sort(self.select(["number"], where)["number"].to_numpy())
+        numbers = numbers[numbers > after]
+        for start in range(0, len(numbers), _STEP):
+            part = numbers[start : start + _STEP]
+            between = numbers_between(part[0], part[-1])
+            found = self.select(wanted, between if where is None else f"({where}) AND {between}")
+            yield found.sort_by("number")
+
+    def stream(self, columns: Sequence[str]) -> Iterator[Any]:
+        """All rows in no particular order, as Arrow tables of some thousand rows each."""
+        import pyarrow as pa
+
+        if not self._missing():
+            for batch in self._table(_IMAGES).search().select(list(columns)).limit(None).to_batches(_STEP):
+                yield pa.Table.from_batches([batch])
+
+    def nearest(
+        self,
+        vector: NDArray[np.float32],
+        limit: int,
+        where: str | None = None,
+        *,
+        probes: int | None = None,
+        columns: Sequence[str] = NARROW_COLUMNS,
+    ) -> Any:
+        """The rows nearest to a vector, as an Arrow table with the column ``embedding``.
+
+        Args:
+            vector: (D,) of unit length.
+            limit: At most this many.
+            where: A condition; only rows that satisfy it are searched.
+            probes: Parts of the index to look into; None searches all rows.
+            columns: The columns.
+        """
+
+        def run(table: Any) -> Any:
+            query = table.search(vector, vector_column_name="embedding").distance_type("dot").limit(limit)
+            query = query.bypass_vector_index() if probes is None else query.nprobes(probes)
+            if where is not None:
+                query = query.where(where, prefilter=True)
+            return query.select([*columns, "embedding", "_distance"]).to_arrow()
+
+        return self._reading(_IMAGES, run)
+
+    def version(self) -> int:
+        """The version of the rows; every change makes a higher one."""
+        return 0 if self._missing() else int(self._reading(_IMAGES, lambda table: table.version))
+
+    def indices(self) -> set[str]:
+        """Names of the indices."""
+        return set() if self._missing() else {one.name for one in self._table(_IMAGES).list_indices()}
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+        total = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                try:
+                    total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
+                except FileNotFoundError:  # a writer has just removed it
+                    continue
+        return total
+
+    # Writing, within `writing`.
+
+    def append(self, rows: Any) -> None:
+        """Add rows, all or none."""
+        if self._missing():
+            self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
+        else:
+            self._table(_IMAGES).add(rows)
+
+    def tidy(self) -> None:
+        """Merge small files, bring the indices up to date, and remove versions that no reader uses any more."""
+        if not self._missing():
+            _optimize(self._table(_IMAGES), _KEPT)
+
+    def has_many_files(self) -> bool:
+        """Whether merging would speed searches up."""
+        if self._missing():
+            return False
+        return int(self._table(_IMAGES).stats()["fragment_stats"]["num_small_fragments"]) > _MANY_FRAGMENTS
+
+    def remove(self, where: str) -> int:
+        """Remove rows, and every trace of them on the disk: old versions, indices, and what commits say about them.
+
+        Indices have to be built again afterwards: they hold embeddings of the rows.
+
+        Returns:
+            How many.
+        """
+        if self._missing():
+            return 0
+        places = self.select(["number"], where, row_ids=True)["_rowid"].to_numpy()
+        if not len(places):
+            return 0
+        self.write_fact("purging", True)
+        self._table(_IMAGES).delete(where)
+        self._purge(sorted(set((places >> 32).tolist())))
+        return len(places)
+
+    def purge(self) -> None:
+        """Write all rows again and remove everything else."""
+        if not self._missing():
+            self.write_fact("purging", True)
+            self._purge(None)
+
+    def _purge(self, fragments: list[int] | None) -> None:
+        """Remove what deleted rows left.
+
+        LanceDB marks rows as deleted, and leaves them in their file while most of it is in use. Files with such rows
+        are therefore written again, which an update that changes nothing does.
+
+        Args:
+            fragments: Numbers of the files that hold deleted rows; None for all.
+        """
+        if not self._missing():
+            table = self._table(_IMAGES)
+            for index in table.list_indices():
+                table.drop_index(index.name)
+            if fragments is None:
+                places = self.select(["number"], row_ids=True)["_rowid"].to_numpy()
+                fragments = sorted(set((places >> 32).tolist()))
+            for one in fragments:
+                within = f"_rowid >= {one << 32} AND _rowid < {(one + 1) << 32}"
+                table.update(where=within, values_sql={"frame": "frame"})
+            _optimize(table, timedelta(0))
+        self.write_fact("purging", None)
+
+    def build_index(self, partitions: int) -> None:
+        """Index the embeddings, and the columns of filters."""
+        from lancedb.index import Bitmap, BTree, IvfFlat
+
+        table = self._table(_IMAGES)
+        _optimize(table, _KEPT)  # before, since merging files would change the indices again
+        for column, kind in INDEXED_COLUMNS.items():
+            table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
+        table.create_index(
+            "embedding", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True, name=VECTOR_INDEX
+        )
+
+    # LanceDB.
+
+    def _missing(self) -> bool:
+        return not (self.path / f"{_IMAGES}.lance").is_dir()
+
+    def _database(self) -> Any:
+        if self._opened is None:
+            self._opened = self._lancedb.connect(str(self.path), read_consistency_interval=timedelta(0))
+        return self._opened
+
+    def _table(self, name: str) -> Any:
+        if name not in self._tables:
+            self._tables[name] = self._database().open_table(name)
+        return self._tables[name]
+
+    def _reading(self, name: str, read: Callable[[Any], Value]) -> Value:
+        """Read; again, if a writer has removed the version that was being read."""
+        for left in reversed(range(_TRIES)):
+            try:
+                return read(self._table(name))
+            except (OSError, RuntimeError, ValueError) as error:
+                if not left or not _vanished(error):
+                    raise
+                self._tables.pop(name, None)
+        raise AssertionError("unreachable")
+
+
+def _optimize(table: Any, older_than: timedelta) -> None:
+    with warnings.catch_warnings():
+        # It warns that readers of older versions fail; ours read again (`_reading`), and there is no other writer.
+        warnings.simplefilter("ignore", UserWarning)
+        table.optimize(cleanup_older_than=older_than, delete_unverified=True)
+
+
+def _vanished(error: Exception) -> bool:
+    text = str(error)
+    return "Not found" in text or "NotFound" in text or "os error 2)" in text
+
+
+_DISK_TROUBLES = {
+    28: "No space left on device",
+    122: "Disk quota exceeded",
+    30: "Read-only file system",
+    13: "Permission denied",
+    27: "File too large",
+    5: "Input/output error",
+}
+
+
+def _disk_trouble(error: Exception) -> str | None:
+    """What the system said about the disk; None if the error has another reason."""
+    text = str(error)
+    return next(
+        (reason for number, reason in _DISK_TROUBLES.items() if f"os error {number})" in text or reason in text), None
+    )

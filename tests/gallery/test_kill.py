@@ -1,0 +1,48 @@
+"""A gallery whose changes are killed forty times: nothing acknowledged is lost, nothing removed comes back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gallery.killing import IMAGES, KILLS, OPERATIONS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_forty_kills(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.gallery.killing", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    kills = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [kill["operation"] for kill in kills] == [OPERATIONS[number % len(OPERATIONS)] for number in range(KILLS)]
+    ended = 0
+    for kill in kills:
+        operation, reported = kill["operation"], kill["reported"]
+        names = {state: [row[0] for row in kill[state]["rows"]] for state in ("before", "left", "finished")}
+        before, left = set(names["before"]), set(names["left"])
+        assert len(names["left"]) == len(left), "no row is there twice"
+        assert all(row[2] for row in kill["left"]["rows"])
+        assert kill["left"]["found"] == len(left), "every row has an embedding"
+        assert names["finished"] == names["left"], "completing changes no row"
+        assert not kill["finished"]["unfinished"]
+        assert kill["traces"] == 0, "removed rows leave no bytes once the removal is complete"
+        ended += "end" in reported
+        if operation == "add":
+            acknowledged = {name for one in reported if isinstance(one, list) for name in one}
+            assert before | acknowledged <= left
+            assert "end" not in reported or len(left - before) == IMAGES
+        elif operation == "compact":
+            assert names["left"] == names["before"]
+        else:
+            old = [row[0] for row in kill["before"]["rows"] if row[1] == "camera 0"]
+            wanted = set(old) if operation == "expire" else before - set(old)
+            assert left in ([before - wanted] if "end" in reported else [before, before - wanted])
+    assert ended < KILLS // 2, "most were killed while they worked"
+    assert sum(kill["gone"] for kill in kills) > 0

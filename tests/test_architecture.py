@@ -132,6 +132,8 @@ def test_reports_are_made_from_run_folders_not_from_models() -> None:
         "files",
         "text_tables",
         "parsing",
+        "pair",
+        "answers.calibration",
         "clustering.options",
         "recipes",
         "config",
@@ -142,7 +144,12 @@ def test_reports_are_made_from_run_folders_not_from_models() -> None:
     )
     below = [f"pclhd.{name}" for name in low]
     assert "pclhd.runs.folder" in reached
-    assert reached - _within(reached, "pclhd.report", *below) <= {"pclhd", "pclhd.clustering", "pclhd.data"}
+    assert reached - _within(reached, "pclhd.report", *below) <= {
+        "pclhd",
+        "pclhd.answers",
+        "pclhd.clustering",
+        "pclhd.data",
+    }
 
 
 @pytest.mark.parametrize("module", ["pclhd.report.page", "pclhd.report.compare.text", "pclhd.runs.saved"])

@@ -26,6 +26,9 @@ _MODULES = {
     "evaluate": "pclhd.api",
     "train": "pclhd.api",
     "open_dataset": "pclhd.api",
+    "answer": "pclhd.evaluation.answers",
+    "Answer": "pclhd.evaluation.answers",
+    "Calibration": "pclhd.answers.calibration",
     "ClusterLabels": "pclhd.api",
     "Encoder": "pclhd.models.encoder",
     "Embeddings": "pclhd.models.encoder",
@@ -40,6 +43,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "Answer",
+    "Calibration",
     "ClusterLabels",
     "Embeddings",
     "Encoder",
@@ -52,6 +57,7 @@ __all__ = [
     "RunFolder",
     "UserError",
     "__version__",
+    "answer",
     "cluster",
     "evaluate",
     "load",
@@ -63,8 +69,10 @@ __all__ = [
 if TYPE_CHECKING:
     from typing import Any
 
+    from pclhd.answers.calibration import Calibration
     from pclhd.api import ClusterLabels, cluster, evaluate, load, open_dataset, search, train
     from pclhd.errors import UserError
+    from pclhd.evaluation.answers import Answer, answer
     from pclhd.evaluation.retrieval import Hit, RankedResults
     from pclhd.gallery.gallery import Gallery
     from pclhd.gallery.records import GalleryFilter, GalleryHit

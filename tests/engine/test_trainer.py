@@ -102,6 +102,7 @@ def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
         "metrics.jsonl",
         "checkpoints",
         "model.safetensors",
+        "calibration.json",
     }
     assert {item.name for item in (run / "checkpoints").iterdir()} == {
         "start.safetensors",

@@ -12,7 +12,7 @@ import typer
 import typer.main
 
 from pclhd import __version__
-from pclhd.cli import data, features, results, settings, terminal, training, weights
+from pclhd.cli import answers, data, features, results, settings, terminal, training, weights
 from pclhd.cli.options import verb
 from pclhd.cli.terminal import complain, console
 from pclhd.errors import UserError
@@ -150,6 +150,8 @@ app.command()(features.cluster)
 app.command(name="import")(weights.import_weights)
 app.command()(weights.export)
 app.command()(features.embed)
+app.command()(answers.search)
+app.command()(answers.calibrate)
 app.command()(data.check)
 # Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}

@@ -20,6 +20,7 @@ from pclhd.data.near_copies import image_hashes
 from pclhd.data.records import Modality, TrainingSet
 from pclhd.data.values import measure_stretches
 from pclhd.distributed.processes import Processes, join_processes
+from pclhd.engine.calibrating import measure_calibration
 from pclhd.engine.checkpoint import (
     Checkpoint,
     load_latest_checkpoint,
@@ -40,8 +41,9 @@ from pclhd.engine.session import Session
 from pclhd.engine.steps import StepObserver, run_steps
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
+from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
-from pclhd.models.weights import save_model
+from pclhd.models.weights import load_model, save_model
 from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 from pclhd.runs.provenance import provenance_json, provenance_resumed
@@ -169,7 +171,20 @@ class _Training:
         if settings.selection != "last" or settings.engine.keep_weights:
             self._judge_the_last_epoch()
         # All processes wait until the model is saved.
-        return processes.by_the_first(lambda: self.writer.finish(progress))
+        model = processes.by_the_first(lambda: self.writer.finish(progress))
+        self._calibrate(model)
+        return model
+
+    def _calibrate(self, model: Path) -> None:
+        """Measure what similarities of the final model mean. The model is saved by then, and does not change."""
+        processes = self.networks.processes
+        network = processes.by_the_first(lambda: load_model(model))
+        encoder = Encoder(network, self.writer.preprocessing, device=self.networks.fabric.device)
+        try:
+            calibration = measure_calibration(self.session, encoder)
+            processes.by_the_first(lambda: self.writer.run.write_calibration(calibration))
+        except UserError as error:
+            self.observer.warned(f"the model is saved, but has no calibration: {error}")
 
     def _run_epoch(self, position: Position) -> None:
         """Label images and build memories, unless that was done before an interruption; run the steps; save."""

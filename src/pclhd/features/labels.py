@@ -54,12 +54,18 @@ def write_labels(
         if suffix == ".npy":
             np.save(file, columns["label"])
         elif suffix == ".csv":
-            _write_csv(file, columns)
+            write_csv(file, columns)
         else:
             _write_parquet(file, path, columns, metadata or {})
 
 
-def _write_csv(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
+def write_csv(file: BinaryIO, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write columns as CSV, with text that no spreadsheet takes for a formula.
+
+    Args:
+        file: Where to write.
+        columns: (N,) arrays by name.
+    """
     text = io.TextIOWrapper(file, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(_harmless, columns))

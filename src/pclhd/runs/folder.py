@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
+from pclhd.answers.calibration import Calibration
 from pclhd.config import Settings, load_settings
 from pclhd.errors import UserError
 from pclhd.files import owning_folder, remove_partial_files, write_durably
 from pclhd.parsing import parse_json
+from pclhd.runs.calibration import calibration_text, read_calibration
 from pclhd.runs.records import (
     EpochRecord,
     LogRecord,
@@ -99,6 +101,16 @@ class RunFolder:
     def model_file(self) -> Path:
         """The final model, with its architecture and preprocessing."""
         return self.path / "model.safetensors"
+
+    @property
+    def calibration_file(self) -> Path:
+        """What similarities of the final model mean, as JSON."""
+        return self.path / "calibration.json"
+
+    @property
+    def onnx_file(self) -> Path:
+        """The final model as `pclhd export --format onnx` writes it by default."""
+        return self.path / "model.onnx"
 
     @property
     def report_file(self) -> Path:
@@ -239,6 +251,14 @@ class RunFolder:
             raise UserError(f"{self.results_file}: is missing; make it with: pclhd evaluate {self.path}")
         return results
 
+    def calibration(self) -> Calibration | None:
+        """What similarities of the final model mean; None if nobody has measured that.
+
+        Raises:
+            UserError: The file is unreadable, or a value is missing or out of range.
+        """
+        return read_calibration(self.calibration_file)
+
     def data_root(self) -> Path | None:
         """The data folder or CSV file that the settings name, or None."""
         saved = self.saved_settings()
@@ -282,6 +302,14 @@ class RunFolder:
             UserError: The file cannot be written.
         """
         write_durably(self.results_file, results_json(results))
+
+    def write_calibration(self, calibration: Calibration) -> None:
+        """Save what similarities of the final model mean.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        write_durably(self.calibration_file, calibration_text(calibration))
 
 
 @contextmanager

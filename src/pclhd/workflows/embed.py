@@ -93,7 +93,7 @@ def _find_images(request: EmbeddingRequest, data: DataSettings) -> tuple[list[Em
             raise ArgumentError("images", "takes no data set; leave out `data`, `layout` and `split`")
         if request.modality is None:
             raise ArgumentError("modality", "is missing: state whether `images` are visible or infrared")
-        return _loose_images(request.images, request.modality)
+        return loose_images(request.images, request.modality)
     if request.modality is not None:
         raise ArgumentError("modality", "applies only to `images`; a data set defines its modalities")
     root = request.data or data.root
@@ -103,13 +103,25 @@ def _find_images(request: EmbeddingRequest, data: DataSettings) -> tuple[list[Em
     return _data_set_images(dataset, request.split), dataset.passed_over
 
 
-def _loose_images(places: Sequence[Path], modality: Modality) -> tuple[list[EmbeddedImage], PassedOver]:
+def loose_images(
+    places: Sequence[Path], modality: Modality, *, argument: str = "images"
+) -> tuple[list[EmbeddedImage], PassedOver]:
+    """The images in folders, and image files, each once.
+
+    Args:
+        places: Folders and files.
+        modality: The modality of all.
+        argument: Where they were named, for messages.
+
+    Raises:
+        UserError: There is no image at one of the places.
+    """
     paths: list[Path] = []
     passed_over = PassedOver()
     for place in places:
         found = FoundImages((place,)) if place.is_file() else images_anywhere_in(place)
         if not found.paths:
-            raise ArgumentError("images", f"no image there; expected {FORMAT_NAMES} files", value=place)
+            raise ArgumentError(argument, f"no image there; expected {FORMAT_NAMES} files", value=place)
         paths += found.paths
         passed_over += found.passed_over
     records = [ImageRecord(path, modality, upright=True) for path in dict.fromkeys(paths)]

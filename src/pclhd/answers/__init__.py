@@ -1,0 +1,1 @@
+"""From similarities to answers: probabilities, thresholds, "nobody here", and measures of all three."""

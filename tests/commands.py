@@ -8,8 +8,11 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from pclhd.cli import main
+import typer.main
+
+from pclhd.cli import app, main
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,15 @@ def call(*words: object) -> Outcome:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def all_verbs() -> dict[str, Any]:
+    """The commands by their words: ``check``, ``gallery``, ``gallery add``."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        found[name] = command
+        found |= {f"{name} {inner}": one for inner, one in getattr(command, "commands", {}).items()}
+    return found
 
 
 def complaint(outcome: Outcome) -> str:

@@ -80,6 +80,13 @@ def _check(command: Command) -> None:
         return
     if verb not in VERBS:
         raise LookupError(f"there is no verb {verb}")
+    if arguments and hasattr(VERBS[verb], "commands"):  # a verb with verbs of its own
+        group, verb, *arguments = verb, *arguments
+        if verb not in VERBS[group].commands:
+            raise LookupError(f"there is no verb {group} {verb}")
+        if arguments:
+            VERBS[group].commands[verb].make_context(verb, _without_variables(arguments))
+        return
     if not arguments:  # the verb is only mentioned
         return
     values = VERBS[verb].make_context(verb, _without_variables(arguments)).params
@@ -104,6 +111,8 @@ def test_documented_commands_are_accepted(command: Command) -> None:
     [
         ("pclhd trian synthetic", "no verb trian"),
         ("pclhd train --dta DIR", "--dta"),
+        ("pclhd gallery serach", "no verb gallery serach"),
+        ("pclhd gallery search G IMAGE --modality red", "--modality"),
         ("pclhd train tyni", "did you mean 'tiny'"),
         ("pclhd train tiny sead=1", "did you mean 'seed'"),
         ("pclhd check DIR --trial three", "--trial"),

@@ -6,20 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import typer.main
 import yaml
 
-from pclhd.cli import app
 from pclhd.cli.terminal import as_options
 from pclhd.errors import ArgumentError, UserError
 from pclhd.models.weights import model_metadata
-from tests.commands import Call, complaint
+from tests.commands import Call, all_verbs, complaint
 
-VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+VERBS = all_verbs()
 SHOWN = sorted(name for name, verb in VERBS.items() if not verb.hidden)
 STARTER = ("starter", "--people", 4, "--images", 2, "--steps", 1)
 
@@ -29,11 +26,12 @@ STARTER = ("starter", "--people", 4, "--images", 2, "--steps", 1)
 
 @pytest.mark.parametrize("verb", SHOWN)
 def test_every_verb_explains_itself(pclhd: Call, verb: str) -> None:
-    shown = pclhd(verb, "--help")
+    words = verb.split()
+    shown = pclhd(*words, "--help")
     assert (shown.code, shown.err) == (0, "")
     assert "--debug" in shown.out
-    assert pclhd("help", verb) == shown
-    assert pclhd(verb, "-h") == shown
+    assert pclhd("help", *words) == shown
+    assert pclhd(*words, "-h") == shown
 
 
 @pytest.mark.parametrize("verb", SHOWN)
@@ -112,6 +110,8 @@ def test_completion(words: tuple[str, ...], offered: list[str]) -> None:
         (("check", "DIR", "--layout", "sisu"), "pclhd: Invalid value for '--layout': 'sisu' is not one of 'auto'"),
         (("check", "DIR", "more"), "pclhd: Got unexpected extra argument"),
         (("help", "trian"), "pclhd: No such command 'trian'"),
+        (("gallery", "serach"), "pclhd: No such command 'serach'. Did you mean 'search'?; see pclhd gallery --help"),
+        (("gallery", "search", "G"), "pclhd: Missing argument 'IMAGE'; see pclhd gallery search --help"),
         (("synth",), "pclhd: --out is missing: name the output with --out DIR"),
         (("fetch-imagenet",), "pclhd: --out is missing"),
     ],

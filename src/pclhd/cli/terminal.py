@@ -121,10 +121,10 @@ def status(phase: str) -> Iterator[None]:
 
 
 @contextmanager
-def embedding_progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal: yields a function of the number of embedded images and the total."""
+def embedding_progress(what: str = "embedding") -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left, on a terminal: yields a function of the number of images done and of all."""
     with Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
-        task = bar.add_task("embedding", total=None)
+        task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -12,7 +12,7 @@ import typer
 import typer.main
 
 from pclhd import __version__
-from pclhd.cli import answers, data, features, results, settings, terminal, training, weights
+from pclhd.cli import answers, data, features, gallery, results, serving, settings, terminal, training, weights
 from pclhd.cli.options import verb
 from pclhd.cli.terminal import complain, console
 from pclhd.errors import UserError
@@ -82,10 +82,8 @@ def _complain_of(error: Exception, *, debug: bool) -> int:
     if isinstance(error, UserError):
         message = None if error.reported else terminal.as_options(error)
     elif isinstance(error, _ParseError):
-        # The program may be called by another name, such as `python -m pclhd`; a verb has a parent, pclhd has none.
-        verb_name = f" {error.ctx.info_name}" if error.ctx is not None and error.ctx.parent is not None else ""
         words = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
-        message = f"{words}; see pclhd{verb_name} --help"
+        message = f"{words}; see pclhd{_verb_of(error.ctx)} --help"
     elif isinstance(error, OSError) and error.filename is not None:
         # Most paths are looked at where they are used. This is for what any look can meet: a folder that may not be
         # entered, a name that is too long, a disk that is gone.
@@ -104,6 +102,11 @@ def _complain_of(error: Exception, *, debug: bool) -> int:
     if message is not None:
         complain(f"pclhd: {' '.join(message.split())}")
     return 2
+
+
+def _verb_of(context: Any) -> str:
+    """The verb's words, each after a space. pclhd itself may be called by another name, such as `python -m pclhd`."""
+    return "" if context is None or context.parent is None else f"{_verb_of(context.parent)} {context.info_name}"
 
 
 def _unwritten(error: OSError) -> str:
@@ -134,10 +137,10 @@ def options(
 
 @verb()
 def show_help(
-    name: Annotated[str | None, typer.Argument(metavar="VERB", help="The verb to explain.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="VERB", help="The verb to explain.")] = None,
 ) -> None:
     """Explain pclhd, or one of its verbs; the same as --help."""
-    app([*([] if name is None else [name]), "--help"], standalone_mode=False)
+    app([*(words or ()), "--help"], standalone_mode=False)
 
 
 app.command()(training.train)
@@ -152,6 +155,10 @@ app.command()(weights.export)
 app.command()(features.embed)
 app.command()(answers.search)
 app.command()(answers.calibrate)
+app.add_typer(gallery.app, name="gallery")
+app.command()(serving.serve)
+app.add_typer(serving.token_app, name="token")
+app.add_typer(serving.audit_app, name="audit")
 app.command()(data.check)
 # Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}

@@ -1,20 +1,25 @@
 """The only place that turns a caller's values into the filter of a query.
 
-LanceDB takes filters as SQL text. Its own expressions write the literals, so no value can end one; patterns become
-regular expressions in which every other sign is escaped.
+LanceDB takes filters as SQL text. A value becomes a literal only if it holds no quotation mark, no backslash and no
+control character, so that none can end it. All others, and patterns, become regular expressions in which every sign but
+letters and digits is written as its number. (Doubled quotation marks would be usual, but LanceDB 0.40 takes two of them
+for one.)
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pclhd.data.records import Modality
 from pclhd.errors import ArgumentError
 from pclhd.gallery.records import GalleryFilter
 
 _WILD = "*?["
+_QUOTES = frozenset("'\"`\\")
+_ID_LENGTH = 32
+_ID = re.compile(r"[0-9a-f]{8,32}")
 
 
 def sql_filter(wanted: GalleryFilter) -> str | None:
@@ -37,7 +42,7 @@ def sql_filter(wanted: GalleryFilter) -> str | None:
     if wanted.track is not None:
         parts.append(_equal("track", wanted.track))
     if wanted.ids is not None:
-        parts.append(_one_of("id", list(wanted.ids)))
+        parts.append(_ids(list(wanted.ids)))
     if wanted.since is not None:
         parts.append(f"time >= {_time(wanted.since)}")
     if wanted.until is not None:
@@ -51,13 +56,18 @@ def older_than(moment: datetime) -> str:
 
 
 def ids_among(ids: Iterable[str]) -> str:
-    """Rows with one of these ids."""
+    """Rows with one of these whole ids."""
     return _one_of("id", list(ids))
 
 
-def digests_among(digests: Iterable[str]) -> str:
-    """Rows with one of these digests."""
-    return _one_of("digest", list(digests))
+def numbers_among(numbers: Iterable[int]) -> str:
+    """Rows with one of these numbers."""
+    return f"number IN ({', '.join(str(int(one)) for one in numbers)})"
+
+
+def numbers_between(first: int, last: int) -> str:
+    """Rows with numbers from `first` to `last`, both included."""
+    return f"number >= {int(first)} AND number <= {int(last)}"
 
 
 def pattern_expression(pattern: str) -> str:
@@ -85,7 +95,7 @@ def pattern_expression(pattern: str) -> str:
                 place = end + 1
         else:
             parts.append(_literal(sign))
-    return f"^{''.join(parts)}$"
+    return "".join(parts)
 
 
 def _one_sign(signs: str, negated: bool) -> str:
@@ -110,31 +120,49 @@ def _literal(sign: str) -> str:
     return sign if sign.isascii() and sign.isalnum() else rf"\x{{{ord(sign):x}}}"
 
 
-def _builders() -> tuple[Any, Any]:
-    from lancedb.expr import col, lit
-
-    return col, lit
+def _ids(ids: list[str]) -> str:
+    """Rows of whole ids, or of ids that begin so."""
+    for one in ids:
+        if not _ID.fullmatch(_text("ids", one)):
+            raise ArgumentError("id", f"is not 8 to {_ID_LENGTH} digits from 0-9 and a-f", value=one)
+    whole = [one for one in ids if len(one) == _ID_LENGTH]
+    parts = [_one_of("id", whole)] if whole or not ids else []
+    parts += [f"starts_with(id, '{one}')" for one in ids if len(one) < _ID_LENGTH]
+    return " OR ".join(parts)
 
 
 def _equal(column: str, value: str) -> str:
-    col, lit = _builders()
-    return str((col(column) == lit(_text(column, value))).to_sql())
+    return _one_of(column, [value])
 
 
 def _one_of(column: str, values: list[str]) -> str:
-    col, _ = _builders()
     if not values:
         raise ArgumentError(column, "is an empty list; name at least one, or leave it out")
-    return str(col(column).isin([_text(column, value) for value in values]).to_sql())
+    plain = [value for value in values if _is_plain(_text(column, value))]
+    parts = [f"{column} IN ({', '.join(map(_quoted, plain))})"] if plain else []
+    others = ["".join(map(_literal, value)) for value in values if not _is_plain(value)]
+    return " OR ".join([*parts, *(_like(column, other) for other in others)])
 
 
 def _matches(column: str, pattern: str) -> str:
     if not any(sign in pattern for sign in _WILD):
         return _equal(column, pattern)
-    _, lit = _builders()
-    expression = lit(pattern_expression(_text(column, pattern))).to_sql()
     # A file may have such signs in its name, and is then meant by its name, too.
-    return f"{_equal(column, pattern)} OR regexp_like({column}, {expression})"
+    return f"{_equal(column, pattern)} OR {_like(column, pattern_expression(_text(column, pattern)))}"
+
+
+def _like(column: str, expression: str) -> str:
+    return f"regexp_like({column}, {_quoted(f'^{expression}$')})"
+
+
+def _is_plain(value: str) -> bool:
+    return value.isprintable() and not _QUOTES & set(value)
+
+
+def _quoted(plain: str) -> str:
+    """A text as an SQL literal; there is no sign in it that could end one."""
+    assert "'" not in plain
+    return f"'{plain}'"
 
 
 def _text(column: str, value: object) -> str:

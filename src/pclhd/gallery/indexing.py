@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pclhd.gallery.filters import numbers_among
 from pclhd.gallery.records import IndexFacts
 from pclhd.gallery.rows import embeddings_of
 from pclhd.gallery.store import VECTOR_INDEX, Store
@@ -65,7 +66,7 @@ def _measured(store: Store, rows: int, partitions: int) -> IndexFacts:
     """
     first, last = _numbers(store)
     drawn = np.unique(np.random.default_rng(_SEED).integers(first, last + 1, 2 * _QUERIES))
-    found = store.select(["number", "embedding"], f"number IN ({', '.join(map(str, drawn))})").sort_by("number")
+    found = store.select(["number", "embedding"], numbers_among(drawn)).sort_by("number")
     queries = embeddings_of(found)[:_QUERIES]
     exact = [_neighbours(store, query, None) for query in queries]
     probes, recall = 1, 0.0

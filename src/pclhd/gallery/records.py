@@ -42,7 +42,7 @@ class GalleryRow:
     """One row of a gallery, without its embedding.
 
     Attributes:
-        id: Name of the row, 32 hexadecimal digits; the same image always gets the same one.
+        id: Id of the row, 32 hexadecimal digits; the same image of the same modality always gets the same one.
         number: Position in the order of adding, from 1; never used twice.
         modality: Visible or infrared.
         camera: What the user calls the camera; None where it is not known.
@@ -258,7 +258,7 @@ class GalleryFilter:
         since: Earliest time.
         until: Latest time, included.
         track: Name of a track.
-        ids: Names of rows.
+        ids: Ids of rows, or at least the first eight digits of each.
     """
 
     camera: str | Sequence[str] | None = None

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pclhd.errors import UserError
 from pclhd.files import owning_folder
+from pclhd.gallery.filters import numbers_between
 
 Value = TypeVar("Value")
 
@@ -185,7 +186,7 @@ class Store:
         numbers = numbers[numbers > after]
         for start in range(0, len(numbers), _STEP):
             part = numbers[start : start + _STEP]
-            between = f"number >= {part[0]} AND number <= {part[-1]}"
+            between = numbers_between(part[0], part[-1])
             found = self.select(wanted, between if where is None else f"({where}) AND {between}")
             yield found.sort_by("number")
 

@@ -95,8 +95,8 @@ class Query(BaseModel):
 class Answer(BaseModel):
     """The result of a search.
 
-    `nobody_here` is true if no hit reaches the threshold for the false match rate asked for, false if one does, and null
-    where the gallery's model has no calibration.
+    `nobody_here` is true if no hit reaches the threshold for the false match rate asked for, false if one does, and
+    null where the gallery's model has no calibration.
     """
 
     query: Query

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -233,7 +232,7 @@ async def _invalid(request: Request, error: Any) -> Response:
 
 
 async def _http(request: Request, error: Any) -> Response:
-    return problem(error.status_code, str(error.detail), **{k: v for k, v in (error.headers or {}).items()})
+    return problem(error.status_code, str(error.detail), **dict(error.headers or {}))
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:

@@ -1,8 +1,8 @@
 """The audit log: every search, change and refusal, one JSON line each, in a chain of digests.
 
 Each line holds the digest of the line before. So a line that was changed, removed or inserted breaks the chain, and
-`verify_log` names it. Someone who may write the file could still rewrite all of it, or cut off its end; the digest of the
-last line, kept elsewhere, shows that too.
+`verify_log` names it. Someone who may write the file could still rewrite all of it, or cut off its end; the digest of
+the last line, kept elsewhere, shows that too.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def verify_log(path: Path, head: str | None = None) -> Verified:
 
     Args:
         path: The file.
-        head: Digest that some line must have, as an earlier check printed it: what was logged up to then is still there.
+        head: Digest that some line must have, as an earlier check printed it: all that was logged by then is there.
 
     Raises:
         UserError: The chain is broken, at the line named; no line has the digest `head`; or the file cannot be read.

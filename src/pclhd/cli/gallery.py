@@ -1,0 +1,334 @@
+"""Verbs for galleries: ``pclhd gallery add``, ``search`` and others."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pclhd.cli.options import Device, Json, verb
+from pclhd.cli.terminal import complain, embedding_progress, say, show
+from pclhd.errors import ArgumentError, UserError
+
+if TYPE_CHECKING:
+    from pclhd.gallery.records import Added, GalleryFilter, IndexFacts, Removed
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+Light = Literal["visible", "infrared"]
+GalleryFolder = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Run folder or model file that embeds.", show_default="the gallery's"),
+]
+Cameras = Annotated[list[str] | None, typer.Option(help="Only this camera; may be repeated.")]
+Only = Annotated[Light | None, typer.Option(help="Only images of this modality.")]
+Source = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN", help="Only images (or videos) of this path, which may have *, ? and [...]."),
+]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="Only images taken at this time or later.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only images taken at this time or earlier.")]
+Track = Annotated[str | None, typer.Option(help="Only images of this track.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Option("--id", help="Only the image of this id, or of an id that begins so; may be repeated."),
+]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_INTERRUPTED = "interrupted; what had been added is kept, and the same command continues"
+
+
+@app.callback()
+@verb()
+def gallery() -> None:
+    """Embed images once, then search them by an image of a person, in visible or infrared light.
+
+    A gallery is a folder. It needs LanceDB (pip install lancedb). pclhd gallery VERB --help explains a verb.
+    """
+
+
+@app.command()
+@verb(quiet=True)
+def add(
+    gallery: GalleryFolder,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES", help="Images, folders of images or patterns; may be repeated.")
+    ],
+    modality: Annotated[Light | None, typer.Option(help="Modality of the images (required).")] = None,
+    model: Model = None,
+    camera: Annotated[str | None, typer.Option(help="Name of the camera that took the images.")] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|exif|modified|PATTERN",
+            help="When they were taken: a time such as 2026-03-01T18:30:00 (UTC, unless it has a zone), exif or "
+            "modified, which are read from each file, or a pattern of file names such as %Y%m%d_%H%M%S.",
+        ),
+    ] = None,
+    track: Annotated[str | None, typer.Option(help="Name of the track that all these images belong to.")] = None,
+    keep: Annotated[
+        Literal["path", "thumbnail", "both"], typer.Option(help="What to keep of an image besides its embedding.")
+    ] = "both",
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0 means one per core.")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Embed images and add them to a gallery, which is created if there is none.
+
+    The same image is added once, however often it is given. Example: pclhd gallery add people photos/day --model RUN
+    --modality visible --camera gate
+    """
+    from pclhd.gallery.gallery import Gallery
+
+    opened = Gallery(gallery, encoder=model, device=device)
+    if modality is None:
+        raise ArgumentError("modality", "is missing: state whether the images are visible or infrared")
+    try:
+        with embedding_progress("adding") as on_progress:
+            found = opened.add(
+                list(images), modality=modality, camera=camera, time=time, track=track, keep=keep, workers=workers,
+                on_progress=on_progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        complain(_INTERRUPTED)
+        sys.exit(130)
+    _say_added(found, gallery, as_json=as_json)
+
+
+@app.command()
+@verb(quiet=True)
+def search(
+    gallery: GalleryFolder,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image of the person to look for.")],
+    modality: Annotated[Light, typer.Option(help="Modality of that image.")],
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of answers.")] = 10,
+    camera: Cameras = None,
+    only: Only = None,
+    source: Source = None,
+    since: Since = None,
+    until: Until = None,
+    track: Track = None,
+    group: Annotated[
+        bool,
+        typer.Option(
+            "--group/--frames", help="One answer for each sighting (a passage in front of a camera), or each frame."
+        ),
+    ] = True,
+    gap: Annotated[
+        str, typer.Option(metavar="TIME", help="Longest time between frames of one sighting, such as 30s or 5m.")
+    ] = "60s",
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Order the candidates by their k-reciprocal neighbours, too.")
+    ] = False,
+    model: Model = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find the images that look most like the person in an image.
+
+    Example: pclhd gallery search people someone.jpg --modality infrared --top 10
+    """
+    from pclhd.gallery.gallery import Gallery
+    from pclhd.gallery.text import hits_text
+
+    where = _filter(camera, only, source, since, until, track)
+    hits = Gallery(gallery, encoder=model, device=device).search(
+        image, modality=modality, top=top, where=where, group=group, gap=_age("gap", gap), rerank=rerank
+    )
+    show(_json([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
+
+
+@app.command(name="list")
+@verb()
+def list_rows(
+    gallery: GalleryFolder,
+    camera: Cameras = None,
+    only: Only = None,
+    source: Source = None,
+    since: Since = None,
+    until: Until = None,
+    track: Track = None,
+    ids: Ids = None,
+    first: Annotated[int, typer.Option(min=0, metavar="N", help="At most this many; 0 means all.")] = 100,
+    after: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Only rows with a higher number.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """List the images of a gallery in the order in which they were added."""
+    from itertools import islice
+
+    from pclhd.gallery.gallery import Gallery
+    from pclhd.gallery.text import rows_text
+
+    where = _filter(camera, only, source, since, until, track, ids)
+    opened = Gallery(gallery)
+    rows = list(islice(opened.rows(where, after=after), first or None))
+    if as_json:
+        show(_json([row.to_dict() for row in rows]))
+    elif not rows:
+        show("no images")
+    else:
+        show(rows_text(rows))
+        if first and len(rows) == first:
+            say(f"more may follow: --after {rows[-1].number}")
+
+
+@app.command()
+@verb()
+def stats(gallery: GalleryFolder, as_json: Json = False) -> None:
+    """Count a gallery's images, and show its cameras, times, model, size and how well a search finds."""
+    from pclhd.gallery.gallery import Gallery
+    from pclhd.gallery.text import stats_text
+
+    found = Gallery(gallery).stats()
+    show(_json(found.to_dict()) if as_json else stats_text(found))
+
+
+@app.command()
+@verb(quiet=True)
+def remove(
+    gallery: GalleryFolder,
+    camera: Cameras = None,
+    only: Only = None,
+    source: Source = None,
+    since: Since = None,
+    until: Until = None,
+    track: Track = None,
+    ids: Ids = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="IMAGE", help="Only images that look like the person in this one.")
+    ] = None,
+    modality: Annotated[Light | None, typer.Option(help="With --like: modality of that image.")] = None,
+    similarity: Annotated[
+        float | None, typer.Option(metavar="COSINE", help="With --like: least similarity, from -1 to 1.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only say how many images are meant.")] = False,
+    model: Model = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Remove images for good: their embeddings, thumbnails, paths and all older versions of the gallery's files.
+
+    An image must satisfy all that is given. Example: pclhd gallery remove people --camera gate --yes
+    """
+    from pclhd.gallery.gallery import Gallery
+
+    where = _filter(camera, only, source, since, until, track, ids)
+    opened = Gallery(gallery, encoder=model, device=device)
+    if like is None and (modality is not None or similarity is not None):
+        raise ArgumentError("modality" if modality is not None else "similarity", "goes with `like`")
+    if like is not None:
+        if modality is None or similarity is None:
+            raise ArgumentError("like", "needs `modality`, and `similarity` (the least cosine)", value=like)
+        count = len(opened.like(like, modality=modality, similarity=similarity, where=where))
+    elif not where:
+        raise UserError("say which images: --camera, --only, --source, --since, --until, --track, --id or --like")
+    else:
+        count = opened.count(where)
+    if not yes:
+        raise UserError(f"this would remove {count:,} of {len(opened):,} images for good; repeat it with --yes")
+    if like is not None:
+        assert modality is not None
+        assert similarity is not None
+        removed = opened.remove_like(like, modality=modality, similarity=similarity, where=where)
+    else:
+        removed = opened.remove(where)
+    _say_removed(removed, as_json=as_json)
+
+
+@app.command()
+@verb(quiet=True)
+def expire(
+    gallery: GalleryFolder,
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="Age, such as 30d, 12h or 8w.")],
+    as_json: Json = False,
+) -> None:
+    """Remove images that are older than an age, for good; to be called by a timer.
+
+    The age counts from when an image was taken, or added where that is not known. Example: pclhd gallery expire people
+    --older-than 30d
+    """
+    from pclhd.gallery.gallery import Gallery
+
+    _say_removed(Gallery(gallery).expire(_age("older_than", older_than)), as_json=as_json)
+
+
+@app.command()
+@verb(quiet=True)
+def compact(gallery: GalleryFolder) -> None:
+    """Write a gallery's files again without anything that is no longer needed, and index it if it is large."""
+    from pclhd.gallery.gallery import Gallery
+
+    opened = Gallery(gallery)
+    index = opened.compact()
+    say(f"{len(opened):,} images; {_index_text(index)}")
+
+
+def _index_text(index: IndexFacts | None) -> str:
+    return "a search is exact" if index is None else f"the index finds {index.recall:.1%} of the ten nearest images"
+
+
+def _say_added(found: Added, gallery: Path, *, as_json: bool) -> None:
+    for line in found.broken[:10]:
+        complain(f"note: left out: {line}")
+    if len(found.broken) > 10:
+        complain(f"note: left out: {len(found.broken) - 10:,} more")
+    if as_json:
+        show(_json(found.to_dict()))
+        return
+    say(f"{gallery}: {found.added:,} images added, {found.present:,} were there, {len(found.broken):,} left out")
+
+
+def _say_removed(removed: Removed, *, as_json: bool) -> None:
+    if as_json:
+        show(_json(removed.to_dict()))
+    else:
+        say(f"{removed.removed:,} images removed, {removed.left:,} left")
+
+
+def _filter(
+    camera: list[str] | None,
+    only: Light | None,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    track: str | None,
+    ids: Iterable[str] | None = None,
+) -> GalleryFilter:
+    from pclhd.gallery.records import GalleryFilter
+
+    return GalleryFilter(
+        camera=camera or None,
+        modality=only,
+        source=source,
+        since=_moment("since", since),
+        until=_moment("until", until),
+        track=track,
+        ids=list(ids) if ids else None,
+    )
+
+
+def _moment(argument: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentError(argument, "is not a time; write it as 2026-03-01T18:30:00", value=text) from None
+
+
+def _age(argument: str, text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhdw])", text.strip())
+    if found is None:
+        raise ArgumentError(argument, "is not a length of time; write 30s, 5m, 12h, 30d or 8w", value=text)
+    return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -107,7 +107,7 @@ def metrics(service: Asked, caller: MaySearch) -> Response:
 def contents(service: Asked, caller: MaySearch) -> Contents:
     """What is in the gallery, and what the caller may do."""
     role = caller.role.value
-    calibrated = service.calibration is not None
+    calibrated = service.calibration is not None and bool(service.calibration.directions)
     if not service.gallery.exists():
         return Contents(
             rows=0, visible=0, infrared=0, cameras=[], first=None, last=None, model="", calibrated=calibrated, role=role

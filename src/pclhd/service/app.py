@@ -11,8 +11,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pclhd import __version__
 from pclhd.answers.calibration import Calibration
@@ -123,8 +125,8 @@ def create_app(service: Service) -> FastAPI:
         (RequestValidationError, _invalid), (HTTPException, _http),
     ):  # fmt: skip
         app.add_exception_handler(error, answer)
-    app.middleware("http")(_observe)
     app.add_middleware(BodyLimit, most=service.limits.bytes, seconds=service.limits.seconds)
+    app.add_middleware(Observer, metrics=service.metrics)
     return app
 
 
@@ -181,19 +183,40 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-Answerer = Callable[[Request], Awaitable[Response]]
+class Observer:
+    """Counts and times every answer, and gives it the headers that all have.
 
+    Args:
+        app: The application.
+        metrics: Where it is counted.
+    """
 
-async def _observe(request: Request, answer: Answerer) -> Response:
-    service: Service = request.app.state.service
-    started = time.perf_counter()
-    response = await answer(request)
-    route = getattr(request.scope.get("route"), "path", "unknown")
-    service.metrics.requests.labels(route, response.status_code).inc()
-    service.metrics.seconds.labels(route).observe(time.perf_counter() - started)
-    for name, value in HEADERS.items():
-        response.headers[name] = value
-    return response
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            # A path that no route has may be anything; it must not become a label.
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
 
 def _page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
@@ -238,5 +261,5 @@ async def _http(request: Request, error: Any) -> Response:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     response = problem(500, "the service failed; its log has the reason")
-    response.headers.update(HEADERS)
+    response.headers.update(HEADERS)  # this answer is made outside of the middleware
     return response

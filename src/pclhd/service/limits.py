@@ -96,7 +96,7 @@ class WorkLimit:
 
     def __init__(self, at_once: int, waiting: int) -> None:
         self._work = threading.Semaphore(at_once)
-        self._places = threading.Semaphore(at_once + waiting)
+        self._lock, self._left = threading.Lock(), at_once + waiting
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -105,13 +105,20 @@ class WorkLimit:
         Raises:
             TooManyRequests: Too many are waiting already.
         """
-        if not self._places.acquire(blocking=False):
-            raise TooManyRequests("the service is busy; try again in a moment", 1)
+        with self._lock:
+            if self._left == 0:
+                raise TooManyRequests("the service is busy; try again in a moment", 1)
+            self._left -= 1
         try:
             with self._work:
                 yield
         finally:
-            self._places.release()
+            with self._lock:
+                self._left += 1
+
+    def waiting_places(self) -> int:
+        """How many more callers would be let in."""
+        return self._left
 
 
 class BodyLimit:

@@ -12,7 +12,7 @@ import typer
 import typer.main
 
 from pclhd import __version__
-from pclhd.cli import answers, data, features, gallery, results, settings, terminal, training, weights
+from pclhd.cli import answers, data, features, gallery, results, serving, settings, terminal, training, weights
 from pclhd.cli.options import verb
 from pclhd.cli.terminal import complain, console
 from pclhd.errors import UserError
@@ -156,6 +156,9 @@ app.command()(features.embed)
 app.command()(answers.search)
 app.command()(answers.calibrate)
 app.add_typer(gallery.app, name="gallery")
+app.command()(serving.serve)
+app.add_typer(serving.token_app, name="token")
+app.add_typer(serving.audit_app, name="audit")
 app.command()(data.check)
 # Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}

@@ -1,0 +1,109 @@
+"""Start the service: check where it may listen, load the model, and serve until it is ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pclhd.errors import ArgumentError, UserError
+
+if TYPE_CHECKING:
+    from pclhd.answers.calibration import Calibration
+    from pclhd.models.encoder import Encoder
+    from pclhd.service.app import Service
+    from pclhd.service.limits import Limits
+
+_SECONDS_TO_END = 10
+
+
+def open_service(
+    gallery: Path,
+    *,
+    model: Path | None = None,
+    tokens: Path | None = None,
+    audit: Path | None = None,
+    limits: Limits | None = None,
+    device: str = "auto",
+    false_match_rate: float = 0.01,
+) -> Service:
+    """Open everything that the service needs; what is missing is said now, not at the first request.
+
+    Args:
+        gallery: The gallery's folder; it may be new if `model` is given.
+        model: A run folder or model file; None takes the gallery's own.
+        tokens: The file of the tokens; None asks for none.
+        audit: The audit log; None puts it beside the gallery.
+        limits: What is accepted; None for the defaults.
+        device: Where images are embedded.
+        false_match_rate: Of "nobody here".
+
+    Raises:
+        UserError: A part is missing or damaged, or something to install is.
+    """
+    try:
+        from pclhd.service.app import Service
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the service needs {error.name}, which is not installed; pip install 'pclhd[serve]' from the source folder"
+        ) from error
+    from pclhd.gallery.gallery import Gallery
+    from pclhd.service.audit import AuditLog
+    from pclhd.service.limits import Limits
+    from pclhd.service.tokens import Tokens
+    from pclhd.service.verdict import ByGallery
+
+    opened = Gallery(gallery, encoder=model, device=device)
+    stored = None if tokens is None else Tokens(tokens)
+    if stored is not None and not stored.all():
+        raise ArgumentError("tokens", "has no token; make one with: pclhd token create NAME --role admin", value=tokens)
+    calibration = _calibration_of(opened.encoder)
+    if calibration is not None:
+        opened.calibration = ByGallery(calibration, opened)
+    log = AuditLog(audit or opened.path.with_name(f"{opened.path.name}.audit.jsonl"))
+    return Service(opened, log, stored, calibration, limits or Limits(), false_match_rate)
+
+
+def serve(service: Service, host: str, port: int) -> None:
+    """Serve until the process is ended.
+
+    Raises:
+        UserError: The address is taken, or others than this machine could reach it without a token.
+    """
+    import socket
+
+    import uvicorn
+
+    from pclhd.service.app import create_app, is_loopback
+
+    if service.tokens is None and not is_loopback(host):
+        raise ArgumentError(
+            "host",
+            "can be reached from other machines, and no token is asked for; make one with `pclhd token create`, and "
+            "name their file with `tokens`",
+            value=host,
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ArgumentError(
+                "port", f"cannot be listened on at {host} ({error.strerror}); choose another", value=port
+            ) from error
+        config = uvicorn.Config(
+            create_app(service), log_level="warning", access_log=False, server_header=False, date_header=True,
+            proxy_headers=False, timeout_keep_alive=15, timeout_graceful_shutdown=_SECONDS_TO_END,
+            limit_concurrency=256, h11_max_incomplete_event_size=32 * 2**10, lifespan="off",
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _calibration_of(encoder: Encoder) -> Calibration | None:
+    """The calibration that lies in the model's run folder; None without one, or if it is another model's."""
+    from pclhd.runs.folder import RunFolder
+
+    if encoder.origin is None or not RunFolder(encoder.origin.parent).is_run():
+        return None
+    found = RunFolder(encoder.origin.parent).calibration()
+    return found if found is not None and found.model_id == encoder.model_id else None

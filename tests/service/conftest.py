@@ -1,0 +1,61 @@
+"""A service with a small gallery, in the process of the test."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+pytest.importorskip("lancedb", reason="the extra `gallery` is not installed")
+
+from starlette.testclient import TestClient
+
+from pclhd.config import load_preset
+from pclhd.gallery.gallery import Gallery
+from pclhd.models.backbones import build_network
+from pclhd.models.encoder import Encoder
+from pclhd.models.preprocessing import Preprocessing
+from pclhd.models.weights import initialise
+from pclhd.service.app import Service, create_app
+from pclhd.service.audit import AuditLog
+
+
+def image_bytes(seed: int, *, kind: str = "PNG", grey: bool = False) -> bytes:
+    """An invented picture of 30 × 60 pixels."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 3, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((30, 60), Image.Resampling.BICUBIC)
+    target = io.BytesIO()
+    (image.convert("L") if grey else image).save(target, kind)
+    return target.getvalue()
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    settings = load_preset("tiny", [])
+    network = build_network(settings.model)
+    initialise(network, settings.model.weights)
+    return Encoder(network, Preprocessing(96, 48), device="cpu")
+
+
+@pytest.fixture
+def service(tmp_path: Path, encoder: Encoder) -> Iterator[Service]:
+    """A service without tokens, with three visible images of the gate and one infrared image of the yard."""
+    gallery = Gallery(tmp_path / "people", encoder=encoder)
+    gallery.add(
+        [io.BytesIO(image_bytes(seed)) for seed in range(3)], modality="visible", camera="gate", keep="thumbnail"
+    )
+    gallery.add(io.BytesIO(image_bytes(3, grey=True)), modality="infrared", camera="yard", keep="thumbnail")
+    log = AuditLog(tmp_path / "audit.jsonl")
+    yield Service(gallery, log)
+    log.close()
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[TestClient]:
+    with TestClient(create_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as made:
+        yield made

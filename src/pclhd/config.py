@@ -79,10 +79,11 @@ class DataSettings(_Section):
 class ModelSettings(_Section):
     """The network and its start weights."""
 
-    architecture: Literal["resnet50", "narrow", "backbone"] = Field(
+    architecture: Literal["resnet50", "narrow", "efficientnet_lite0", "backbone"] = Field(
         "resnet50",
-        description="The network: AGW's ResNet-50 (resnet50), a small network for 96 x 48 images (narrow), or one of "
-        "the transformers library (backbone).",
+        description="The network: AGW's ResNet-50 (resnet50), a small network for 96 x 48 images (narrow), "
+        "EfficientNet-Lite0 for photographs on a processor (efficientnet_lite0), or one of the transformers library "
+        "(backbone).",
     )
     backbone: Backbone = Field(
         None,
@@ -92,8 +93,8 @@ class ModelSettings(_Section):
     weights: str = Field(
         "imagenet",
         description="Start weights: starter (shipped with the package, fits narrow only), imagenet:FILE (ResNet-50 in "
-        "torchvision's names), a model file, backbone (the weights in the backbone's folder), or none (random; the "
-        "method does not train from random weights).",
+        "torchvision's names), lite0-imagenet (EfficientNet-Lite0's, from the extra photos), a model file, backbone "
+        "(the weights in the backbone's folder), or none (random; the method does not train from random weights).",
     )
 
 

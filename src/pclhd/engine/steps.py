@@ -148,7 +148,8 @@ class Steps:
         networks, random = self.session.networks, self.state.augmentation
         batch = batches[number]
         pixels = batch.pixels.map(lambda part: part.to(networks.fabric.device, non_blocking=True))
-        views = Pair(visible_views(pixels.visible, random), infrared_view(pixels.infrared, random))
+        scale = {"mean": networks.online.image_mean, "std": networks.online.image_std}
+        views = Pair(visible_views(pixels.visible, random, **scale), infrared_view(pixels.infrared, random, **scale))
         self.state.images_seen += sum(map(len, views))
         features = self._embed(networks.wrapped, views)
         averaged: Pair[Tensor] | Pair[None] = Pair(None, None)

@@ -110,6 +110,8 @@ def train(
         preprocessing = Preprocessing(
             settings.data.height,
             settings.data.width,
+            mean=networks.online.image_mean,
+            std=networks.online.image_std,
             visible_stretch=stretches.get(Modality.VISIBLE),
             infrared_stretch=stretches.get(Modality.INFRARED),
         )

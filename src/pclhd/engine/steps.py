@@ -50,7 +50,7 @@ def run_steps(
         Interrupted: A signal arrived; `state` includes all completed steps.
     """
     with closing(Steps(session, position, state)) as steps:
-        for number in range(state.step, session.settings.schedule.iterations):
+        for number in range(state.step, session.settings.schedule.numbers().iterations):
             with (interruption or Interruption()).deferred():
                 started = time.perf_counter()
                 values = steps.take(number)
@@ -129,7 +129,7 @@ class Steps:
             values |= losses.numbers()
             only_logged |= losses.logged.keys()
         if not momentum_waits(recipe, self.position.stage):
-            networks.momentum.update(networks.online, self.session.settings.schedule.ema_decay)
+            networks.momentum.update(networks.online, self.session.settings.schedule.numbers().ema_decay)
         values["total"] = sum(value for name, value in values.items() if name not in only_logged)
         return values
 

@@ -166,7 +166,25 @@ def result_notes(results: Results) -> list[str]:
     if results.near_copies is not None and results.near_copies.count:
         count = _counted(results.near_copies.count, "test image looks", "test images look")
         notes.append(f"{count} like a training image saved again: {', '.join(results.near_copies.examples)}")
+    notes += _declines(results)
     notes += [f"{search} search is left out: {reason}" for search, reason in results.left_out.items()]
+    return notes
+
+
+def _declines(results: Results) -> list[str]:
+    """The searches in which the final weights are worse than the start weights by both rank-1 and mAP."""
+    rows = {(row.search, row.weights): row for row in results.rows}
+    notes = []
+    for (search, weights), final in rows.items():
+        start = rows.get((search, "start"))
+        if weights != "final" or start is None:
+            continue
+        if final.rank1.mean < start.rank1.mean and final.mAP.mean < start.mAP.mean:
+            notes.append(
+                f"{search} search: the training made the start weights worse, rank-1 {percent(start.rank1.mean)} "
+                f"before and {percent(final.rank1.mean)} after, mAP {percent(start.mAP.mean)} and "
+                f"{percent(final.mAP.mean)}; use the start weights, or train in another way"
+            )
     return notes
 
 

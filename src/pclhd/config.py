@@ -135,7 +135,7 @@ class ScheduleSettings(_Section):
     stage2_epochs: Epochs = Field(50, description="Epochs of stage II. auto follows the number of images.")
     iterations: Size = Field(
         200,
-        description="Optimiser steps per epoch. auto passes twice over the images in an epoch, in 10 to 200 steps. With "
+        description="Optimiser steps per epoch. auto passes twice over the images, in 10 to 200 steps. With "
         "method.joint_step=own, stage II makes twice as many.",
     )
     learning_rate: float = Field(3.5e-4, gt=0, description="Adam's learning rate at the start of each stage.")

@@ -232,9 +232,5 @@ NARROW = Architecture(
 LITE0 = LiteArchitecture()
 """EfficientNet-Lite0, for training on a processor from ImageNet weights (ours)."""
 
-ARCHITECTURES: dict[str, Architecture | LiteArchitecture] = {
-    "resnet50": RESNET50_AGW,
-    "narrow": NARROW,
-    "efficientnet_lite0": LITE0,
-}
-"""The architectures by their names in the settings."""
+ARCHITECTURES: dict[str, Architecture] = {"resnet50": RESNET50_AGW, "narrow": NARROW}
+"""The ResNets by their names in the settings."""

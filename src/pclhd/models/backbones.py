@@ -24,6 +24,7 @@ from pclhd.errors import UserError
 from pclhd.files import expanded
 from pclhd.models.architecture import (
     ARCHITECTURES,
+    LITE0,
     AnyArchitecture,
     Architecture,
     BackboneArchitecture,
@@ -115,7 +116,9 @@ def build_network(settings: NetworkSettings, *, generator: torch.Generator | Non
         UserError: The backbone's folder or configuration cannot be used, or `transformers` is not installed.
     """
     if settings.architecture != "backbone":
-        return new_network(ARCHITECTURES[settings.architecture], generator=generator)
+        if settings.architecture == "efficientnet_lite0":
+            return LiteNetwork(LITE0, generator=generator)
+        return TwoStreamNetwork(ARCHITECTURES[settings.architecture], generator=generator)
     if settings.backbone is None:
         raise UserError(
             "model.architecture=backbone needs a backbone; add model.backbone=DIR, a local folder with config.json"

@@ -7,7 +7,7 @@ squeeze-excitation, ReLU6, and TensorFlow's "same" padding. It was made for proc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,8 +79,8 @@ class LiteNetwork(TwoStreamNetwork):
         self.gem_power = architecture.gem_power
         self.embedding_size = _HEAD_CHANNELS
         with torch.device("meta"):
-            self.visible_stem = cast(nn.Module, _convolution(3, _STEM_CHANNELS, 3, 2))
-            self.infrared_stem = cast(nn.Module, _convolution(3, _STEM_CHANNELS, 3, 2))
+            self.visible_stem = cast(Any, _convolution(3, _STEM_CHANNELS, 3, 2))
+            self.infrared_stem = cast(Any, _convolution(3, _STEM_CHANNELS, 3, 2))
             self.blocks, channels = _build_blocks(architecture)
             self.head = _convolution(channels, _HEAD_CHANNELS, 1)
             self.neck = nn.BatchNorm1d(_HEAD_CHANNELS)

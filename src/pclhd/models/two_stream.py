@@ -62,8 +62,8 @@ class TwoStreamNetwork(nn.Module):
         self.embedding_size = architecture.embedding_size
         # Built without storage, so that torch does not draw initial weights from the global generator.
         with torch.device("meta"):
-            self.visible_stem: nn.Module = Stem(architecture)
-            self.infrared_stem: nn.Module = Stem(architecture)
+            self.visible_stem = Stem(architecture)
+            self.infrared_stem = Stem(architecture)
             self.trunk, self.non_local = _build_stages(architecture)
             self.neck = nn.BatchNorm1d(self.embedding_size)
         self.to_empty(device="cpu")

@@ -214,7 +214,7 @@ def measure_steps(task: Task, _: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds of our steps and of the plain loop's, images per second, and the share of the measured peak."""
     peak = matrix_product_peak(task)
     plain = PlainLoop(task)
-    seconds = {stage: [lap for lap in steps_of(task, stage, plain)][1:] for stage in (1, 2)}
+    seconds = {stage: steps_of(task, stage, plain)[1:] for stage in (1, 2)}
     ours = {stage: statistics.median(lap[0] for lap in laps) for stage, laps in seconds.items()}
     theirs = statistics.median(lap[1] for lap in seconds[1])
     images = 3 * task.clusters * task.instances

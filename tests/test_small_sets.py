@@ -84,7 +84,7 @@ def test_the_laptop_preset_from_training_to_search(mine: Path, tmp_path: Path) -
     assert facts["start_weights.file"] == "efficientnet-lite0-57934424.pth"
     assert call("evaluate", run).code == 0
     assert call("report", run).code == 0
-    assert call("embed", run, "--out", tmp_path / "features.npz").code == 0
+    assert call("embed", run, "--out", tmp_path / "features.safetensors").code == 0
     refused = call("export", run, "--out", tmp_path / "out.pth")
     assert refused.code == 2
     assert "is efficientnet_lite0" in refused.err

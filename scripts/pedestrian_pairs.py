@@ -156,7 +156,7 @@ def frames_of(
             if not image.is_file():
                 raise UserError(f"{image}: no such image, though {path} describes it; check the patterns")
         name = "-".join([*values.get("folder", "").split("/"), values["frame"]]).strip("-")
-        yield Frame(name, *pair, read(path, names))
+        yield Frame(name, pair[0], pair[1], read(path, names))
 
 
 def write_pairs(frames: Sequence[Frame], out: Path, *, least_height: int = 64, test: float = 0.3) -> int:

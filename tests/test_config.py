@@ -143,7 +143,7 @@ def test_for_an_unknown_key_the_known_ones_are_listed() -> None:
         ("schedule.iterations=2.5", "setting 'schedule.iterations' = 2.5"),
         ("schedule.learning_rate=0", "greater than 0"),
         ("schedule.learning_rate=.nan", "finite number"),
-        ("schedule.ema_decay=1", "less than 1"),
+        ("schedule.ema_decay=1", "below 1"),
         ("schedule=5", "'schedule' is a section"),
         ("schedule=null", None),
         ("seed=-1", "setting 'seed' = -1"),

@@ -53,7 +53,7 @@ def test_embeddings_of_the_lite_network_are_those_of_the_processor() -> None:
 def test_neighbours_are_those_of_the_processor() -> None:
     features = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
     tables = [nearest_neighbours(features, 10, device=device).index for device in ("cpu", "cuda")]
-    assert np.array_equal(*tables)
+    assert np.array_equal(tables[0], tables[1])
 
 
 @gpu

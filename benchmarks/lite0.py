@@ -58,7 +58,7 @@ def measure(
     def step() -> None:
         with torch.autocast("cpu", dtype=half or torch.bfloat16, enabled=half is not None):
             embedding = network(images, None).embedding
-        embedding.float().square().mean().backward()  # type: ignore[no-untyped-call]
+        embedding.float().square().mean().backward()
 
     def embed() -> None:
         with torch.inference_mode(), torch.autocast("cpu", dtype=half or torch.bfloat16, enabled=half is not None):

@@ -1,4 +1,4 @@
-"""Small sets of one's own images: the sizes follow them, and the training ends in minutes and well."""
+"""Small sets of your own images: the sizes follow them, and the training ends in minutes and well."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_72_images_end_well(mine: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(lite0_path() is None, reason="needs the extra photos")
 def test_the_laptop_preset_from_training_to_search(mine: Path, tmp_path: Path) -> None:
-    """With smaller images and fewer steps; interrupted after an epoch, the run goes on with the same sizes."""
+    """With smaller images and fewer steps; a longer schedule then continues the run."""
     run = tmp_path / "run"
     shorter = ("data.height=64", "data.width=32", "schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
     cached = ("schedule.iterations=2", f"data.cache={tmp_path / 'cache'}")

@@ -218,19 +218,20 @@ def extrapolate(
     Stage I embeds all images once an epoch, and so does stage II with recipe `pclhd`.
     """
     preset = load_preset("sysu", [])
-    images = VIEWS * preset.batch.clusters * preset.batch.instances
+    batch, lengths = preset.batch.numbers(), preset.schedule.numbers()
+    images = VIEWS * batch.clusters * batch.instances
     training: dict[str, dict[str, Any]] = {}
     for row in embedding:
         precision = row["precision"]
         stages = {}
-        for stage, epochs in ((1, preset.schedule.stage1_epochs), (2, preset.schedule.stage2_epochs)):
+        for stage, epochs in ((1, lengths.stage1_epochs), (2, lengths.stage2_epochs)):
             rows = [step for step in steps if (step["stage"], step["precision"]) == (stage, precision)]
             step_seconds = line_at(images, [(step["images"], step["seconds"]) for step in rows])
             known = [(step["images"], step["peak_gib"]) for step in rows if step["peak_gib"] is not None]
             parts = {
                 "embedding_seconds": (VISIBLE + INFRARED) / row["images_per_second"],
                 "clustering_seconds": clustering["seconds"][str(stage)],
-                "steps_seconds": preset.schedule.iterations * step_seconds,
+                "steps_seconds": lengths.iterations * step_seconds,
             }
             stages[str(stage)] = {
                 **parts,

@@ -76,7 +76,7 @@ def parse() -> argparse.Namespace:
 
 def judge(run: TrainingRun, test: LabelledImages) -> dict[str, Any]:
     """Criteria and test figures after each epoch of the last stage, and which epoch each choice takes."""
-    schedule = load_settings(run.folder / "config.yaml").schedule
+    schedule = load_settings(run.folder / "config.yaml").schedule.numbers()
     criteria = {row["epoch"]: row["criteria"] for row in [*epoch_rows(run), *log_rows(run, "selection")]}
     first = schedule.stage1_epochs + 1 if schedule.stage2_epochs else 1
     candidates = list(range(first, schedule.stage1_epochs + schedule.stage2_epochs + 1))

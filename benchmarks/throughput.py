@@ -304,7 +304,7 @@ def numbers_of(settings: Settings) -> PlainNumbers:
     return PlainNumbers(
         learning_rate=settings.schedule.learning_rate,
         weight_decay=settings.schedule.weight_decay,
-        ema_decay=settings.schedule.ema_decay,
+        ema_decay=settings.schedule.numbers().ema_decay,
         momentum=settings.memory.momentum,
         temperature=settings.memory.temperature,
         cross=settings.method.cross,

@@ -61,11 +61,12 @@ class Epoch(NamedTuple):
 def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, float]]:
     """Train a network in two stages; each step yields its losses by name."""
     schedule, streams = settings.schedule, Streams(settings.seed)
+    first, *_, decay = schedule.numbers()
     network = build_network(settings.model, generator=streams.torch("network"))
     initialise(network, settings.model.weights)
     momentum = MomentumNetwork(network, buffers="average")
     for number in range(settings.epochs):
-        stage, of_stage = (1, number) if number < schedule.stage1_epochs else (2, number - schedule.stage1_epochs)
+        stage, of_stage = (1, number) if number < first else (2, number - first)
         if of_stage == 0:
             adam = torch.optim.Adam(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
         decay = schedule.decay_factor ** (of_stage // schedule.decay_every)
@@ -90,7 +91,7 @@ def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, floa
                 minimise(joint, adam)
                 epoch.joint.update(torch.cat(queries).detach(), torch.cat(labels))
                 losses |= joint
-            momentum.update(network, schedule.ema_decay)
+            momentum.update(network, decay)
             yield {name: loss.item() for name, loss in losses.items()}
 
 
@@ -138,12 +139,12 @@ def draw(
     images: TrainingImages, labels: Pair[Tensor], settings: Settings, streams: Streams, purpose: str, number: int
 ) -> list[Pair[Tensor]]:
     """The rows of each batch: some clusters, some images of each, of different cameras if possible."""
-    rows, batch = [], settings.batch
+    rows, batch = [], settings.batch.numbers()
     for (name, part), label in zip(images.items(), labels, strict=True):
         drawn = cluster_batches(
             label.numpy(),
             part.cameras,
-            batches=settings.schedule.iterations,
+            batches=settings.schedule.numbers().iterations,
             clusters=batch.clusters,
             instances=batch.instances,
             generator=streams.numpy("batches", purpose, name, number),

@@ -136,6 +136,7 @@ def test_reports_are_made_from_run_folders_not_from_models() -> None:
         "answers.calibration",
         "clustering.options",
         "recipes",
+        "sizes",
         "config",
         "runs",
         "data.images",

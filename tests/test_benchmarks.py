@@ -14,7 +14,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from benchmarks import clusterings, differences, loop_yields, precision, rounding, scale
+import torch
+from benchmarks import clusterings, differences, lite0, loop_yields, precision, rounding, scale
 from benchmarks.baselines.dense_jaccard import (
     distance_by_definition,
     jaccard_as_the_field_does,
@@ -37,6 +38,7 @@ from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.neighbours import nearest_neighbours
 from pclhd.config import load_preset
 from pclhd.engine.labelling import EpochLabels
+from pclhd.models.architecture import NARROW
 
 ROOT = Path(__file__).parent.parent
 
@@ -521,3 +523,9 @@ def test_galleries_in_their_quick_form(tmp_path: Path) -> None:
     assert figures["search in one camera"]["recall@10"] > 0.9
     assert 0 < figures["search, 8 clients"]["p50"] <= figures["search, 8 clients"]["p95"]
     assert figures["add images"]["images"] == 64
+
+
+def test_the_cost_of_a_network_is_measured() -> None:
+    step, embedding = lite0.measure(NARROW, 32, 16, 2, torch.bfloat16)
+    assert step > 0
+    assert embedding > 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
@@ -14,6 +15,7 @@ from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps, Size,
 from pclhd.errors import UserError
 from pclhd.parsing import Unparsable, parse_yaml, read_text
 from pclhd.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from pclhd.sizes import BatchSize, Lengths, automatic_batch, automatic_decay, automatic_lengths
 
 
 def _folder_or_configuration(value: object) -> Path | dict[str, Any] | None:
@@ -30,6 +32,32 @@ def _none_or_folder(value: object) -> object:
     return None if value == "none" else value
 
 
+def _from_zero_or_auto(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("expected a whole number from 0, or auto")
+    return value
+
+
+def _share_or_auto(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError("expected a share from 0 and below 1, or auto")
+    return float(value)
+
+
+Epochs = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_from_zero_or_auto),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": "auto"}]}),
+]
+Decay = Annotated[
+    float | Literal["auto"],
+    PlainValidator(_share_or_auto),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, {"const": "auto"}]}),
+]
 CacheFolder = Annotated[Path | None, BeforeValidator(_none_or_folder)]
 Backbone = Annotated[
     Path | dict[str, Any] | None,
@@ -39,6 +67,8 @@ Backbone = Annotated[
 _LONGEST_SHOWN = 80
 # Sizes and counts beyond it are slips of the hand. A seed is no size.
 _LARGEST = 2**31 - 1
+
+_AnySection = TypeVar("_AnySection", bound=BaseModel)
 
 Layout = Literal["auto", "sysu", "regdb", "llcm", "own"]
 
@@ -79,10 +109,11 @@ class DataSettings(_Section):
 class ModelSettings(_Section):
     """The network and its start weights."""
 
-    architecture: Literal["resnet50", "narrow", "backbone"] = Field(
+    architecture: Literal["resnet50", "narrow", "efficientnet_lite0", "backbone"] = Field(
         "resnet50",
-        description="The network: AGW's ResNet-50 (resnet50), a small network for 96 x 48 images (narrow), or one of "
-        "the transformers library (backbone).",
+        description="The network: AGW's ResNet-50 (resnet50), a small network for 96 x 48 images (narrow), "
+        "EfficientNet-Lite0 for photographs on a processor (efficientnet_lite0), or one of the transformers library "
+        "(backbone).",
     )
     backbone: Backbone = Field(
         None,
@@ -92,21 +123,20 @@ class ModelSettings(_Section):
     weights: str = Field(
         "imagenet",
         description="Start weights: starter (shipped with the package, fits narrow only), imagenet:FILE (ResNet-50 in "
-        "torchvision's names), a model file, backbone (the weights in the backbone's folder), or none (random; the "
-        "method does not train from random weights).",
+        "torchvision's names), lite0-imagenet (EfficientNet-Lite0's, from the extra photos), a model file, backbone "
+        "(the weights in the backbone's folder), or none (random; the method does not train from random weights).",
     )
 
 
 class ScheduleSettings(_Section):
     """Length and learning rate of the training."""
 
-    stage1_epochs: int = Field(50, ge=0, description="Epochs of stage I.")
-    stage2_epochs: int = Field(50, ge=0, description="Epochs of stage II.")
-    iterations: int = Field(
+    stage1_epochs: Epochs = Field(50, description="Epochs of stage I. auto follows the number of images.")
+    stage2_epochs: Epochs = Field(50, description="Epochs of stage II. auto follows the number of images.")
+    iterations: Size = Field(
         200,
-        ge=1,
-        description="Optimiser steps per epoch, for any number of images. With method.joint_step=own, stage II "
-        "makes twice as many.",
+        description="Optimiser steps per epoch. auto passes twice over the images, in 10 to 200 steps. With "
+        "method.joint_step=own, stage II makes twice as many.",
     )
     learning_rate: float = Field(3.5e-4, gt=0, description="Adam's learning rate at the start of each stage.")
     weight_decay: float = Field(5e-4, ge=0, description="Adam's weight decay.")
@@ -116,8 +146,10 @@ class ScheduleSettings(_Section):
     decay_factor: float = Field(
         0.1, gt=0, le=1, description="Factor for the learning rate after every decay_every epochs."
     )
-    ema_decay: float = Field(
-        0.999, ge=0, lt=1, description="Share of the old weights in the momentum network's average, per step."
+    ema_decay: Decay = Field(
+        0.999,
+        description="Share of the old weights in the momentum network's average, per step. auto averages over about a "
+        "tenth of stage II.",
     )
     restarts: int = Field(
         0,
@@ -129,17 +161,42 @@ class ScheduleSettings(_Section):
         0.5, gt=0, lt=1, description="Factor for the learning rate at each restart, for the rest of the training."
     )
 
+    def numbers(self) -> Lengths:
+        """The lengths.
+
+        Raises:
+            ValueError: One is still ``auto``.
+        """
+        one, two, steps, decay = self.stage1_epochs, self.stage2_epochs, self.iterations, self.ema_decay
+        if one == "auto" or two == "auto" or steps == "auto" or decay == "auto":
+            raise ValueError("the schedule is still 'auto'; Settings.with_sizes_for chooses it")
+        return Lengths(one, two, steps, decay)
+
 
 class BatchSettings(_Section):
     """The composition of a batch of each modality."""
 
-    clusters: int = Field(8, ge=1, description="Clusters per modality in a batch, P.")
-    instances: int = Field(16, ge=1, description="Images per cluster in a batch, K.")
+    clusters: Size = Field(
+        8, description="Clusters per modality in a batch, P. auto gives no more than there may be people, at most 8."
+    )
+    instances: Size = Field(
+        16, description="Images per cluster in a batch, K. auto gives no more than a person may have, at most 16."
+    )
     sampler: Literal["camera", "blind"] = Field(
         "camera",
         description="How the images of a cluster are drawn: preferably from cameras other than the first image's "
         "(camera), or without regard to cameras (blind).",
     )
+
+    def numbers(self) -> BatchSize:
+        """Clusters and instances.
+
+        Raises:
+            ValueError: One is still ``auto``.
+        """
+        if self.clusters == "auto" or self.instances == "auto":
+            raise ValueError("the batch is still 'auto'; Settings.with_sizes_for chooses it")
+        return BatchSize(self.clusters, self.instances)
 
 
 class ClusteringSettings(ClusteringSizes):
@@ -224,24 +281,39 @@ class Settings(_Section):
     @property
     def epochs(self) -> int:
         """Epochs of both stages."""
-        return self.schedule.stage1_epochs + self.schedule.stage2_epochs
+        lengths = self.schedule.numbers()
+        return lengths.stage1_epochs + lengths.stage2_epochs
 
     def with_sizes_for(self, visible: int, infrared: int) -> Settings:
-        """The settings with ``auto`` for k1, k2, joint_k1 and joint_k2 replaced by numbers.
+        """The settings with ``auto`` in clustering, batch and schedule replaced by numbers.
 
         Args:
             visible: Visible training images.
-            infrared: Infrared training images; the smaller modality decides over k1 and k2.
+            infrared: Infrared training images. The smaller modality decides over neighbourhoods and batch, the larger
+                one over the schedule.
         """
         own = automatic_sizes(min(visible, infrared))
         joint = automatic_sizes(visible + infrared, joint=True)
-        sizes = own | {f"joint_{name}": size for name, size in joint.items()}
-        changes = {name: size for name, size in sizes.items() if getattr(self.clustering, name) == "auto"}
-        return self.model_copy(update={"clustering": self.clustering.model_copy(update=changes)}) if changes else self
+        clustering = _replace_auto(self.clustering, own | {f"joint_{name}": size for name, size in joint.items()})
+        batch = _replace_auto(self.batch, automatic_batch(min(visible, infrared))._asdict())
+        lengths = automatic_lengths(max(visible, infrared), batch.numbers())
+        # The average follows the length that the training has, given or not.
+        given = _replace_auto(self.schedule, lengths._asdict() | {"ema_decay": 0.0}).numbers()
+        decay = automatic_decay(given.iterations * given.stage2_epochs)
+        schedule = _replace_auto(self.schedule, lengths._asdict() | {"ema_decay": decay})
+        if (clustering, batch, schedule) == (self.clustering, self.batch, self.schedule):
+            return self
+        return self.model_copy(update={"clustering": clustering, "batch": batch, "schedule": schedule})
 
     def to_yaml(self) -> str:
         """The settings as YAML, as saved in a run folder."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _replace_auto(section: _AnySection, numbers: Mapping[str, float]) -> _AnySection:
+    return section.model_copy(
+        update={name: number for name, number in numbers.items() if getattr(section, name) == "auto"}
+    )
 
 
 def preset_names() -> list[str]:

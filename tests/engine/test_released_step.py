@@ -198,10 +198,10 @@ class Diary(Silent):
 
     def _chapter(self, settings: Settings, position: Position) -> Chapter:
         given, second = self.given[-1], position.stage == 2
-        before = settings.schedule.stage1_epochs if second else 0
+        before = settings.schedule.numbers().stage1_epochs if second else 0
         views = iter(self.views)
         own, joint = [], []
-        for step in range(settings.schedule.iterations):
+        for step in range(settings.schedule.numbers().iterations):
             own.append(Batch(self._half(0, self.rows[0][step], views), self._half(1, self.rows[1][step], views)))
             if second:
                 joint.append(Batch(self._half(0, self.rows[2][step], views), self._half(1, self.rows[3][step], views)))
@@ -282,7 +282,7 @@ def train_both(
                 decay_every=settings.schedule.decay_every,
                 decay_factor=settings.schedule.decay_factor,
                 weight_decay=settings.schedule.weight_decay,
-                average_decay=settings.schedule.ema_decay,
+                average_decay=settings.schedule.numbers().ema_decay,
                 memory_momentum=settings.memory.momentum,
                 temperature=settings.memory.temperature,
                 cross=settings.method.cross,

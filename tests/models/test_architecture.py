@@ -1,17 +1,57 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from pclhd.models.architecture import ARCHITECTURES, NARROW, RESNET50_AGW, Architecture
+from pclhd.models.architecture import (
+    ARCHITECTURES,
+    LITE0,
+    NARROW,
+    RESNET50_AGW,
+    AnyArchitecture,
+    Architecture,
+    LiteArchitecture,
+    first_difference,
+    read_architecture,
+)
+
+KNOWN: dict[str, AnyArchitecture] = {**ARCHITECTURES, "efficientnet_lite0": LITE0}
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", sorted(KNOWN))
 def test_json_and_back(name: str) -> None:
-    assert Architecture.from_json(ARCHITECTURES[name].to_json()) == ARCHITECTURES[name]
+    saved = json.loads(json.dumps(asdict(KNOWN[name])))
+    assert read_architecture(saved) == KNOWN[name]
+
+
+def test_json_of_a_resnet_and_back() -> None:
+    assert Architecture.from_json(NARROW.to_json()) == NARROW
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "efficientnet_lite1"},
+        {"kind": None},
+        {"last_stride": 3},
+        {"last_stride": True},
+        {"last_stride": [2]},
+        {"gem_power": "3"},
+        {"gem_power": float("inf")},
+        {"more": 1},
+    ],
+)
+def test_refuses_what_describes_no_efficientnet(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        read_architecture({**asdict(LITE0), **change})
+
+
+def test_architectures_of_other_kinds_differ() -> None:
+    assert first_difference(LITE0, NARROW) == ("kind", "efficientnet_lite0", "ResNet")
+    assert first_difference(LITE0, LiteArchitecture(last_stride=1)) == ("last_stride", 2, 1)
 
 
 def test_embedding_sizes() -> None:

@@ -10,10 +10,11 @@ from pclhd.report.tables import (
     percent,
     percent_gain,
     percent_spread,
+    result_notes,
     results_table,
     results_text,
 )
-from pclhd.runs.records import Spread
+from pclhd.runs.records import Spread, parse_results
 from tests.report.fixtures import make_results
 
 TEXT = """\
@@ -120,3 +121,17 @@ def test_a_row_must_fit_the_columns() -> None:
 
 def test_a_table_without_rows() -> None:
     assert Table("c", (Column("a"),), ()).to_text() == "a\n-\n"
+
+
+def test_a_search_that_ends_below_its_start_is_said() -> None:
+    results = make_results(searches=("all/single-shot",))
+    for row in results["rows"]:
+        if row["weights"] in ("start", "final"):
+            better = row["weights"] == "start"
+            row["rank1"]["mean"], row["mAP"]["mean"] = (0.417, 0.28) if better else (0.25, 0.3)
+    notes = result_notes(parse_results(results))
+    words = "all/single-shot search: the final weights are below the start weights, rank-1 fell from 41.7 to 25.0"
+    assert words in notes
+    for row in results["rows"]:
+        row["rank1"]["mean"] = 0.41
+    assert words not in result_notes(parse_results(results))

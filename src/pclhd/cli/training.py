@@ -56,8 +56,8 @@ def train(
 ) -> None:
     """Train without labels and create a run folder. Only the recipes supervised and semi-supervised use labels.
 
-    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own. pclhd settings lists all settings and pclhd recipes the
-    methods.
+    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own (a graphics card), own-laptop (a processor). pclhd settings
+    lists all settings and pclhd recipes the methods.
     Example: pclhd train synthetic --data build/small --recipe paper schedule.iterations=20
     """
     from pclhd.config import load_preset

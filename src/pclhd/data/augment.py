@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pclhd.data.normalise import normalise
+from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Channels, normalise
 
 # The released code fills erased boxes with these numbers in the *normalised* image; they look like a mean colour, but
 # are not one there.
@@ -17,7 +17,9 @@ ERASED = (0.4914, 0.4822, 0.4465)
 LUMINANCE = (0.2989, 0.5870, 0.1140)
 
 
-def visible_views(images: Tensor, generator: torch.Generator) -> Tensor:
+def visible_views(
+    images: Tensor, generator: torch.Generator, *, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
+) -> Tensor:
     """Both views of visible images: in colour, and with one random channel copied to all three.
 
     The views are cropped, mirrored and erased independently (released code: ``rgb`` and ``rgb1``).
@@ -25,32 +27,38 @@ def visible_views(images: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         images: Bytes (B, 3, H, W).
         generator: Source of all draws.
+        mean: Mean per channel of the normalisation.
+        std: Standard deviation per channel.
 
     Returns:
         Floats (2B, 3, H, W): the B colour views, then the B channel views.
     """
-    colour = _common(images, generator)
-    channel = copy_one_channel(_common(images, generator), generator)
+    colour = _common(images, generator, mean, std)
+    channel = copy_one_channel(_common(images, generator, mean, std), generator)
     return torch.cat([colour, channel])
 
 
-def infrared_view(images: Tensor, generator: torch.Generator) -> Tensor:
+def infrared_view(
+    images: Tensor, generator: torch.Generator, *, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
+) -> Tensor:
     """The view of infrared images: common transforms, then intensities varied through the channels (released code).
 
     Args:
         images: Bytes (B, 3, H, W).
         generator: Source of all draws.
+        mean: Mean per channel of the normalisation.
+        std: Standard deviation per channel.
 
     Returns:
         Floats (B, 3, H, W).
     """
-    return vary_grey(_common(images, generator), generator)
+    return vary_grey(_common(images, generator, mean, std), generator)
 
 
-def _common(images: Tensor, generator: torch.Generator) -> Tensor:
+def _common(images: Tensor, generator: torch.Generator, mean: Channels, std: Channels) -> Tensor:
     # 10 pixels at 288 high in the released code; in proportion at other sizes.
     padding = max(1, round(images.shape[-2] * 10 / 288))
-    return erase_boxes(normalise(shift_and_mirror(images, padding, generator)), generator)
+    return erase_boxes(normalise(shift_and_mirror(images, padding, generator), mean, std), generator)
 
 
 def shift_and_mirror(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:

@@ -84,12 +84,13 @@ def _draw(
     session: Session, stream: tuple[str | int, ...], labels: Labels, cameras: Cameras | None
 ) -> NDArray[np.int64]:
     settings, batch = session.settings, session.settings.batch
+    size = batch.numbers()
     return cluster_batches(
         labels,
         cameras if batch.sampler == "camera" else None,
-        batches=settings.schedule.iterations,
-        clusters=batch.clusters,
-        instances=batch.instances,
+        batches=settings.schedule.numbers().iterations,
+        clusters=size.clusters,
+        instances=size.instances,
         generator=session.streams.numpy(*stream),
         drop_incomplete=settings.method.batch_passes == "drop",
     )

@@ -28,7 +28,7 @@ def describe_epoch(settings: Settings, position: Position, state: EpochState) ->
         "seconds_clustering": state.seconds_clustering,
         "images_per_second": state.images_seen / state.seconds_steps,
         "lr": position.learning_rate,
-        "loss": {name: value / settings.schedule.iterations for name, value in state.sums.items()},
+        "loss": {name: value / settings.schedule.numbers().iterations for name, value in state.sums.items()},
         "criteria": state.criteria,
         **({"kept_labels": state.labels.kept()} if state.labels.kept() else {}),
         **describe_labels(state.labels),

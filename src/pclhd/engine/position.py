@@ -34,10 +34,10 @@ def position_of(settings: Settings, epoch: int, *, restarts: int = 0) -> Positio
         epoch: Counted from 0 over both stages.
         restarts: Number of restarts because of a loss that was not finite.
     """
-    schedule = settings.schedule
-    stage = 1 if epoch < schedule.stage1_epochs else 2
-    within = epoch if stage == 1 else epoch - schedule.stage1_epochs
-    length = schedule.stage1_epochs if stage == 1 else schedule.stage2_epochs
+    schedule, lengths = settings.schedule, settings.schedule.numbers()
+    stage = 1 if epoch < lengths.stage1_epochs else 2
+    within = epoch if stage == 1 else epoch - lengths.stage1_epochs
+    length = lengths.stage1_epochs if stage == 1 else lengths.stage2_epochs
     rate = schedule.learning_rate * schedule.decay_factor ** (within // schedule.decay_every)
     rate *= schedule.restart_factor**restarts
     return Position(epoch=epoch, stage=stage, progress=(within + 1) / length, learning_rate=rate, epoch_of_stage=within)

@@ -43,7 +43,7 @@ class Progress:
             data_checksum: Checksum of the training set.
         """
         settings, networks = session.settings, session.networks
-        begins_stage = self.next_epoch in (0, settings.schedule.stage1_epochs) and self.state is None
+        begins_stage = self.next_epoch in (0, settings.schedule.numbers().stage1_epochs) and self.state is None
         redraws = settings.method.dynamic_redraw == "step"
         return Checkpoint(
             next_epoch=self.next_epoch,

@@ -50,7 +50,10 @@ def changed_settings(
     ):
         if key in changed and why is not None:
             raise _refusal(key, changed[key], saved[key], f"{why}; put the value back")
-    for key, length in (("schedule.stage1_epochs", settings.schedule.stage1_epochs), ("epochs", settings.epochs)):
+    for key, length in (
+        ("schedule.stage1_epochs", settings.schedule.numbers().stage1_epochs),
+        ("epochs", settings.epochs),
+    ):
         passed = min(reached, saved["schedule.stage1_epochs"]) if key != "epochs" else reached
         if length < passed:
             what = key if key != "epochs" else "schedule.stage2_epochs"

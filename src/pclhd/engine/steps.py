@@ -50,7 +50,7 @@ def run_steps(
         Interrupted: A signal arrived; `state` includes all completed steps.
     """
     with closing(Steps(session, position, state)) as steps:
-        for number in range(state.step, session.settings.schedule.iterations):
+        for number in range(state.step, session.settings.schedule.numbers().iterations):
             with (interruption or Interruption()).deferred():
                 started = time.perf_counter()
                 values = steps.take(number)
@@ -129,7 +129,7 @@ class Steps:
             values |= losses.numbers()
             only_logged |= losses.logged.keys()
         if not momentum_waits(recipe, self.position.stage):
-            networks.momentum.update(networks.online, self.session.settings.schedule.ema_decay)
+            networks.momentum.update(networks.online, self.session.settings.schedule.numbers().ema_decay)
         values["total"] = sum(value for name, value in values.items() if name not in only_logged)
         return values
 
@@ -148,7 +148,8 @@ class Steps:
         networks, random = self.session.networks, self.state.augmentation
         batch = batches[number]
         pixels = batch.pixels.map(lambda part: part.to(networks.fabric.device, non_blocking=True))
-        views = Pair(visible_views(pixels.visible, random), infrared_view(pixels.infrared, random))
+        scale = {"mean": networks.online.image_mean, "std": networks.online.image_std}
+        views = Pair(visible_views(pixels.visible, random, **scale), infrared_view(pixels.infrared, random, **scale))
         self.state.images_seen += sum(map(len, views))
         features = self._embed(networks.wrapped, views)
         averaged: Pair[Tensor] | Pair[None] = Pair(None, None)

@@ -44,6 +44,7 @@ from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_asid
 from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import load_model, save_model
+from pclhd.runs.decline import decline_warning
 from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
 from pclhd.runs.provenance import provenance_json, provenance_resumed
@@ -112,6 +113,8 @@ def train(
         preprocessing = Preprocessing(
             settings.data.height,
             settings.data.width,
+            mean=networks.online.image_mean,
+            std=networks.online.image_std,
             visible_stretch=stretches.get(Modality.VISIBLE),
             infrared_stretch=stretches.get(Modality.INFRARED),
         )
@@ -172,6 +175,10 @@ class _Training:
             self._judge_the_last_epoch()
         # All processes wait until the model is saved.
         model = processes.by_the_first(lambda: self.writer.finish(progress))
+        if processes.is_first and self.settings.selection == "last":
+            warning = decline_warning(self.writer.run.epochs())
+            if warning is not None:
+                self.observer.warned(warning)
         self._calibrate(model)
         return model
 
@@ -189,12 +196,12 @@ class _Training:
     def _run_epoch(self, position: Position) -> None:
         """Label images and build memories, unless that was done before an interruption; run the steps; save."""
         session, progress, writer, observer = self.session, self.progress, self.writer, self.observer
-        schedule, epoch = self.settings.schedule, position.epoch
-        if self.networks.optimiser is None or (epoch == schedule.stage1_epochs and progress.state is None):
+        lengths, epoch = self.settings.schedule.numbers(), position.epoch
+        if self.networks.optimiser is None or (epoch == lengths.stage1_epochs and progress.state is None):
             self.networks.begin_stage(self.settings)
         for group in self.networks.optimiser.param_groups:
             group["lr"] = position.learning_rate
-        observer.epoch_started(position, schedule.iterations)
+        observer.epoch_started(position, lengths.iterations)
         if progress.state is None:
             progress.state = begin_epoch(session, position, progress.previous)
             self._consider(epoch, progress.state.criteria)
@@ -219,12 +226,12 @@ class _Training:
 
     def _on_step(self, position: Position) -> StepObserver:
         """The function to call after each step: logs, calls the observer, and saves a checkpoint when due."""
-        schedule, engine = self.settings.schedule, self.settings.engine
+        iterations, engine = self.settings.schedule.numbers().iterations, self.settings.engine
         where = {"epoch": position.epoch, "stage": position.stage}
 
         def on_step(step: int, losses: dict[str, float]) -> None:
             if step % engine.log_every == 0:
-                global_step = position.epoch * schedule.iterations + step
+                global_step = position.epoch * iterations + step
                 at = {"step": step, "global_step": global_step, "lr": position.learning_rate}
                 self.writer.log({"kind": "step", **where, **at, "loss": losses})
             self.observer.stepped(position, step, losses)
@@ -263,7 +270,7 @@ class _Training:
 
     def _consider(self, epochs: int, criteria: dict[str, float]) -> None:
         """Keep the weights after `epochs` epochs if the selection prefers them to those before."""
-        schedule = self.settings.schedule
+        schedule = self.settings.schedule.numbers()
         first = schedule.stage1_epochs + 1 if schedule.stage2_epochs else 1
         if self.settings.selection == "last" or epochs < first:
             return
@@ -386,7 +393,7 @@ class _Writer:
 
     def save_weights_of_epoch(self, progress: Progress) -> None:
         """Save the weights after an epoch: at the end of stage I, and after every epoch if the settings require it."""
-        if progress.next_epoch == self.settings.schedule.stage1_epochs:
+        if progress.next_epoch == self.settings.schedule.numbers().stage1_epochs:
             self._save_network(self.run.weights_file("stage1"), {"weights": "stage1"})
         if self.settings.engine.keep_weights:
             self.save_weights(self.run.kept_weights_file(progress.next_epoch), progress.next_epoch)
@@ -429,7 +436,8 @@ def _how_to_save_memory(settings: Settings) -> str:
 
 
 def _refuse_shares_without_images(settings: Settings, processes: Processes) -> None:
-    batch = settings.batch.clusters * settings.batch.instances
+    clusters, instances = settings.batch.numbers()
+    batch = clusters * instances
     if batch < processes.count:
         raise UserError(
             f"a batch of {batch} images per modality cannot be shared by {processes.count} processes; raise "

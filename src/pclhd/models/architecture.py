@@ -34,6 +34,11 @@ def _check_count(name: str, value: Any, lowest: int) -> None:
         raise ValueError(f"{name} must hold whole numbers from {lowest} to {highest}, not {str(value)[:20]}")
 
 
+def _check_power(power: Any) -> None:
+    if not isinstance(power, int | float) or not 0 < power < float("inf"):
+        raise ValueError(f"gem_power must be a positive number, not {power!r}")
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A ResNet with one stem per modality, four shared stages and optional non-local blocks.
@@ -73,8 +78,7 @@ class Architecture:
             raise ValueError(f"stem_kernel must be odd, not {self.stem_kernel}")
         if type(self.stem_pool) is not bool:
             raise ValueError(f"stem_pool must be true or false, not {self.stem_pool!r}")
-        if not isinstance(self.gem_power, int | float) or not 0 < self.gem_power < float("inf"):
-            raise ValueError(f"gem_power must be a positive number, not {self.gem_power!r}")
+        _check_power(self.gem_power)
         if any(attended > depth for attended, depth in zip(self.non_local, self.depths, strict=True)):
             raise ValueError(f"non_local {self.non_local} has more blocks than depths {self.depths}")
         if self.non_local[3] > 0:
@@ -145,11 +149,33 @@ class BackboneArchitecture:
         return str(self.config["model_type"])
 
 
-AnyArchitecture = Architecture | BackboneArchitecture
+@dataclass(frozen=True)
+class LiteArchitecture:
+    """EfficientNet-Lite0 with one stem per modality (ours); `pclhd.models.efficientnet_lite` builds it.
+
+    Attributes:
+        kind: ``efficientnet_lite0``.
+        last_stride: Stride of the last block that has one; 1 gives a larger feature map than in ImageNet classifiers.
+        gem_power: Exponent of the generalised-mean pooling. Fixed, not learned.
+    """
+
+    kind: str = "efficientnet_lite0"
+    last_stride: int = 2
+    gem_power: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.kind != "efficientnet_lite0":
+            raise ValueError(f"kind must be 'efficientnet_lite0', not {str(self.kind)[:40]!r}")
+        if type(self.last_stride) is not int or self.last_stride not in (1, 2):
+            raise ValueError(f"last_stride must be 1 or 2, not {str(self.last_stride)[:20]}")
+        _check_power(self.gem_power)
+
+
+AnyArchitecture = Architecture | BackboneArchitecture | LiteArchitecture
 
 
 def read_architecture(values: object) -> AnyArchitecture:
-    """An architecture of either kind from its parsed JSON.
+    """An architecture of any kind from its parsed JSON.
 
     Raises:
         ValueError: As `Architecture.from_json`.
@@ -158,6 +184,10 @@ def read_architecture(values: object) -> AnyArchitecture:
         if set(values) != {"config", "pooling"}:
             raise ValueError(f"a backbone has the fields config and pooling, not {sorted(values)}")
         return BackboneArchitecture(**values)
+    if isinstance(values, Mapping) and "kind" in values:
+        if set(values) != {field.name for field in fields(LiteArchitecture)}:
+            raise ValueError(f"efficientnet_lite0 has the fields kind, last_stride and gem_power, not {sorted(values)}")
+        return LiteArchitecture(**values)
     return Architecture.from_json(json.dumps(values))
 
 
@@ -176,6 +206,8 @@ def first_difference(ours: AnyArchitecture, theirs: AnyArchitecture) -> tuple[st
 def _flat(architecture: AnyArchitecture) -> dict[str, object]:
     if isinstance(architecture, Architecture):
         return {"kind": "ResNet", **asdict(architecture)}
+    if isinstance(architecture, LiteArchitecture):
+        return asdict(architecture)
     family = {"kind": f"backbone {architecture.family}", "pooling": architecture.pooling}
     return {**family, **{f"backbone.{name}": value for name, value in architecture.config.items()}}
 
@@ -197,5 +229,8 @@ NARROW = Architecture(
 )
 """A small network for 96 × 48 images that trains in minutes on two CPU cores (ours)."""
 
+LITE0 = LiteArchitecture()
+"""EfficientNet-Lite0, for training on a processor from ImageNet weights (ours)."""
+
 ARCHITECTURES: dict[str, Architecture] = {"resnet50": RESNET50_AGW, "narrow": NARROW}
-"""The architectures by their names in the settings."""
+"""The ResNets by their names in the settings."""

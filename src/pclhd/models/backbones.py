@@ -22,7 +22,15 @@ from torch import Tensor, nn
 
 from pclhd.errors import UserError
 from pclhd.files import expanded
-from pclhd.models.architecture import ARCHITECTURES, AnyArchitecture, Architecture, BackboneArchitecture
+from pclhd.models.architecture import (
+    ARCHITECTURES,
+    LITE0,
+    AnyArchitecture,
+    Architecture,
+    BackboneArchitecture,
+    LiteArchitecture,
+)
+from pclhd.models.efficientnet_lite import LiteNetwork
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import read_state
 from pclhd.models.two_stream import NetworkOutput, TwoStreamNetwork, power_mean_pool
@@ -108,6 +116,8 @@ def build_network(settings: NetworkSettings, *, generator: torch.Generator | Non
         UserError: The backbone's folder or configuration cannot be used, or `transformers` is not installed.
     """
     if settings.architecture != "backbone":
+        if settings.architecture == "efficientnet_lite0":
+            return LiteNetwork(LITE0, generator=generator)
         return TwoStreamNetwork(ARCHITECTURES[settings.architecture], generator=generator)
     if settings.backbone is None:
         raise UserError(
@@ -131,6 +141,8 @@ def new_network(
     """
     if isinstance(architecture, Architecture):
         return TwoStreamNetwork(architecture, generator=generator)
+    if isinstance(architecture, LiteArchitecture):
+        return LiteNetwork(architecture, generator=generator)
     settled = settle(architecture.config, origin)
     if settled.pooling != architecture.pooling:
         raise UserError(

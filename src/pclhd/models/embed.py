@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD, Channels, normalise
+from pclhd.data.normalise import Channels, normalise
 from pclhd.data.records import Modality
 from pclhd.errors import UserError
 from pclhd.models.two_stream import TwoStreamNetwork
@@ -28,8 +28,8 @@ def embed_images(
     renormalise: bool = True,
     device: torch.device | str | None = None,
     autocast_dtype: torch.dtype | None = None,
-    mean: Channels = IMAGENET_MEAN,
-    std: Channels = IMAGENET_STD,
+    mean: Channels | None = None,
+    std: Channels | None = None,
 ) -> Tensor:
     """Embed images of one modality, each averaged with its mirror image (released code).
 
@@ -44,8 +44,8 @@ def embed_images(
         renormalise: Scale that average to unit length, as for retrieval. For clustering, the released code does not.
         device: Device for the computation; by default the network's. The network itself is not moved.
         autocast_dtype: Compute in this precision (``torch.bfloat16``, ``torch.float16``), or None for float32.
-        mean: Mean per channel; see `pclhd.data.normalise`.
-        std: Standard deviation per channel.
+        mean: Mean per channel (`pclhd.data.normalise`); None for that of the network's start weights.
+        std: Standard deviation per channel, likewise.
 
     Returns:
         (N, D) float32 on the CPU, rows in the order of the images.
@@ -59,6 +59,7 @@ def embed_images(
         raise ValueError(f"images must have the shape (N, 3, height, width), not {tuple(images.shape)}")
     where = torch.device(device) if device is not None else next(network.parameters()).device
     precision = nullcontext() if autocast_dtype is None else torch.autocast(where.type, dtype=autocast_dtype)
+    mean, std = mean or network.image_mean, std or network.image_std
     embeddings = torch.empty(len(images), network.embedding_size)
     with torch.inference_mode(), evaluating(network), precision:
         for start in range(0, len(images), batch_size):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD
 from pclhd.models.architecture import ARCHITECTURES, NARROW, RESNET50_AGW, AnyArchitecture, Architecture
 
 __all__ = [
@@ -46,7 +47,13 @@ class TwoStreamNetwork(nn.Module):
     Args:
         architecture: Which network to build.
         generator: Generator of the random initial weights, on the CPU. None gives the same weights every time.
+
+    Attributes:
+        image_mean: Mean per channel of the images that the start weights were trained on, from 0 to 1.
+        image_std: Their standard deviation.
     """
+
+    image_mean, image_std = IMAGENET_MEAN, IMAGENET_STD
 
     def __init__(self, architecture: Architecture, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -76,6 +83,11 @@ class TwoStreamNetwork(nn.Module):
         Raises:
             ValueError: Neither modality was given.
         """
+        pooled = power_mean_pool(self._run_stages(self._join_stems(visible, infrared)), self.gem_power)
+        return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
+
+    def _join_stems(self, visible: Tensor | None, infrared: Tensor | None) -> Tensor:
+        """The features of each modality's stem, visible rows first."""
         maps = []
         if visible is not None:
             maps.append(self.visible_stem(visible))
@@ -83,9 +95,7 @@ class TwoStreamNetwork(nn.Module):
             maps.append(self.infrared_stem(infrared))
         if not maps:
             raise ValueError("the network needs visible images, infrared images or both, not None and None")
-        features = self._run_stages(torch.cat(maps) if len(maps) > 1 else maps[0])
-        pooled = power_mean_pool(features, self.gem_power)
-        return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
+        return torch.cat(maps) if len(maps) > 1 else maps[0]
 
     def _run_stages(self, features: Tensor) -> Tensor:
         for name, module in self.trunk.items():

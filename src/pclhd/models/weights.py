@@ -20,12 +20,13 @@ from pclhd.errors import UserError
 from pclhd.files import expanded, replacing
 from pclhd.models.architecture import NARROW, AnyArchitecture, Architecture, first_difference, read_architecture
 from pclhd.models.backbones import BackboneNetwork, load_backbone, new_network
+from pclhd.models.efficientnet_lite import LiteNetwork, load_lite0_imagenet
 from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.parsing import parse_json
-from pclhd.weights import starter_path
+from pclhd.weights import LITE0_NAME, starter_path
 
 # One entry contains everything: safetensors writes several entries in an order that changes from run to run.
 _HEADER = "pclhd"
@@ -102,7 +103,8 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
         network: The network.
         weights: ``none`` (keep the random weights), ``starter`` (shipped with the package), ``imagenet:PATH``
             (torchvision's names), or the path of a model file of ours or of an ImageNet file. For a backbone: ``none``,
-            a model file of ours, or its transformers' ``model.safetensors``.
+            a model file of ours, or its transformers' ``model.safetensors``. For EfficientNet-Lite0: ``none``,
+            ``lite0-imagenet`` (an installed package), ``imagenet:PATH`` (that package's file), or a model file.
 
     Raises:
         UserError: The file is missing, damaged, or of another architecture. The network is then unchanged.
@@ -112,6 +114,14 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
     if isinstance(network, BackboneNetwork):
         _initialise_backbone(network, weights)
         return
+    if isinstance(network, LiteNetwork):
+        _initialise_lite(network, weights)
+        return
+    if weights == LITE0_NAME:
+        raise UserError(
+            f"model.weights={LITE0_NAME} fits EfficientNet-Lite0 only; set model.architecture=efficientnet_lite0, or "
+            "choose weights of this network"
+        )
     if weights == "starter":
         if not starter_path().is_file():
             raise UserError(f"{starter_path()}: the starter weights are missing; reinstall pclhd or use weights=none")
@@ -139,6 +149,23 @@ def initialise(network: TwoStreamNetwork, weights: str) -> None:
         _fill(network, _read_model(path))
     else:
         load_imagenet(network, path)
+
+
+def _initialise_lite(network: LiteNetwork, weights: str) -> None:
+    if weights == LITE0_NAME:
+        load_lite0_imagenet(network)
+    elif weights.startswith("imagenet:"):
+        load_lite0_imagenet(network, expanded(Path(weights.removeprefix("imagenet:"))))
+    elif weights in ("starter", "imagenet"):
+        raise UserError(
+            f"model.weights={weights} does not fit model.architecture=efficientnet_lite0; use model.weights="
+            f"{LITE0_NAME}, the ImageNet weights of the extra photos"
+        )
+    else:
+        path = expanded(Path(weights))
+        if not path.is_file():
+            raise UserError(f"weights={weights}: no such file; expected {LITE0_NAME}, none, or a model file of pclhd")
+        _fill(network, _read_model(path))
 
 
 def _initialise_backbone(network: BackboneNetwork, weights: str) -> None:

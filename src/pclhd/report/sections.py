@@ -39,6 +39,7 @@ from pclhd.report.tables import (
     search_sizes,
     weights_name,
 )
+from pclhd.runs.decline import decline_warning
 from pclhd.runs.records import ClusterRecord, EpochRecord, Results
 from pclhd.runs.saved import SavedRun
 
@@ -213,6 +214,7 @@ def training(run: ReportedRun) -> Values | Absent:
         "Time of each epoch.",
     )
     return {
+        "decline": decline_warning(epochs) if run.saved.setting("selection") == "last" else None,
         "gaps": any(value is None or not isfinite(value) for epoch in epochs for value in epoch.loss.values()),
         "loss": [loss] if loss is not None else [],
         "charts": [chart for chart in (speed, seconds) if chart is not None],

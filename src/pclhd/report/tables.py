@@ -17,6 +17,8 @@ WEIGHTS = {"start": "start", "stage1": "stage I", "final": "final", "oracle": "o
 _METRICS = ("rank1", "rank10", "mAP", "mINP")
 _GAINS = ("rank1", "mAP")
 _NAMED = 10
+# A smaller fall of rank-1 or mAP, as a fraction, is taken for chance.
+_LEAST_DECLINE = 0.01
 _NAMES = {"rank1": "Rank-1", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP"}
 
 
@@ -166,7 +168,27 @@ def result_notes(results: Results) -> list[str]:
     if results.near_copies is not None and results.near_copies.count:
         count = _counted(results.near_copies.count, "test image looks", "test images look")
         notes.append(f"{count} like a training image saved again: {', '.join(results.near_copies.examples)}")
+    notes += _declines(results)
     notes += [f"{search} search is left out: {reason}" for search, reason in results.left_out.items()]
+    return notes
+
+
+def _declines(results: Results) -> list[str]:
+    """The searches in which the final weights are below the start weights in rank-1 or mAP, a sentence each."""
+    rows = {(row.search, row.weights): row for row in results.rows}
+    notes = []
+    for (search, weights), final in rows.items():
+        start = rows.get((search, "start"))
+        if weights != "final" or start is None:
+            continue
+        measures = (("rank-1", start.rank1.mean, final.rank1.mean), ("mAP", start.mAP.mean, final.mAP.mean))
+        fallen = [
+            f"{name} fell from {percent(before)} to {percent(after)}"
+            for name, before, after in measures
+            if after < before - _LEAST_DECLINE
+        ]
+        if fallen:
+            notes.append(f"{search} search: the final weights are below the start weights, {' and '.join(fallen)}")
     return notes
 
 

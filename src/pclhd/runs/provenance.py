@@ -18,7 +18,7 @@ from pclhd.data.records import Modality, TrainingSet, digest_file
 from pclhd.files import expanded
 from pclhd.parsing import parse_json
 from pclhd.runs.records import provenance_text
-from pclhd.weights import starter_path
+from pclhd.weights import LITE0_NAME, lite0_path, starter_path
 
 if TYPE_CHECKING:
     import torch
@@ -231,8 +231,9 @@ def _describe_start(weights: str) -> dict[str, str] | None:
     """Name and digest of the file that `model.weights` names; None for random weights, or if there is no file."""
     if weights == "none":
         return None
-    path = starter_path() if weights == "starter" else expanded(Path(weights.removeprefix("imagenet:")))
-    return {"file": path.name, "sha256": digest_file(path)} if path.is_file() else None
+    named = {"starter": starter_path, LITE0_NAME: lite0_path}
+    path = named[weights]() if weights in named else expanded(Path(weights.removeprefix("imagenet:")))
+    return {"file": path.name, "sha256": digest_file(path)} if path is not None and path.is_file() else None
 
 
 def _count_cameras(training_set: TrainingSet) -> dict[str, dict[str, int]]:

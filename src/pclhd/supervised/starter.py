@@ -110,7 +110,7 @@ def train_starter(
     for step, rows in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)
-        views = visible_views(images[rows], noise).to(device)
+        views = visible_views(images[rows], noise, mean=network.image_mean, std=network.image_std).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             embedding = network(views, None).embedding
         embedding = functional.normalize(embedding.float())
@@ -225,6 +225,6 @@ def make_starter(
             path,
             network.cpu(),
             {"weights": "starter", **{key: str(value) for key, value in facts.items()}},
-            preprocessing=Preprocessing(height, width),
+            preprocessing=Preprocessing(height, width, mean=network.image_mean, std=network.image_std),
             replace=force,
         )

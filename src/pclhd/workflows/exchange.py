@@ -27,6 +27,7 @@ from pclhd.files import (
     replacing,
     write_durably,
 )
+from pclhd.models.architecture import ARCHITECTURES, LITE0, AnyArchitecture
 from pclhd.models.foreign import read_foreign_checkpoint
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.released import (
@@ -36,7 +37,7 @@ from pclhd.models.released import (
     load_released_state,
     released_state,
 )
-from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
+from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
 from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.provenance import provenance_json
@@ -192,7 +193,8 @@ def _export_claimed(run: Path, out: Path, *, force: bool) -> int:
     model = RunFolder(run).require_model()
     network = load_model(model)
     if network.architecture != RELEASED_ARCHITECTURE:
-        names = [name for name, known in ARCHITECTURES.items() if known == network.architecture]
+        known: dict[str, AnyArchitecture] = {**ARCHITECTURES, "efficientnet_lite0": LITE0}
+        names = [name for name, one in known.items() if one == network.architecture]
         raise UserError(
             f"{model}: is {names[0] if names else 'of another architecture'}, but the released "
             "code knows only the network of model.architecture=resnet50; export a run of that"

@@ -42,15 +42,17 @@ def with_data_root(settings: Settings, dataset: Dataset) -> Settings:
 
 
 def resolved_sizes(settings: Settings, dataset: Dataset) -> list[str]:
-    """What ``auto`` stands for in the sizes of the clustering, as a line; none if nothing is ``auto``."""
+    """What ``auto`` stands for in clustering, batch and schedule, a line for each section that has any."""
     visible = sum(image.modality is Modality.VISIBLE for image in dataset.train.images)
     infrared = len(dataset.train) - visible
-    resolved = settings.with_sizes_for(visible, infrared).clustering
-    names = [name for name in ("k1", "k2", "joint_k1", "joint_k2") if getattr(settings.clustering, name) == "auto"]
-    if not names:
-        return []
-    chosen = " ".join(f"clustering.{name}={getattr(resolved, name)}" for name in names)
-    return [f"{chosen} (auto, from {visible:,} visible and {infrared:,} infrared images)"]
+    resolved = settings.with_sizes_for(visible, infrared)
+    lines = []
+    for section in ("clustering", "batch", "schedule"):
+        before, after = (getattr(one, section).model_dump() for one in (settings, resolved))
+        chosen = " ".join(f"{section}.{name}={after[name]}" for name in before if before[name] != after[name])
+        if chosen:
+            lines.append(f"{chosen} (auto, from {visible:,} visible and {infrared:,} infrared images)")
+    return lines
 
 
 def on_device(settings: Settings, device: str) -> Settings:

@@ -12,8 +12,8 @@ from enum import StrEnum
 import numpy as np
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.render import INFRARED_CAMERAS, VISIBLE_CAMERAS, Shot
-from pclhd.synthetic.seeds import Population, Stream, generator
+from pclhd.synthetic.seeds import Population, Stream, Version, generator
+from pclhd.synthetic.world import INFRARED_CAMERAS, VISIBLE_CAMERAS, Shot
 
 
 class Scale(StrEnum):
@@ -40,6 +40,13 @@ class Split(StrEnum):
     TEST = "test"
     TRIALS = "trials"
     """RegDB: in each trial, a different half of the people is for training, the rest for testing."""
+
+
+class HeldOut(StrEnum):
+    """The purpose of the people in the test split: to choose by, or to report once at the end. No person is both."""
+
+    VALIDATION = "validation"
+    TEST = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,15 @@ _REGDB_IMAGES = 10
 
 
 def make_plan(
-    layout: Layout, scale: Scale, *, seed: int, population: Population, people: int | None, one_modality_share: float
+    layout: Layout,
+    scale: Scale,
+    *,
+    seed: int,
+    population: Population,
+    people: int | None,
+    one_modality_share: float,
+    version: Version = 1,
+    held_out: HeldOut | None = None,
 ) -> Plan:
     """Draw how many images each camera has of each person, and assign their paths.
 
@@ -170,27 +185,38 @@ def make_plan(
         people: Training people including validation, instead of the scale's number; the totals then follow from the
             same number of images per person. RegDB has the same number of test people.
         one_modality_share: Share of training people who appear in only one modality, half of them in each.
+        version: Version of the generator.
+        held_out: Which people are in the test split; None for version 1, and for RegDB, whose trials mix all people.
     """
-    random = generator(seed, population, Stream.PLAN)
+    random = generator(seed, population, Stream.PLAN, version=version)
+    others = None if held_out is None else _Others(held_out, generator(seed, population, Stream.PLAN, 1, version=version))
     height, width = _SIZE_OF_PICTURE[scale]
     if layout is Layout.REGDB:
         images, lists, total = _plan_regdb(random, people or _REGDB_TRAINING_PEOPLE[scale])
     elif layout is Layout.LLCM:
-        images, lists, total = _plan_llcm(random, _resize(_LLCM_SIZES[scale], people), one_modality_share)
+        images, lists, total = _plan_llcm(random, _resize(_LLCM_SIZES[scale], people), one_modality_share, others)
     else:
-        images, lists, total = _plan_sysu(random, _resize(_SYSU_SIZES[scale], people), one_modality_share)
+        images, lists, total = _plan_sysu(random, _resize(_SYSU_SIZES[scale], people), one_modality_share, others)
     return Plan(tuple(images), lists, total, height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """Who is held out of training, and the generator of their numbers of images, so that training does not depend on it."""
+
+    kind: HeldOut
+    random: np.random.Generator
 
 
 _Drawn = tuple[list[PlannedImage], dict[str, str], int]
 
 
-def _plan_sysu(random: np.random.Generator, size: _Size, share: float) -> _Drawn:
+def _plan_sysu(random: np.random.Generator, size: _Size, share: float, others: _Others | None) -> _Drawn:
     """``camC/IIII/NNNN.jpg`` and ``exp/{train,val,test}_id.txt``."""
-    members = _number_people(random, size)
+    members = _number_people(random, size, others)
     images = [
         PlannedImage(f"cam{shot.camera}/{shot.identity:04d}/{shot.index + 1:04d}.jpg", shot, split)
-        for shot, split in _shoot(random, size, members, share)
+        for shot, split in _shoot(random, size, members, share, others)
     ]
     lists = {
         f"exp/{split}_id.txt": ",".join(str(identity) for identity in identities) + "\n"
@@ -199,13 +225,13 @@ def _plan_sysu(random: np.random.Generator, size: _Size, share: float) -> _Drawn
     return images, lists, sum(map(len, members.values()))
 
 
-def _plan_llcm(random: np.random.Generator, size: _Size, share: float) -> _Drawn:
+def _plan_llcm(random: np.random.Generator, size: _Size, share: float, others: _Others | None) -> _Drawn:
     """``vis``, ``nir``, ``test_{vis,nir}/camC/IIII``, ``idx/train_{vis,nir}.txt``, ``idx/test_id.txt``."""
-    members = _number_people(random, size)
+    members = _number_people(random, size, others)
     labels = {identity: label for label, identity in enumerate(members[Split.TRAIN])}
     images: list[PlannedImage] = []
     rows: dict[str, list[str]] = {"vis": [], "nir": []}
-    for shot, split in _shoot(random, size, members, share):
+    for shot, split in _shoot(random, size, members, share, others):
         kind = "vis" if shot.modality is Modality.VISIBLE else "nir"
         name = f"{shot.identity:04d}_c{shot.camera:02d}_s{shot.index + 1:06d}_f{shot.index + 1:04d}_{kind}.jpg"
         if split is Split.TEST:
@@ -265,33 +291,44 @@ def _resize(size: _Size, people: int | None) -> _Size:
     )
 
 
-def _number_people(random: np.random.Generator, size: _Size) -> dict[Split, list[int]]:
-    """Identities 1..total, with interleaved splits, each split in ascending order."""
-    order = [int(number) + 1 for number in random.permutation(size.train + size.val + size.test)]
+def _number_people(random: np.random.Generator, size: _Size, others: _Others | None) -> dict[Split, list[int]]:
+    """Identities from 1, with interleaved splits, each split in ascending order.
+
+    From version 2 on, validation and test people have numbers apart, and only those of one kind are in the data set.
+    """
+    training = size.train + size.val
+    kinds = 1 if others is None else len(HeldOut)
+    order = [int(number) + 1 for number in random.permutation(training + kinds * size.test)]
+    first = training + (0 if others is None else list(HeldOut).index(others.kind) * size.test)
     return {
         Split.TRAIN: sorted(order[: size.train]),
-        Split.VAL: sorted(order[size.train : size.train + size.val]),
-        Split.TEST: sorted(order[size.train + size.val :]),
+        Split.VAL: sorted(order[size.train : training]),
+        Split.TEST: sorted(order[first : first + size.test]),
     }
 
 
 def _shoot(
-    random: np.random.Generator, size: _Size, members: Mapping[Split, Sequence[int]], one_modality_share: float
+    random: np.random.Generator,
+    size: _Size,
+    members: Mapping[Split, Sequence[int]],
+    one_modality_share: float,
+    others: _Others | None,
 ) -> list[tuple[Shot, Split]]:
     """All images of a set; validation people have images like training people."""
     splits = {identity: split for split, identities in members.items() for identity in identities}
     training = sorted([*members[Split.TRAIN], *members[Split.VAL]])
     lone = [int(identity) for identity in random.permutation(training)[: round(one_modality_share * len(training))]]
     no_infrared, no_visible = set(lone[0::2]), set(lone[1::2])
+    apart = random if others is None else others.random
     groups = [
-        (Modality.VISIBLE, size.train_visible, [i for i in training if i not in no_visible]),
-        (Modality.INFRARED, size.train_infrared, [i for i in training if i not in no_infrared]),
-        (Modality.VISIBLE, size.test_visible, list(members[Split.TEST])),
-        (Modality.INFRARED, size.test_infrared, list(members[Split.TEST])),
+        (random, Modality.VISIBLE, size.train_visible, [i for i in training if i not in no_visible]),
+        (random, Modality.INFRARED, size.train_infrared, [i for i in training if i not in no_infrared]),
+        (apart, Modality.VISIBLE, size.test_visible, list(members[Split.TEST])),
+        (apart, Modality.INFRARED, size.test_infrared, list(members[Split.TEST])),
     ]
     shots: list[tuple[Shot, Split]] = []
-    for modality, cells, identities in groups:
-        for (identity, camera), count in _fill_cells(random, cells, identities).items():
+    for source, modality, cells, identities in groups:
+        for (identity, camera), count in _fill_cells(source, cells, identities).items():
             shots += [(Shot(identity, modality, camera, index), splits[identity]) for index in range(count)]
     return shots
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from pclhd.synthetic.patterns import Pattern, PatternKind, Print, draw_pattern, draw_print
-from pclhd.synthetic.seeds import Population, Stream, generator
+from pclhd.synthetic.seeds import Population, Stream, Version, generator
 
 Rgb = tuple[float, float, float]
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -204,18 +204,19 @@ _WEAK_FLOOR = 0.08
 _WEAKLY_SET_OFF = {Part.BOTTOM, Part.TIGHTS, Part.SHOES, Part.HAIR, Part.HAT, Part.GLASSES}
 
 
-def draw_person(seed: int, population: Population, identity: int) -> Person:
+def draw_person(seed: int, population: Population, identity: int, version: Version = 1) -> Person:
     """Draw the traits of a person.
 
     Args:
         seed: The data set's seed.
         population: Benchmark or starter; the same identity is a different person in each.
         identity: The person's number.
+        version: Version of the generator.
 
     Returns:
         The person; the same arguments give the same traits.
     """
-    random = generator(seed, population, Stream.PERSON, identity)
+    random = generator(seed, population, Stream.PERSON, identity, version=version)
     top = _pick(random, TopCut, [0.34, 0.16, 0.14, 0.08, 0.08, 0.12, 0.08])
     bottom = _pick(random, BottomCut, [0.2, 0.18, 0.13, 0.1, 0.1, 0.12, 0.1, 0.07])
     sleeve = _pick(random, Sleeve, _sleeve_weights(top))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.draw import Placement, Pose, View
+from pclhd.synthetic.pose import Placement, Pose, View
 from pclhd.synthetic.seeds import Population, Stream, Version, generator, modality_code
 
 Fill = tuple[int, ...]

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.layouts import Layout, Plan, PlannedImage
+from pclhd.synthetic.plan import Layout, Plan, PlannedImage
 
 _ROWS = 12
 _PER_MODALITY = 6

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pclhd.synthetic.draw import View
 from pclhd.synthetic.patterns import PatternKind, draw_pattern
-from pclhd.synthetic.person import Bag, Person, TopCut
+from pclhd.synthetic.person import Person
+from pclhd.synthetic.pose import View
+from pclhd.synthetic.traits import Bag, TopCut
+from pclhd.synthetic.variation import CHANGES, TWO_PATTERNS
 
 _CLOSED = {TopCut.OPEN_JACKET: TopCut.JACKET, TopCut.OPEN_COAT: TopCut.COAT}
 _OPENED = {closed: opened for opened, closed in _CLOSED.items()}
@@ -38,7 +40,7 @@ def draw_outfit(random: np.random.Generator, person: Person) -> Outfit:
         top=_OPENED.get(person.top, person.top) if random.random() < 0.4 else person.top,
     )
     back = front
-    if front.top_pattern.kind is not PatternKind.PLAIN and random.random() < 0.4:
+    if front.top_pattern.kind is not PatternKind.PLAIN and random.random() < TWO_PATTERNS:
         back = replace(front, top_pattern=draw_pattern(random, plain_share=0.7))
     return Outfit(front, back)
 
@@ -52,7 +54,7 @@ def as_worn(random: np.random.Generator, outfit: Outfit, view: View) -> Person:
         view: The side that the camera sees.
     """
     person = outfit.back if view is View.BACK else outfit.front
-    closed, swapped = random.random(2) < 0.25
+    closed, swapped = random.random(2) < CHANGES
     return replace(
         person,
         top=_CLOSED.get(person.top, person.top) if closed else person.top,

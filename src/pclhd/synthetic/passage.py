@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from pclhd.data.records import Modality
 from pclhd.synthetic.cameras import choose_pose
-from pclhd.synthetic.draw import Pose
+from pclhd.synthetic.pose import Pose
 from pclhd.synthetic.site import Site
+from pclhd.synthetic.variation import FRAMES, PASSERS_BY, VARIATION
 
-_LONGEST = 4
 _STRANGERS = 20_000
 """Numbers from here on are passers-by, who are in no list."""
 
@@ -87,7 +87,7 @@ class Passage:
 
 def passage_length(random: np.random.Generator) -> int:
     """Number of frames of each passage of one person before one camera."""
-    return int(random.integers(2, _LONGEST + 1))
+    return int(random.integers(FRAMES[0], FRAMES[1] + 1))
 
 
 def draw_passage(random: np.random.Generator, site: Site, modality: Modality, size: tuple[int, int]) -> Passage:
@@ -107,7 +107,7 @@ def draw_passage(random: np.random.Generator, site: Site, modality: Modality, si
         detail=float(np.clip(site.detail * np.exp(random.normal(0, 0.15)), 0.3, 1.0)),
         aside=float(random.normal(0, 0.035)),
         obstacle=_obstacle(random) if random.random() < site.clutter else None,
-        passer_by=_passer_by(random) if random.random() < 0.08 else None,
+        passer_by=_passer_by(random) if random.random() < PASSERS_BY else None,
     )
 
 
@@ -123,17 +123,16 @@ def walk_on(random: np.random.Generator, pose: Pose, frame: int) -> Pose:
 
 def _light(random: np.random.Generator, modality: Modality, size: tuple[int, int]) -> Light:
     """Daylight or lamps, bright or dim, from one side or from all."""
-    visible = modality is Modality.VISIBLE
-    exposure = np.exp(random.normal(0, 0.2 if visible else 0.12))
-    warmth = random.normal(0, 0.11) if visible else 0.0
-    tint = exposure * np.exp(np.array([warmth, 0.0, -warmth]) if visible else np.zeros(1))
+    choice = VARIATION[modality]
+    exposure = np.exp(random.normal(0, choice.exposure))
+    warmth = random.normal(0, choice.warmth)
+    tint = exposure * np.exp(np.array([warmth, 0.0, -warmth] if modality is Modality.VISIBLE else [0.0]))
     height, width = size
-    slope = random.normal(0, 0.22 if visible else 0.12, 2)
+    slope = random.normal(0, choice.slope, 2)
     across, down = np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height)
     shade = 1 + slope[0] * across[None, :] + slope[1] * down[:, None]
-    return Light(
-        tint.astype(np.float32), float(np.exp(random.normal(0, 0.12 if visible else 0.08))), shade.astype(np.float32)
-    )
+    gamma = float(np.exp(random.normal(0, choice.contrast)))
+    return Light(tint.astype(np.float32), gamma, shade.astype(np.float32))
 
 
 def _obstacle(random: np.random.Generator) -> Obstacle:

@@ -10,16 +10,17 @@ from PIL import Image, ImageDraw
 
 from pclhd.data.records import Modality
 from pclhd.synthetic.cameras import blurred, with_noise
-from pclhd.synthetic.draw import Figure, Placement, Point, Pose
+from pclhd.synthetic.draw import Figure
 from pclhd.synthetic.outfit import Outfit, as_worn, draw_outfit
 from pclhd.synthetic.palette import Palette, make_palette
 from pclhd.synthetic.passage import Passage, draw_passage, passage_length, walk_on
 from pclhd.synthetic.person import Person, draw_person
+from pclhd.synthetic.pose import Placement, Point, Pose
 from pclhd.synthetic.seeds import Population, Stream, generator, modality_code
 from pclhd.synthetic.site import Site, make_site
+from pclhd.synthetic.variation import WRONG_CROPS
 from pclhd.synthetic.world import Shot, World
 
-_WRONG_CROPS = 0.03
 _OUTFIT = 1
 """Further key of the generator of a person's outfit."""
 
@@ -47,7 +48,7 @@ def render_two(world: World, shot: Shot) -> Image.Image:
     height, width = world.shrink * world.height, world.shrink * world.width
     size = (world.height, world.width)
     site = make_site(world.seed, world.population, shot.modality, shot.camera, size, (height, width))
-    code, cell = modality_code(shot.modality), (shot.identity, modality_code(shot.modality), shot.camera)
+    cell = (shot.identity, modality_code(shot.modality), shot.camera)
     number, frame = divmod(shot.index, _length(world.seed, world.population, *cell))
     shared = generator(world.seed, world.population, Stream.PASSAGE, *cell, number, version=2)
     passage = draw_passage(shared, site, shot.modality, size)
@@ -73,7 +74,7 @@ def _place(
     scale = height * site.camera.distance * (0.55 + 0.45 * stature) * passage.size * np.exp(random.normal(0, 0.025))
     middle = width * (0.5 + passage.aside + random.normal(0, 0.025))
     top = (height - scale) * random.uniform(0.2, 0.8) + height * (0.01 + random.normal(0, 0.012))
-    if random.random() < _WRONG_CROPS:
+    if random.random() < WRONG_CROPS:
         kind = random.random()
         if kind < 0.6:
             scale *= random.uniform(1.3, 1.7)

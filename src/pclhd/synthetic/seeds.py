@@ -14,8 +14,8 @@ import numpy as np
 from pclhd.data.records import Modality
 
 Version = Literal[1, 2]
-"""A version of the generator. A new one is added whenever the same seed is to give different bytes; the former ones stay
-as they are. It is part of every seed."""
+"""A version of the generator, part of every seed. A new one is added whenever the same seed is to give different bytes;
+the former ones stay as they are."""
 
 VERSIONS: tuple[Version, ...] = (1, 2)
 NEWEST: Version = 2
@@ -47,7 +47,9 @@ def modality_code(modality: Modality) -> int:
     return _MODALITY_CODE[modality]
 
 
-def generator(seed: int, population: Population, stream: Stream, *key: int, version: Version = 1) -> np.random.Generator:
+def generator(
+    seed: int, population: Population, stream: Stream, *key: int, version: Version = 1
+) -> np.random.Generator:
     """The generator of one person, camera, image or plan.
 
     Args:

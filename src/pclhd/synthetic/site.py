@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pclhd.data.records import Modality
 from pclhd.synthetic.cameras import Camera, make_camera
 from pclhd.synthetic.seeds import Population, Stream, generator, modality_code
+from pclhd.synthetic.variation import VARIATION, Variation
 
 _OWN_PROPERTIES = 1
 """Further key of the generator of what version 1 does not have."""
@@ -58,37 +59,32 @@ def make_site(
         drawing: Height and width before shrinking.
     """
     camera = make_camera(seed, population, modality, number, *drawing, version=2)
-    random = generator(
-        seed, population, Stream.CAMERA, modality_code(modality), number, _OWN_PROPERTIES, version=2
-    )
-    visible = modality is Modality.VISIBLE
-    views = random.dirichlet([2.6, 2.2, 1.1, 1.1])
-    camera = replace(camera, views=tuple(float(share) for share in views))
+    random = generator(seed, population, Stream.CAMERA, modality_code(modality), number, _OWN_PROPERTIES, version=2)
+    choice = VARIATION[modality]
+    views = random.dirichlet(choice.views)
     return Site(
-        camera=camera,
-        response=_colour_response(random) if visible else np.ones((1, 1), dtype=np.float32),
-        haze=float(random.uniform(0.0, 0.1 if visible else 0.06)),
-        tilt=float(random.uniform(0.0, 0.42)),
-        detail=float(random.uniform(0.42, 1.0) if visible else random.uniform(0.5, 0.9)),
-        falloff=_falloff(random, size, 0.3 if visible else 0.45),
-        clutter=float(random.uniform(0.05, 0.3)),
+        camera=replace(camera, views=tuple(float(share) for share in views)),
+        response=_response(random, choice, 3 if modality is Modality.VISIBLE else 1),
+        haze=float(random.uniform(*choice.haze)),
+        tilt=float(random.uniform(*choice.tilt)),
+        detail=float(random.uniform(*choice.detail)),
+        falloff=_falloff(random, size, float(random.uniform(*choice.falloff))),
+        clutter=float(random.uniform(*choice.clutter)),
     )
 
 
-def _colour_response(random: np.random.Generator) -> NDArray[np.float32]:
-    """White balance, saturation and cross talk of a sensor."""
-    saturation = random.uniform(0.6, 1.15)
-    grey = np.full((3, 3), 1 / 3)
-    balance = np.exp(random.normal(0, 0.11, 3))
-    talk = random.uniform(0.0, 0.1, (3, 3))
-    mixed = (saturation * np.eye(3) + (1 - saturation) * grey) * balance[:, None] + talk - np.diag(np.diag(talk))
-    return (mixed / mixed.sum(axis=1).mean()).astype(np.float32)
+def _response(random: np.random.Generator, choice: Variation, channels: int) -> NDArray[np.float32]:
+    """White balance and saturation of a sensor with that many channels."""
+    saturation = random.uniform(*choice.saturation)
+    grey = np.full((channels, channels), 1 / channels)
+    balance = np.exp(random.normal(0, choice.balance, channels))
+    mixed: NDArray[np.float64] = (saturation * np.eye(channels) + (1 - saturation) * grey) * balance[:, None]
+    return mixed.astype(np.float32)
 
 
-def _falloff(random: np.random.Generator, size: tuple[int, int], most: float) -> NDArray[np.float32]:
+def _falloff(random: np.random.Generator, size: tuple[int, int], strength: float) -> NDArray[np.float32]:
     """A lamp or a dark corner: brightness falls off with the distance from a point of the image."""
     height, width = size
-    strength = random.uniform(0.05, most)
     middle = random.uniform(0.2, 0.8), random.uniform(0.1, 0.9)
     rows = (np.arange(height) + 0.5) / height - middle[0]
     columns = ((np.arange(width) + 0.5) / width - middle[1]) / 2

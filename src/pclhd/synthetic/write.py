@@ -20,8 +20,9 @@ from pclhd.errors import UserError
 from pclhd.files import claiming, discard, expanded, name_aside
 from pclhd.parsing import parse_json, read_text
 from pclhd.synthetic.card import contact_sheet, count_images, describe
-from pclhd.synthetic.layouts import HeldOut, Layout, Plan, Scale, make_plan
+from pclhd.synthetic.layouts import make_plan
 from pclhd.synthetic.palette import DEFAULT_GAP
+from pclhd.synthetic.plan import HeldOut, Layout, Plan, Scale
 from pclhd.synthetic.render import choose_workers, encode, render, worker_pool
 from pclhd.synthetic.seeds import NEWEST, VERSIONS, Population, Version
 from pclhd.synthetic.world import Shot, World

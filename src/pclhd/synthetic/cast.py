@@ -44,20 +44,27 @@ def take_shots(
     one_modality_share: float,
     others: Others | None,
 ) -> list[tuple[Shot, Split]]:
-    """All images of a set; validation people have images like training people."""
+    """All images of a set; the validation people of a layout have images like training people.
+
+    From version 2 on, images are planned as if everybody appeared in both modalities, and those of the other modality
+    are then left out: with a larger share, a set has a part of the images that it has with a smaller one.
+    """
     splits = {identity: split for split, identities in members.items() for identity in identities}
     training = sorted([*members[Split.TRAIN], *members[Split.VAL]])
     lone = [int(identity) for identity in random.permutation(training)[: round(one_modality_share * len(training))]]
     no_infrared, no_visible = set(lone[0::2]), set(lone[1::2])
     apart = random if others is None else others.random
+    nobody: set[int] = set()
     groups = [
-        (random, Modality.VISIBLE, size.train_visible, [i for i in training if i not in no_visible]),
-        (random, Modality.INFRARED, size.train_infrared, [i for i in training if i not in no_infrared]),
-        (apart, Modality.VISIBLE, size.test_visible, list(members[Split.TEST])),
-        (apart, Modality.INFRARED, size.test_infrared, list(members[Split.TEST])),
+        (random, Modality.VISIBLE, size.train_visible, training, no_visible),
+        (random, Modality.INFRARED, size.train_infrared, training, no_infrared),
+        (apart, Modality.VISIBLE, size.test_visible, list(members[Split.TEST]), nobody),
+        (apart, Modality.INFRARED, size.test_infrared, list(members[Split.TEST]), nobody),
     ]
     shots: list[tuple[Shot, Split]] = []
-    for source, modality, cells, identities in groups:
-        for (identity, camera), count in fill_cells(source, cells, identities).items():
-            shots += [(Shot(identity, modality, camera, index), splits[identity]) for index in range(count)]
+    for source, modality, cells, identities, absent in groups:
+        planned = identities if others is not None else [i for i in identities if i not in absent]
+        for (identity, camera), count in fill_cells(source, cells, planned).items():
+            if identity not in absent:
+                shots += [(Shot(identity, modality, camera, index), splits[identity]) for index in range(count)]
     return shots

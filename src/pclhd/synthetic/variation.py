@@ -50,45 +50,45 @@ class Variation:
 VARIATION = {
     Modality.VISIBLE: Variation(
         views=(2.6, 2.2, 1.1, 1.1),
-        balance=0.11,
-        saturation=(0.6, 1.15),
-        haze=(0.0, 0.1),
-        tilt=(0.0, 0.3),
-        detail=(0.6, 1.0),
-        falloff=(0.05, 0.3),
+        balance=0.06,
+        saturation=(0.75, 1.1),
+        haze=(0.0, 0.06),
+        tilt=(0.0, 0.2),
+        detail=(0.75, 1.0),
+        falloff=(0.05, 0.2),
         clutter=(0.05, 0.2),
-        exposure=0.2,
-        warmth=0.11,
-        contrast=0.12,
-        slope=0.22,
+        exposure=0.12,
+        warmth=0.05,
+        contrast=0.08,
+        slope=0.12,
     ),
     Modality.INFRARED: Variation(
         views=(2.6, 2.2, 1.1, 1.1),
         balance=0.0,
         saturation=(1.0, 1.0),
-        haze=(0.0, 0.05),
-        tilt=(0.0, 0.3),
-        detail=(0.65, 1.0),
-        falloff=(0.05, 0.35),
-        clutter=(0.03, 0.15),
-        exposure=0.1,
+        haze=(0.0, 0.04),
+        tilt=(0.0, 0.15),
+        detail=(0.75, 1.0),
+        falloff=(0.05, 0.2),
+        clutter=(0.02, 0.1),
+        exposure=0.06,
         warmth=0.0,
-        contrast=0.06,
-        slope=0.1,
+        contrast=0.04,
+        slope=0.06,
     ),
 }
 
-FRAMES: tuple[int, int] = (2, 4)
+FRAMES: tuple[int, int] = (3, 5)
 """Fewest and most frames of a passage."""
 
-WRONG_CROPS = 0.03
+WRONG_CROPS = 0.02
 """Share of images that a detector cut quite wrongly."""
 
-PASSERS_BY = 0.07
+PASSERS_BY = 0.06
 """Share of passages with another person at the edge."""
 
-TWO_PATTERNS = 0.3
+TWO_PATTERNS = 0.2
 """Share of patterned upper garments whose back has another pattern or none."""
 
-CHANGES = 0.2
+CHANGES = 0.15
 """Share of passages with a jacket closed, and of those with a bag in the other hand."""

@@ -108,8 +108,8 @@ _PURPOSE = {
     "None": "",
     "validation": """
 The people of the test split are **validation people**: choose settings, methods and epochs by them. Figures on them are
-flattered by every choice; report those on the test people of the same seed (`--held-out test`), who are others. Training
-people and images are the same in both sets.
+flattered by every choice; report those on the test people of the same seed (`--held-out test`), who are others.
+Training people and images are the same in both sets.
 """,
     "test": """
 The people of the test split are **test people**: for final figures only. Choose nothing by them; for that there are the

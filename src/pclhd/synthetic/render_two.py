@@ -46,21 +46,19 @@ class SeenFromAbove(Figure):
 def render_two(world: World, shot: Shot) -> Image.Image:
     """Render one image of version 2; see `pclhd.synthetic.render.render`."""
     height, width = world.shrink * world.height, world.shrink * world.width
-    size = (world.height, world.width)
-    site = make_site(world.seed, world.population, shot.modality, shot.camera, size, (height, width))
+    site = _site(world, shot.modality, shot.camera)
     cell = (shot.identity, modality_code(shot.modality), shot.camera)
     number, frame = divmod(shot.index, _length(world.seed, world.population, *cell))
-    shared = generator(world.seed, world.population, Stream.PASSAGE, *cell, number, version=2)
-    passage = draw_passage(shared, site, shot.modality, size)
+    passage, worn = _passage(world, shot.modality, shot.identity, shot.camera, number)
     random = generator(world.seed, world.population, Stream.IMAGE, *cell, shot.index, version=2)
     pose = walk_on(random, passage.pose, frame)
-    outfit, palette = _outfit_and_palette(world.seed, world.population, shot.identity, shot.modality, world.gap)
-    place = _place(random, passage, site, outfit.front.stature, height, width)
+    _, palette = _outfit_and_palette(world.seed, world.population, shot.identity, shot.modality, world.gap)
+    place = _place(random, passage, site, worn.stature, height, width)
     canvas = _backdrop(random, passage, site, height, width)
     other = passage.passer_by
     if other is not None and not other.in_front:
         _draw_passer_by(world, shot.modality, canvas, passage, site, place)
-    SeenFromAbove(canvas, as_worn(shared, outfit, pose.view), palette, pose, place, site.tilt).draw()
+    SeenFromAbove(canvas, worn, palette, pose, place, site.tilt).draw()
     if other is not None and other.in_front:
         _draw_passer_by(world, shot.modality, canvas, passage, site, place)
     _draw_obstacle(random, passage, site, canvas)
@@ -140,6 +138,22 @@ def _record(random: np.random.Generator, passage: Passage, site: Site, image: Im
     else:
         levels = levels * (shade * factor[0])
     return with_noise(random, camera, site.haze + (1 - site.haze) * levels)
+
+
+def _site(world: World, modality: Modality, camera: int) -> Site:
+    size = (world.height, world.width)
+    drawing = (world.shrink * world.height, world.shrink * world.width)
+    return make_site(world.seed, world.population, modality, camera, size, drawing)
+
+
+@lru_cache(maxsize=64)
+def _passage(world: World, modality: Modality, identity: int, camera: int, number: int) -> tuple[Passage, Person]:
+    """A passage of a person before a camera, and the person as dressed in it and seen from its side."""
+    key = (identity, modality_code(modality), camera, number)
+    random = generator(world.seed, world.population, Stream.PASSAGE, *key, version=2)
+    passage = draw_passage(random, _site(world, modality, camera), modality, (world.height, world.width))
+    outfit, _ = _outfit_and_palette(world.seed, world.population, identity, modality, world.gap)
+    return passage, as_worn(random, outfit, passage.pose.view)
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
 """How far the drawn benchmark (generator version 2) is like published runs on SYSU-MM01.
 
-Usage: python benchmarks/calibration.py [--people N] [--data DIR] [--out DIR] [--seeds N …] [--jobs N] [--quick]
-    [--json FILE]
+Usage: python benchmarks/calibration.py [--people N] [--full] [--data DIR] [--out DIR] [--seeds N …] [--jobs N]
+    [--generator N] [--quick] [--json FILE]
 
 Trains the label-trained bound and the methods that are not ours, on a shortened schedule, and tests them on validation
 people. It shows, beside published figures: clusters per person with the start weights and at the start of stage II, how
@@ -44,12 +44,19 @@ def main() -> None:
     parser = training_parser(__doc__)
     parser.set_defaults(generator=2)
     parser.add_argument("--people", type=int, default=200, help="training people")
+    parser.add_argument("--full", action="store_true", help="the preset's own schedule (give other --out and --people)")
     arguments = parser.parse_args()
     benchmark = benchmark_of(arguments, "calibration", seeds=1, quick_seeds=1)
     data = arguments.data or benchmark.out / "data"
     people = 12 if arguments.quick else arguments.people
-    write_synthetic(data, scale="tiny" if arguments.quick else "small", people=people)
-    schedule = () if arguments.quick else SCHEDULE
+    write_synthetic(
+        data,
+        scale="tiny" if arguments.quick else "small",
+        people=people,
+        generator=arguments.generator,
+        held_out=arguments.held_out,
+    )
+    schedule = () if arguments.quick or arguments.full else SCHEDULE
     runs = [
         TrainingRun(
             method,

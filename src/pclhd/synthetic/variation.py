@@ -78,7 +78,7 @@ VARIATION = {
     ),
 }
 
-FRAMES: tuple[int, int] = (3, 5)
+FRAMES: tuple[int, int] = (4, 6)
 """Fewest and most frames of a passage."""
 
 WRONG_CROPS = 0.02

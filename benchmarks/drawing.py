@@ -32,7 +32,7 @@ def main() -> None:
     """Measure, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scales", nargs="+", choices=list(Scale), default=[Scale.TINY, Scale.SMALL])
-    parser.add_argument("--images", type=int, default=600, help="at most so many of a scale")
+    parser.add_argument("--images", type=int, default=600, help="the most images of a scale")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, help="write the figures to this file")

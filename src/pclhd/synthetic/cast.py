@@ -46,7 +46,7 @@ def take_shots(
 ) -> list[tuple[Shot, Split]]:
     """All images of a set; the validation people of a layout have images like training people.
 
-    From version 2 on, images are planned as if everybody appeared in both modalities, and those of the other modality
+    From version 2 on, images are planned as if everyone appeared in both modalities, and those of the other modality
     are then left out: with a larger share, a set has a part of the images that it has with a smaller one.
     """
     splits = {identity: split for split, identities in members.items() for identity in identities}

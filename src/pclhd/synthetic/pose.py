@@ -1,4 +1,4 @@
-"""How a person stands in one image: the side that is seen, the pose, and the place on the canvas."""
+"""How a person appears in one image: the side that is seen, the pose, and the place on the canvas."""
 
 from __future__ import annotations
 

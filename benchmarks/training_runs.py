@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from pclhd.config import Settings, load_preset
+from pclhd.runs.folder import RunFolder, checkpoint_files
 from pclhd.synthetic import VERSIONS
 
 #: Settings that say where images are and how they are read.
@@ -189,5 +190,8 @@ def _train_and_evaluate(run: TrainingRun, data: Path) -> None:
     if run.finished:
         return
     if not (run.folder / "model.safetensors").exists():
-        pclhd(*run.words, f"seed={run.seed}", "--data", data, "--out", run.folder)
+        if checkpoint_files(RunFolder(run.folder).checkpoints_folder):  # an interrupted run goes on
+            pclhd("train", "--resume", run.folder, "--data", data)
+        else:
+            pclhd(*run.words, f"seed={run.seed}", "--data", data, "--out", run.folder)
     pclhd("evaluate", run.folder)

@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from benchmarks import calibration, clusterings, differences, loop_yields, precision, rounding, scale
+from benchmarks import calibration, clusterings, differences, loop_yields, precision, rounding, scale, training_runs
 from benchmarks.baselines.dense_jaccard import (
     distance_by_definition,
     jaccard_as_the_field_does,
@@ -25,7 +25,7 @@ from benchmarks.jaccard import EPS, largest_differences
 from benchmarks.made_up import Crowd, crowd_of, even_crowd, made_up_features
 from benchmarks.measuring import Steps, as_singletons, in_a_process
 from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, spread_out, write_json
-from benchmarks.training_runs import TrainingRun, refuse_other_settings
+from benchmarks.training_runs import TrainingRun, complete, refuse_other_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -357,6 +357,28 @@ def test_a_run_without_a_later_setting_does_not_raise(tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_there_does_not_raise(tmp_path: Path) -> None:
     refuse_other_settings([TrainingRun("pclhd", 0, tmp_path / "none", ("train", "tiny"))])
+
+
+@pytest.mark.parametrize(
+    ("there", "verbs"),
+    [
+        ((), [("train", "tiny"), ("evaluate",)]),
+        (("checkpoints/epoch-0001-step-00000.safetensors",), [("train", "--resume"), ("evaluate",)]),
+        (("model.safetensors",), [("evaluate",)]),
+        (("model.safetensors", "results.json"), []),
+    ],
+)
+def test_only_what_is_missing_of_a_run_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], verbs: list[tuple[str, ...]]
+) -> None:
+    run = run_with_settings(tmp_path)
+    for name in there:
+        (run.folder / name).parent.mkdir(exist_ok=True)
+        (run.folder / name).touch()
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(training_runs, "pclhd", lambda *words: calls.append(words))
+    complete([run], tmp_path / "data", jobs=1)
+    assert [call[: len(verb)] for call, verb in zip(calls, verbs, strict=True)] == verbs
 
 
 def test_yields_are_compared_seed_by_seed(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def blurred(random: np.random.Generator, camera: Camera, image: Image.Image) -> 
     radius = camera.blur * image.height / 1000 * random.uniform(0.6, 1.4)
     if radius > 0.25:
         image = image.filter(ImageFilter.GaussianBlur(radius))
-    return np.asarray(image, dtype=np.float32) / 255
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
 def with_noise(random: np.random.Generator, camera: Camera, levels: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -121,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     preset, scale, words = ("tiny", "tiny", ()) if arguments.quick else ("synthetic", "small", SCHEDULE)
     data = arguments.data or Path("build/benchmarks/precision", f"data-{scale}")
-    pclhd("synth", "--out", data, "--scale", scale)
+    pclhd("synth", "--out", data, "--scale", scale, "--generator", 1)
     dataset = open_data(load_preset(preset, [*words]), data)
     # Kept figures of another schedule must not be mixed with these.
     settings = {"preset": preset, "words": [*words], "data": dataset.train.checksum, "threads": torch.get_num_threads()}

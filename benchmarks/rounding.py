@@ -94,7 +94,7 @@ def main() -> None:
     print(markdown_table(["memory", "median error", "largest error"], rows), end="\n\n")
 
     data = arguments.data or Path("build/benchmarks/rounding", f"data-{scale}")
-    pclhd("synth", "--out", data, "--scale", scale)
+    pclhd("synth", "--out", data, "--scale", scale, "--generator", 1)
     dataset = open_data(settings, data)
     images = dataset.train.images
     features = embed_records([starter_encoder(settings)], images)[0]

@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 from pclhd.config import Settings, load_preset
+from pclhd.runs.folder import RunFolder, checkpoint_files
+from pclhd.synthetic import VERSIONS
 
 #: Settings that say where images are and how they are read.
 _WHERE = {"data.root", "data.workers", "data.cache", "data.cache_gib"}
@@ -53,6 +55,8 @@ class Benchmark:
         data: Its folder.
         out: Folder of the runs.
         seeds: Of the trainings.
+        generator: Version of the generator that draws the data.
+        held_out: Who is in the test split; None for the generator's default.
     """
 
     preset: str
@@ -60,16 +64,24 @@ class Benchmark:
     data: Path
     out: Path
     seeds: list[int]
+    generator: int = 1
+    held_out: str | None = None
 
     def draw(self, seed: int = 0) -> None:
         """Draw the synthetic data if they are not there."""
-        pclhd("synth", "--out", self.data, "--scale", self.scale, "--seed", seed)
+        whom = () if self.held_out is None else ("--held-out", self.held_out)
+        words = ("--scale", self.scale, "--seed", seed, "--generator", self.generator, *whom)
+        pclhd("synth", "--out", self.data, *words)
 
 
 def training_parser(description: str | None) -> argparse.ArgumentParser:
     """The options that every benchmark with trainings has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
+    parser.add_argument(
+        "--generator", type=int, choices=VERSIONS, default=1, help="version that draws; published tables are of 1"
+    )
+    parser.add_argument("--held-out", choices=["validation", "test"], help="people of the test split, from version 2")
     parser.add_argument("--out", type=Path, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
@@ -90,11 +102,16 @@ def benchmark_of(
         quick_seeds: How many in the quick form.
         folder: Under ``runs``, if it is not `name`.
     """
+    drawing = (arguments.generator, arguments.held_out)
     if arguments.quick:
         out = arguments.out or Path("build/benchmarks", name)
-        return Benchmark("tiny", "tiny", arguments.data or out / "data", out, arguments.seeds or [*range(quick_seeds)])
-    out, data = arguments.out or Path("runs", folder or name), arguments.data or Path("build/demo/data")
-    return Benchmark("synthetic", "small", data, out, arguments.seeds or [*range(seeds)])
+        data, chosen = arguments.data or out / "data", arguments.seeds or [*range(quick_seeds)]
+        return Benchmark("tiny", "tiny", data, out, chosen, *drawing)
+    # Runs and data of version 1 keep the folders that they always had.
+    version = [] if arguments.generator == 1 else [str(arguments.generator), *filter(None, [arguments.held_out])]
+    out = arguments.out or Path("runs", "-".join([folder or name, *version]))
+    data = arguments.data or Path("build", "-".join(["synthetic", *(version or ["1"])]))
+    return Benchmark("synthetic", "small", data, out, arguments.seeds or [*range(seeds)], *drawing)
 
 
 def pclhd(*words: object) -> None:
@@ -173,5 +190,8 @@ def _train_and_evaluate(run: TrainingRun, data: Path) -> None:
     if run.finished:
         return
     if not (run.folder / "model.safetensors").exists():
-        pclhd(*run.words, f"seed={run.seed}", "--data", data, "--out", run.folder)
+        if checkpoint_files(RunFolder(run.folder).checkpoints_folder):  # an interrupted run goes on
+            pclhd("train", "--resume", run.folder, "--data", data)
+        else:
+            pclhd(*run.words, f"seed={run.seed}", "--data", data, "--out", run.folder)
     pclhd("evaluate", run.folder)

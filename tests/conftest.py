@@ -45,7 +45,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallData:
 def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The synthetic benchmark in SYSU-MM01's layout; not to be changed."""
     root = tmp_path_factory.mktemp("synthetic") / "sysu"
-    write_synthetic(root, scale="tiny", layout="sysu", workers=1)
+    write_synthetic(root, scale="tiny", layout="sysu", generator=1, workers=1)
     return root
 
 
@@ -53,7 +53,7 @@ def tiny_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in RegDB's layout."""
     root = tmp_path_factory.mktemp("synthetic") / "regdb"
-    write_synthetic(root, scale="tiny", layout="regdb", workers=1)
+    write_synthetic(root, scale="tiny", layout="regdb", generator=1, workers=1)
     return root
 
 
@@ -61,7 +61,7 @@ def tiny_regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in LLCM's layout."""
     root = tmp_path_factory.mktemp("synthetic") / "llcm"
-    write_synthetic(root, scale="tiny", layout="llcm", workers=1)
+    write_synthetic(root, scale="tiny", layout="llcm", generator=1, workers=1)
     return root
 
 

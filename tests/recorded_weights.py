@@ -62,7 +62,7 @@ def machine() -> dict[str, str | None]:
 
 def draw(folder: Path) -> Path:
     """The data set of the recorded trainings."""
-    write_synthetic(folder, scale="tiny", layout="sysu", workers=1)
+    write_synthetic(folder, scale="tiny", layout="sysu", generator=1, workers=1)
     return folder
 
 

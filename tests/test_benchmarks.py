@@ -15,7 +15,17 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from benchmarks import clusterings, differences, lite0, loop_yields, precision, rounding, scale
+from benchmarks import (
+    calibration,
+    clusterings,
+    differences,
+    lite0,
+    loop_yields,
+    precision,
+    rounding,
+    scale,
+    training_runs,
+)
 from benchmarks.baselines.dense_jaccard import (
     distance_by_definition,
     jaccard_as_the_field_does,
@@ -26,7 +36,7 @@ from benchmarks.jaccard import EPS, largest_differences
 from benchmarks.made_up import Crowd, crowd_of, even_crowd, made_up_features
 from benchmarks.measuring import Steps, as_singletons, in_a_process
 from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, spread_out, write_json
-from benchmarks.training_runs import TrainingRun, refuse_other_settings
+from benchmarks.training_runs import TrainingRun, complete, refuse_other_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -361,6 +371,28 @@ def test_a_run_that_is_not_there_does_not_raise(tmp_path: Path) -> None:
     refuse_other_settings([TrainingRun("pclhd", 0, tmp_path / "none", ("train", "tiny"))])
 
 
+@pytest.mark.parametrize(
+    ("there", "verbs"),
+    [
+        ((), [("train", "tiny"), ("evaluate",)]),
+        (("checkpoints/epoch-0001-step-00000.safetensors",), [("train", "--resume"), ("evaluate",)]),
+        (("model.safetensors",), [("evaluate",)]),
+        (("model.safetensors", "results.json"), []),
+    ],
+)
+def test_only_what_is_missing_of_a_run_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], verbs: list[tuple[str, ...]]
+) -> None:
+    run = run_with_settings(tmp_path)
+    for name in there:
+        (run.folder / name).parent.mkdir(exist_ok=True)
+        (run.folder / name).touch()
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(training_runs, "pclhd", lambda *words: calls.append(words))
+    complete([run], tmp_path / "data", jobs=1)
+    assert [call[: len(verb)] for call, verb in zip(calls, verbs, strict=True)] == verbs
+
+
 def test_yields_are_compared_seed_by_seed(tmp_path: Path) -> None:
     runs = [
         finished_run(tmp_path, "progressive", 0, 0.50, [0.1, 0.2, 0.3]),
@@ -444,6 +476,48 @@ def test_loop_yields_in_their_quick_form(tmp_path: Path) -> None:
     read = quick("loop_yields", tmp_path, *out, "--read", "--png", tmp_path / "curves.png")
     assert read == trained
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_calibration_in_its_quick_form(tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "runs")
+    trained = quick("calibration", tmp_path, *out)
+    assert [row["method"] for row in trained["rows"]] == [*calibration.METHODS]
+    bound = trained["rows"][-1]
+    assert bound["stage2"]["clusters_per_person"] == {"visible": 1.0, "infrared": 1.0}
+    assert bound["stage2"]["ari"] == {"visible": 1.0, "infrared": 1.0}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    assert quick("calibration", tmp_path, *out) == trained
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")} == before
+
+
+def test_only_methods_that_are_not_ours_calibrate() -> None:
+    assert not {"paper", "released", "pclhd", "baseline"} & set(calibration.METHODS)
+
+
+@pytest.mark.parametrize(
+    ("reached", "correlation"), [((40, 50, 60, 70), 1.0), ((50, 40, 60, 70), 2 / 3), ((70, 60, 50, 40), -1.0)]
+)
+def test_the_fit_compares_order_and_distances(reached: tuple[float, ...], correlation: float) -> None:
+    rows = [
+        {"method": method, "rank1_final": value + off}
+        for method, value in zip(calibration.PUBLISHED, reached, strict=True)
+        for off in (-1, 1)
+    ]
+    fit = calibration.fit_of([*rows, {"method": "dcl", "rank1_final": 99.0}])
+    assert fit["rank_correlation"] == pytest.approx(correlation)
+    assert fit["distance"]["mmm"] == pytest.approx(reached[3] - reached[2])
+    assert fit["published_distance"]["pgm"] == pytest.approx(20.5)
+    assert f"mmm: {reached[3] - reached[2]:.1f} points below the bound, 16.2 as published." in calibration.as_sentences(
+        fit
+    )
+
+
+@pytest.mark.slow
+def test_drawing_in_its_quick_form(tmp_path: Path) -> None:
+    rows = quick("drawing", tmp_path, "--scales", "tiny", "small")["rows"]
+    assert [(row["scale"], row["images"]) for row in rows] == [("tiny", 20), ("small", 20)]
+    assert all(0 < row["ratio"] < 10 for row in rows)
 
 
 @pytest.mark.slow

@@ -52,9 +52,22 @@ def synth(
         float,
         typer.Option(min=0, max=1, help="How much infrared brightness differs from visible brightness."),
     ] = 0.55,
-    one_modality: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the training people with images in one modality only.")
+    unpaired: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Share of the training people with images in one modality only."
+        ),
     ] = 0.0,
+    generator: Annotated[
+        int, typer.Option(min=1, max=2, help="Version of the generator; 1 draws easier pictures.")
+    ] = 2,
+    held_out: Annotated[
+        Literal["validation", "test"] | None,
+        typer.Option(
+            help="People of the test split: validation, to choose by (the default), or test, for final figures. "
+            "Training images are the same. Not with --generator 1 or --layout regdb.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one per core.")] = 0,
 ) -> None:
     """Draw the synthetic benchmark: images of invented people in the layout of a public data set.
@@ -74,7 +87,9 @@ def synth(
             layout=layout,
             seed=seed,
             gap=gap,
-            one_modality_share=one_modality,
+            one_modality_share=unpaired,
+            generator=generator,
+            held_out=held_out,
             workers=workers or None,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

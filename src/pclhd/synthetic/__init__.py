@@ -5,7 +5,7 @@
 
 from pclhd.synthetic.palette import DEFAULT_GAP
 from pclhd.synthetic.render import draw_population
-from pclhd.synthetic.seeds import GENERATOR_VERSION, Population
+from pclhd.synthetic.seeds import NEWEST, VERSIONS, Population
 from pclhd.synthetic.write import SyntheticSummary, write_synthetic
 
-__all__ = ["DEFAULT_GAP", "GENERATOR_VERSION", "Population", "SyntheticSummary", "draw_population", "write_synthetic"]
+__all__ = ["DEFAULT_GAP", "NEWEST", "VERSIONS", "Population", "SyntheticSummary", "draw_population", "write_synthetic"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.draw import Placement, Pose, View
-from pclhd.synthetic.seeds import Population, Stream, generator, modality_code
+from pclhd.synthetic.pose import Placement, Pose, View
+from pclhd.synthetic.seeds import Population, Stream, Version, generator, modality_code
 
 Fill = tuple[int, ...]
 
@@ -48,7 +48,15 @@ class Camera:
 
 
 @lru_cache(maxsize=64)
-def make_camera(seed: int, population: Population, modality: Modality, number: int, height: int, width: int) -> Camera:
+def make_camera(
+    seed: int,
+    population: Population,
+    modality: Modality,
+    number: int,
+    height: int,
+    width: int,
+    version: Version = 1,
+) -> Camera:
     """Draw the properties of a camera; the same arguments give the same camera.
 
     Args:
@@ -58,8 +66,9 @@ def make_camera(seed: int, population: Population, modality: Modality, number: i
         number: The camera's number.
         height: Drawing height in pixels, before shrinking.
         width: Drawing width in pixels.
+        version: Version of the generator.
     """
-    random = generator(seed, population, Stream.CAMERA, modality_code(modality), number)
+    random = generator(seed, population, Stream.CAMERA, modality_code(modality), number, version=version)
     channels = 3 if modality is Modality.VISIBLE else 1
     # Infrared cameras have lamps, so their exposure is brighter; they have no colour cast.
     low, high, spread = (0.82, 1.12, 0.1) if modality is Modality.VISIBLE else (1.05, 1.35, 0.0)
@@ -135,14 +144,24 @@ def expose(random: np.random.Generator, camera: Camera, image: Image.Image) -> N
     Returns:
         (H, W, 3) pixels for visible, (H, W) for infrared.
     """
-    radius = camera.blur * image.height / 1000 * random.uniform(0.6, 1.4)
-    if radius > 0.25:
-        image = image.filter(ImageFilter.GaussianBlur(radius))
-    levels = np.asarray(image, dtype=np.float32) / 255
+    levels = blurred(random, camera, image)
     exposure = random.uniform(0.88, 1.12)
     levels = (
         np.power(levels, np.float32(camera.gamma)) * np.asarray(camera.gain, dtype=np.float32) * np.float32(exposure)
     )
+    return with_noise(random, camera, levels)
+
+
+def blurred(random: np.random.Generator, camera: Camera, image: Image.Image) -> NDArray[np.float32]:
+    """The image through the camera's lens: (H, W, 3) or (H, W), 0..1."""
+    radius = camera.blur * image.height / 1000 * random.uniform(0.6, 1.4)
+    if radius > 0.25:
+        image = image.filter(ImageFilter.GaussianBlur(radius))
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
+
+
+def with_noise(random: np.random.Generator, camera: Camera, levels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pixels of brightness `levels` (0..1, cut off outside) with the noise of the camera's sensor."""
     noise = random.standard_normal(levels.shape, dtype=np.float32) * np.float32(camera.noise)
     return np.clip(levels * 255 + noise + 0.5, 0, 255).astype(np.uint8)
 

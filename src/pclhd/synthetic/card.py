@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.layouts import Layout, Plan, PlannedImage
+from pclhd.synthetic.plan import Layout, Plan, PlannedImage
 
 _ROWS = 12
 _PER_MODALITY = 6
@@ -45,6 +45,7 @@ def describe(facts: Mapping[str, object], plan: Plan, layout: Layout) -> str:
     parameters = facts["parameters"]
     if not isinstance(parameters, Mapping):
         raise ValueError(f"facts['parameters'] must be a mapping, got {parameters!r}")
+    version = 1 if facts["generator_version"] == 1 else 2
     settings = "\n".join(f"| {name} | {value} |" for name, value in parameters.items())
     return f"""# Data card: synthetic visible-infrared people
 
@@ -55,6 +56,7 @@ model of anybody was used.
 ## Content
 
 {len(plan.images):,} images of {plan.people} invented people, {plan.height} pixels high and {plan.width} wide.
+{_PURPOSE[str(parameters.get("held_out"))]}
 
 | split | people | modality | camera | images |
 |---|---|---|---|---|
@@ -67,8 +69,7 @@ shoes, and a material for each part. Shapes are the same in both modalities. A m
 visible cameras, and an infrared brightness `(1 - gap) · luminance + gap · own value`. The own value is a function of
 the hue, unrelated to the luminance, as dyes have theirs, and a little chance; where a shape would vanish in infrared,
 most materials keep a least contrast. Each camera has its own
-scenery, exposure, tone, blur, noise and usual view; each picture its own pose, position, and now and then an object in
-front. Infrared files are grey with three equal channels (up to the loss of the file format).
+{_DIFFERENCES[version]} Infrared files are grey with three equal channels (up to the loss of the file format).
 
 Good results here show that a method's parts work together. They do not tell how it would do on photographs.
 
@@ -92,6 +93,30 @@ processes.
 ```
 """
 
+
+_DIFFERENCES = {
+    1: """scenery, exposure, tone, blur, noise and usual view; each picture its own pose, position, and now and then an
+object in front.""",
+    2: """scenery, colour response, height, resolution, lamp, haze, tone, blur, noise and usual views. Pictures of a
+person come in passages of a few frames, nearly copies of each other, which share light, view, place and what is in
+front; one passage differs from the next in these. Front and back of a person differ. In some passages a jacket is
+closed, a bag is in the other hand, or another person passes. All crops are a few pixels off, and some are quite
+wrong.""",
+}
+
+_PURPOSE = {
+    "None": "",
+    "validation": """
+The people of the test split are **validation people**: choose settings, methods and epochs by them. Figures on them are
+flattered by every choice; report those on the test people of the same seed (`--held-out test`), who are others.
+Training people and images are the same in both sets.
+""",
+    "test": """
+The people of the test split are **test people**: for final figures only. Choose nothing by them; for that there are the
+validation people of the same seed (`--held-out validation`), who are others. Training people and images are the same in
+both sets.
+""",
+}
 
 _TITLES = {Layout.SYSU: "SYSU-MM01", Layout.REGDB: "RegDB", Layout.LLCM: "LLCM"}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.person import LIES_UPON, Material, Part, Person, Rgb
+from pclhd.synthetic.person import Person
+from pclhd.synthetic.traits import LIES_UPON, Material, Part, Rgb
 
 DEFAULT_GAP = 0.55
 """Chosen only with the starter weights and a supervised classifier, before any method was tested, then fixed."""

@@ -8,60 +8,20 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.cameras import choose_placement, choose_pose, cut_background, expose, make_camera, occlude
-from pclhd.synthetic.draw import Figure
-from pclhd.synthetic.palette import DEFAULT_GAP, Palette, make_palette
-from pclhd.synthetic.person import Person, draw_person
-from pclhd.synthetic.seeds import Population, Stream, generator, modality_code
+from pclhd.synthetic.palette import DEFAULT_GAP
+from pclhd.synthetic.render_one import render_one
+from pclhd.synthetic.render_two import render_two
+from pclhd.synthetic.seeds import Population, Version
+from pclhd.synthetic.world import INFRARED_CAMERAS, VISIBLE_CAMERAS, Shot, World
 
 JPEG_QUALITY = 88
-VISIBLE_CAMERAS = (1, 2, 4, 5)
-INFRARED_CAMERAS = (3, 6)
 _POOL_WORTHWHILE = 1200
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """The parameters that all images of a data set share.
-
-    Attributes:
-        seed: The data set's seed.
-        population: Population of people and cameras.
-        gap: Independence of infrared brightness from colour, 0..1.
-        height: Image height in pixels.
-        width: Image width in pixels.
-    """
-
-    seed: int
-    population: Population
-    gap: float
-    height: int
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One image to render.
-
-    Attributes:
-        identity: The person.
-        modality: Visible or infrared.
-        camera: Camera number.
-        index: Number of the image among those of this person and camera.
-    """
-
-    identity: int
-    modality: Modality
-    camera: int
-    index: int
 
 
 def render(world: World, shot: Shot) -> Image.Image:
@@ -70,18 +30,7 @@ def render(world: World, shot: Shot) -> Image.Image:
     Returns:
         An RGB image for visible, a grey (mode L) one for infrared.
     """
-    shrink = max(2, round(288 / world.height))
-    height, width = shrink * world.height, shrink * world.width
-    person, palette = _person_and_palette(world.seed, world.population, shot.identity, shot.modality, world.gap)
-    camera = make_camera(world.seed, world.population, shot.modality, shot.camera, height, width)
-    key = (shot.identity, modality_code(shot.modality), shot.camera, shot.index)
-    random = generator(world.seed, world.population, Stream.IMAGE, *key)
-    canvas = cut_background(random, camera, height, width)
-    pose = choose_pose(random, camera)
-    place = choose_placement(random, camera, person.stature, height, width)
-    Figure(canvas, person, palette, pose, place).draw()
-    occlude(random, camera, canvas)
-    return Image.fromarray(expose(random, camera, canvas.reduce(shrink)))
+    return render_one(world, shot) if world.version == 1 else render_two(world, shot)
 
 
 def encode(image: Image.Image, extension: str) -> bytes:
@@ -136,6 +85,7 @@ def draw_population(
     width: int = 48,
     cameras: Sequence[int] | None = None,
     workers: int | None = None,
+    version: Version = 1,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Labelled images of people 1..`people`, in memory, distributed over the cameras of one modality (ours).
 
@@ -150,6 +100,7 @@ def draw_population(
         width: Width in pixels.
         cameras: Camera numbers; by default 1, 2, 4, 5 for visible and 3, 6 for infrared.
         workers: See `render_images`.
+        version: Version of the generator; the starter weights are made with 1.
 
     Returns:
         Pixels (N, 3, H, W) and identities (N,), N = people · images_per_person, ordered by person.
@@ -160,7 +111,7 @@ def draw_population(
         for identity in range(1, people + 1)
         for index in range(images_per_person)
     ]
-    world = World(seed, Population(population), gap, height, width)
+    world = World(seed, Population(population), gap, height, width, version)
     identities = np.array([shot.identity for shot in shots], dtype=np.int64)
     return render_images(world, shots, workers), identities
 
@@ -190,14 +141,6 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     finally:
         # After an error, tasks that have not started are cancelled.
         pool.shutdown(cancel_futures=True)
-
-
-@lru_cache(maxsize=256)
-def _person_and_palette(
-    seed: int, population: Population, identity: int, modality: Modality, gap: float
-) -> tuple[Person, Palette]:
-    person = draw_person(seed, population, identity)
-    return person, make_palette(person, modality, gap)
 
 
 def _render_block(piece: tuple[World, Sequence[Shot]]) -> NDArray[np.uint8]:

@@ -7,13 +7,18 @@ process that draws it or on previous draws.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 import numpy as np
 
 from pclhd.data.records import Modality
 
-GENERATOR_VERSION = 1
-"""Increased whenever the same seed would give different bytes. It is part of every seed."""
+Version = Literal[1, 2]
+"""A version of the generator, part of every seed. A new one is added whenever the same seed is to give different bytes;
+the former ones stay as they are."""
+
+VERSIONS: tuple[Version, ...] = (1, 2)
+NEWEST: Version = 2
 
 
 class Population(StrEnum):
@@ -30,6 +35,7 @@ class Stream(IntEnum):
     CAMERA = 2
     IMAGE = 3
     PLAN = 4
+    PASSAGE = 5
 
 
 _POPULATION_CODE = {Population.BENCHMARK: 11, Population.STARTER: 29}
@@ -41,7 +47,9 @@ def modality_code(modality: Modality) -> int:
     return _MODALITY_CODE[modality]
 
 
-def generator(seed: int, population: Population, stream: Stream, *key: int) -> np.random.Generator:
+def generator(
+    seed: int, population: Population, stream: Stream, *key: int, version: Version = 1
+) -> np.random.Generator:
     """The generator of one person, camera, image or plan.
 
     Args:
@@ -49,9 +57,10 @@ def generator(seed: int, population: Population, stream: Stream, *key: int) -> n
         population: Population of people and cameras.
         stream: Purpose of the numbers.
         key: Further non-negative numbers, such as identity, modality code, camera and index.
+        version: Version of the generator.
 
     Returns:
-        A generator that depends only on the arguments and `GENERATOR_VERSION`.
+        A generator that depends only on the arguments.
     """
-    entropy = [GENERATOR_VERSION, seed, _POPULATION_CODE[population], int(stream), *key]
+    entropy = [version, seed, _POPULATION_CODE[population], int(stream), *key]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))

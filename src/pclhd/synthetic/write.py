@@ -20,10 +20,12 @@ from pclhd.errors import UserError
 from pclhd.files import claiming, discard, expanded, name_aside
 from pclhd.parsing import parse_json, read_text
 from pclhd.synthetic.card import contact_sheet, count_images, describe
-from pclhd.synthetic.layouts import Layout, Plan, Scale, make_plan
+from pclhd.synthetic.layouts import make_plan
 from pclhd.synthetic.palette import DEFAULT_GAP
-from pclhd.synthetic.render import Shot, World, choose_workers, encode, render, worker_pool
-from pclhd.synthetic.seeds import GENERATOR_VERSION, Population
+from pclhd.synthetic.plan import HeldOut, Layout, Plan, Scale
+from pclhd.synthetic.render import choose_workers, encode, render, worker_pool
+from pclhd.synthetic.seeds import NEWEST, VERSIONS, Population, Version
+from pclhd.synthetic.world import Shot, World
 
 CARD_NAME = "DATA_CARD.md"
 SHEET_NAME = "contact_sheet.png"
@@ -61,6 +63,8 @@ def write_synthetic(
     one_modality_share: float = 0.0,
     people: int | None = None,
     population: str = "benchmark",
+    generator: int = NEWEST,
+    held_out: Literal["validation", "test"] | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticSummary:
@@ -79,6 +83,10 @@ def write_synthetic(
         one_modality_share: Share of training people who appear in only one modality, 0..1.
         people: Number of training people (validation included) instead of the scale's.
         population: ``benchmark``, or ``starter`` for people and cameras that no benchmark has.
+        generator: Version of the generator: 2, or 1 for the former, easier pictures.
+        held_out: Who is in the test split: ``validation`` people, to choose by (the default), or ``test`` people, for
+            figures that nothing is chosen by. Training people and their images are the same with both. Version 1 and
+            the layout of RegDB have no such choice.
         workers: Number of processes; None means one per core. It does not affect the files. A script that uses several
             must guard its entry point with ``if __name__ == "__main__"``.
         on_progress: Called with the number of written images and the total.
@@ -87,9 +95,9 @@ def write_synthetic(
         UserError: A parameter is out of range, or `root` contains something else.
     """
     start = time.perf_counter()
-    choices = _check(scale, layout, seed, gap, one_modality_share, people, population)
+    choices = _check(scale, layout, seed, gap, one_modality_share, people, population, generator, held_out)
     root = expanded(root).resolve()
-    parameters = {
+    parameters: dict[str, object] = {
         "scale": str(choices.scale),
         "layout": str(choices.layout),
         "seed": seed,
@@ -98,6 +106,8 @@ def write_synthetic(
         "people": people,
         "population": str(choices.population),
     }
+    if choices.held_out is not None:
+        parameters["held_out"] = str(choices.held_out)
     plan = make_plan(
         choices.layout,
         choices.scale,
@@ -105,11 +115,13 @@ def write_synthetic(
         population=choices.population,
         people=people,
         one_modality_share=one_modality_share,
+        version=choices.version,
+        held_out=choices.held_out,
     )
     if _is_occupied(root):
-        checksum = _verify(root, parameters, plan)
+        checksum = _verify(root, choices.version, parameters, plan)
         return SyntheticSummary(root, len(plan.images), plan.people, checksum, time.perf_counter() - start, True)
-    world = World(seed, choices.population, float(gap), plan.height, plan.width)
+    world = World(seed, choices.population, float(gap), plan.height, plan.width, choices.version)
     partial = name_aside(root, "part")
     with claiming(root):
         try:
@@ -117,7 +129,7 @@ def write_synthetic(
             if root.exists():
                 partial.chmod(stat.S_IMODE(root.stat().st_mode))
             checksum = _write_all(partial, plan, world, workers, on_progress)
-            _write_beside(partial, plan, choices.layout, parameters, checksum)
+            _write_beside(partial, plan, choices, parameters, checksum)
             if root.exists():
                 root.rmdir()
             partial.rename(root)
@@ -134,10 +146,20 @@ class _Choices:
     scale: Scale
     layout: Layout
     population: Population
+    version: Version
+    held_out: HeldOut | None
 
 
 def _check(
-    scale: str, layout: str, seed: int, gap: float, one_modality_share: float, people: int | None, population: str
+    scale: str,
+    layout: str,
+    seed: int,
+    gap: float,
+    one_modality_share: float,
+    people: int | None,
+    population: str,
+    generator: int,
+    held_out: str | None,
 ) -> _Choices:
     """The named choices as enums; values out of range raise an error."""
     for name, value, kinds in (
@@ -147,6 +169,14 @@ def _check(
     ):
         if value not in [str(kind) for kind in kinds]:
             raise UserError(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, kinds))}")
+    version = next((version for version in VERSIONS if version == generator), None)
+    if version is None:
+        raise UserError(f"generator={generator} is unknown; choose one of {', '.join(map(str, VERSIONS))}")
+    if held_out is not None and held_out not in list(HeldOut):
+        raise UserError(f"held_out={held_out!r} is unknown; choose one of {', '.join(HeldOut)}")
+    if held_out is not None and (version == 1 or layout == Layout.REGDB):
+        which = "generator=1" if version == 1 else "layout=regdb"
+        raise UserError(f"held_out={held_out} cannot be used with {which}, which has one group of people; leave it out")
     for name, number in (("gap", gap), ("one_modality_share", one_modality_share)):
         if not 0 <= number <= 1:
             raise UserError(f"{name}={number} is out of range; give a number from 0 to 1")
@@ -159,7 +189,11 @@ def _check(
             f"one_modality_share={one_modality_share} cannot be used with layout=regdb, where each person is tested in "
             "some trial and needs both modalities; use layout=sysu or llcm, or leave the share at 0"
         )
-    return _Choices(Scale(scale), Layout(layout), Population(population))
+    if version > 1 and layout != Layout.REGDB:
+        held_out = held_out or HeldOut.VALIDATION
+    return _Choices(
+        Scale(scale), Layout(layout), Population(population), version, HeldOut(held_out) if held_out else None
+    )
 
 
 def _is_occupied(root: Path) -> bool:
@@ -169,7 +203,7 @@ def _is_occupied(root: Path) -> bool:
         raise UserError(f"{root}: cannot be read ({error.strerror}); choose another folder") from error
 
 
-def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
+def _verify(root: Path, version: Version, parameters: dict[str, object], plan: Plan) -> str:
     """The checksum of the data set in `root`, if it has these parameters and is complete.
 
     Raises:
@@ -183,11 +217,11 @@ def _verify(root: Path, parameters: dict[str, object], plan: Plan) -> str:
         raise UserError(f"{root}: is not empty and has no {DRAWN_MARK}; {advice}")
     try:
         facts = parse_json(read_text(facts_path, advice))
-        there, version, checksum = facts["parameters"], facts["generator_version"], str(facts["checksum"])
+        there, drawn_by, checksum = facts["parameters"], facts["generator_version"], str(facts["checksum"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{facts_path}: is not a description of a synthetic data set; {advice}") from error
-    if version != GENERATOR_VERSION:
-        raise UserError(f"{root}: was made by generator version {version}, this is {GENERATOR_VERSION}; {advice}")
+    if drawn_by != version:
+        raise UserError(f"{root}: was made by generator version {drawn_by}, not {version}; {advice}")
     if there != parameters:
         differing = [name for name in parameters if not isinstance(there, dict) or there.get(name) != parameters[name]]
         raise UserError(f"{root}: contains another synthetic data set (different {', '.join(differing)}); {advice}")
@@ -247,11 +281,11 @@ def _checksum(digests: dict[str, str]) -> str:
     return total.hexdigest()
 
 
-def _write_beside(folder: Path, plan: Plan, layout: Layout, parameters: dict[str, object], checksum: str) -> None:
+def _write_beside(folder: Path, plan: Plan, choices: _Choices, parameters: dict[str, object], checksum: str) -> None:
     """Write facts, card and contact sheet."""
     facts: dict[str, object] = {
         "format": "pclhd-synthetic",
-        "generator_version": GENERATOR_VERSION,
+        "generator_version": choices.version,
         "parameters": parameters,
         "images": len(plan.images),
         "people": plan.people,
@@ -260,20 +294,20 @@ def _write_beside(folder: Path, plan: Plan, layout: Layout, parameters: dict[str
         "counts": count_images(plan),
         "checksum": checksum,
         "made_with": {"pillow": PIL.__version__, "numpy": np.__version__},
-        "command": _command(parameters),
+        "command": _command(choices.version, parameters),
     }
     (folder / DRAWN_MARK).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD_NAME).write_text(describe(facts, plan, layout), encoding="utf-8")
+    (folder / CARD_NAME).write_text(describe(facts, plan, choices.layout), encoding="utf-8")
     contact_sheet(folder, plan).save(folder / SHEET_NAME)
 
 
-def _command(parameters: dict[str, object]) -> str:
+def _command(version: Version, parameters: dict[str, object]) -> str:
     """The command line that creates the set again, or the Python call if a parameter has no option."""
-    plain = parameters["people"] is None and parameters["population"] == Population.BENCHMARK
-    if plain and parameters["one_modality_share"] == 0:
-        return (
-            f"pclhd synth --out DIR --scale {parameters['scale']} --layout {parameters['layout']} "
-            f"--seed {parameters['seed']} --gap {parameters['gap']}"
-        )
-    arguments = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
+    if parameters["people"] is None and parameters["population"] == Population.BENCHMARK:
+        words = ["scale", "layout", "seed", "gap", *(["held_out"] if "held_out" in parameters else [])]
+        options = [f"--{name.replace('_', '-')} {parameters[name]}" for name in words]
+        if parameters["one_modality_share"]:
+            options.append(f"--unpaired {parameters['one_modality_share']}")
+        return " ".join(["pclhd synth --out DIR", *options, f"--generator {version}"])
+    arguments = ", ".join(f"{name}={value!r}" for name, value in {**parameters, "generator": version}.items())
     return f'pclhd.synthetic.write_synthetic(Path("DIR"), {arguments})'

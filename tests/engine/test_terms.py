@@ -142,6 +142,22 @@ def test_a_ramp_goes_from_stage_one_to_stage_two(stage2: str) -> None:
         assert weights.centroid + weights.hybrid + weights.hard + weights.dynamic == pytest.approx(1)
 
 
+def test_the_cross_term_grows_by_itself() -> None:
+    grows = PAPER.model_copy(update={"cross": 0.8, "cross_progressive": "ramp"})
+    for progress in (0.1, 0.5, 1.0):
+        weights = TermWeights.at(grows, stage=2, progress=progress)
+        assert weights.cross == pytest.approx(0.8 * progress)
+        assert (weights.hard, weights.joint) == (0.5, 1)
+    early = grows.model_copy(update={"cross_stage1": True})
+    assert TermWeights.at(early, stage=2, progress=0.3).cross == pytest.approx(0.8)
+
+
+def test_self_distillation_belongs_to_stage_two() -> None:
+    recipe = PAPER.model_copy(update={"distillation": 0.7, "progressive": "ramp"})
+    assert TermWeights.at(recipe, stage=1, progress=1).distillation == 0
+    assert TermWeights.at(recipe, stage=2, progress=0.2).distillation == 0.7
+
+
 # A slow twin: every loss by its formula, one query at a time.
 
 

@@ -33,7 +33,7 @@ from pclhd.models.two_stream import Stem
 from pclhd.models.weights import load_model
 from pclhd.recipes import RECIPES, Recipe
 from pclhd.runs.folder import RunFolder
-from tests.engine.runs import HEIGHT, WIDTH, SmallData, Watcher, digest, draw_people, records
+from tests.engine.runs import HEIGHT, TOGETHER, WIDTH, SmallData, Watcher, digest, draw_people, records
 
 Trained = Callable[..., str]
 
@@ -324,6 +324,8 @@ TWO = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=2")
 BOTH_STAGES = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
 STAGE1 = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=0")
 ODD_PASSES = (*SHORT, "batch.clusters=4")  # six people: the second batch is where a pass ends
+BASELINE_SHORT = ("recipe=baseline", *SHORT[1:])
+SPLIT = (*SHORT, "method.joint_memory=split")
 WRITTEN_IN_BACKWARD = (*SHORT, "method.memory_update=in_backward")
 
 CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
@@ -332,20 +334,29 @@ CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "sub_prototypes": (SHORT, ["3"]),
     "hard_share": (SHORT, ["0.9"]),
     "centroid_share": (SHORT, ["0.5"]),
+    "centroid_margin": (BASELINE_SHORT, ["3"]),
     "progressive": (TWO, ["ramp"]),
     "hard_samples": (SHORT, ["3"]),
+    "hard_batch_samples": (SHORT, ["3"]),
     "hard_start": (SHORT, ["centroid"]),
     "dynamic_samples": (SHORT, ["2"]),
     "dynamic_gradient": (SHORT, ["false"]),
-    "dynamic_similarity": (SHORT, ["mean"]),
-    "dynamic_redraw": (SHORT, ["step"]),
+    "dynamic_similarity": (SHORT, ["mean", "pooled"]),
+    "dynamic_redraw": (SHORT, ["step", "batch"]),
     "batch_passes": (ODD_PASSES, ["drop"]),
     "loss_order": (WRITTEN_IN_BACKWARD, ["visible_first"]),
     "memory_update": (SHORT, ["in_backward"]),
     "cross": (SHORT, ["0", "0.5"]),
     "cross_direction": (SHORT, ["both"]),
+    "cross_contrast": (SHORT, ["hard", "hybrid", "own"]),
+    "cross_form": (SHORT, ["unified"]),
+    "cross_progressive": (TWO, ["ramp"]),
+    "distillation": (SHORT, ["0.5"]),
     "cross_stage1": (STAGE1, ["true"]),
     "joint": (SHORT, ["0", "0.5"]),
+    "joint_memory": (SHORT, ["split"]),
+    "joint_contrast": (SHORT, ["hard", "hybrid", "own"]),
+    "joint_negatives": (SPLIT, ["1"]),
     "joint_step": (SHORT, ["shared"]),
     "centre_features": (SHORT, ["modality", "camera"]),
     "renormalise": (SHORT, ["false"]),
@@ -357,6 +368,8 @@ ON_BLURRED_DATA = {
     "neighbourhood",
     "modality_balance",
     "balanced_neighbours",
+    "balanced_order",
+    "joint_batches",
     "joint_labels",
     "joint_means",
     "joint_prototypes",
@@ -365,10 +378,11 @@ ON_BLURRED_DATA = {
     "confidence",
 }
 WITH_IDENTITIES = {"labels"}  # tests/supervised/test_labeller.py
+ON_UNEVEN_DATA = {"larger_share"}  # tests/engine/test_subset.py
 
 
 def test_no_choice_of_a_recipe_is_forgotten_here() -> None:
-    assert CHOICES.keys() | ON_BLURRED_DATA | WITH_IDENTITIES == Recipe.model_fields.keys()
+    assert CHOICES.keys() | ON_BLURRED_DATA | WITH_IDENTITIES | ON_UNEVEN_DATA == Recipe.model_fields.keys()
 
 
 @pytest.mark.slow
@@ -462,6 +476,50 @@ def test_every_setting_of_the_clustering_reaches_the_weights(
     blurred: SmallData, blurred_weights: str, tmp_path: Path, change: str
 ) -> None:
     assert blurred.train(tmp_path / "run", *BLURRED, change) != blurred_weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ("method.balanced_neighbours=true", "method.balanced_order=similarity"),
+        ("method.joint_prototypes=all", "method.joint_batches=all"),
+    ],
+)
+def test_choices_that_need_another_reach_the_weights(
+    blurred: SmallData, tmp_path: Path, base: str, change: str
+) -> None:
+    words = (*BLURRED, "clustering.joint_k1=11", base)
+    assert blurred.train(tmp_path / "base", *words) != blurred.train(tmp_path / "changed", *words, change)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOGETHER)
+def test_several_ideas_together_resume_like_one_run(small: SmallData, tmp_path: Path, name: str) -> None:
+    words = (*TOGETHER[name], "schedule.stage2_epochs=3", "engine.checkpoint_minutes=0")
+    expected = small.train(tmp_path / "whole", *words)
+    with pytest.raises(KeyboardInterrupt):
+        small.train(tmp_path / "parts", *words, observer=Watcher(step=_interrupt))
+    assert small.train(tmp_path / "parts", *words, resume=True) == expected
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOGETHER)
+def test_several_ideas_without_any_partner(
+    small: SmallData, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*TOGETHER[name], "schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
+    real = labelling._match
+
+    def unmatched(*rest: Any) -> Matching:
+        return Matching(*(np.full_like(partners, -1) for partners in vars(real(*rest)).values()))
+
+    monkeypatch.setattr(labelling, "_match", unmatched)
+    small.train(tmp_path / "run", *words)
+    (line,) = records(tmp_path / "run")
+    assert line["matched"] == {"visible": 0, "infrared": 0}
+    assert np.isfinite(line["loss"]["total"])
 
 
 @pytest.mark.slow

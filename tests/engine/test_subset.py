@@ -104,7 +104,7 @@ def test_all_noise_one_cluster_and_confidence() -> None:
     assert grouping.confidence.tolist() == [0, 0.5, 0, 0.25, 0]
     assert grouping.rows is not None
     assert grouping.rows.tolist() == [3]
-    assert describe_labels(wide)["infrared"]["noise"] == 1
+    assert [part.tolist() for part in wide.of_drawn().values()] == [[0, 0, 0], [-1, -1]]
     assert widened(labels, Pair(None, None), Pair(3, 2)) is labels
 
 

@@ -38,7 +38,7 @@ def draw_rows(settings: Settings, counts: Pair[int], generator: np.random.Genera
 
 def narrowed(request: LabelRequest, rows: Pair[Rows | None]) -> LabelRequest:
     """The request for these images only."""
-    if rows == (None, None):
+    if all(part is None for part in rows):
         return request
     previous = None if request.previous is None else Pair(*map(_previous, request.previous, rows))
     return replace(
@@ -57,7 +57,7 @@ def widened(labels: EpochLabels, rows: Pair[Rows | None], counts: Pair[int]) -> 
         rows: See `draw_rows`.
         counts: Images of each modality.
     """
-    if rows == (None, None):
+    if all(part is None for part in rows):
         return labels
     own = {name: (rows.of(name), counts.of(name)) for name in ("visible", "infrared")}
     offsets = (0, counts.visible)

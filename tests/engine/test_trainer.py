@@ -479,18 +479,25 @@ def test_every_setting_of_the_clustering_reaches_the_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("base", "change"),
-    [
-        ("method.balanced_neighbours=true", "method.balanced_order=similarity"),
-        ("method.joint_prototypes=all", "method.joint_batches=all"),
-    ],
-)
-def test_choices_that_need_another_reach_the_weights(
-    blurred: SmallData, tmp_path: Path, base: str, change: str
-) -> None:
-    words = (*BLURRED, "clustering.joint_k1=11", base)
-    assert blurred.train(tmp_path / "base", *words) != blurred.train(tmp_path / "changed", *words, change)
+def test_the_order_of_balanced_neighbours_reaches_the_weights(blurred: SmallData, tmp_path: Path) -> None:
+    words = (*BLURRED, "clustering.joint_k1=11", "method.balanced_neighbours=true")
+    expected = blurred.train(tmp_path / "base", *words)
+    assert blurred.train(tmp_path / "changed", *words, "method.balanced_order=similarity") != expected
+
+
+@pytest.mark.slow
+def test_batches_of_joint_clusters_of_one_modality_reach_the_weights(small: SmallData, tmp_path: Path) -> None:
+    # Two people appear in visible images only, so their joint clusters have one modality.
+    kept = [
+        image
+        for image in small.training_set.images
+        if image.modality is Modality.VISIBLE or not image.path.name.startswith(("0-", "1-"))
+    ]
+    lonely = SmallData(make_training_set(kept)[0], small.start)
+    words = (*SHORT, "method.joint_prototypes=all")
+    assert lonely.train(tmp_path / "base", *words) != lonely.train(
+        tmp_path / "changed", *words, "method.joint_batches=all"
+    )
 
 
 @pytest.mark.slow

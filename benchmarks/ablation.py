@@ -27,7 +27,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any
+from typing import Any, Literal, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -41,6 +41,8 @@ from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, InUse, claiming, write_durably
 from pclhd.report.compare.seeds import compare_seeds
 from pclhd.synthetic import write_synthetic
+
+Scale = Literal["tiny", "small", "sysu"]
 
 MEASURES = {"rank1": "rank-1", "mAP": "mAP"}
 #: What the log says about the last epoch, where the training images have identities.
@@ -70,7 +72,7 @@ class Ablation:
     out: Path
     settings: tuple[str, ...] = ()
     validation: Path | None = None
-    scale: str = "small"
+    scale: Scale = "small"
     data_seed: int = 0
 
     def data_of(self, unpaired: float) -> Path:
@@ -121,8 +123,7 @@ class Task:
     needs: Path | None
     evaluate: bool
 
-    @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether nothing is left to do."""
         return self.run.finished if self.evaluate else (self.run.folder / "model.safetensors").exists()
 
@@ -167,7 +168,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--preset", default="synthetic")
-    parser.add_argument("--scale", default="small", help="size of the data, where they are drawn")
+    parser.add_argument(
+        "--scale", default="small", choices=get_args(Scale), help="size of the data, where they are drawn"
+    )
     parser.add_argument("--data-seed", type=int, default=0, help="their seed")
     parser.add_argument("--data", type=Path, help="the synthetic benchmark; drawn if it is not there")
     parser.add_argument(
@@ -239,7 +242,7 @@ def work(tasks: Sequence[Task], validation: Path | None, *, pause: float = SECON
     """
     failed: dict[Path, str] = {}
     while True:
-        left = [task for task in tasks if not task.finished and task.run.folder not in failed]
+        left = [task for task in tasks if not task.is_finished() and task.run.folder not in failed]
         left = [task for task in left if task.needs is None or task.needs.parent not in failed]
         done = [attempt(task, validation, failed) for task in left]
         if not left:
@@ -250,14 +253,16 @@ def work(tasks: Sequence[Task], validation: Path | None, *, pause: float = SECON
 
 def attempt(task: Task, validation: Path | None, failed: dict[Path, str]) -> bool:
     """Do a task, unless another process does it or what it needs is not there; returns whether it was done."""
-    if task.finished or (task.needs is not None and not task.needs.exists()):
-        return task.finished
+    if task.is_finished():
+        return True
+    if task.needs is not None and not task.needs.exists():
+        return False
     with ExitStack() as claimed:
         try:
             claimed.enter_context(claiming(task.run.folder.parent / "claims" / task.run.folder.name))
         except InUse:
             return False
-        if task.finished:  # by another process, since the list was made
+        if task.is_finished():  # by another process, since the list was made
             return True
         print(f"{time.strftime('%H:%M:%S')} {task.run.folder.name}", file=sys.stderr, flush=True)
         try:

@@ -110,7 +110,7 @@ def test_unified_losses_by_their_formula(kind: str, partners: Pair[Tensor]) -> N
     found = losses_of(recipe, WEIGHTS, held, part, partners)
     shares = {"hybrid": {"centroid": 0.5, "hard": 0.5}, "own": {"centroid": 0.2, "hard": 0.5, "dynamic": 0.3}}
     for name in ("visible", "infrared"):
-        mine, own = part.of(name), held.own.of(name)  # type: ignore[arg-type]
+        mine, own = part.of(name), held.own.of(name)
         other = held.own.infrared if name == "visible" else held.own.visible
         towards, back = (partners.visible, partners.infrared) if name == "visible" else partners[::-1]
         expected = 0.0
@@ -263,7 +263,7 @@ def test_split_joint_losses_by_their_formula(update: str, kind: str, negatives: 
     found = joint_losses(halves, held, weights, recipe=recipe, temperature=TAU)
     shares = {"hybrid": {"centroid": 0.5, "hard": 0.5}, "own": {"centroid": 0.2, "hard": 0.5, "dynamic": 0.3}}
     for name in ("visible", "infrared"):
-        half, expected = halves.of(name), 0.0  # type: ignore[arg-type]
+        half, expected = halves.of(name), 0.0
         for single, share in shares.get(kind, {kind: 1.0}).items():
             values = []
             for feature, label in zip(half.features.detach(), half.labels.tolist(), strict=True):
@@ -288,7 +288,7 @@ def test_a_joint_memory_with_the_own_mix() -> None:
     found = joint_losses(halves, held, replace(WEIGHTS, joint=1), recipe=recipe, temperature=TAU)
     assert len(found.terms) == 6
     for name in ("visible", "infrared"):
-        half = halves.of(name)  # type: ignore[arg-type]
+        half = halves.of(name)
         for kind, share in (("centroid", 0.2), ("hard", 0.5), ("dynamic", 0.3)):
             values = [
                 slow_shared(slow_scores(feature, held.held, kind, [label]), [label])

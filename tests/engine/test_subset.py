@@ -68,20 +68,21 @@ def request(generator: np.random.Generator, *, joint: bool = True) -> LabelReque
 
 def test_the_labels_of_the_drawn_images_are_those_of_a_set_without_the_others() -> None:
     whole = request(np.random.default_rng(0))
-    rows = Pair(np.arange(0, 48, 2) + np.arange(24) % 2, None)
+    chosen = np.arange(0, 48, 2) + np.arange(24) % 2
+    rows = Pair(chosen, None)
     part = narrowed(replace(whole, previous=Pair(np.arange(48) // 12, np.zeros(20, dtype=np.int64))), rows)
     assert part.previous is not None
     assert len(part.previous.visible) == len(part.features.visible) == 24
     assert part.cameras.visible is not None
-    assert part.cameras.visible.tolist() == (rows.visible % 3).tolist()
+    assert part.cameras.visible.tolist() == (chosen % 3).tolist()
     small = label_epoch(part)
     wide = widened(small, rows, Pair(48, 20))
-    assert wide.visible[rows.visible].tolist() == small.visible.tolist()
-    assert (np.delete(wide.visible, rows.visible) == -1).all()
+    assert wide.visible[chosen].tolist() == small.visible.tolist()
+    assert (np.delete(wide.visible, chosen) == -1).all()
     assert wide.infrared is small.infrared
     assert wide.joint is not None
     assert small.joint is not None
-    assert np.concatenate([wide.joint[:48][rows.visible], wide.joint[48:]]).tolist() == small.joint.tolist()
+    assert np.concatenate([wide.joint[:48][chosen], wide.joint[48:]]).tolist() == small.joint.tolist()
     assert describe_labels(wide) == describe_labels(small)
     assert not wide.visible.flags.writeable
 

@@ -275,6 +275,35 @@ PGM = DCL.model_copy(update={"cross": 0.25})
 #: contrasting with the memories is ours.
 MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory"})
 
+#: The idea of BMIL: `PCLHD` without its cross term, with joint clusters from balanced neighbours, a prototype for each
+#: modality of a joint cluster, and a random half of the larger modality. BMIL itself has no momentum network, and one
+#: optimiser for each loss.
+BMIL = PCLHD.model_copy(
+    update={
+        "cross": 0.0,
+        "joint": 0.5,
+        "balanced_neighbours": True,
+        "balanced_order": "similarity",
+        "joint_memory": "split",
+        "joint_negatives": 50,
+        "joint_batches": "all",
+        "larger_share": 0.5,
+    }
+)
+
+#: The idea of PoSeD: after `PGM`, centroid and hard prototypes within a modality, the own cluster and its partners
+#: against the hard prototypes of both modalities, and prototype self-distillation.
+POSED = PGM.model_copy(
+    update={
+        "stage2": "hard",
+        "centroid_share": 0.5,
+        "hard_start": "centroid",
+        "cross_form": "unified",
+        "cross_contrast": "hard",
+        "distillation": 1.0,
+    }
+)
+
 #: With labels, for the supervised and semi-supervised settings of published tables: `PCLHD` with the identities of all
 #: training images, or only of the visible ones. With all identities, joint clusters are people; with the visible ones,
 #: they come from clustering both modalities together, as without identities.
@@ -292,6 +321,8 @@ RECIPES: dict[str, Recipe] = {
     "adca": ADCA,
     "pgm": PGM,
     "mmm": MMM,
+    "bmil": BMIL,
+    "posed": POSED,
     "supervised": SUPERVISED,
     "semi-supervised": SEMI_SUPERVISED,
 }
@@ -306,6 +337,8 @@ MEANINGS: dict[str, str] = {
     "adca": "the idea of ADCA on this engine: matched clusters share one memory; not a reproduction",
     "pgm": "the idea of PGM on this engine: contrast with the matched cluster's memory; not a reproduction",
     "mmm": "the idea of MMM on this engine: several memories per cluster; not a reproduction",
+    "bmil": "the idea of BMIL on this engine: joint clusters with a prototype per modality; not a reproduction",
+    "posed": "the idea of PoSeD on this engine: unified contrast and self-distillation; not a reproduction",
     "supervised": "an upper bound: pclhd trained with the identities of all training images",
     "semi-supervised": "an upper bound: pclhd trained with the identities of the visible training images",
 }

@@ -502,17 +502,6 @@ def test_batches_of_joint_clusters_of_one_modality_reach_the_weights(small: Smal
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOGETHER)
-def test_several_ideas_together_resume_like_one_run(small: SmallData, tmp_path: Path, name: str) -> None:
-    words = (*TOGETHER[name], "schedule.stage2_epochs=3", "engine.checkpoint_minutes=0")
-    expected = small.train(tmp_path / "whole", *words)
-    with pytest.raises(KeyboardInterrupt):
-        small.train(tmp_path / "parts", *words, observer=Watcher(step=_interrupt))
-    assert small.train(tmp_path / "parts", *words, resume=True) == expected
-    assert records(tmp_path / "parts") == records(tmp_path / "whole")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TOGETHER)
 def test_several_ideas_without_any_partner(
     small: SmallData, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,11 +191,13 @@ def unified_losses(
 
 def partner_table(partners: Pair[Tensor]) -> Tensor:
     """(Cv, Cr) bool: whether either cluster of a pair is the other's partner."""
-    table = torch.zeros(len(partners.visible), len(partners.infrared), dtype=torch.bool, device=partners.visible.device)
-    for towards, turned in ((partners.visible, table), (partners.infrared, table.T)):
-        matched = (towards >= 0).nonzero().squeeze(1)
-        turned[matched, towards[matched]] = True
-    return table
+
+    def marked(towards: Tensor, others: int) -> Tensor:
+        # An extra column takes those without a partner.
+        table = torch.zeros(len(towards), others + 1, dtype=torch.bool, device=towards.device)
+        return table.scatter_(1, torch.where(towards >= 0, towards, others)[:, None], True)[:, :others]
+
+    return marked(partners.visible, len(partners.infrared)) | marked(partners.infrared, len(partners.visible)).T
 
 
 def distillation_losses(

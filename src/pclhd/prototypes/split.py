@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class SplitRows:
         ]
         return torch.cat(parts)
 
-    @property
+    @cached_property
     def siblings(self) -> Tensor:
         """(P, P) bool: whether two rows are of one joint cluster; each row is its own sibling."""
         owners = torch.cat([(rows >= 0).nonzero().squeeze(1) for rows in self.of])

@@ -90,12 +90,19 @@ def load_record() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Record all recipes."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    """Record recipes: all, or those that are named, beside what was recorded on the same machine."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    wanted = parser.parse_args().recipes
+    kept = {} if set(wanted) == set(RECIPES) else load_record()
+    if kept and kept["machine"] != machine():
+        sys.exit("the record is of another machine; record all recipes here")
+    recipes = kept.get("recipes", {})
     with tempfile.TemporaryDirectory() as folder:
         data = draw(Path(folder) / "data")
-        recipes = {name: asdict(train(name, data, Path(folder) / name)) for name in RECIPES}
-    RECORD.write_text(json.dumps({"machine": machine(), "recipes": recipes}, indent=1) + "\n", "utf-8")
+        recipes |= {name: asdict(train(name, data, Path(folder) / name)) for name in wanted}
+    ordered = {name: recipes[name] for name in RECIPES if name in recipes}
+    RECORD.write_text(json.dumps({"machine": machine(), "recipes": ordered}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -179,6 +179,8 @@ STARTS_FROM = {
     "adca": "dcl",
     "pgm": "dcl",
     "mmm": "baseline",
+    "bmil": "pclhd",
+    "posed": "pgm",
     "supervised": "pclhd",
     "semi-supervised": "pclhd",
 }

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pclhd.losses import contrast, hardest_similarities, mean_over, released_hybrid
+from pclhd.losses import (
+    contrast,
+    hardest_of_several,
+    hardest_similarities,
+    mean_over,
+    prototype_distillation,
+    released_hybrid,
+    shared_contrast,
+)
+from pclhd.pair import Pair
 
 
 def random_values(*shape: int, seed: int = 0) -> Tensor:
@@ -225,3 +234,113 @@ def test_released_hybrid__no_centroid_gradient_below_the_margin() -> None:
 def test_released_hybrid__empty_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="0 queries"):
         released_hybrid(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 0.05)
+
+
+# ---- shared_contrast
+
+
+def slow_shared(similarities: Tensor, positives: Tensor, temperature: float, negatives: int | None) -> list[float]:
+    values = []
+    for row, mine in zip(similarities.tolist(), positives.tolist(), strict=True):
+        own = [value for value, belongs in zip(row, mine, strict=True) if belongs]
+        others = sorted((value for value, belongs in zip(row, mine, strict=True) if not belongs), reverse=True)
+        counted = own + others[: len(others) if negatives is None else negatives]
+        total = sum(math.exp(value / temperature) for value in counted)
+        values.append(sum(-math.log(math.exp(value / temperature) / total) for value in own) / len(own))
+    return values
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    queries=st.integers(1, 6),
+    clusters=st.integers(1, 7),
+    negatives=st.one_of(st.none(), st.integers(1, 9)),
+    seed=st.integers(0, 10_000),
+)
+def test_shared_contrast__twin_and_gradient(queries: int, clusters: int, negatives: int | None, seed: int) -> None:
+    values = random_values(queries, clusters, seed=seed).requires_grad_()
+    positives = random_values(queries, clusters, seed=seed + 1) > 0
+    positives[torch.arange(queries), torch.arange(queries) % clusters] = True
+    found = shared_contrast(values, positives, 0.3, negatives=negatives)
+    assert found.tolist() == pytest.approx(slow_shared(values.detach(), positives, 0.3, negatives))
+    assert bool((found.detach() >= positives.sum(1).double().log() - 1e-9).all())
+    (gradient,) = torch.autograd.grad(found.sum(), [values])
+    # Shares sum to one, so a query's gradients sum to zero; what is not counted has none.
+    torch.testing.assert_close(gradient.sum(1), torch.zeros(queries, dtype=torch.float64))
+    if negatives is not None:
+        assert int(((gradient != 0) & ~positives).sum(1).max()) <= negatives
+
+
+def test_shared_contrast__with_one_positive_is_the_contrast() -> None:
+    values, labels = random_values(5, 4), torch.tensor([0, 3, 1, 1, 2])
+    positives = torch.nn.functional.one_hot(labels, 4).bool()
+    torch.testing.assert_close(shared_contrast(values, positives, 0.05), contrast(values, labels, 0.05))
+
+
+def test_shared_contrast__all_positive_and_half_precision() -> None:
+    equal = shared_contrast(torch.zeros(2, 4, dtype=torch.float16), torch.ones(2, 4, dtype=torch.bool), 0.05)
+    assert equal.dtype == torch.float32
+    assert equal.tolist() == pytest.approx([math.log(4)] * 2)
+
+
+def test_shared_contrast__refusals() -> None:
+    values, positives = random_values(2, 3), torch.ones(2, 3, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"expected \(B, C\) both"):
+        shared_contrast(values, positives[:, :2], 0.1)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        shared_contrast(values, positives, 0)
+    with pytest.raises(ValueError, match="negatives is 0"):
+        shared_contrast(values, positives, 0.1, negatives=0)
+
+
+# ---- hardest_of_several
+
+
+def test_hardest_of_several__twin() -> None:
+    values, positives = random_values(4, 3, 5), random_values(4, 3, seed=1) > 0
+    expected = [
+        [min(slots) if belongs else max(slots) for slots, belongs in zip(row, mine, strict=True)]
+        for row, mine in zip(values.tolist(), positives.tolist(), strict=True)
+    ]
+    assert hardest_of_several(values, positives).tolist() == expected
+    labels = torch.tensor([0, 2, 1, 1])
+    one = torch.nn.functional.one_hot(labels, 3).bool()
+    assert torch.equal(hardest_of_several(values, one), hardest_similarities(values, labels))
+    with pytest.raises(ValueError, match=r"expected \(B, C, K\) and \(B, C\)"):
+        hardest_of_several(values, positives[:, :2])
+
+
+# ---- prototype_distillation
+
+
+@pytest.mark.parametrize(("visible", "infrared"), [(3, 2), (1, 1), (1, 4)])
+def test_prototype_distillation__twin_and_gradient(visible: int, infrared: int) -> None:
+    tau = 0.2
+    queries = [random_values(5, count, seed=count).requires_grad_() for count in (visible, infrared)]
+    prototypes = [random_values(5, count, seed=count + 9) for count in (visible, infrared)]
+    found = prototype_distillation(Pair(*queries), Pair(*prototypes), tau)
+    for row in range(5):
+        teacher, scores = [], []
+        for own, theirs in zip(queries, prototypes, strict=True):
+            raised = [math.exp((a + b) / 2 / tau) for a, b in zip(own[row].tolist(), theirs[row].tolist(), strict=True)]
+            teacher += [value / sum(raised) / 2 for value in raised]
+            scores += [math.exp(value / tau) for value in own[row].tolist()]
+        assert sum(teacher) == pytest.approx(1)
+        expected = -sum(t * math.log(s / sum(scores)) for t, s in zip(teacher, scores, strict=True))
+        assert float(found[row].detach()) == pytest.approx(expected)
+    gradients = torch.autograd.grad(found.sum(), queries)
+    # The teacher is a constant: the gradient is (student − teacher) / τ, whose sum is zero.
+    both = torch.cat(gradients, dim=1)
+    student = (torch.cat([part.detach() for part in queries], dim=1) / tau).softmax(1)
+    halves = [
+        ((own.detach() + theirs) / 2 / tau).softmax(1) / 2 for own, theirs in zip(queries, prototypes, strict=True)
+    ]
+    torch.testing.assert_close(both, (student - torch.cat(halves, dim=1)) / tau)
+
+
+def test_prototype_distillation__refusals() -> None:
+    pair = Pair(random_values(2, 3), random_values(2, 2))
+    with pytest.raises(ValueError, match="expected the same"):
+        prototype_distillation(pair, Pair(pair.visible, pair.visible), 0.1)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        prototype_distillation(pair, pair, 0)

@@ -12,7 +12,7 @@ def _differences(first: Recipe, second: Recipe) -> set[str]:
 
 def test_the_recipes() -> None:
     ours = ["baseline", "paper", "released", "pclhd"]
-    assert list(RECIPES) == [*ours, "dcl", "adca", "pgm", "mmm", "supervised", "semi-supervised"]
+    assert list(RECIPES) == [*ours, "dcl", "adca", "pgm", "mmm", "bmil", "posed", "supervised", "semi-supervised"]
     assert len({recipe.model_dump_json() for recipe in RECIPES.values()}) == len(RECIPES)
 
 
@@ -31,6 +31,13 @@ def test_what_sets_the_other_methods_apart() -> None:
     assert _differences(RECIPES["adca"], RECIPES["dcl"]) == {"joint", "joint_labels", "matching"}
     assert _differences(RECIPES["pgm"], RECIPES["dcl"]) == {"cross"}
     assert _differences(RECIPES["mmm"], BASELINE) == {"sub_prototypes", "matching"}
+    assert _differences(RECIPES["bmil"], RECIPES["pclhd"]) == {
+        *("cross", "joint", "balanced_neighbours", "balanced_order", "joint_memory", "joint_negatives"),
+        *("joint_batches", "larger_share"),
+    }
+    assert _differences(RECIPES["posed"], RECIPES["pgm"]) == {
+        *("stage2", "centroid_share", "hard_start", "cross_form", "cross_contrast", "distillation"),
+    }
 
 
 def test_the_baseline_differs_from_the_paper_in_the_prototypes_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -284,6 +285,19 @@ class Settings(_Section):
         lengths = self.schedule.numbers()
         return lengths.stage1_epochs + lengths.stage2_epochs
 
+    def images_of_an_epoch(self, visible: int, infrared: int) -> tuple[int, int]:
+        """How many images of each modality an epoch clusters: all, or a share of the larger modality.
+
+        Args:
+            visible: Visible training images.
+            infrared: Infrared training images.
+        """
+        share = self.method.larger_share
+        return (
+            math.ceil(share * visible) if visible > infrared else visible,
+            math.ceil(share * infrared) if infrared > visible else infrared,
+        )
+
     def with_sizes_for(self, visible: int, infrared: int) -> Settings:
         """The settings with ``auto`` in clustering, batch and schedule replaced by numbers.
 
@@ -292,6 +306,7 @@ class Settings(_Section):
             infrared: Infrared training images. The smaller modality decides over neighbourhoods and batch, the larger
                 one over the schedule.
         """
+        visible, infrared = self.images_of_an_epoch(visible, infrared)
         own = automatic_sizes(min(visible, infrared))
         joint = automatic_sizes(visible + infrared, joint=True)
         clustering = _replace_auto(self.clustering, own | {f"joint_{name}": size for name, size in joint.items()})
@@ -420,7 +435,21 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
     _refuse_stage_without_loss(settings.method)
     _refuse_unused_sub_prototypes(settings.method)
     _refuse_choosing_by_identities(settings)
+    _refuse_what_reaches_nothing(settings.method)
     return settings
+
+
+def _refuse_what_reaches_nothing(method: Recipe) -> None:
+    if method.joint_batches == "all" and method.joint_prototypes == "shared":
+        raise UserError(
+            "method.joint_batches=all draws from joint clusters of one modality too, which have no prototype with "
+            "method.joint_prototypes=shared; add method.joint_prototypes=all"
+        )
+    if method.larger_share < 1 and method.labels != "clusters":
+        raise UserError(
+            f"method.larger_share={method.larger_share:g} leaves images out of the clustering, but method.labels="
+            f"{method.labels} uses the identities of all of them; leave it at 1"
+        )
 
 
 def _refuse_choosing_by_identities(settings: Settings) -> None:

@@ -32,6 +32,10 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without locks
 
 
+class InUse(UserError):
+    """Another process writes there."""
+
+
 def name_aside(path: Path, purpose: str) -> Path:
     """A name beside `path` that cannot be predicted: others may write to the folder, or count processes alike."""
     return path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}.{purpose}")
@@ -424,7 +428,7 @@ if sys.platform != "win32":
         except BlockingIOError:
             number = os.pread(file, 20, 0).strip()
             owner = f" (process {int(number)})" if number.isdigit() else ""
-            raise UserError(
+            raise InUse(
                 f"{path}: is being written by another pclhd{owner}; wait until that ends, or choose another output"
             ) from None
         except OSError as error:

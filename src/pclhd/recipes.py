@@ -13,6 +13,9 @@ from pydantic import Field
 
 from pclhd.clustering.options import ClusteringChoices
 
+#: Which prototypes a loss across the modalities contrasts with.
+Contrast = Literal["auto", "centroid", "hard", "hybrid", "own"]
+
 
 class Recipe(ClusteringChoices):
     """The choices of a method. Those of the clustering are inherited from `ClusteringChoices`."""
@@ -47,10 +50,22 @@ class Recipe(ClusteringChoices):
         description="How stage II begins: its losses replace those of stage I at once (switch), or their weight grows "
         "linearly from 0 to 1 over the stage (ramp).",
     )
+    centroid_margin: float = Field(
+        0.0,
+        ge=0,
+        description="Mean contrast with centroids below which they train nothing. The hybrid loss always has 0.2 "
+        "(released code).",
+    )
     hard_samples: int = Field(
         1,
         ge=1,
         description="Number k of a cluster's images furthest from the centroid whose mean is its hard prototype.",
+    )
+    hard_batch_samples: int = Field(
+        1,
+        ge=1,
+        description="Number of a cluster's images in a batch, those furthest from the centroid, whose mean updates the "
+        "hard prototype.",
     )
     hard_start: Literal["furthest", "centroid"] = Field(
         "furthest",
@@ -63,13 +78,17 @@ class Recipe(ClusteringChoices):
     dynamic_gradient: bool = Field(
         True, description="Whether the dynamic loss trains the network (paper) or is only logged (released code)."
     )
-    dynamic_similarity: Literal["hardest", "mean"] = Field(
+    dynamic_similarity: Literal["hardest", "mean", "pooled"] = Field(
         "hardest",
         description="Which of the K similarities to a cluster counts: the smallest for the image's own cluster and the "
-        "largest for others (hardest, released code), or their mean.",
+        "largest for others (hardest, released code), their mean, or the similarity to the K images' mean, scaled to "
+        "unit length (pooled).",
     )
-    dynamic_redraw: Literal["epoch", "step"] = Field(
-        "epoch", description="When dynamic prototypes are drawn: every epoch (released code) or every step."
+    dynamic_redraw: Literal["epoch", "step", "batch"] = Field(
+        "epoch",
+        description="When dynamic prototypes are drawn: every epoch (released code), or every step, from all images of "
+        "the cluster (step) or from the batch, as the online network embeds it now (batch; the released code means "
+        "to).",
     )
     batch_passes: Literal["go_on", "drop"] = Field(
         "go_on",
@@ -96,7 +115,29 @@ class Recipe(ClusteringChoices):
         description="Features that the cross-modality loss trains: visible ones in even and infrared ones in odd "
         "epochs (alternate, released code), or both in every step.",
     )
+    cross_contrast: Contrast = Field(
+        "auto",
+        description="Prototypes of the other modality in the cross-modality loss: centroids, hard ones, half of each "
+        "(hybrid), or the same mix as within the modality (own). auto: hybrid for memory_update=in_backward, else "
+        "centroid.",
+    )
+    cross_form: Literal["partner", "unified"] = Field(
+        "partner",
+        description="Form of the cross-modality loss: the partner against the other clusters of its modality "
+        "(partner), or the image's own cluster and all its partners against the clusters of both (unified; PoSeD).",
+    )
+    cross_progressive: Literal["switch", "ramp"] = Field(
+        "switch",
+        description="How stage II begins with the cross-modality loss: at full weight (switch), or with a weight that "
+        "grows linearly from that of stage I over the stage (ramp).",
+    )
     cross_stage1: bool = Field(False, description="Whether stage I already has the cross-modality loss.")
+    distillation: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of prototype self-distillation in stage II: an image's similarities to the centroids of "
+        "both modalities follow those of its cluster's centroid (PoSeD). It needs no matching. 0 leaves it out.",
+    )
     joint: float = Field(
         1.0,
         ge=0,
@@ -117,10 +158,38 @@ class Recipe(ClusteringChoices):
         description="Joint clusters with a prototype: those with both modalities (shared), or all of them. "
         "Batches are drawn from the shared ones; the others are negatives only (released code).",
     )
+    joint_memory: Literal["merged", "split"] = Field(
+        "merged",
+        description="Prototypes of a joint cluster: one for both modalities (merged), or one for each, both positives "
+        "of its images (split; BMIL).",
+    )
+    joint_contrast: Contrast = Field(
+        "auto",
+        description="Kind of the joint prototypes; values as for cross_contrast. Without a margin where joint_memory "
+        "is split.",
+    )
+    joint_negatives: int | None = Field(
+        None,
+        ge=1,
+        description="For joint_memory=split: how many other prototypes, the most similar ones, an image is contrasted "
+        "with; null takes all (BMIL: 50).",
+    )
+    joint_batches: Literal["shared", "all"] = Field(
+        "shared",
+        description="Joint clusters that batches are drawn from: those with both modalities (shared), or, for each "
+        "modality, all in which it has images (all; BMIL). all needs joint_prototypes=all.",
+    )
     joint_step: Literal["own", "shared"] = Field(
         "own",
         description="Whether the joint loss has a separate optimiser step (own, released code) or shares that of the "
         "other losses (shared).",
+    )
+    larger_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the images of the modality with more images that an epoch clusters and trains on, drawn "
+        "again every epoch (BMIL: 0.5). It changes nothing where both have the same number.",
     )
     labels: Literal["clusters", "identities", "visible_identities"] = Field(
         "clusters",
@@ -206,6 +275,35 @@ PGM = DCL.model_copy(update={"cross": 0.25})
 #: contrasting with the memories is ours.
 MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory"})
 
+#: The idea of BMIL: `PCLHD` without its cross term, with joint clusters from balanced neighbours, a prototype for each
+#: modality of a joint cluster, and a random half of the larger modality. BMIL itself has no momentum network, and one
+#: optimiser for each loss.
+BMIL = PCLHD.model_copy(
+    update={
+        "cross": 0.0,
+        "joint": 0.5,
+        "balanced_neighbours": True,
+        "balanced_order": "similarity",
+        "joint_memory": "split",
+        "joint_negatives": 50,
+        "joint_batches": "all",
+        "larger_share": 0.5,
+    }
+)
+
+#: The idea of PoSeD: after `PGM`, centroid and hard prototypes within a modality, the own cluster and its partners
+#: against the hard prototypes of both modalities, and prototype self-distillation.
+POSED = PGM.model_copy(
+    update={
+        "stage2": "hard",
+        "centroid_share": 0.5,
+        "hard_start": "centroid",
+        "cross_form": "unified",
+        "cross_contrast": "hard",
+        "distillation": 1.0,
+    }
+)
+
 #: With labels, for the supervised and semi-supervised settings of published tables: `PCLHD` with the identities of all
 #: training images, or only of the visible ones. With all identities, joint clusters are people; with the visible ones,
 #: they come from clustering both modalities together, as without identities.
@@ -223,6 +321,8 @@ RECIPES: dict[str, Recipe] = {
     "adca": ADCA,
     "pgm": PGM,
     "mmm": MMM,
+    "bmil": BMIL,
+    "posed": POSED,
     "supervised": SUPERVISED,
     "semi-supervised": SEMI_SUPERVISED,
 }
@@ -237,6 +337,8 @@ MEANINGS: dict[str, str] = {
     "adca": "the idea of ADCA on this engine: matched clusters share one memory; not a reproduction",
     "pgm": "the idea of PGM on this engine: contrast with the matched cluster's memory; not a reproduction",
     "mmm": "the idea of MMM on this engine: several memories per cluster; not a reproduction",
+    "bmil": "the idea of BMIL on this engine: joint clusters with a prototype per modality; not a reproduction",
+    "posed": "the idea of PoSeD on this engine: unified contrast and self-distillation; not a reproduction",
     "supervised": "an upper bound: pclhd trained with the identities of all training images",
     "semi-supervised": "an upper bound: pclhd trained with the identities of the visible training images",
 }

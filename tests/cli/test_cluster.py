@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from pclhd.clustering.matching import match_clusters
 from pclhd.clustering.pipeline import ClusteringOptions, cluster_features
 from pclhd.clustering.pseudo_labels import cluster_centres
-from pclhd.clustering.quality import clustering_quality, matching_precision
+from pclhd.clustering.quality import clustering_quality, matching_outcomes, matching_precision
 from pclhd.workflows.cluster import ClusterRequest, clustering_options, unit_length
 from tests.commands import Call, complaint
 
@@ -210,6 +210,9 @@ def test_each_modality_by_itself(pclhd: Call, files: Path, crowd: Crowd, match: 
     people = [crowd.person[which] for which in rows]
     expected = matching_precision(matching, labels[0], people[0], labels[1], people[1])
     assert said["matching"]["precision"] == expected > 0.5
+    outcomes = matching_outcomes(matching, labels[0], people[0], labels[1], people[1])
+    assert said["matching"]["outcomes"] == outcomes
+    assert sum(outcomes.values()) == pytest.approx(1)
     assert said["matching"]["visible"] == int((matching.visible_to_infrared >= 0).sum())
 
 
@@ -285,7 +288,8 @@ def test_lines(pclhd: Call, files: Path, crowd: Crowd, monkeypatch: pytest.Monke
     assert "scaled to length 1 (they had 2 to 2)" in pclhd("cluster", "long.npy", "--out", "long.csv", *SMALL).out
     apart = pclhd(*words, "--per-modality", "--out", "apart.csv").out.splitlines()
     assert apart[0].split() == ["visible", "infrared"]
-    assert any(line.startswith("correct pairs") for line in apart)
+    for name in ("correct pairs", "right partner", "wrong partner", "rightly alone", "wrongly alone"):
+        assert any(line.startswith(name) for line in apart)
 
 
 def test_eps_is_chosen_from_the_data(pclhd: Call, files: Path) -> None:

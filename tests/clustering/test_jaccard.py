@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pclhd.clustering.jaccard import jaccard_similarity
+from pclhd.clustering.jaccard import jaccard_similarity, table_size
 from pclhd.clustering.neighbours import nearest_neighbours
+from pclhd.clustering.search import find_neighbours
 
 TOLERANCE = 1e-6
 
@@ -21,6 +22,7 @@ def slow_distance(
     k2: int,
     modality: NDArray[np.int64] | None = None,
     neighbourhood: Literal["released", "paper"] = "released",
+    balanced: Literal["no", "alternate", "similarity"] = "no",
 ) -> NDArray[np.float64]:
     """The definition, step by step, with sets and dense float64 matrices."""
     x = features.astype(np.float64)
@@ -28,16 +30,25 @@ def slow_distance(
     squared = ((x[:, None] - x[None]) ** 2).sum(axis=2)
     ranking = [sorted(range(number), key=lambda j, i=i: (j != i, squared[i, j], j)) for i in range(number)]  # type: ignore[misc]
     columns = k1 if neighbourhood == "released" else k1 + 1
+    if balanced != "no":
+        assert modality is not None
+        ranking = [alternating(row, modality, i) for i, row in enumerate(ranking)]
+    sorted_half = [
+        sorted(row[:columns], key=lambda j, i=i: (j != i, squared[i, j], row.index(j)))  # type: ignore[misc]
+        if balanced == "similarity"
+        else row
+        for i, row in enumerate(ranking)
+    ]
 
-    def mutual(i: int, size: int) -> set[int]:
-        return {j for j in ranking[i][:size] if i in ranking[j][:size]}
+    def mutual(i: int, size: int, rows: list[list[int]] = ranking) -> set[int]:
+        return {j for j in rows[i][:size] if i in rows[j][:size]}
 
     weights = np.zeros((number, number))
     for i in range(number):
         near = mutual(i, columns)
         expanded = set(near)
         for j in near:
-            half = mutual(j, min(columns, round(k1 / 2) + 1))
+            half = mutual(j, min(columns, round(k1 / 2) + 1), sorted_half)
             if 3 * len(half & near) > 2 * len(half):
                 expanded |= half
         members = sorted(expanded)
@@ -55,6 +66,16 @@ def slow_distance(
     shared = np.array([[np.minimum(a, b).sum() for b in mixed] for a in mixed])
     distance: NDArray[np.float64] = np.maximum(1 - shared / (2 - shared), 0)
     return distance
+
+
+def alternating(row: list[int], modality: NDArray[np.int64], own: int) -> list[int]:
+    """A ranking in which the two modalities take turns, the sample's own first; one that ends leaves the rest."""
+    mine = [j for j in row if modality[j] == modality[own]]
+    others = [j for j in row if modality[j] != modality[own]]
+    turns = []
+    while mine or others:
+        turns += [part.pop(0) for part in (mine, others) if part]
+    return turns
 
 
 def people(number: int, width: int, seed: int, spread: float = 0.5) -> NDArray[np.float32]:
@@ -101,6 +122,50 @@ def test_like_the_dense_definition(
     assert similarity.dtype == np.float32
     assert similarity.has_canonical_format
     assert (similarity.data > 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    number=st.integers(2, 40),
+    k1=st.integers(1, 25),
+    k2=st.integers(1, 12),
+    by_similarity=st.booleans(),
+    neighbourhood=st.sampled_from(["released", "paper"]),
+    seed=st.integers(0, 10_000),
+)
+def test_balanced_neighbours_in_both_orders_like_the_dense_definition(
+    number: int, k1: int, k2: int, by_similarity: bool, neighbourhood: Literal["released", "paper"], seed: int
+) -> None:
+    modality = np.random.default_rng(seed).integers(0, 2, number)
+    features = people(number, 8, seed) + 0.3 * modality[:, None].astype(np.float32)
+    table = find_neighbours(features, table_size(k1, k2, neighbourhood), modality=modality)
+    found = jaccard_similarity(
+        features,
+        k1,
+        k2,
+        modality=modality,
+        neighbours=table,
+        neighbourhood=neighbourhood,
+        half_by_similarity=by_similarity,
+    )
+    order: Literal["similarity", "alternate"] = "similarity" if by_similarity else "alternate"
+    expected = slow_distance(features, k1, k2, modality, neighbourhood, order)
+    assert np.abs(1 - found.toarray() - expected).max() < TOLERANCE
+
+
+def test_the_order_of_balanced_neighbours_reaches_the_result() -> None:
+    features = people(60, 8, 0)
+    modality = np.arange(60) % 2
+    features[modality == 1] += 0.5
+    table = find_neighbours(features, 12, modality=modality)
+    alternate, similar = (
+        jaccard_similarity(features, 12, 6, modality=modality, neighbours=table, half_by_similarity=choice).toarray()
+        for choice in (False, True)
+    )
+    assert np.abs(alternate - similar).max() > 1e-3
+    # A table that is in the order of similarity stays as it is.
+    plain, same = (jaccard_similarity(features, 12, 6, half_by_similarity=choice).toarray() for choice in (False, True))
+    np.testing.assert_array_equal(plain, same)
 
 
 def test_options_reach_the_result() -> None:

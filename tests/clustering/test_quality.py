@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pclhd.clustering.matching import Matching
-from pclhd.clustering.quality import clustering_quality, majority_identities, matching_precision
+from pclhd.clustering.quality import (
+    clustering_quality,
+    majority_identities,
+    matching_outcomes,
+    matching_precision,
+)
 
 labelled = st.lists(st.tuples(st.integers(-1, 3), st.integers(-2, 3)), max_size=12)
 
@@ -99,3 +104,48 @@ def test_wrong_arguments_are_refused() -> None:
         clustering_quality(np.array([0]), [0], noise="ignored")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="2 and 1 clusters"):
         matching_precision(Matching(np.array([0]), np.array([0])), np.array([0, 1]), [0, 1], np.array([0]), [0])
+
+
+clusterings = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 4)), min_size=1, max_size=12)
+
+
+def dense(samples: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Labels without gaps, and identities."""
+    known = sorted({label for label, _ in samples if label >= 0})
+    return [known.index(label) if label >= 0 else -1 for label, _ in samples], [person for _, person in samples]
+
+
+@settings(max_examples=60, deadline=None)
+@given(visible=clusterings, infrared=clusterings, seed=st.integers(0, 1000))
+def test_outcomes_of_a_matching_like_counting_clusters(
+    visible: list[tuple[int, int]], infrared: list[tuple[int, int]], seed: int
+) -> None:
+    parts = [dense(visible), dense(infrared)]
+    majorities = [majority_identities(np.array(labels), people).tolist() for labels, people in parts]
+    generator = np.random.default_rng(seed)
+    maps = [
+        generator.integers(-1, max(len(other), 0), len(own)) if other else np.full(len(own), -1)
+        for own, other in zip(majorities, majorities[::-1], strict=True)
+    ]
+    counts = dict.fromkeys(("match_right", "match_wrong", "unmatched_right", "unmatched_wrong"), 0)
+    for side in (0, 1):
+        for cluster, person in enumerate(majorities[side]):
+            partner = int(maps[side][cluster])
+            if partner >= 0:
+                counts["match_right" if majorities[1 - side][partner] == person else "match_wrong"] += 1
+            else:
+                counts["unmatched_wrong" if person in parts[1 - side][1] else "unmatched_right"] += 1
+    whole = sum(counts.values())
+    found = matching_outcomes(Matching(*maps), np.array(parts[0][0]), parts[0][1], np.array(parts[1][0]), parts[1][1])
+    assert found == pytest.approx({name: count / whole if whole else 0.0 for name, count in counts.items()})
+    assert sum(found.values()) == pytest.approx(1 if whole else 0)
+
+
+def test_leaving_a_person_of_one_modality_alone_is_right() -> None:
+    # Visible clusters of the people 1, 2 and 3; infrared ones of 1 and 4. 2 is there, but only as noise.
+    arguments = np.array([0, 1, 2]), [1, 2, 3], np.array([0, 1, -1]), [1, 4, 2]
+    alone = Matching(np.array([0, -1, -1]), np.array([0, -1]))
+    outcomes = matching_outcomes(alone, *arguments)
+    assert outcomes == {"match_right": 0.4, "match_wrong": 0.0, "unmatched_right": 0.4, "unmatched_wrong": 0.2}
+    forced = Matching(np.array([0, 1, 1]), np.array([0, 2]))
+    assert matching_outcomes(forced, *arguments)["match_wrong"] == pytest.approx(0.6)

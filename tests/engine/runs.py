@@ -26,6 +26,32 @@ from pclhd.supervised.labeller import IdentityLabeller
 HEIGHT, WIDTH = 48, 24
 CAMERAS = {Modality.VISIBLE: (1, 2), Modality.INFRARED: (3, 6)}
 
+#: The choices of several ideas together, for recipes with either way of updating memories.
+TOGETHER = {
+    "paper": (
+        "recipe=paper",
+        "method.dynamic_redraw=batch",
+        "method.cross_contrast=own",
+        "method.joint_contrast=own",
+        "method.joint_memory=split",
+        "method.hard_batch_samples=2",
+        "method.progressive=ramp",
+        "method.centroid_share=0.5",
+    ),
+    "pclhd": (
+        "recipe=pclhd",
+        "method.cross_form=unified",
+        "method.cross_contrast=hard",
+        "method.distillation=1",
+        "method.joint_memory=split",
+        "method.joint_negatives=2",
+        "method.joint_batches=all",
+        "method.balanced_neighbours=true",
+        "method.balanced_order=similarity",
+        "method.confidence=weight",
+    ),
+}
+
 
 def draw_people(root: Path, *, people: int = 6, per_camera: int = 3, noise: float = 12, seed: int = 0) -> TrainingSet:
     """People as stacks of grey blocks, almost grey in visible light too, so that clusters may span the modalities.

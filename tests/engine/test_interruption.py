@@ -10,7 +10,7 @@ import pytest
 from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.position import Position
 from pclhd.engine.trainer import train
-from tests.engine.runs import SmallData, Watcher, digest, records
+from tests.engine.runs import TOGETHER, SmallData, Watcher, digest, records
 
 
 def interrupt(number: int = signal.SIGTERM) -> None:
@@ -85,8 +85,8 @@ EVERYTHING = ("recipe=paper", "method.dynamic_redraw=step", "method.confidence=w
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "choices",
-    [(), EVERYTHING, ("recipe=released",), ("recipe=mmm",), ("engine.precision=16-mixed",)],
-    ids=["default", "everything", "released", "mmm", "16-mixed"],
+    [(), EVERYTHING, ("recipe=released",), ("recipe=mmm",), ("engine.precision=16-mixed",), *TOGETHER.values()],
+    ids=["default", "everything", "released", "mmm", "16-mixed", *(f"ideas on {name}" for name in TOGETHER)],
 )
 def test_stopped_at_each_step_and_resumed(small: SmallData, tmp_path: Path, choices: tuple[str, ...]) -> None:
     overrides = (*OVERRIDES, *choices)

@@ -12,6 +12,7 @@ from pclhd.config import MemorySettings
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.memories import Memories, as_tensor, build_memories
 from pclhd.pair import Pair
+from pclhd.prototypes import ClusterMemory
 from pclhd.recipes import PAPER, RELEASED, Recipe
 
 WIDTH = 6
@@ -45,6 +46,12 @@ def build(recipe: Recipe, *, momentum: Pair[Tensor] | None = None, joint: bool =
     )
 
 
+def joint_of(memories: Memories) -> ClusterMemory:
+    assert memories.joint is not None
+    assert memories.joint.split is None
+    return memories.joint.held.clusters
+
+
 def test_centroids_are_scaled_means() -> None:
     memories = build(PAPER)
     for memory, features, pseudo in (
@@ -72,8 +79,7 @@ def test_hard_prototypes_are_the_furthest_members(k: int) -> None:
 
 def test_hard_prototypes_that_start_as_centroids() -> None:
     memories = build(RELEASED)
-    for memory in (memories.own.visible.clusters, memories.own.infrared.clusters, memories.joint):
-        assert memory is not None
+    for memory in (memories.own.visible.clusters, memories.own.infrared.clusters, joint_of(memories)):
         assert torch.equal(memory.hard, memory.centroids)
         assert memory.hard.data_ptr() != memory.centroids.data_ptr()
 
@@ -81,10 +87,9 @@ def test_hard_prototypes_that_start_as_centroids() -> None:
 def test_the_joint_memory_has_the_shared_clusters_balanced() -> None:
     # The joint clusters 0, 1 and 2 all hold both modalities: see JOINT, whose first eight rows are visible.
     memories = build(PAPER)
-    assert memories.joint is not None
-    assert memories.joint.num_clusters == 3
+    assert joint_of(memories).num_clusters == 3
     features = torch.cat([rows(8, 1), rows(5, 2)])
-    for cluster, centroid in enumerate(memories.joint.centroids):
+    for cluster, centroid in enumerate(joint_of(memories).centroids):
         member = torch.from_numpy(cluster == JOINT)
         first, second = features[:8][member[:8]].mean(0), features[8:][member[8:]].mean(0)
         mean = (first + second) / 2
@@ -92,18 +97,16 @@ def test_the_joint_memory_has_the_shared_clusters_balanced() -> None:
 
 
 def test_plain_joint_means_count_every_image_alike() -> None:
-    plain = build(PAPER.model_copy(update={"joint_means": "plain"})).joint
-    balanced = build(PAPER).joint
-    assert plain is not None
-    assert balanced is not None
+    plain = build(PAPER.model_copy(update={"joint_means": "plain"}))
+    balanced = build(PAPER)
     features = torch.cat([rows(8, 1), rows(5, 2)])
-    for cluster, centroid in enumerate(plain.centroids):
+    for cluster, centroid in enumerate(joint_of(plain).centroids):
         members = [features[row] for row in range(13) if JOINT[row] == cluster]
         mean = sum(members[1:], members[0]) / len(members)
         torch.testing.assert_close(centroid, mean / mean.norm())
         # Cluster 2 has one image of each modality, where both means are the same.
         sizes = int((JOINT[:8] == cluster).sum()), int((JOINT[8:] == cluster).sum())
-        assert torch.allclose(centroid, balanced.centroids[cluster]) == (sizes[0] == sizes[1])
+        assert torch.allclose(centroid, joint_of(balanced).centroids[cluster]) == (sizes[0] == sizes[1])
 
 
 def test_without_joint_labels_there_is_no_joint_memory() -> None:

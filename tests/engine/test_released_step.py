@@ -177,7 +177,7 @@ class Diary(Silent):
         assert memories is not None
         held = {"visible": memories.own.visible.clusters, "infrared": memories.own.infrared.clusters}
         if memories.joint is not None:
-            held["joint"] = memories.joint
+            held["joint"] = memories.joint.held.clusters
         entries = {}
         for name, memory in held.items():
             entries[f"{name} centroids"], entries[f"{name} hard"] = memory.centroids.clone(), memory.hard.clone()

@@ -8,18 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pclhd.engine.memories import DynamicSource, Memories, ModalityMemories
-from pclhd.engine.terms import (
-    MEMORY_USE,
-    Losses,
-    Queries,
-    Term,
-    TermWeights,
-    compute_losses,
-    cross_terms,
-    joint_losses,
-    own_losses,
-)
+from pclhd.engine.across import cross_terms, joint_losses, own_losses
+from pclhd.engine.memories import DynamicSource, JointMemories, Memories, ModalityMemories
+from pclhd.engine.term_weights import TermWeights
+from pclhd.engine.terms import MEMORY_USE, Losses, Queries, Term, compute_losses
 from pclhd.pair import Pair
 from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory
 from pclhd.recipes import BASELINE, MMM, PAPER, RECIPES, RELEASED, Recipe
@@ -52,7 +44,15 @@ def memories(*, dynamic: bool = True, multi: bool = False) -> Memories:
             source = DynamicSource(DynamicMemory(instances), instances.flatten(0, 1), labels)
         several = multi_memory(count, seed + 7) if multi else None
         parts.append(ModalityMemories(cluster_memory(count, seed), source, several))
-    return Memories(Pair(*parts), cluster_memory(2, 30))
+    return Memories(Pair(*parts), joint_memories(cluster_memory(2, 30)))
+
+
+def joint_memories(memory: ClusterMemory) -> JointMemories:
+    return JointMemories(ModalityMemories(memory))
+
+
+def joint_weight(weight: float) -> TermWeights:
+    return TermWeights(joint=weight)
 
 
 def queries(labels: list[int], seed: int, *, momentum: bool = False) -> Queries:
@@ -142,6 +142,22 @@ def test_a_ramp_goes_from_stage_one_to_stage_two(stage2: str) -> None:
         assert weights.centroid + weights.hybrid + weights.hard + weights.dynamic == pytest.approx(1)
 
 
+def test_the_cross_term_grows_by_itself() -> None:
+    grows = PAPER.model_copy(update={"cross": 0.8, "cross_progressive": "ramp"})
+    for progress in (0.1, 0.5, 1.0):
+        weights = TermWeights.at(grows, stage=2, progress=progress)
+        assert weights.cross == pytest.approx(0.8 * progress)
+        assert (weights.hard, weights.joint) == (0.5, 1)
+    early = grows.model_copy(update={"cross_stage1": True})
+    assert TermWeights.at(early, stage=2, progress=0.3).cross == pytest.approx(0.8)
+
+
+def test_self_distillation_belongs_to_stage_two() -> None:
+    recipe = PAPER.model_copy(update={"distillation": 0.7, "progressive": "ramp"})
+    assert TermWeights.at(recipe, stage=1, progress=1).distillation == 0
+    assert TermWeights.at(recipe, stage=2, progress=0.2).distillation == 0.7
+
+
 # A slow twin: every loss by its formula, one query at a time.
 
 
@@ -224,22 +240,26 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
                 assert mine.momentum is not None
                 logged[f"{name}_dynamic"] = slow_dynamic(mine.momentum, labels, instances)
         turn = epoch % 2 == (name == "infrared")
-        if weights.cross and (turn or method.cross_direction == "both"):
+        if weights.cross and method.cross_form == "partner" and (turn or method.cross_direction == "both"):
             kept, targets = with_partner(mine, partner)
             value = slow_hybrid(kept, targets, other.clusters) if coupled else slow_centres(kept, targets, other)
             expected[f"{name}_cross"] = weights.cross * value
-    assert {name: float(value.detach()) for name, value in losses.terms.items()} == pytest.approx(
-        expected, rel=1e-4, abs=1e-6
-    )
+    found = {name: float(value.detach()) for name, value in losses.terms.items()}
+    total = sum(found.values())
+    elsewhere = {f"{name}_distillation" for name in ("visible", "infrared")}  # tests/engine/test_across.py
+    if method.cross_form == "unified":
+        elsewhere |= {f"{name}_cross" for name in ("visible", "infrared")}
+    found = {name: value for name, value in found.items() if name not in elsewhere}
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert {name: float(value) for name, value in losses.logged.items()} == pytest.approx(logged, rel=1e-4)
-    assert float(losses.total.detach()) == pytest.approx(sum(expected.values()), rel=1e-4)
+    assert float(losses.total.detach()) == pytest.approx(total, rel=1e-4)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "released"])
 def test_joint_losses_equal_their_formulas(recipe: str) -> None:
     memory = cluster_memory(2, 30)
     halves = Pair(queries([0, 1, 1], 1), queries([1, 0], 2))
-    losses = joint_losses(halves, memory, 0.7, recipe=RECIPES[recipe], temperature=TAU)
+    losses = joint_losses(halves, joint_memories(memory), joint_weight(0.7), recipe=RECIPES[recipe], temperature=TAU)
     for name, half in zip(("visible_joint", "infrared_joint"), halves, strict=True):
         features, labels = half.features.detach(), half.labels.tolist()
         plain = slow_mean(features, labels, memory.centroids)
@@ -342,7 +362,8 @@ def test_queries_without_a_partner_are_left_out(recipe: Recipe) -> None:
 @pytest.mark.parametrize(("partner", "weight"), [([-1, -1, -1], 1.0), ([1, 0, 1], 0.0)])
 def test_no_cross_term_without_partners_or_weight(partner: list[int], weight: float) -> None:
     partners = Pair(torch.tensor(partner), PARTNERS.infrared)
-    terms = cross_terms(Pair(visible(), infrared()), memories().own, partners, weight, epoch=0, recipe=PAPER)
+    weights = TermWeights(cross=weight)
+    terms = cross_terms(Pair(visible(), infrared()), memories().own, partners, weights, epoch=0, recipe=PAPER)
     assert compute_losses(terms, recipe=PAPER, temperature=TAU).terms == {}
 
 
@@ -409,7 +430,8 @@ def test_memories_of_the_released_code_change_within_the_backward_pass() -> None
 def test_the_joint_memory(recipe: Recipe) -> None:
     memory = cluster_memory(2, 30)
     before = frozen(memory)
-    losses = joint_losses(Pair(queries([0, 1], 1), queries([1, 0], 2)), memory, 1.0, recipe=recipe, temperature=TAU)
+    halves = Pair(queries([0, 1], 1), queries([1, 0], 2))
+    losses = joint_losses(halves, joint_memories(memory), joint_weight(1), recipe=recipe, temperature=TAU)
     assert not changed(memory, before)
     losses.total.backward()  # type: ignore[no-untyped-call]
     assert changed(memory, before) == (recipe is RELEASED)
@@ -425,13 +447,13 @@ def after_a_step(order: str, update: str) -> list[Tensor]:
     losses, first, second = collect(recipe, TermWeights.at(recipe, stage=2, progress=1), held)
     halves = Pair(queries([0, 1, 1], 5), queries([1, 0], 6))
     assert held.joint is not None
-    joint = joint_losses(halves, held.joint, 1.0, recipe=recipe, temperature=TAU)
+    joint = joint_losses(halves, held.joint, joint_weight(1), recipe=recipe, temperature=TAU)
     for part in (losses, joint):
         part.total.backward()  # type: ignore[no-untyped-call]
         for update_ in part.updates:
             update_()
     gradients = [part.features.grad for part in (first, second, *halves)]
-    return [*(gradient for gradient in gradients if gradient is not None), *frozen(held.joint)]
+    return [*(gradient for gradient in gradients if gradient is not None), *frozen(held.joint.held.clusters)]
 
 
 def test_the_order_matters_where_memories_are_written_in_the_backward_pass() -> None:
@@ -457,7 +479,11 @@ def test_the_order_of_the_terms() -> None:
         losses, *_ = collect(recipe, TermWeights(centroid=1), memories(dynamic=False))
         assert list(losses.terms) == [f"{name}_centroid" for name in expected]
         joint = joint_losses(
-            Pair(queries([0, 1], 1), queries([1, 0], 2)), cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU
+            Pair(queries([0, 1], 1), queries([1, 0], 2)),
+            joint_memories(cluster_memory(2, 30)),
+            joint_weight(1),
+            recipe=recipe,
+            temperature=TAU,
         )
         assert list(joint.terms) == [f"{name}_joint" for name in expected]
 
@@ -502,7 +528,8 @@ def test_confidence_counts_in_the_joint_losses(name: str) -> None:
     parts = [queries([0, 1, 1], 1), queries([1, 0], 3)]
     trust = [torch.tensor([1.0, 0.0, 0.5]), torch.tensor([0.0, 1.0])]
     weighed = [replace(part, confidence=sure) for part, sure in zip(parts, trust, strict=True)]
-    losses = joint_losses(Pair(*weighed), cluster_memory(2, 30), 1.0, recipe=recipe, temperature=TAU)
+    memory = joint_memories(cluster_memory(2, 30))
+    losses = joint_losses(Pair(*weighed), memory, joint_weight(1), recipe=recipe, temperature=TAU)
     losses.total.backward()  # type: ignore[no-untyped-call]
     for part, sure in zip(weighed, trust, strict=True):
         assert part.features.grad is not None

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.engine.runs import records, write_start
+from tests.engine.runs import TOGETHER, records, write_start
 
 REPOSITORY = Path(__file__).parents[2]
 # Ten steps of each stage. Batches of 12 divide evenly among two or three processes, but not among five.
@@ -92,6 +92,14 @@ def test_shares_of_different_sizes_and_everything_on(tmp_path: Path) -> None:
     run(tmp_path, "alone", 1, *overrides)
     run(tmp_path, "together", 3, *overrides)
     assert_alike(tmp_path, "alone", "together", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOGETHER)
+def test_several_ideas_together_in_two_processes(tmp_path: Path, name: str) -> None:
+    run(tmp_path, "alone", 1, *OVERRIDES, *TOGETHER[name])
+    run(tmp_path, "together", 2, *OVERRIDES, *TOGETHER[name])
+    assert_alike(tmp_path, "alone", "together", 2)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ from pclhd.models.two_stream import Stem
 from pclhd.models.weights import load_model
 from pclhd.recipes import RECIPES, Recipe
 from pclhd.runs.folder import RunFolder
-from tests.engine.runs import HEIGHT, WIDTH, SmallData, Watcher, digest, draw_people, records
+from tests.engine.runs import HEIGHT, TOGETHER, WIDTH, SmallData, Watcher, digest, draw_people, records
 
 Trained = Callable[..., str]
 
@@ -325,6 +325,8 @@ TWO = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=2")
 BOTH_STAGES = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
 STAGE1 = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=0")
 ODD_PASSES = (*SHORT, "batch.clusters=4")  # six people: the second batch is where a pass ends
+BASELINE_SHORT = ("recipe=baseline", *SHORT[1:])
+SPLIT = (*SHORT, "method.joint_memory=split")
 WRITTEN_IN_BACKWARD = (*SHORT, "method.memory_update=in_backward")
 
 CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
@@ -333,20 +335,29 @@ CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "sub_prototypes": (SHORT, ["3"]),
     "hard_share": (SHORT, ["0.9"]),
     "centroid_share": (SHORT, ["0.5"]),
+    "centroid_margin": (BASELINE_SHORT, ["3"]),
     "progressive": (TWO, ["ramp"]),
     "hard_samples": (SHORT, ["3"]),
+    "hard_batch_samples": (SHORT, ["3"]),
     "hard_start": (SHORT, ["centroid"]),
     "dynamic_samples": (SHORT, ["2"]),
     "dynamic_gradient": (SHORT, ["false"]),
-    "dynamic_similarity": (SHORT, ["mean"]),
-    "dynamic_redraw": (SHORT, ["step"]),
+    "dynamic_similarity": (SHORT, ["mean", "pooled"]),
+    "dynamic_redraw": (SHORT, ["step", "batch"]),
     "batch_passes": (ODD_PASSES, ["drop"]),
     "loss_order": (WRITTEN_IN_BACKWARD, ["visible_first"]),
     "memory_update": (SHORT, ["in_backward"]),
     "cross": (SHORT, ["0", "0.5"]),
     "cross_direction": (SHORT, ["both"]),
+    "cross_contrast": (SHORT, ["hard", "hybrid", "own"]),
+    "cross_form": (SHORT, ["unified"]),
+    "cross_progressive": (TWO, ["ramp"]),
+    "distillation": (SHORT, ["0.5"]),
     "cross_stage1": (STAGE1, ["true"]),
     "joint": (SHORT, ["0", "0.5"]),
+    "joint_memory": (SHORT, ["split"]),
+    "joint_contrast": (SHORT, ["hard", "hybrid", "own"]),
+    "joint_negatives": (SPLIT, ["1"]),
     "joint_step": (SHORT, ["shared"]),
     "centre_features": (SHORT, ["modality", "camera"]),
     "renormalise": (SHORT, ["false"]),
@@ -358,6 +369,8 @@ ON_BLURRED_DATA = {
     "neighbourhood",
     "modality_balance",
     "balanced_neighbours",
+    "balanced_order",
+    "joint_batches",
     "joint_labels",
     "joint_means",
     "joint_prototypes",
@@ -366,10 +379,11 @@ ON_BLURRED_DATA = {
     "confidence",
 }
 WITH_IDENTITIES = {"labels"}  # tests/supervised/test_labeller.py
+ON_UNEVEN_DATA = {"larger_share"}  # tests/engine/test_subset.py
 
 
 def test_no_choice_of_a_recipe_is_forgotten_here() -> None:
-    assert CHOICES.keys() | ON_BLURRED_DATA | WITH_IDENTITIES == Recipe.model_fields.keys()
+    assert CHOICES.keys() | ON_BLURRED_DATA | WITH_IDENTITIES | ON_UNEVEN_DATA == Recipe.model_fields.keys()
 
 
 @pytest.mark.slow
@@ -463,6 +477,46 @@ def test_every_setting_of_the_clustering_reaches_the_weights(
     blurred: SmallData, blurred_weights: str, tmp_path: Path, change: str
 ) -> None:
     assert blurred.train(tmp_path / "run", *BLURRED, change) != blurred_weights
+
+
+@pytest.mark.slow
+def test_the_order_of_balanced_neighbours_reaches_the_weights(blurred: SmallData, tmp_path: Path) -> None:
+    words = (*BLURRED, "clustering.joint_k1=11", "method.balanced_neighbours=true")
+    expected = blurred.train(tmp_path / "base", *words)
+    assert blurred.train(tmp_path / "changed", *words, "method.balanced_order=similarity") != expected
+
+
+@pytest.mark.slow
+def test_batches_of_joint_clusters_of_one_modality_reach_the_weights(small: SmallData, tmp_path: Path) -> None:
+    # Two people appear in visible images only, so their joint clusters have one modality.
+    kept = [
+        image
+        for image in small.training_set.images
+        if image.modality is Modality.VISIBLE or not image.path.name.startswith(("0-", "1-"))
+    ]
+    lonely = SmallData(make_training_set(kept)[0], small.start)
+    words = (*SHORT, "method.joint_prototypes=all")
+    assert lonely.train(tmp_path / "base", *words) != lonely.train(
+        tmp_path / "changed", *words, "method.joint_batches=all"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOGETHER)
+def test_several_ideas_without_any_partner(
+    small: SmallData, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*TOGETHER[name], "schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
+    real = labelling._match
+
+    def unmatched(*rest: Any) -> Matching:
+        return Matching(*(np.full_like(partners, -1) for partners in vars(real(*rest)).values()))
+
+    monkeypatch.setattr(labelling, "_match", unmatched)
+    small.train(tmp_path / "run", *words)
+    (line,) = records(tmp_path / "run")
+    assert line["matched"] == {"visible": 0, "infrared": 0}
+    assert np.isfinite(line["loss"]["total"])
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pclhd.clustering.matching import Matching
 from pclhd.data.records import Dataset, ImageRecord, Modality, make_training_set
 from pclhd.engine.labelling import EpochLabels
 from pclhd.evaluation.clusters import ClusterMeter
+from pclhd.pair import Pair
 from tests.data.fake_layouts import write_image
 
 PEOPLE = 4
@@ -42,12 +43,29 @@ def perfect(dataset: Dataset) -> EpochLabels:
 def test_perfect_labels(dataset: Dataset) -> None:
     measured = ClusterMeter(dataset).measure(perfect(dataset))
     assert measured == {
-        name: pytest.approx(1.0)
-        for name in (
-            *("ari_visible", "nmi_visible", "ari_infrared", "nmi_infrared", "ari_joint", "nmi_joint"),
-            "match_precision",
-        )
+        **{
+            name: pytest.approx(1.0)
+            for name in (
+                *("ari_visible", "nmi_visible", "ari_infrared", "nmi_infrared", "ari_joint", "nmi_joint"),
+                *("match_precision", "match_right"),
+            )
+        },
+        **dict.fromkeys(("match_wrong", "unmatched_right", "unmatched_wrong"), 0.0),
     }
+
+
+def test_only_the_images_of_the_epoch_are_measured(dataset: Dataset) -> None:
+    labels = perfect(dataset)
+    rows = np.array([0, 1, 5, 7, 8, 9, 11])
+    assert len(np.unique(labels.visible[rows])) == PEOPLE
+    assert labels.joint is not None
+    visible, joint = np.full(12, -1), labels.joint.copy()
+    visible[rows] = labels.visible[rows]
+    joint[:12][visible < 0] = -1
+    left_out = replace(labels, visible=visible, joint=joint, drawn=Pair(rows, None))
+    measured = ClusterMeter(dataset).measure(left_out)
+    assert measured["ari_visible"] == measured["ari_joint"] == pytest.approx(1)
+    assert ClusterMeter(dataset).measure(replace(left_out, drawn=Pair(None, None)))["ari_visible"] < 0.9
 
 
 def test_without_a_joint_clustering(dataset: Dataset) -> None:

@@ -19,15 +19,15 @@ from tests.prototypes.drawing import WIDTH, generator, lengths, random_rows, uni
 
 
 def slow_update(
-    centroids: Tensor, hard: Tensor, queries: Tensor, labels: Tensor, momentum: float, centroid_update: str
+    centroids: Tensor, hard: Tensor, queries: Tensor, labels: Tensor, momentum: float, centroid_update: str, k: int = 1
 ) -> tuple[Tensor, Tensor]:
     new_centroids, new_hard = centroids.clone(), hard.clone()
     for cluster in range(len(centroids)):
         rows = [query for query, label in zip(queries, labels, strict=True) if label == cluster]
         if not rows:
             continue
-        furthest = min(rows, key=lambda row: float(row @ centroids[cluster]))
-        new_hard[cluster] = unit(momentum * hard[cluster] + (1 - momentum) * furthest)
+        furthest = sorted(rows, key=lambda row: float(row @ centroids[cluster]))[:k]
+        new_hard[cluster] = unit(momentum * hard[cluster] + (1 - momentum) * torch.stack(furthest).mean(0))
         if centroid_update == "batch_mean":
             mean = torch.stack(rows).mean(0)
             new_centroids[cluster] = unit(momentum * centroids[cluster] + (1 - momentum) * mean)
@@ -42,14 +42,21 @@ both_updates = pytest.mark.parametrize("centroid_update", ["batch_mean", "sample
 
 
 @both_updates
-@given(labels=batches, momentum=st.sampled_from([0.0, 0.1, 0.5, 1.0]), seed=st.integers(0, 10_000))
+@given(
+    labels=batches,
+    momentum=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    k=st.sampled_from([1, 1, 2, 3, 50]),
+    seed=st.integers(0, 10_000),
+)
 @settings(max_examples=30, deadline=None)
-def test_update__twin_and_unit_length(centroid_update: Any, labels: list[int], momentum: float, seed: int) -> None:
+def test_update__twin_and_unit_length(
+    centroid_update: Any, labels: list[int], momentum: float, k: int, seed: int
+) -> None:
     centroids, hard = normalise(unit_rows(5, seed).double()), normalise(unit_rows(5, seed + 1).double())
     queries, classes = unit_rows(len(labels), seed + 2).double(), torch.tensor(labels, dtype=torch.int64)
-    memory = ClusterMemory(centroids, hard, momentum=momentum, centroid_update=centroid_update)
+    memory = ClusterMemory(centroids, hard, momentum=momentum, centroid_update=centroid_update, hard_samples=k)
     memory.update(queries, classes)
-    expected = slow_update(centroids, hard, queries, classes, momentum, centroid_update)
+    expected = slow_update(centroids, hard, queries, classes, momentum, centroid_update, k)
     torch.testing.assert_close(memory.centroids, expected[0])
     torch.testing.assert_close(memory.hard, expected[1])
     for rows in (memory.centroids, memory.hard):
@@ -182,3 +189,8 @@ def test_cluster_memory__state_round_trip() -> None:
     assert torch.equal(other.hard, memory.hard)
     assert set(memory.state_dict()) == {"centroids", "hard"}
     assert list(memory.parameters()) == []
+
+
+def test_an_update_needs_a_query() -> None:
+    with pytest.raises(ValueError, match="hard_samples is 0"):
+        ClusterMemory(unit_rows(2), hard_samples=0)

@@ -45,3 +45,29 @@ def test_dynamic_memory__refusals() -> None:
         memory.replace(torch.tensor([0]), unit_rows(1))
     with pytest.raises(ValueError, match=r"expected \(N, D\) and \(N,\)"):
         memory.redraw(unit_rows(2), torch.tensor([0]), generator())
+
+
+def test_dynamic_refresh__from_the_batch_and_only_its_classes() -> None:
+    memory = DynamicMemory(unit_rows(12).view(4, 3, WIDTH))
+    before = memory.instances.clone()
+    queries, labels = random_rows(7, 5), torch.tensor([3, 1, 1, 3, 3, 1, 1])
+    memory.refresh(queries, labels, generator(1))
+    assert torch.equal(memory.instances[[0, 2]], before[[0, 2]])
+    for cluster in (1, 3):
+        members = normalise(queries[labels == cluster])
+        for instance in memory.instances[cluster]:
+            assert min(float((instance - member).abs().max()) for member in members) < 1e-6
+    again = DynamicMemory(before)
+    again.refresh(queries, labels, generator(1))
+    assert torch.equal(again.instances, memory.instances)
+    again.refresh(queries, labels, generator(2))
+    assert not torch.equal(again.instances, memory.instances)
+
+
+def test_dynamic_refresh__nothing_and_refusals() -> None:
+    memory = DynamicMemory(unit_rows(6).view(3, 2, WIDTH))
+    before = memory.instances.clone()
+    memory.refresh(random_rows(0), torch.zeros(0, dtype=torch.int64), generator())
+    assert torch.equal(memory.instances, before)
+    with pytest.raises(ValueError, match="label 3 is out of range"):
+        memory.refresh(random_rows(1), torch.tensor([3]), generator())

@@ -37,6 +37,7 @@ def jaccard_similarity(
     neighbours: Neighbours | None = None,
     max_distance: float = 1.0,
     neighbourhood: Neighbourhood = "released",
+    half_by_similarity: bool = False,
     device: torch.device | str = "cpu",
 ) -> csr_matrix:
     """One minus the k-reciprocal Jaccard distance, as a symmetric sparse matrix (released code).
@@ -58,6 +59,8 @@ def jaccard_similarity(
         max_distance: Pairs further apart are not stored, so they count as distance 1.
         neighbourhood: "released": k1 samples including the sample itself, as in the released code. "paper": k1 other
             samples, as in the re-ranking paper. Half-size neighbourhoods are the same in both.
+        half_by_similarity: For a table that is not in the order of similarity, such as a balanced one: half-size
+            neighbourhoods hold the most similar of the k1 samples (BMIL), not the first in the table.
         device: Device for the neighbour search.
 
     Returns:
@@ -86,8 +89,9 @@ def jaccard_similarity(
     if index.shape[0] != number or index.shape[1] < size:
         raise ValueError(f"neighbours must be ({number}, at least {size}), got {index.shape}")
 
-    indptr, columns = _expanded_sets(*_mutual_neighbours(index, full), *_mutual_neighbours(index, half))
     squared_distance = np.ascontiguousarray(table.squared_distance, dtype=np.float64)
+    nearest = _most_similar(index[:, :full], squared_distance[:, :full], half) if half_by_similarity else index
+    indptr, columns = _expanded_sets(*_mutual_neighbours(index, full), *_mutual_neighbours(nearest, half))
     weights = _softmax_weights(samples, index, squared_distance, indptr, columns)
     if expansion > 1:
         shares = _expansion_shares(index[:, :expansion], modality)
@@ -98,6 +102,12 @@ def jaccard_similarity(
 def table_size(k1: int, k2: int, neighbourhood: Neighbourhood) -> int:
     """Columns of the neighbour table that `jaccard_similarity` needs, the sample itself included."""
     return max(k1 if neighbourhood == "released" else k1 + 1, k2)
+
+
+def _most_similar(index: NDArray[np.int32], squared_distance: NDArray[np.float64], number: int) -> NDArray[np.int32]:
+    """The nearest samples of each row of a table, nearest first, equal ones in the table's order: (N, number)."""
+    order = np.argsort(squared_distance, axis=1, kind="stable")[:, :number]
+    return np.ascontiguousarray(np.take_along_axis(index, order, axis=1))
 
 
 def _expansion_shares(index: NDArray[np.int32], modality: NDArray[np.integer] | None) -> NDArray[np.float64]:

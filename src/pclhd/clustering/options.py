@@ -16,6 +16,7 @@ from pclhd.errors import ArgumentError
 
 ClusteringMethod = Literal["dbscan", "hdbscan", "agglomerative", "community"]
 Neighbourhood = Literal["released", "paper"]
+BalancedOrder = Literal["alternate", "similarity"]
 Outliers = Literal["keep", "rescue", "drop", "both"]
 SearchMethod = Literal["auto", "exact", "approximate"]
 NearCopies = Literal["keep", "thin"]
@@ -162,6 +163,11 @@ class ClusteringChoices(BaseModel):
     )
     balanced_neighbours: bool = Field(
         False, description="Both modalities together: take half of the neighbours from each modality."
+    )
+    balanced_order: BalancedOrder = Field(
+        "alternate",
+        description="With balanced_neighbours: whether the half-size neighbourhoods are balanced too (alternate), or "
+        "hold the most similar of the balanced neighbours (similarity; BMIL).",
     )
 
 

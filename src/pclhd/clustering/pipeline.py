@@ -124,6 +124,7 @@ def _cluster(
         neighbours=neighbours,
         max_distance=_reach(chosen),
         neighbourhood=chosen.neighbourhood,
+        half_by_similarity=_is_balanced(chosen, modality) and chosen.balanced_order == "similarity",
     )
     if chosen.clustering in CUTS_AT_EPS and chosen.eps == "auto":
         cut = dbscan_labels if chosen.clustering == "dbscan" else agglomerative_labels
@@ -152,9 +153,13 @@ def _neighbours(
     modality: NDArray[np.integer] | None,
     nearest: NearestSearch,
 ) -> Neighbours:
-    balance = modality if options.balanced_neighbours else None
+    balance = modality if _is_balanced(options, modality) else None
     size = table_size(*options.numbers(), options.neighbourhood)
     return find_neighbours(samples, size, method=options.search, modality=balance, nearest=nearest)
+
+
+def _is_balanced(options: ClusteringOptions, modality: NDArray[np.integer] | None) -> bool:
+    return options.balanced_neighbours and modality is not None
 
 
 def _reach(options: ClusteringOptions) -> float:

@@ -103,6 +103,55 @@ def matching_precision(
     return _share(sum(bool(visible[v] == infrared[r]) for v, r in pairs), len(pairs))
 
 
+def matching_outcomes(
+    matching: Matching,
+    visible_labels: NDArray[np.integer],
+    visible_identities: Sequence[int] | NDArray[np.integer],
+    infrared_labels: NDArray[np.integer],
+    infrared_identities: Sequence[int] | NDArray[np.integer],
+) -> dict[str, float]:
+    """What a matching does with the clusters of both modalities, as four shares that sum to 1 (ours).
+
+    A cluster is of its most frequent identity. It may have no partner to find: a person who appears in one modality
+    only. Leaving such a cluster without a partner is right.
+
+    Args:
+        matching: Partners of the clusters in the labels.
+        visible_labels: (N,) pseudo labels of visible samples, −1 for noise.
+        visible_identities: (N,) their identities.
+        infrared_labels: (M,) pseudo labels of infrared samples, −1 for noise.
+        infrared_identities: (M,) their identities.
+
+    Returns:
+        `match_right` and `match_wrong`: clusters whose partner is, or is not, of the same identity;
+        `unmatched_right` and `unmatched_wrong`: clusters without a partner whose identity has no, or has some, sample
+        in the other modality. All are 0 without clusters.
+
+    Raises:
+        ValueError: Labels and identities differ in length.
+    """
+    people = [np.asarray(part, dtype=np.int64) for part in (visible_identities, infrared_identities)]
+    clusters = [
+        majority_identities(labels, known)
+        for labels, known in zip((visible_labels, infrared_labels), people, strict=True)
+    ]
+    counts = dict.fromkeys(("match_right", "match_wrong", "unmatched_right", "unmatched_wrong"), 0)
+    ways = (
+        (matching.visible_to_infrared, clusters[0], clusters[1], people[1]),
+        (matching.infrared_to_visible, clusters[1], clusters[0], people[0]),
+    )
+    for partners, own, others, there in ways:
+        matched = partners != NO_PARTNER
+        right = others[partners[matched]] == own[matched]
+        to_find = np.isin(own[~matched], there)
+        counts["match_right"] += int(right.sum())
+        counts["match_wrong"] += int((~right).sum())
+        counts["unmatched_right"] += int((~to_find).sum())
+        counts["unmatched_wrong"] += int(to_find.sum())
+    whole = sum(counts.values())
+    return {name: _share(count, whole) for name, count in counts.items()}
+
+
 def majority_identities(
     labels: NDArray[np.integer], identities: Sequence[int] | NDArray[np.integer]
 ) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ from pclhd.engine.position import Position
 from pclhd.engine.selection import measure_criteria
 from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState
-from pclhd.engine.terms import TermWeights
+from pclhd.engine.subset import draw_rows, narrowed, widened
+from pclhd.engine.term_weights import TermWeights
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.pair import Pair
@@ -42,7 +43,7 @@ def begin_epoch(session: Session, position: Position, previous: Pair[Labels] | N
     started = time.perf_counter()
     settings, recipe, networks = session.settings, session.settings.method, session.networks
     joint = TermWeights.at(recipe, stage=position.stage, progress=position.progress).joint > 0
-    features, labels, criteria = embed_and_label(session, previous, joint=joint)
+    features, labels, criteria = embed_and_label(session, previous, epoch=position.epoch, joint=joint)
     used = used_labels(labels, recipe)
     refuse_what_trains_nothing(used, settings.clustering)
     memories = build_memories(
@@ -65,13 +66,14 @@ def begin_epoch(session: Session, position: Position, previous: Pair[Labels] | N
 
 
 def embed_and_label(
-    session: Session, previous: Pair[Labels] | None, *, joint: bool
+    session: Session, previous: Pair[Labels] | None, *, epoch: int, joint: bool
 ) -> tuple[Pair[Tensor], EpochLabels, dict[str, float]]:
     """Embed all images with the online network, and label them.
 
     Args:
         session: Not changed.
         previous: The labels of the previous epoch, or None.
+        epoch: Names the stream that draws the images, where the recipe leaves some out.
         joint: Whether to form joint clusters.
 
     Returns:
@@ -85,10 +87,15 @@ def embed_and_label(
     arrays, cameras = features.map(Tensor.numpy), session.images.map(lambda part: part.cameras)
     nearest = shared_search(processes, session.networks.fabric.device)
 
+    counts = features.map(len)
+    rows = draw_rows(settings, counts, session.streams.numpy("subset", epoch))
+
     def label() -> tuple[EpochLabels, dict[str, float]]:
         request = LabelRequest(arrays, settings.clustering, settings.method, joint, cameras, previous, nearest)
+        request = narrowed(request, rows)
         labels = session.labeller(request)
-        return labels, measure_criteria(arrays, labels, previous, nearest=nearest)
+        criteria = measure_criteria(request.features, labels, request.previous, nearest=nearest)
+        return widened(labels, rows, counts), criteria
 
     # Numba changes the number of OpenMP threads that torch uses. Restored, so that a resumed epoch, which does not
     # cluster, uses the same number.

@@ -38,9 +38,7 @@ def describe_epoch(settings: Settings, position: Position, state: EpochState) ->
 def describe_labels(labels: EpochLabels) -> dict[str, Any]:
     """Cluster counts, noise, sizes and matched shares of an epoch, for the log."""
     matching = labels.matching
-    described: dict[str, Any] = dict(labels.own.map(_describe).items())
-    if labels.joint is not None:
-        described["joint"] = _describe(labels.joint)
+    described: dict[str, Any] = {name: _describe(part) for name, part in labels.of_drawn().items()}
     for name, grouping in labels.groupings.items():
         described[name] |= _describe_grouping(grouping)
     if labels.joint is not None:

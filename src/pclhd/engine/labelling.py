@@ -76,6 +76,7 @@ class EpochLabels:
         joint: (Nv + Nr,) labels over both, visible rows first; None where the recipe does not use them.
         matching: The matched infrared cluster of each visible cluster, and the reverse.
         groupings: Measures of the clusterings, by the names above; absent where there was no clustering.
+        drawn: The rows of each modality that the epoch uses, ascending; the others are noise. None for all.
     """
 
     visible: Labels
@@ -83,6 +84,7 @@ class EpochLabels:
     joint: Labels | None
     matching: Matching
     groupings: Mapping[str, Grouping] = field(default_factory=dict)
+    drawn: Pair[NDArray[np.int64] | None] = Pair(None, None)  # noqa: RUF009
 
     @property
     def own(self) -> Pair[Labels]:
@@ -93,6 +95,17 @@ class EpochLabels:
         """Confidence in the visible and in the infrared labels, where the recipe uses it."""
         groupings = Pair(self.groupings.get("visible"), self.groupings.get("infrared"))
         return groupings.map(lambda grouping: None if grouping is None else grouping.confidence)
+
+    def of_drawn(self) -> dict[str, Labels]:
+        """The labels of the images that the epoch uses, by name: of each modality, and joint ones where there are."""
+
+        def taken(parts: Pair[Labels]) -> list[Labels]:
+            return [part if rows is None else part[rows] for part, rows in zip(parts, self.drawn, strict=True)]
+
+        joint = self.joint_parts()
+        visible, infrared = taken(self.own)
+        own = {"visible": visible, "infrared": infrared}
+        return own if joint is None else {**own, "joint": np.concatenate(taken(joint))}
 
     def kept(self) -> list[str]:
         """The modalities that keep the labels of the previous epoch because all images were noise."""
@@ -131,18 +144,27 @@ class EpochLabels:
             return Pair(None, None)
         return Pair(*np.split(joint.confidence, [len(self.visible)]))
 
+    def joint_parts(self) -> Pair[Labels] | None:
+        """Joint labels of the visible and of the infrared images; None without joint clusters."""
+        return None if self.joint is None else Pair(*np.split(self.joint, [len(self.visible)]))
+
     def joint_shared(self) -> Pair[Labels] | None:
         """Joint labels of the visible and of the infrared images; −1 in clusters without images of both.
 
         The numbers are those of `joint`; None if no cluster has both.
         """
-        if self.joint is None:
+        parts = self.joint_parts()
+        if parts is None:
             return None
-        parts = Pair(*np.split(self.joint, [len(self.visible)]))
         shared = np.intersect1d(parts.visible[parts.visible >= 0], parts.infrared[parts.infrared >= 0])
         if shared.size == 0:
             return None
         return parts.map(lambda part: np.where(np.isin(part, shared), part, -1))
+
+    def joint_for_batches(self, *, every: bool) -> Pair[Labels] | None:
+        """As `joint_shared`; with `every`, clusters of one modality keep their images."""
+        shared = self.joint_shared()
+        return self.joint_parts() if every and shared is not None else shared
 
     def without_joint_clusters_of_one_modality(self) -> EpochLabels:
         """The same labels, but joint clusters without both modalities become noise; the others are renumbered."""

@@ -18,6 +18,7 @@ from pclhd.prototypes import (
     ClusterMemory,
     DynamicMemory,
     MultiMemory,
+    SplitRows,
     balanced_cluster_means,
     cluster_means,
     draw_members,
@@ -82,20 +83,33 @@ class ModalityMemories:
 
 
 @dataclass(frozen=True)
+class JointMemories:
+    """The prototypes of the joint clusters.
+
+    Attributes:
+        held: The prototypes.
+        split: Which of them belong to which joint cluster; None where each cluster has one of its number.
+    """
+
+    held: ModalityMemories
+    split: SplitRows | None = None
+
+
+@dataclass(frozen=True)
 class Memories:
     """All memories of an epoch.
 
     Attributes:
         own: The memories of each modality's own clusters.
-        joint: Prototypes of the joint clusters; None where no cluster has both modalities.
+        joint: Those of the joint clusters; None where no cluster has both modalities.
     """
 
     own: Pair[ModalityMemories]
-    joint: ClusterMemory | None
+    joint: JointMemories | None
 
     def redraw(self, generator: torch.Generator) -> None:
         """Draw other members of each cluster for the dynamic prototypes, if there are any."""
-        for memory in self.own:
+        for memory in (*self.own, *([] if self.joint is None else [self.joint.held])):
             if memory.dynamic is not None:
                 memory.dynamic.redraw(generator)
 
@@ -131,7 +145,8 @@ def build_memories(
         return ModalityMemories(_clusters(own, pseudo, recipe, settings, device), dynamic, multi)
 
     own = Pair(*map(build, features, momentum or (None, None), labels.own))
-    return Memories(own, _joint(features, labels, recipe, settings, device))
+    slow = momentum if recipe.joint_contrast == "own" and recipe.dynamic_gradient else None
+    return Memories(own, _joint(features, slow, labels, recipe, settings, generator, device))
 
 
 def _clusters(
@@ -153,22 +168,33 @@ def _multi(
 
 def _joint(
     features: Pair[Tensor],
+    momentum: Pair[Tensor] | None,
     labels: EpochLabels,
     recipe: Recipe,
     settings: MemorySettings,
+    generator: torch.Generator,
     device: torch.device,
-) -> ClusterMemory | None:
+) -> JointMemories | None:
     if labels.joint is None or labels.joint_shared() is None:
         return None
+    both, split = torch.cat(features), None
     pseudo = as_tensor(labels.joint)
-    both = torch.cat(features)
+    if recipe.joint_memory == "split":
+        visible, infrared = torch.split(pseudo, [len(part) for part in features])
+        split = SplitRows.from_labels(visible, infrared)
+        pseudo = split.labels(visible, infrared)
     count = int(pseudo.max()) + 1
-    if recipe.joint_means == "plain":
+    if split is not None or recipe.joint_means == "plain":
         means = cluster_means(both, pseudo, count)
     else:
         modality = torch.repeat_interleave(torch.tensor([0, 1]), torch.tensor([len(part) for part in features]))
         means = balanced_cluster_means(both, pseudo, modality, count)
-    return _memory(both, pseudo, functional.normalize(means), recipe, settings, device)
+    clusters = _memory(both, pseudo, functional.normalize(means), recipe, settings, device)
+    slow = None if momentum is None else torch.cat(momentum)
+    dynamic = None if slow is None else _dynamic(slow, pseudo.numpy(), recipe, generator, device)
+    if split is not None:
+        split = SplitRows(split.of.map(lambda rows: rows.to(device)))
+    return JointMemories(ModalityMemories(clusters, dynamic), split)
 
 
 def _memory(
@@ -182,7 +208,7 @@ def _memory(
     hard = centroids
     if recipe.hard_start == "furthest":
         hard = hard_prototypes(features, labels, centroids, recipe.hard_samples)
-    return ClusterMemory(centroids, hard, momentum=settings.momentum).to(device)
+    return ClusterMemory(centroids, hard, momentum=settings.momentum, hard_samples=recipe.hard_batch_samples).to(device)
 
 
 def _dynamic(

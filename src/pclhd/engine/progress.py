@@ -92,5 +92,9 @@ class Progress:
         networks.loss_scale = saved.loss_scale
         self.state = None
         if saved.state is not None:
-            momentum = session.settings.memory.momentum
-            self.state = assemble(*saved.state, momentum=momentum, device=networks.fabric.device)
+            self.state = assemble(
+                *saved.state,
+                momentum=session.settings.memory.momentum,
+                device=networks.fabric.device,
+                hard_samples=session.settings.method.hard_batch_samples,
+            )

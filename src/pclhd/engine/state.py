@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from pclhd.clustering.matching import Matching
 from pclhd.engine.labelling import EpochLabels, Grouping
-from pclhd.engine.memories import DynamicSource, Memories, ModalityMemories
+from pclhd.engine.memories import DynamicSource, JointMemories, Memories, ModalityMemories
 from pclhd.pair import Pair
-from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory
+from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory, SplitRows
 
 
 @dataclass
@@ -52,7 +52,8 @@ class EpochState:
 
 Memory = TypeVar("Memory", bound=nn.Module)
 
-_NAMES = ("visible", "infrared", "joint")
+_MODALITIES = ("visible", "infrared")
+_NAMES = (*_MODALITIES, "joint")
 _NUMBERS = ("criteria", "step", "sums", "images_seen", "seconds_clustering", "seconds_steps")
 
 
@@ -73,6 +74,7 @@ def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, 
     for name, own in zip(_NAMES, (*labels.own, labels.joint), strict=True):
         if own is not None:
             arrays[f"labels/{name}"] = own
+    arrays |= {f"drawn/{name}": rows for name, rows in labels.drawn.items() if rows is not None}
     facts["groupings"] = {}
     for name, grouping in labels.groupings.items():
         facts["groupings"][name] = {
@@ -86,22 +88,22 @@ def dismantle(state: EpochState, *, redraws_each_step: bool) -> tuple[dict[str, 
             arrays[f"confidence/{name}"] = grouping.confidence
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     for name, part in memories.own.items():
-        tensors |= _tensors(f"{name}/clusters", part.clusters)
-        if part.multi is not None:
-            tensors |= _tensors(f"{name}/multi", part.multi)
-        if part.dynamic is not None:
-            tensors |= _tensors(f"{name}/dynamic", part.dynamic.memory)
-            rows = slice(None) if redraws_each_step else slice(0)
-            tensors[f"{name}/source/features"] = part.dynamic.features[rows]
-            tensors[f"{name}/source/labels"] = part.dynamic.labels[rows]
+        tensors |= _of_modality(name, part, redraws_each_step=redraws_each_step)
     if memories.joint is not None:
-        tensors |= _tensors("joint/clusters", memories.joint)
+        tensors |= _of_modality("joint", memories.joint.held, redraws_each_step=redraws_each_step)
+        if memories.joint.split is not None:
+            tensors |= {f"joint/split/{name}": rows for name, rows in memories.joint.split.of.items()}
     tensors["augmentation"], tensors["redraws"] = state.augmentation.get_state(), state.redraws.get_state()
     return tensors, facts
 
 
 def assemble(
-    tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, momentum: float, device: torch.device
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    *,
+    momentum: float,
+    device: torch.device,
+    hard_samples: int = 1,
 ) -> EpochState:
     """Rebuild the state that `dismantle` took apart, bit-identical.
 
@@ -110,6 +112,7 @@ def assemble(
         facts: See `dismantle`.
         momentum: Momentum of the memories.
         device: Device of the memories.
+        hard_samples: Queries that update a hard prototype (`ClusterMemory`).
     """
     labels = {name: _frozen(tensors[f"labels/{name}"]) for name in _NAMES if f"labels/{name}" in tensors}
     groupings = {
@@ -123,11 +126,19 @@ def assemble(
     matching = Matching(
         tensors["matching/visible_to_infrared"].numpy(), tensors["matching/infrared_to_visible"].numpy()
     )
-    own = Pair(*(_modality(tensors, name, momentum, device) for name in ("visible", "infrared")))
-    joint = _clusters(tensors, "joint/clusters", momentum, device) if "joint/clusters/centroids" in tensors else None
+    held = {
+        name: _modality(tensors, name, momentum, hard_samples, device)
+        for name in _NAMES
+        if f"{name}/clusters/centroids" in tensors
+    }
+    split = None
+    if "joint/split/visible" in tensors:
+        split = SplitRows(Pair(*(tensors[f"joint/split/{name}"].to(device) for name in _MODALITIES)))
+    joint = JointMemories(held["joint"], split) if "joint" in held else None
+    drawn = [tensors[f"drawn/{name}"].numpy() if f"drawn/{name}" in tensors else None for name in _MODALITIES]
     return EpochState(
-        EpochLabels(labels["visible"], labels["infrared"], labels.get("joint"), matching, groupings),
-        memories=Memories(own, joint),
+        EpochLabels(labels["visible"], labels["infrared"], labels.get("joint"), matching, groupings, Pair(*drawn)),
+        memories=Memories(Pair(held["visible"], held["infrared"]), joint),
         augmentation=_generator(tensors["augmentation"]),
         redraws=_generator(tensors["redraws"]),
         **{name: facts[name] for name in _NUMBERS},
@@ -138,7 +149,21 @@ def _tensors(prefix: str, memory: nn.Module) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": buffer for name, buffer in memory.named_buffers()}
 
 
-def _modality(tensors: Mapping[str, Tensor], name: str, momentum: float, device: torch.device) -> ModalityMemories:
+def _of_modality(name: str, part: ModalityMemories, *, redraws_each_step: bool) -> dict[str, Tensor]:
+    tensors = _tensors(f"{name}/clusters", part.clusters)
+    if part.multi is not None:
+        tensors |= _tensors(f"{name}/multi", part.multi)
+    if part.dynamic is not None:
+        tensors |= _tensors(f"{name}/dynamic", part.dynamic.memory)
+        rows = slice(None) if redraws_each_step else slice(0)
+        tensors[f"{name}/source/features"] = part.dynamic.features[rows]
+        tensors[f"{name}/source/labels"] = part.dynamic.labels[rows]
+    return tensors
+
+
+def _modality(
+    tensors: Mapping[str, Tensor], name: str, momentum: float, hard_samples: int, device: torch.device
+) -> ModalityMemories:
     multi = dynamic = None
     if f"{name}/multi/present" in tensors:
         present, prototypes = tensors[f"{name}/multi/present"], tensors[f"{name}/multi/prototypes"]
@@ -151,12 +176,8 @@ def _modality(tensors: Mapping[str, Tensor], name: str, momentum: float, device:
             tensors[f"{name}/source/features"],
             tensors[f"{name}/source/labels"],
         )
-    return ModalityMemories(_clusters(tensors, f"{name}/clusters", momentum, device), dynamic, multi)
-
-
-def _clusters(tensors: Mapping[str, Tensor], prefix: str, momentum: float, device: torch.device) -> ClusterMemory:
-    memory = ClusterMemory(tensors[f"{prefix}/centroids"], momentum=momentum)
-    return _filled(memory, tensors, prefix).to(device)
+    clusters = ClusterMemory(tensors[f"{name}/clusters/centroids"], momentum=momentum, hard_samples=hard_samples)
+    return ModalityMemories(_filled(clusters, tensors, f"{name}/clusters").to(device), dynamic, multi)
 
 
 def _filled(memory: Memory, tensors: Mapping[str, Tensor], prefix: str) -> Memory:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pclhd.data.augment import infrared_view, visible_views
+from pclhd.engine.across import joint_losses, own_losses
 from pclhd.engine.batches import Batches
 from pclhd.engine.diagnosis import NotFinite, explain_loss
 from pclhd.engine.interruption import Interruption
@@ -22,7 +23,8 @@ from pclhd.engine.networks import momentum_waits
 from pclhd.engine.position import Position
 from pclhd.engine.session import Session
 from pclhd.engine.state import EpochState
-from pclhd.engine.terms import Losses, Queries, TermWeights, joint_losses, own_losses
+from pclhd.engine.term_weights import TermWeights
+from pclhd.engine.terms import Losses, Queries
 from pclhd.pair import Pair
 from pclhd.prototypes import normalise
 
@@ -80,7 +82,7 @@ class Steps:
         self.own_batches = Batches(session, position, "own", labels.own, labels.confidence())
         #: Batches of one round share an optimiser step.
         self.rounds = [[self.own_batches]]
-        joint = labels.joint_shared()
+        joint = labels.joint_for_batches(every=recipe.joint_batches == "all")
         if joint is not None:
             joint_batches = Batches(session, position, "joint", joint, labels.joint_confidence())
             # With `own`, the joint batch is embedded after the optimiser step on the others (released code).
@@ -136,11 +138,12 @@ class Steps:
     def _losses(self, batches: Batches, queries: Pair[Queries]) -> Losses:
         """The losses of a batch, and the updates of the memories they use."""
         recipe, temperature = self.session.settings.method, self.session.settings.memory.temperature
-        memories, weights, epoch = self.state.memories, self.weights, self.position.epoch_of_stage
+        memories, weights, draws = self.state.memories, self.weights, self.state.redraws
         if batches is not self.own_batches and memories.joint is not None:
-            return joint_losses(queries, memories.joint, weights.joint, recipe=recipe, temperature=temperature)
+            return joint_losses(queries, memories.joint, weights, recipe=recipe, temperature=temperature, draws=draws)
+        epoch = self.position.epoch_of_stage
         return own_losses(
-            queries, memories, self.partners, weights, epoch=epoch, recipe=recipe, temperature=temperature
+            queries, memories, self.partners, weights, epoch=epoch, recipe=recipe, temperature=temperature, draws=draws
         )
 
     def _forward(self, batches: Batches, number: int) -> Pair[Queries]:

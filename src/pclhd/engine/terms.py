@@ -3,6 +3,8 @@
 A `Term` describes one loss; `compute_losses` computes it. Memories are read while losses are computed and written only
 after the optimiser step, so that all losses of a step use the same prototypes. With ``memory_update=in_backward`` they
 are written in the backward pass instead, as in the released code and in the default recipe.
+
+This module has the terms within a modality; `pclhd.engine.across` has those across the modalities.
 """
 
 from __future__ import annotations
@@ -10,69 +12,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pclhd.engine.memories import Memories, ModalityMemories
-from pclhd.losses import contrast, hardest_similarities, mean_over, released_hybrid
+from pclhd.engine.memories import ModalityMemories
+from pclhd.engine.term_weights import Prototypes, TermWeights
+from pclhd.losses import (
+    contrast,
+    hardest_of_several,
+    hardest_similarities,
+    mean_over,
+    released_hybrid,
+    shared_contrast,
+)
 from pclhd.pair import ModalityName, Pair
-from pclhd.prototypes import ClusterMemory, coupled_similarities
+from pclhd.prototypes import coupled_similarities, normalise, similarities
 from pclhd.recipes import Recipe
-
-#: Choices of stage II without centroids, to which a share of the centroid loss can be added.
-SHARP = frozenset({"hard", "dynamic", "hard+dynamic"})
-
-
-@dataclass(frozen=True)
-class TermWeights:
-    """Weight of each kind of prototype in an epoch; zero leaves the term out."""
-
-    centroid: float = 0.0
-    hybrid: float = 0.0
-    hard: float = 0.0
-    dynamic: float = 0.0
-    cross: float = 0.0
-    joint: float = 0.0
-
-    @classmethod
-    def at(cls, recipe: Recipe, *, stage: int, progress: float) -> TermWeights:
-        """The weights in an epoch.
-
-        Args:
-            recipe: The method.
-            stage: 1 or 2.
-            progress: Share of the stage's epochs that are over, 0..1; used only by a ramp.
-        """
-        first = cls(
-            centroid=float(recipe.stage1 == "centroid"),
-            hybrid=float(recipe.stage1 == "hybrid"),
-            cross=recipe.cross if recipe.cross_stage1 else 0.0,
-        )
-        if stage == 1:
-            return first
-        rest = 1 - recipe.centroid_share
-        second = cls(
-            centroid=float(recipe.stage2 == "centroid") or (recipe.centroid_share if recipe.stage2 in SHARP else 0.0),
-            hybrid=float(recipe.stage2 == "hybrid"),
-            hard=rest * {"hard": 1.0, "hard+dynamic": recipe.hard_share}.get(recipe.stage2, 0.0),
-            dynamic=rest * {"dynamic": 1.0, "hard+dynamic": 1 - recipe.hard_share}.get(recipe.stage2, 0.0),
-            cross=recipe.cross,
-            joint=recipe.joint,
-        )
-        if recipe.progressive == "switch":
-            return second
-        # Only the kinds of prototype change gradually; the terms across the modalities have full weight in the whole
-        # stage.
-        return cls(
-            centroid=(1 - progress) * first.centroid + progress * second.centroid,
-            hybrid=(1 - progress) * first.hybrid + progress * second.hybrid,
-            hard=progress * second.hard,
-            dynamic=progress * second.dynamic,
-            cross=second.cross,
-            joint=second.joint,
-        )
 
 
 @dataclass
@@ -133,7 +89,17 @@ class Queries:
         return Queries(self.features[mapped], labels[mapped], confidence=confidence)
 
 
-Prototypes = Literal["centroid", "hybrid", "hard", "dynamic"]
+@dataclass(frozen=True)
+class Positives:
+    """Several prototypes that a query belongs to, with equal shares of its loss.
+
+    Attributes:
+        of: (C, P) bool, the prototypes that queries of each label belong to; at least one each.
+        negatives: How many of the other prototypes, the most similar ones, count; None for all.
+    """
+
+    of: Tensor
+    negatives: int | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +114,7 @@ class Term:
         weight: Factor of the loss.
         label_map: (C,) cluster in `memory` of each cluster of the queries, −1 for none; None where they are the same.
         trains: Whether the loss is minimised; otherwise it is only logged.
+        positives: Where a query belongs to several clusters in `memory`; None where it belongs to that of its label.
     """
 
     name: str
@@ -157,6 +124,10 @@ class Term:
     weight: float
     label_map: Tensor | None = None
     trains: bool = True
+    positives: Positives | None = None
+
+
+Reading = tuple[Tensor, Tensor]
 
 
 class AfterStep:
@@ -168,7 +139,7 @@ class AfterStep:
 
     across: Prototypes = "centroid"
 
-    def read(self, memory: ModalityMemories, queries: Queries) -> tuple[Tensor, Tensor]:
+    def read(self, memory: ModalityMemories, queries: Queries) -> Reading:
         """Similarities to the centroids and to the hard prototypes, (B, C) each."""
         return memory.centroid_similarities(queries.features), memory.clusters.hard_similarities(queries.features)
 
@@ -185,7 +156,7 @@ class InBackward(AfterStep):
 
     across: Prototypes = "hybrid"
 
-    def read(self, memory: ModalityMemories, queries: Queries) -> tuple[Tensor, Tensor]:
+    def read(self, memory: ModalityMemories, queries: Queries) -> Reading:
         """Similarities to the centroids and to the hard prototypes; the backward pass updates the memory."""
         return coupled_similarities(memory.clusters, queries.features, queries.labels, "hybrid")
 
@@ -210,77 +181,96 @@ def compute_losses(terms: Sequence[Term], *, recipe: Recipe, temperature: float)
         The losses by name, without updates.
     """
     losses = Losses()
-    readings: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    readings: dict[tuple[int, int], Reading] = {}
     for term in terms:
         queries = term.queries if term.label_map is None else term.queries.relabelled(term.label_map)
         if len(queries.labels) == 0:
             continue
+        positives = term.positives
         if term.prototypes == "dynamic":
-            similarities = _dynamic_similarities(term.memory, queries, recipe)
-            loss = mean_over(contrast(similarities, queries.labels, temperature), queries.confidence)
+            to_instances = dynamic_similarities(term.memory, queries.features, recipe)
+            loss = dynamic_loss(to_instances, queries, recipe=recipe, temperature=temperature, positives=positives)
         else:
             # In the released code, each read is an update, so the terms of a batch share one.
             key = id(term.queries), id(term.memory)
             if key not in readings:
                 readings[key] = MEMORY_USE[recipe.memory_update].read(term.memory, queries)
-            loss = _loss(term.prototypes, *readings[key], queries, temperature)
+            loss = cluster_loss(
+                term.prototypes, readings[key], queries, recipe=recipe, temperature=temperature, positives=positives
+            )
         (losses.terms if term.trains else losses.logged)[term.name] = term.weight * loss
     return losses
 
 
-def _loss(prototypes: Prototypes, to_centroid: Tensor, to_hard: Tensor, queries: Queries, temperature: float) -> Tensor:
-    if prototypes == "hybrid":
-        return released_hybrid(to_centroid, to_hard, queries.labels, temperature, confidence=queries.confidence)
-    similarities = to_centroid if prototypes == "centroid" else to_hard
-    return mean_over(contrast(similarities, queries.labels, temperature), queries.confidence)
-
-
-def _dynamic_similarities(memory: ModalityMemories, queries: Queries, recipe: Recipe) -> Tensor:
-    """(B, C): the hardest or the mean of the similarities to each cluster's instances."""
-    if memory.dynamic is None:
-        raise ValueError("a dynamic term needs a memory with dynamic prototypes")
-    similarities = memory.dynamic.memory.similarities(queries.features)
-    return (
-        similarities.mean(dim=2)
-        if recipe.dynamic_similarity == "mean"
-        else hardest_similarities(similarities, queries.labels)
-    )
-
-
-def own_losses(
-    queries: Pair[Queries],
-    memories: Memories,
-    partners: Pair[Tensor],
-    weights: TermWeights,
+def cluster_loss(
+    prototypes: Prototypes,
+    reading: Reading,
+    queries: Queries,
     *,
-    epoch: int,
     recipe: Recipe,
     temperature: float,
-) -> Losses:
-    """The losses of a batch with labels of each modality's own clusters: all except the joint ones.
+    positives: Positives | None = None,
+) -> Tensor:
+    """The loss of queries against centroids, hard prototypes, or both.
+
+    With several positives, the hybrid loss is half of each without the released code's margin.
 
     Args:
-        queries: The batch.
-        memories: The epoch's memories.
-        partners: Matching, visible to infrared and infrared to visible: (C,) each, −1 for no partner.
-        weights: Weights of the terms.
-        epoch: Counted from 0 within the stage; its parity selects the direction of an alternating cross term.
-        recipe: The method.
+        prototypes: Which of them.
+        reading: Similarities to the centroids and to the hard prototypes, (B, C) each.
+        queries: The queries.
+        recipe: For the margin.
         temperature: τ.
-
-    Returns:
-        The losses by name, and the memory updates.
+        positives: See `Term`.
     """
-    terms = [
-        term
-        for name, part, memory in _in_order(recipe, queries, memories.own)
-        for term in own_terms(name, part, memory, weights, recipe=recipe)
-    ]
-    terms += cross_terms(queries, memories.own, partners, weights.cross, epoch=epoch, recipe=recipe)
-    losses = compute_losses(terms, recipe=recipe, temperature=temperature)
-    for part, memory in zip(queries, memories.own, strict=True):
-        losses.updates += MEMORY_USE[recipe.memory_update].updates(memory, part)
-    return losses
+    to_centroid, to_hard = reading
+    if prototypes == "hybrid" and positives is None:
+        return released_hybrid(to_centroid, to_hard, queries.labels, temperature, confidence=queries.confidence)
+    if prototypes == "hybrid":
+        return torch.stack([_mean_contrast(part, queries, temperature, positives) for part in reading]).mean()
+    if prototypes == "hard":
+        return _mean_contrast(to_hard, queries, temperature, positives)
+    loss = _mean_contrast(to_centroid, queries, temperature, positives)
+    return (loss - recipe.centroid_margin).relu() if recipe.centroid_margin else loss
+
+
+def dynamic_similarities(memory: ModalityMemories, features: Tensor, recipe: Recipe) -> Tensor:
+    """Similarities of queries to the dynamic prototypes: (B, C, K), or (B, C, 1) to their means (pooled).
+
+    Raises:
+        ValueError: The memory has no dynamic prototypes.
+    """
+    if memory.dynamic is None:
+        raise ValueError("a dynamic term needs a memory with dynamic prototypes")
+    instances = memory.dynamic.memory
+    if recipe.dynamic_similarity == "pooled":
+        return similarities(features, normalise(instances.instances.mean(1)))[:, :, None]
+    return instances.similarities(features)
+
+
+def dynamic_loss(
+    to_instances: Tensor,
+    queries: Queries,
+    *,
+    recipe: Recipe,
+    temperature: float,
+    positives: Positives | None = None,
+) -> Tensor:
+    """The loss of queries against dynamic prototypes; arguments as for `cluster_loss` and `dynamic_similarities`."""
+    if recipe.dynamic_similarity != "hardest":
+        combined = to_instances.mean(dim=2)
+    elif positives is None:
+        combined = hardest_similarities(to_instances, queries.labels)
+    else:
+        combined = hardest_of_several(to_instances, positives.of[queries.labels])
+    return _mean_contrast(combined, queries, temperature, positives)
+
+
+def _mean_contrast(to: Tensor, queries: Queries, temperature: float, positives: Positives | None) -> Tensor:
+    if positives is None:
+        return mean_over(contrast(to, queries.labels, temperature), queries.confidence)
+    values = shared_contrast(to, positives.of[queries.labels], temperature, negatives=positives.negatives)
+    return mean_over(values, queries.confidence)
 
 
 def own_terms(
@@ -295,12 +285,8 @@ def own_terms(
         weights: Weights of the terms.
         recipe: The method.
     """
-    kinds: tuple[tuple[Prototypes, float], ...] = (
-        ("centroid", weights.centroid),
-        ("hybrid", weights.hybrid),
-        ("hard", weights.hard),
-    )
-    terms = [Term(f"{name}_{kind}", kind, queries, memory, weight) for kind, weight in kinds if weight]
+    kinds = tuple((kind, weight) for kind, weight in weights.within(recipe) if kind != "dynamic")
+    terms = [Term(f"{name}_{kind}", kind, queries, memory, weight) for kind, weight in kinds]
     if memory.dynamic is not None and recipe.dynamic_gradient:
         terms.append(Term(f"{name}_dynamic", "dynamic", queries, memory, weights.dynamic))
     elif memory.dynamic is not None and queries.momentum is not None:
@@ -310,62 +296,24 @@ def own_terms(
     return terms
 
 
-def cross_terms(
-    queries: Pair[Queries],
-    memories: Pair[ModalityMemories],
-    partners: Pair[Tensor],
-    weight: float,
-    *,
-    epoch: int,
-    recipe: Recipe,
-) -> list[Term]:
-    """The terms of each modality's batch against the other's memory, through the matching.
+def memory_updates(
+    queries: Queries, memory: ModalityMemories, recipe: Recipe, draws: torch.Generator | None
+) -> list[Callable[[], None]]:
+    """Functions that update a memory with a batch, to call after the optimiser step.
 
     Args:
-        queries: The batch.
-        memories: The modalities' own memories.
-        partners: See `own_losses`.
-        weight: Weight of the terms; with 0 there are none.
-        epoch: See `own_losses`.
+        queries: The batch, with labels in the memory.
+        memory: The memory.
         recipe: The method.
+        draws: Draws dynamic prototypes from the batch, where the recipe does.
     """
-    across, both = MEMORY_USE[recipe.memory_update].across, recipe.cross_direction == "both"
-    terms = []
-    if both or epoch % 2 == 0:
-        terms.append(Term("visible_cross", across, queries.visible, memories.infrared, weight, partners.visible))
-    if both or epoch % 2 == 1:
-        terms.append(Term("infrared_cross", across, queries.infrared, memories.visible, weight, partners.infrared))
-    return terms if weight else []
+    updates = MEMORY_USE[recipe.memory_update].updates(memory, queries)
+    if recipe.dynamic_redraw == "batch" and memory.dynamic is not None and draws is not None:
+        updates.append(partial(memory.dynamic.memory.refresh, queries.features.detach(), queries.labels, draws))
+    return updates
 
 
-def joint_losses(
-    queries: Pair[Queries], memory: ClusterMemory, weight: float, *, recipe: Recipe, temperature: float
-) -> Losses:
-    """The losses of a batch with joint labels against the joint memory.
-
-    Args:
-        queries: The batch.
-        memory: Prototypes of the joint clusters.
-        weight: Weight of both terms.
-        recipe: The method.
-        temperature: τ.
-
-    Returns:
-        Both losses, and the memory update.
-    """
-    use, joint = MEMORY_USE[recipe.memory_update], ModalityMemories(memory)
-    terms = [
-        Term(f"{name}_joint", use.across, part, joint, weight)
-        for name, part, _ in _in_order(recipe, queries, Pair(joint, joint))
-    ]
-    losses = compute_losses(terms, recipe=recipe, temperature=temperature)
-    # One update with both modalities: a centroid moves towards the mean of all its queries.
-    both = Queries(torch.cat([part.features for part in queries]), torch.cat([part.labels for part in queries]))
-    losses.updates = use.updates(joint, both)
-    return losses
-
-
-def _in_order(
+def in_order(
     recipe: Recipe, queries: Pair[Queries], memories: Pair[ModalityMemories]
 ) -> list[tuple[ModalityName, Queries, ModalityMemories]]:
     """Batches with their memories; the modality that `loss_order` names comes first.

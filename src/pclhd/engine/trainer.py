@@ -263,7 +263,7 @@ class _Training:
 
     def _judge_the_last_epoch(self) -> None:
         progress = self.progress
-        _, _, criteria = embed_and_label(self.session, progress.previous, joint=False)
+        _, _, criteria = embed_and_label(self.session, progress.previous, epoch=progress.next_epoch, joint=False)
         self._consider(progress.next_epoch, criteria)
         selected = {"by": progress.selection.by, "epoch": progress.selection.epoch}
         self.writer.log({"kind": "selection", "epoch": progress.next_epoch, "criteria": criteria, "selected": selected})

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.clustering.matching import Matching
-from pclhd.clustering.quality import clustering_quality, matching_precision
+from pclhd.clustering.quality import clustering_quality, matching_outcomes, matching_precision
 from pclhd.data.records import Dataset, Modality
+from pclhd.pair import Pair
 
 
 class PseudoLabels(Protocol):
@@ -26,6 +27,10 @@ class PseudoLabels(Protocol):
     @property
     def joint(self) -> NDArray[np.int64] | None:
         """(Nv + Nr,) joint labels, visible rows first, or None."""
+
+    @property
+    def drawn(self) -> Pair[NDArray[np.int64] | None]:
+        """The rows of each modality that the epoch used; None for all."""
 
     @property
     def matching(self) -> Matching:
@@ -50,18 +55,18 @@ class ClusterMeter:
         self._visible, self._infrared = identities[~infrared], identities[infrared]
 
     def measure(self, labels: PseudoLabels) -> dict[str, float]:
-        """ARI and NMI of each clustering, and the share of correct pairs among matched clusters."""
-        parts = {
-            "visible": (labels.visible, self._visible),
-            "infrared": (labels.infrared, self._infrared),
-        }
+        """ARI and NMI of each clustering, and what became of the matched clusters, over the images of the epoch."""
+        rows = [slice(None) if part is None else part for part in labels.drawn]
+        visible, infrared = labels.visible[rows[0]], labels.infrared[rows[1]]
+        people = self._visible[rows[0]], self._infrared[rows[1]]
+        parts = {"visible": (visible, people[0]), "infrared": (infrared, people[1])}
         if labels.joint is not None:
-            parts["joint"] = (labels.joint, np.concatenate([self._visible, self._infrared]))
+            halves = np.split(labels.joint, [len(self._visible)])
+            joint = np.concatenate([half[part] for half, part in zip(halves, rows, strict=True)])
+            parts["joint"] = (joint, np.concatenate(people))
         measured: dict[str, float] = {}
         for name, (pseudo, identities) in parts.items():
             quality = clustering_quality(pseudo, identities)
             measured |= {f"ari_{name}": quality["ari"], f"nmi_{name}": quality["nmi"]}
-        measured["match_precision"] = matching_precision(
-            labels.matching, labels.visible, self._visible, labels.infrared, self._infrared
-        )
-        return measured
+        matched = (labels.matching, visible, people[0], infrared, people[1])
+        return measured | {"match_precision": matching_precision(*matched)} | matching_outcomes(*matched)

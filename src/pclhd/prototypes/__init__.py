@@ -16,12 +16,14 @@ from pclhd.prototypes.means import balanced_cluster_means, cluster_means, draw_m
 from pclhd.prototypes.multi import MultiMemory
 from pclhd.prototypes.released import coupled_similarities
 from pclhd.prototypes.rows import at_least_float32, normalise, similarities
+from pclhd.prototypes.split import SplitRows
 
 __all__ = [
     "CentroidUpdate",
     "ClusterMemory",
     "DynamicMemory",
     "MultiMemory",
+    "SplitRows",
     "at_least_float32",
     "balanced_cluster_means",
     "cluster_means",

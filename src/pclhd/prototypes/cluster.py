@@ -22,13 +22,15 @@ class ClusterMemory(nn.Module):
         momentum: Share of the *old* prototype in an update, 0…1 (released code: 0.1).
         centroid_update: "batch_mean" mixes in the mean of a class's queries (released hybrid memory),
             "sample_by_sample" mixes in the queries one by one, in batch order (released plain memory).
+        hard_samples: How many queries of a class, those furthest from its centroid, are averaged to update its hard
+            prototype (released code: 1; more is ours). A class with fewer in the batch uses all.
 
     Attributes:
         centroids: (C, D) buffer.
         hard: (C, D) buffer.
 
     Raises:
-        ValueError: Shapes disagree, momentum is outside 0…1, or the update is unknown.
+        ValueError: Shapes disagree, momentum is outside 0…1, the update is unknown, or hard_samples is below 1.
     """
 
     centroids: Tensor
@@ -41,6 +43,7 @@ class ClusterMemory(nn.Module):
         *,
         momentum: float = 0.1,
         centroid_update: CentroidUpdate = "batch_mean",
+        hard_samples: int = 1,
     ) -> None:
         super().__init__()
         if centroids.ndim != 2:
@@ -51,7 +54,10 @@ class ClusterMemory(nn.Module):
             raise ValueError(f"momentum is {momentum}, expected a share from 0 to 1")
         if centroid_update not in get_args(CentroidUpdate):
             raise ValueError(f"centroid_update is {centroid_update!r}, expected one of {get_args(CentroidUpdate)}")
+        if hard_samples < 1:
+            raise ValueError(f"hard_samples is {hard_samples}; an update needs at least one query")
         self.momentum = momentum
+        self.hard_samples = hard_samples
         self.centroid_update: CentroidUpdate = centroid_update
         self.register_buffer("centroids", normalise(centroids.detach().clone()))
         self.register_buffer("hard", normalise((centroids if hard is None else hard).detach().clone()))
@@ -101,7 +107,7 @@ class ClusterMemory(nn.Module):
         # Both updates are computed before either is written: the hardest query is the one furthest from the *old*
         # centroid.
         own = (queries * self.centroids[labels]).sum(1)
-        hardest = rank_by_value(own, labels, self.num_clusters) == 0
+        hardest = rank_by_value(own, labels, self.num_clusters) < self.hard_samples
         if self.centroid_update == "batch_mean":
             sums, counts = sums_by_label(queries, labels, self.num_clusters)
             present = counts.nonzero().squeeze(1)
@@ -113,7 +119,12 @@ class ClusterMemory(nn.Module):
             for turn in range(int(turns.max()) + 1 if len(turns) else 0):
                 now = turns == turn
                 self._mix(self.centroids, labels[now], queries[now])
-        self._mix(self.hard, labels[hardest], queries[hardest])
+        if self.hard_samples == 1:
+            self._mix(self.hard, labels[hardest], queries[hardest])
+        else:
+            sums, counts = sums_by_label(queries[hardest], labels[hardest], self.num_clusters)
+            present = counts.nonzero().squeeze(1)
+            self._mix(self.hard, present, sums[present] / counts[present, None])
 
     def _mix(self, prototypes: Tensor, classes: Tensor, rows: Tensor) -> None:
         """Mix one new row into each of the (distinct) classes, in place."""

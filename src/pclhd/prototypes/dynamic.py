@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pclhd.prototypes.grouping import check_labels, check_rows, check_width
+from pclhd.prototypes.grouping import check_batch, check_labels, check_rows, check_width
 from pclhd.prototypes.means import draw_members
 from pclhd.prototypes.rows import normalise, similarities
 
@@ -86,3 +86,20 @@ class DynamicMemory(nn.Module):
         check_width(features, self.instances)
         drawn = draw_members(labels, self.num_clusters, self.num_instances, generator)
         self.replace(torch.arange(self.num_clusters, device=labels.device), features[drawn])
+
+    @torch.no_grad()
+    def refresh(self, queries: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+        """Draw the instances of the classes in a batch again, from the batch (what the released code means to do).
+
+        Args:
+            queries: (B, D), of any length.
+            labels: (B,) int64, 0…C−1. Classes that are not in the batch do not change.
+            generator: Source of randomness.
+
+        Raises:
+            ValueError: A class is not in the memory, or shapes disagree.
+        """
+        check_batch(queries, labels, self.instances)
+        classes, numbered = torch.unique(labels, return_inverse=True)
+        drawn = draw_members(numbered, len(classes), self.num_instances, generator)
+        self.replace(classes, queries.detach()[drawn])

@@ -313,17 +313,19 @@ def _describe_matching(
     matching: Matching, parts: Sequence[_Part], identities: NDArray[np.int64] | None, request: ClusterRequest
 ) -> MatchSummary:
     from pclhd.clustering.matching import NO_PARTNER
-    from pclhd.clustering.quality import matching_precision
+    from pclhd.clustering.quality import matching_outcomes, matching_precision
 
-    precision = None
+    precision = outcomes = None
     if identities is not None:
         visible, infrared = ((part.clustering.labels, identities[part.rows]) for part in parts)
         precision = matching_precision(matching, *visible, *infrared)
+        outcomes = matching_outcomes(matching, *visible, *infrared)
     return MatchSummary(
         method=request.matching or "progressive",
         visible=int((matching.visible_to_infrared != NO_PARTNER).sum()),
         infrared=int((matching.infrared_to_visible != NO_PARTNER).sum()),
         precision=precision,
+        outcomes=outcomes,
     )
 
 

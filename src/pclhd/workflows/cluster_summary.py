@@ -69,12 +69,15 @@ class MatchSummary:
         visible: Visible clusters with a partner.
         infrared: Infrared clusters with a partner.
         precision: Share of correct pairs; None without identities.
+        outcomes: Shares of the clusters of both modalities, with a right or a wrong partner, or rightly or wrongly
+            without one (`pclhd.clustering.quality.matching_outcomes`); None without identities.
     """
 
     method: str
     visible: int
     infrared: int
     precision: float | None
+    outcomes: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,8 @@ def _lines(summary: ClusterSummary) -> list[tuple[str, list[str], str]]:
         lines.append(("matched", [f"{matching.visible:,}", f"{matching.infrared:,}"], f"clusters, {matching.method}"))
         if matching.precision is not None:
             lines.append(("correct pairs", [f"{matching.precision:.1%}"], "against identities"))
+        outcomes = matching.outcomes or {}
+        lines += [(_OUTCOMES[name], [f"{share:.1%}"], "of all clusters") for name, share in outcomes.items()]
     for key, name in _QUALITY.items():
         values = [_number(None if group.quality is None else group.quality[key]) for group in groups]
         if first.quality is not None:
@@ -178,6 +183,12 @@ def _lines(summary: ClusterSummary) -> list[tuple[str, list[str], str]]:
     return lines
 
 
+_OUTCOMES = {
+    "match_right": "right partner",
+    "match_wrong": "wrong partner",
+    "unmatched_right": "rightly alone",
+    "unmatched_wrong": "wrongly alone",
+}
 _QUALITY = {
     "ari": "ARI",
     "nmi": "NMI",

@@ -158,7 +158,7 @@ class Encoder:
             images: Paths, folders, patterns, PIL images, arrays, open files, or any mix; see
                 `pclhd.data.sources.gather_images`.
             modality: Modality of the images.
-            workers: Threads for decoding; 0 uses one per core. It does not change the result.
+            workers: Threads for decoding; 0 uses one per usable processor. It does not change the result.
             on_progress: Called with the number of embedded images and the total.
 
         Returns:
@@ -209,7 +209,7 @@ def embed_records(
     Args:
         encoders: At least one; their preprocessing must be equal, since each image is decoded once for all.
         records: The images, in any order.
-        workers: Threads that decode; 0 takes one per core.
+        workers: Threads that decode; 0 takes one per usable processor.
         on_progress: Called with the number of images done and of all.
         on_pixels: Called with rows of `records` and their decoded images (n, 3, H, W), a part at a time.
 

@@ -79,8 +79,8 @@ def write_synthetic(
         one_modality_share: Share of training people who appear in only one modality, 0..1.
         people: Number of training people (validation included) instead of the scale's.
         population: ``benchmark``, or ``starter`` for people and cameras that no benchmark has.
-        workers: Number of processes; None means one per core. It does not affect the files. A script that uses several
-            must guard its entry point with ``if __name__ == "__main__"``.
+        workers: Number of processes; None means one per usable processor. It does not affect the files. A script that
+            uses several must guard its entry point with ``if __name__ == "__main__"``.
         on_progress: Called with the number of written images and the total.
 
     Raises:

@@ -22,6 +22,7 @@ from pclhd.engine.position import position_of
 from pclhd.engine.terms import TermWeights
 from pclhd.errors import UserError
 from pclhd.models.backbones import build_network
+from pclhd.models.embed import TOGETHER_ON_CPU
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.pair import Pair
 from pclhd.threads import usable_memory
@@ -31,7 +32,6 @@ GIB = 2**30
 #: A training is refused only if it needs this many times more than there is, since the estimate may be too high.
 SURE = 1.5
 
-_EMBEDDED_TOGETHER = 256
 _LIBRARIES = 400 * 2**20  # where the system does not report it
 _PRODUCTS = 2**27  # the block of distances of the neighbour search
 _BYTES_PER_NEIGHBOUR = 50  # index, distance, and entries of the sparse similarity
@@ -102,7 +102,7 @@ def memory_needed(settings: Settings, images: Pair[int], *, processes: int = 1) 
         images=0 if settings.data.cache is not None else rows * pixels,
         weights=_BYTES_PER_WEIGHT * sum(parameter.numel() for parameter in network.parameters()),
         batch=(in_a_step * (activations + 4 * pixels) + 3 * widest * 3 * batch) // processes,
-        embedding=min(_EMBEDDED_TOGETHER, max(images)) * (3 * widest + 8 * pixels),
+        embedding=min(TOGETHER_ON_CPU, max(images)) * (3 * widest + 8 * pixels),
         clustering=rows * (_COPIES_OF_EMBEDDINGS * 4 * network.embedding_size + _BYTES_PER_NEIGHBOUR * neighbours)
         + min(_PRODUCTS, 4 * rows**2),
     )

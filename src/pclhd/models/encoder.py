@@ -35,9 +35,8 @@ _AUTOCAST: dict[str, torch.dtype | None] = {
     "16-mixed": torch.float16,
 }
 
-_BATCH = 256
 # Decoded images in memory at a time; whole batches, so that a batch does not depend on the number of images.
-_CHUNK = 4 * _BATCH
+_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +187,6 @@ class Encoder:
             self.network,
             pixels,
             modality,
-            batch_size=_BATCH,
             flip=self.preprocessing.mirror,
             autocast_dtype=_AUTOCAST[self.precision],
             mean=self.preprocessing.mean,

@@ -3,9 +3,10 @@
 Usage: python benchmarks/busy.py [--beside 2 4] [--turns 3] [--nice N] [--quota CPUS] [--quick] [--json FILE]
 
 Every training is a `pclhd train` of its own, so the figures include its start. They take turns: threads that spin while
-they wait ("spinning", the libraries' defaults, as before `pclhd.threads`), and threads that sleep ("sleeping", as
-`pclhd` sets them), each without a neighbour and beside N processes that count for ever. Processor time is that of the
-training alone, of the user and the system. The fair share of the wall time is what a scheduler can give at most:
+they wait ("spinning": the libraries' defaults, and oneDNN's own gradients of convolutions, as before `pclhd.threads`
+and `pclhd.engine.convolutions`), and threads that sleep ("sleeping": as it is now), each without a neighbour and beside
+N processes that count for ever. Processor time is that of the training, of
+user and system. The fair share of the wall time is what a scheduler can give at most:
 threads and neighbours divide the processors equally; neighbours of low priority (--nice 19) count as none.
 
 Other work on the machine is in all figures; the load average at the start is printed. --quota puts the training into a
@@ -24,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,10 +39,25 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 _LOOP = "while True: pass"
 _LOWEST = 19
 
+_NOW = "from pclhd.cli import main; main()"
+_BEFORE = "import pclhd.engine.networks as networks; networks.share_convolutions = lambda network: None; " + _NOW
+
 #: What libgomp and OpenBLAS do unless something is set: spin 300,000 times, and 2^26 cycles.
 SPINNING = {"GOMP_SPINCOUNT": "300000", "OPENBLAS_THREAD_TIMEOUT": "26"}
-POLICIES: Mapping[str, Mapping[str, str]] = {"spinning": SPINNING, "sleeping": {}}
 _OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How threads wait in a training.
+
+    Attributes:
+        program: Python code that runs the command line.
+        environment: Variables to set.
+    """
+
+    program: str = _NOW
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,21 +77,19 @@ class Measured:
     cpu: float
 
 
-def train(
-    data: Path, out: Path, words: Sequence[str], environment: Mapping[str, str], group: Path | None
-) -> tuple[float, float]:
+def train(data: Path, out: Path, words: Sequence[str], way: Way, group: Path | None) -> tuple[float, float]:
     """Wall and processor seconds of one training.
 
     Raises:
         SystemExit: It failed.
     """
     names = {name: value for name, value in os.environ.items() if name not in _OURS}
-    command = [sys.executable, "-m", "pclhd", "train", *words, "--data", str(data), "--out", str(out), "--force"]
+    command = [sys.executable, "-c", way.program, "train", *words, "--data", str(data), "--out", str(out), "--force"]
     if group is not None:  # the process enters the group itself, before it becomes the training
         command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *command]
     started = time.perf_counter()
     process = subprocess.Popen(
-        command, env={**names, "PYTHONPATH": str(SOURCE), **environment}, stdout=subprocess.DEVNULL
+        command, env={**names, "PYTHONPATH": str(SOURCE), **way.environment}, stdout=subprocess.DEVNULL
     )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -167,11 +181,12 @@ def main() -> None:
     if not asked.quick:
         words += ["batch.clusters=8", "batch.instances=8", f"schedule.iterations={asked.iterations}"]
         words += ["engine.precision=auto"]
-    policies = {**POLICIES, **{f"{count} spins": {"GOMP_SPINCOUNT": str(count)} for count in asked.spins}}
+    policies = {"spinning": Way(_BEFORE, SPINNING), "sleeping": Way()}
+    policies |= {f"{count} spins": Way(environment={"GOMP_SPINCOUNT": str(count)}) for count in asked.spins}
     if asked.quota is not None:
         as_many = str(usable_cpus())
         all_threads = {"OMP_NUM_THREADS": as_many, "NUMBA_NUM_THREADS": as_many}
-        policies = {"a thread per processor": {**SPINNING, **all_threads}, "by the quota": {}}
+        policies = {"a thread per processor": Way(_BEFORE, {**SPINNING, **all_threads}), "by the quota": Way()}
         beside = []
     threads = usable_cpus()
     print(f"{threads} threads, load average at the start {os.getloadavg()[0]:.1f}, medians of {turns}\n", flush=True)
@@ -179,12 +194,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, quota_group(asked.quota) as group:
         data = Path(folder) / "data"
         write_synthetic(data, scale="tiny", workers=1)
-        train(data, Path(folder) / "run", ["tiny"], {}, None)  # compiles what is not compiled yet
+        train(data, Path(folder) / "run", ["tiny"], Way(), None)  # compiles what is not compiled yet
         for _ in range(turns):
             for number in (0, *beside):
-                for policy, environment in policies.items():
+                for policy, way in policies.items():
                     with neighbours(number, asked.nice):
-                        wall, cpu = train(data, Path(folder) / "run", words, environment, group)
+                        wall, cpu = train(data, Path(folder) / "run", words, way, group)
                     rows.append(Measured(policy, number, wall, cpu))
     print(table(rows, threads, asked.nice))
     if asked.json is not None:

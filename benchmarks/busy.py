@@ -6,8 +6,8 @@ Every training is a `pclhd train` of its own, so the figures include its start. 
 they wait ("spinning": the libraries' defaults, and oneDNN's own gradients of convolutions, as before `pclhd.threads`
 and `pclhd.engine.convolutions`), and threads that sleep ("sleeping": as it is now), each without a neighbour and beside
 N processes that count for ever. Processor time is that of the training, of
-user and system. The fair share of the wall time is what a scheduler can give at most:
-threads and neighbours divide the processors equally; neighbours of low priority (--nice 19) count as none.
+user and system. The fair share of the wall time is what a scheduler can give: threads and neighbours divide the
+processors equally; neighbours of low priority (--nice 19) count as none.
 
 Other work on the machine is in all figures; the load average at the start is printed. --quota puts the training into a
 control group with a quota of so many processors (version 1 or 2; needs root), and compares with as many threads as the

@@ -96,9 +96,8 @@ def set_up_threads(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def _processors() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # not every platform reports it
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -89,7 +89,7 @@ def test_activations_without_storage_are_those_with_it() -> None:
     assert found == pytest.approx(expected, rel=0.02)
     assert 0 < widest < found
     half, _ = count_activations(TwoStreamNetwork(NARROW).to("meta"), height, width, torch.bfloat16)
-    assert half == pytest.approx(found / 2, rel=0.1)
+    assert half == pytest.approx(found / 2, rel=0.2)  # indices of poolings stay as they are
 
 
 @pytest.mark.slow

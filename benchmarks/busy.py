@@ -1,6 +1,6 @@
 """A training beside busy processes, and on the machine without them: wall time and processor time.
 
-Usage: python benchmarks/busy.py [--beside 2 4] [--turns 3] [--nice N] [--quota CPUS] [--quick] [--json FILE]
+Usage: python benchmarks/busy.py [--beside 2 4] [--turns 3] [--nice N] [--quota CPUS] [--step] [--quick] [--json FILE]
 
 Every training is a `pclhd train` of its own, so the figures include its start. They take turns: threads that spin while
 they wait ("spinning": the libraries' defaults, and oneDNN's own gradients of convolutions, as before `pclhd.threads`
@@ -9,8 +9,11 @@ N processes that count for ever. Processor time is that of the training, of
 user and system. The fair share of the wall time is what a scheduler can give: threads and neighbours divide the
 processors equally; neighbours of low priority (--nice 19) count as none.
 
+--step measures a forward and a backward pass of the narrow network on a batch of the demo instead, with oneDNN's
+gradients of convolutions ("spinning") and ours ("sleeping") in turn within one process.
+
 Other work on the machine is in all figures; the load average at the start is printed. --quota puts the training into a
-control group with a quota of so many processors (version 1 or 2; needs root), and compares with as many threads as the
+control group with that quota (version 1 or 2; needs root), and compares with as many threads as the
 machine has processors.
 """
 
@@ -164,6 +167,34 @@ def table(rows: Sequence[Measured], threads: int, nice: int) -> str:
     return markdown_table(["threads", "beside", "wall s", "× alone", "fair ×", "cpu s", "× alone"], lines)
 
 
+def measure_steps(turns: int, numbers: Sequence[int], nice: int) -> list[Measured]:
+    """Forward and backward passes on 128 + 64 images of 96 × 48 in bfloat16, in turn; the first of each is dropped."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # in both, so that only the gradients differ
+    import torch
+
+    from pclhd.engine.convolutions import share_convolutions
+    from pclhd.models.two_stream import NARROW, TwoStreamNetwork, to_channels_last
+
+    cpu = torch.device("cpu")
+    networks = {name: TwoStreamNetwork(NARROW).train() for name in ("spinning", "sleeping")}
+    share_convolutions(networks["sleeping"])
+    images = [torch.randn(number, 3, 96, 48).contiguous(memory_format=torch.channels_last) for number in (128, 64)]
+    rows = []
+    for number in numbers:
+        with neighbours(number, nice):
+            for turn in range(turns + 1):
+                for policy, network in networks.items():
+                    to_channels_last(network, cpu)
+                    wall, used = time.perf_counter(), time.process_time()
+                    with torch.autocast("cpu", dtype=torch.bfloat16):
+                        embedding = network(*images).embedding
+                    embedding.float().square().mean().backward()
+                    if turn:
+                        row = Measured(policy, number, time.perf_counter() - wall, time.process_time() - used)
+                        rows.append(row)
+    return rows
+
+
 def main() -> None:
     """Measure each policy in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,6 +204,7 @@ def main() -> None:
     parser.add_argument("--quota", type=float, help="processors that a control group gives to the training")
     parser.add_argument("--iterations", type=int, default=8, help="steps in each of three epochs")
     parser.add_argument("--spins", type=int, nargs="+", default=[], help="also with these values of GOMP_SPINCOUNT")
+    parser.add_argument("--step", action="store_true", help="measure a training step instead of a whole training")
     parser.add_argument("--quick", action="store_true", help="one turn of the preset tiny beside one process")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -190,6 +222,9 @@ def main() -> None:
         beside = []
     threads = usable_cpus()
     print(f"{threads} threads, load average at the start {os.getloadavg()[0]:.1f}, medians of {turns}\n", flush=True)
+    if asked.step:
+        print(table(measure_steps(turns, (0, *beside), asked.nice), threads, asked.nice))
+        return
     rows = []
     with tempfile.TemporaryDirectory() as folder, quota_group(asked.quota) as group:
         data = Path(folder) / "data"
@@ -201,6 +236,7 @@ def main() -> None:
                     with neighbours(number, asked.nice):
                         wall, cpu = train(data, Path(folder) / "run", words, way, group)
                     rows.append(Measured(policy, number, wall, cpu))
+                    print(rows[-1], file=sys.stderr, flush=True)
     print(table(rows, threads, asked.nice))
     if asked.json is not None:
         settings = {"turns": turns, "nice": asked.nice, "quota": asked.quota, "words": words}

@@ -61,7 +61,7 @@ def usable_memory(root: Path = Path("/")) -> int | None:
         root: Where ``proc`` and ``sys`` lie.
 
     Returns:
-        The smallest of these limits; None if the system tells none.
+        The smallest of these limits; None if the system reports none.
     """
     lines = _read(root / "proc/meminfo").splitlines()
     limits = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemTotal:")]

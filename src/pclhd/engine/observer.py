@@ -18,7 +18,7 @@ class Observer(Protocol):
         """All images are decoded; `epochs` epochs will run."""
 
     def estimated(self, memory: int, plan: Callable[[], Plan]) -> None:
-        """The training will need about so many bytes; `plan` measures the machine and says how long it will take."""
+        """The training will need about `memory` bytes; `plan` measures the machine and says how long it will take."""
 
     def epoch_started(self, position: Position, steps: int) -> None:
         """An epoch begins; embedding and clustering follow."""

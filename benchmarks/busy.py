@@ -5,16 +5,16 @@ Usage: python benchmarks/busy.py [--beside 2 4] [--turns 3] [--nice N] [--quota 
 Every training is a `pclhd train` of its own, so the figures include its start. They take turns: threads that spin while
 they wait ("spinning": the libraries' defaults, and oneDNN's own gradients of convolutions, as before `pclhd.threads`
 and `pclhd.engine.convolutions`), and threads that sleep ("sleeping": as it is now), each without a neighbour and beside
-N processes that count for ever. Processor time is that of the training, of
-user and system. The fair share of the wall time is what a scheduler can give: threads and neighbours divide the
-processors equally; neighbours of low priority (--nice 19) count as none.
+N processes that count for ever. Processor time is that of the training, of user and system. The fair share of the wall
+time is what a scheduler can give: threads and neighbours divide the processors equally; neighbours of low priority
+(--nice 19) count as none.
 
 --step measures a forward and a backward pass of the narrow network on a batch of the demo instead, with oneDNN's
 gradients of convolutions ("spinning") and ours ("sleeping") in turn within one process.
 
 Other work on the machine is in all figures; the load average at the start is printed. --quota puts the training into a
-control group with that quota (version 1 or 2; needs root), and compares with as many threads as the
-machine has processors.
+control group with that quota (version 1 or 2; needs root), and compares with as many threads as the machine has
+processors.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ everything is as in torch, to the last bit.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -27,7 +27,7 @@ class SharedConv2d(nn.Conv2d):
         threads = min(torch.get_num_threads(), len(input))
         is_plain = input.dim() == 4 and input.device.type == "cpu" and self.padding_mode == "zeros"
         if threads < 2 or not is_plain or not torch.is_grad_enabled():
-            return super()._conv_forward(input, weight, bias)
+            return cast(Tensor, super()._conv_forward(input, weight, bias))
         if torch.is_autocast_enabled("cpu"):  # does not reach into an autograd function
             half = torch.get_autocast_dtype("cpu")
             input, weight, bias = input.to(half), weight.to(half), None if bias is None else bias.to(half)
@@ -67,11 +67,15 @@ class _Convolve(torch.autograd.Function):
         for_weight = None
         if wants_weight:
             shares = zip(gradient.chunk(form.threads), images.chunk(form.threads), strict=True)
-            parts = list(
-                _pool(form.threads).map(lambda share: _gradients(*share, weight, form, images_wanted=False), shares)
-            )
+            alone = partial(_gradients_of_share, weight=weight, form=form)
+            parts = list(_pool(form.threads).map(alone, shares))
             for_weight = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
         return for_images, for_weight, gradient.sum((0, 2, 3)) if wants_bias else None, None
+
+
+def _gradients_of_share(share: tuple[Tensor, Tensor], weight: Tensor, form: _Form) -> Tensor:
+    gradient, images = share
+    return _gradients(gradient, images, weight, form, images_wanted=False)
 
 
 def _gradients(gradient: Tensor, images: Tensor, weight: Tensor, form: _Form, *, images_wanted: bool) -> Tensor:

@@ -118,7 +118,7 @@ def _measure(session: Session) -> tuple[float, float, float]:
         return total
 
     def train() -> None:
-        forward().backward()
+        torch.autograd.backward(forward())
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         train_seconds = _timed(train, device)

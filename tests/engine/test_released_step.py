@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pclhd.clustering.matching import Matching
 from pclhd.config import Settings
+from pclhd.data.samplers import endless_batches
 from pclhd.engine import batches as batches_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import memories as memories_module
@@ -142,7 +143,7 @@ class Diary(Silent):
             (epoch_module, "build_memories", lambda given, made: setattr(self, "memories", made)),
         ):
             patch.setattr(module, name, _watched(getattr(module, name), keep))
-        patch.setattr(batches_module, "endless_batches", self._recorded(batches_module.endless_batches))
+        patch.setattr(batches_module, "endless_batches", self._recorded(endless_batches))
 
     def _recorded(self, real: Callable[..., Iterator[NDArray[np.int64]]]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Iterator[NDArray[np.int64]]:

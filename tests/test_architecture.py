@@ -142,6 +142,7 @@ def test_reports_are_made_from_run_folders_not_from_models() -> None:
         "data.images",
         "data.image_formats",
         "data.stretch",
+        "threads",
     )
     below = [f"pclhd.{name}" for name in low]
     assert "pclhd.runs.folder" in reached

@@ -93,7 +93,9 @@ class DataSettings(_Section):
         description="Evaluation of your own images: exclude gallery images of the query's person in its camera.",
     )
     workers: int = Field(
-        0, ge=0, description="Threads for decoding images; 0 means one per core. Does not change any result."
+        0,
+        ge=0,
+        description="Threads for decoding images; 0 means one per usable processor. Does not change any result.",
     )
     cache: CacheFolder = Field(
         None,

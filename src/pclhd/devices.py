@@ -1,14 +1,16 @@
-"""Devices, fast number formats and memory allocation of this machine."""
+"""Devices, fast number formats, threads and memory allocation of this machine."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Mapping
 
 import torch
 
 from pclhd.errors import ArgumentError
+from pclhd.threads import usable_cpus
 
 
 def resolve_device(name: str) -> torch.device:
@@ -35,6 +37,22 @@ def cpu_computes_bfloat16() -> bool:
         return False
     abilities: Mapping[str, object] = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def limit_threads() -> None:
+    """Compute with no more threads than the process has processors, unless ``OMP_NUM_THREADS`` says otherwise.
+
+    Torch and numba know the machine, but not the quota of a container.
+    """
+    import numba
+
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    cpus = usable_cpus()
+    if torch.get_num_threads() > cpus:
+        torch.set_num_threads(cpus)
+    if numba.get_num_threads() > cpus:
+        numba.set_num_threads(cpus)
 
 
 def keep_freed_memory() -> bool:

@@ -43,6 +43,17 @@ def escaped_bytes(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def duration(seconds: float) -> str:
+    """A duration in words, in its two largest units: ``1 h 40 min``."""
+    whole = max(1, round(seconds))
+    for unit, smaller, length, part in (("d", "h", 86_400, 3_600), ("h", "min", 3_600, 60), ("min", "s", 60, 1)):
+        if whole >= length:
+            rest = whole % length // part
+            # Beyond ten minutes, seconds are no longer known.
+            return f"{whole // length} {unit}" + (f" {rest} {smaller}" if rest and whole < 10 * length else "")
+    return f"{whole} s"
+
+
 def text_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Collection[int] = ()) -> str:
     """Rows of cells as lines of text, with two spaces between the columns.
 

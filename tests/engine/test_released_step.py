@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pclhd.clustering.matching import Matching
 from pclhd.config import Settings
+from pclhd.data.samplers import endless_batches
 from pclhd.engine import batches as batches_module
 from pclhd.engine import epoch as epoch_module
 from pclhd.engine import memories as memories_module
@@ -123,7 +124,7 @@ class Diary(Silent):
     networks: Networks | None = None
     memories: Memories | None = None
     given: list[Given] = field(default_factory=list)
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    rows: list[list[NDArray[np.int64]]] = field(default_factory=list)
     views: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     drawn: list[Tensor] = field(default_factory=list)
     chapters: list[Chapter] = field(default_factory=list)
@@ -136,13 +137,22 @@ class Diary(Silent):
         patch.setattr(trainer_module, "end_epoch", self._end_epoch)
         patch.setattr(trainer_module, "label_epoch", self._label_epoch)
         for module, name, keep in (
-            (batches_module, "cluster_batches", lambda given, made: self.rows.append(made)),
             (steps_module, "visible_views", lambda given, made: self.views.append((given.clone(), made.clone()))),
             (steps_module, "infrared_view", lambda given, made: self.views.append((given.clone(), made.clone()))),
             (memories_module, "draw_members", lambda given, made: self.drawn.append(made)),
             (epoch_module, "build_memories", lambda given, made: setattr(self, "memories", made)),
         ):
             patch.setattr(module, name, _watched(getattr(module, name), keep))
+        patch.setattr(batches_module, "endless_batches", self._recorded(endless_batches))
+
+    def _recorded(self, real: Callable[..., Iterator[NDArray[np.int64]]]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Iterator[NDArray[np.int64]]:
+            drawn: list[NDArray[np.int64]] = []
+            self.rows.append(drawn)
+            # Appends and hands on.
+            return (drawn.append(rows) or rows for rows in real(*given, **named))  # type: ignore[func-returns-value]
+
+        return call
 
     def _begin_epoch(self, session: Session, *rest: Any) -> EpochState:
         networks = session.networks

@@ -99,7 +99,7 @@ def add(
     per_second: Annotated[
         float, typer.Option(min=0, metavar="N", help="With --boxes: crops of a track embedded for each second.")
     ] = 4.0,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0 means one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0 means one per usable processor.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

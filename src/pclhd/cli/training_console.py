@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pclhd.data.datasets import TrainingImages
+from pclhd.engine.duration import Plan, TimeLeft
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.position import Position
-from pclhd.text_tables import printable
+from pclhd.text_tables import duration, printable
+
+_LONG = 7 * 86_400
 
 Measure = Callable[[EpochLabels], dict[str, float]]
 
@@ -32,12 +35,15 @@ class ConsoleObserver:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
             # In a log file, a bar cannot be redrawn and would only leave blank lines.
             disable=not console.is_terminal or console.quiet,
         )
         self._epochs = 0
+        self._left: TimeLeft | None = None
+        self._stage = 0
 
     def __enter__(self) -> ConsoleObserver:
         """Start the progress display."""
@@ -53,15 +59,34 @@ class ConsoleObserver:
         self._epochs = epochs
         self._print(f"{len(images.visible):,} visible and {len(images.infrared):,} infrared images, {epochs} epochs")
 
+    def estimated(self, memory: int, plan: Callable[[], Plan]) -> None:
+        """Print how long the training will take, and how much memory."""
+        expected = plan()
+        self._left = TimeLeft(expected)
+        parts = []
+        if expected.epochs and expected.measured:
+            long = "; the epochs and schedule.iterations decide over it" if expected.seconds > _LONG else ""
+            parts.append(f"about {duration(expected.seconds)} on this machine{long}")
+        parts.append(f"about {memory / 2**30:.1f} GiB of memory")
+        self._print("; ".join(parts))
+
     def epoch_started(self, position: Position, steps: int) -> None:
         """Start a new progress bar."""
+        if (self._stage, position.stage) == (1, 2):
+            self._print("stage II adds up other losses than stage I: the loss jumps, and compares only within a stage")
+        self._stage = position.stage
+        if self._left is not None:
+            self._left.epoch_started(position.epoch)
         for task in self._progress.task_ids:
             self._progress.remove_task(task)
-        self._progress.add_task(f"epoch {position.epoch + 1}/{self._epochs} (stage {position.stage})", total=steps)
+        epoch = f"epoch {position.epoch + 1}/{self._epochs} (stage {position.stage})"
+        self._progress.add_task(epoch, total=steps, left=self._time_left())
 
     def stepped(self, position: Position, step: int, losses: Mapping[str, float]) -> None:
         """Advance the bar."""
-        self._progress.advance(self._progress.task_ids[-1])
+        if self._left is not None:
+            self._left.stepped(step)
+        self._progress.update(self._progress.task_ids[-1], advance=1, left=self._time_left())
 
     def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, Any]) -> dict[str, float]:
         """Print a line about the epoch; return the clusters' agreement with identities, if these are known."""
@@ -80,12 +105,17 @@ class ConsoleObserver:
                 f"correct matches {measured['match_precision']:.0%}"
             )
         parts.append(f"{record['seconds']:.1f} s")
+        parts += [self._time_left()] if self._time_left() else []
         self._print("  ".join(parts))
         return measured
 
     def warned(self, message: str) -> None:
         """Print the warning."""
         self._print(f"warning: {message}", self._warnings)
+
+    def _time_left(self) -> str:
+        seconds = None if self._left is None else self._left.seconds()
+        return f"about {duration(seconds)} left" if seconds else ""
 
     def _print(self, line: str, console: Console | None = None) -> None:
         # Not wrapped: where there is no terminal to measure, a line is a line.

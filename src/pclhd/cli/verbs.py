@@ -16,6 +16,7 @@ from pclhd.cli import answers, data, features, gallery, results, serving, settin
 from pclhd.cli.options import verb
 from pclhd.cli.terminal import complain, console
 from pclhd.errors import UserError
+from pclhd.threads import set_up_threads
 
 app = typer.Typer(
     help="Unsupervised visible-infrared person re-identification: train, evaluate, report.",
@@ -37,6 +38,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
+    set_up_threads()
     terminal.speak()
     try:
         with warnings.catch_warnings():

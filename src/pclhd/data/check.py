@@ -20,6 +20,7 @@ from pclhd.data.sysu import sysu_folders_without_image, sysu_training_identities
 from pclhd.data.values import ImageValues, look_at_values, odd_values
 from pclhd.errors import UserError
 from pclhd.text_tables import text_table
+from pclhd.threads import usable_cpus
 
 # Of each kind of problem, this many are named one by one.
 NAMED = 20
@@ -226,7 +227,7 @@ def _decode(dataset: Dataset) -> tuple[list[str], list[ImageValues]]:
     """The images that cannot be decoded, and the values of the others."""
     tested = () if dataset.test is None else dataset.test.images
     records = {image.path: image for image in (*dataset.train.images, *tested)}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         found = list(pool.map(_values_or_fault, records.values()))
     faults = [one for one in found if isinstance(one, str)]
     return _named(faults, "broken images"), [one for one in found if not isinstance(one, str)]

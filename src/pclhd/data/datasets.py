@@ -53,7 +53,7 @@ def load_training_images(
         training_set: The unlabelled images.
         height: Pixels.
         width: Pixels.
-        workers: Decoding threads; 0 takes one per core.
+        workers: Decoding threads; 0 takes one per usable processor.
         cache: Where decoded images are kept for the next training, and mapped into memory from; the numbers are the
             same. None decodes all into memory.
         stretches: For each modality, the range of values of grey with more than 8 bits that becomes 0 to 255.

@@ -84,7 +84,7 @@ class ImageCache:
             height: Pixels.
             width: Pixels.
             resample: The filter.
-            workers: Decoding threads; 0 takes one per core.
+            workers: Decoding threads; 0 takes one per usable processor.
             check: Whether to compare a file that exists with its SHA-256, which reads all of it. Its header and its
                 size are always checked.
             options: ``upright`` and ``stretch``, see `pclhd.data.images.open_rgb`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from pclhd.data.image_formats import FORMAT_NAMES, is_heif, readable_formats
 from pclhd.data.stretch import FULL_RANGE, Stretch
 from pclhd.errors import UserError
+from pclhd.threads import usable_cpus
 
 MAX_PIXELS = 50_000_000
 _STRIP_PIXELS = 1 << 20
@@ -119,7 +119,7 @@ def load_images(
         height: Height in pixels.
         width: Width in pixels.
         resample: The filter.
-        workers: Number of threads; 0 takes one per core, 1 decodes in the calling thread.
+        workers: Number of threads; 0 takes one per usable processor, 1 decodes in the calling thread.
         options: ``upright`` and ``stretch``, see `open_rgb`.
 
     Returns:
@@ -146,7 +146,7 @@ def decode_all(
         decoders: Each returns an image of shape (3, height, width).
         height: Height in pixels.
         width: Width in pixels.
-        workers: Number of threads; 0 takes one per core, 1 decodes in the calling thread.
+        workers: Number of threads; 0 takes one per usable processor, 1 decodes in the calling thread.
 
     Returns:
         Shape (N, 3, height, width), rows in the order of the decoders.
@@ -162,7 +162,7 @@ def decode_all(
     def decode_into(row: int) -> None:
         images[row] = decoders[row]()
 
-    threads = workers or os.cpu_count() or 1
+    threads = workers or usable_cpus()
     if threads == 1:
         for row in range(len(decoders)):
             decode_into(row)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pclhd.data.passed_over import PassedOver
 from pclhd.errors import UserError
+from pclhd.threads import usable_cpus
 
 
 class Modality(StrEnum):
@@ -231,7 +232,7 @@ def digest_files(paths: Sequence[Path]) -> list[str]:
     Raises:
         UserError: A file cannot be read; the first such in the order of `paths` is named.
     """
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         return list(pool.map(digest_file, paths))
 
 

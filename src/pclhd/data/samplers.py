@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,41 @@ def cluster_batches(
     generator: np.random.Generator,
     drop_incomplete: bool = False,
 ) -> NDArray[np.int64]:
-    """Draw the batches of one epoch.
+    """Draw the batches of one epoch; see `endless_batches`.
+
+    Args:
+        labels: Pseudo labels (N,), −1 for noise, which is never drawn.
+        cameras: Cameras (N,), or None for the camera-blind sampler.
+        batches: Number of batches.
+        clusters: Clusters in a batch, P.
+        instances: Images per cluster, K.
+        generator: Source of all draws.
+        drop_incomplete: See `endless_batches`.
+
+    Returns:
+        Indices (batches, P·K) into the N images, the K of a cluster side by side.
+
+    Raises:
+        ValueError: There is no cluster, or a count is not positive.
+    """
+    if batches < 1:
+        raise ValueError(f"batches must be positive, not {batches}")
+    drawn = endless_batches(
+        labels, cameras, clusters=clusters, instances=instances, generator=generator, drop_incomplete=drop_incomplete
+    )
+    return np.stack(list(islice(drawn, batches)))
+
+
+def endless_batches(
+    labels: NDArray[np.int64],
+    cameras: NDArray[np.int64] | None,
+    *,
+    clusters: int,
+    instances: int,
+    generator: np.random.Generator,
+    drop_incomplete: bool = False,
+) -> Iterator[NDArray[np.int64]]:
+    """Batches without end, each drawn when it is asked for, so that an epoch of any length takes no memory.
 
     Clusters are visited in random order, all of them before any comes again; each gives one anchor and
     ``instances − 1`` more of its images. With `cameras`, the others come from cameras other than the anchor's where the
@@ -30,7 +65,6 @@ def cluster_batches(
     Args:
         labels: Pseudo labels (N,), −1 for noise, which is never drawn.
         cameras: Cameras (N,), or None for the camera-blind sampler.
-        batches: Number of batches.
         clusters: Clusters in a batch, P.
         instances: Images per cluster, K.
         generator: Source of all draws.
@@ -38,19 +72,19 @@ def cluster_batches(
             it from the next pass. With fewer than P clusters it is filled all the same.
 
     Returns:
-        Indices (batches, P·K) into the N images, the K of a cluster side by side.
+        Indices (P·K,) into the N images, the K of a cluster side by side; again and again.
 
     Raises:
         ValueError: There is no cluster, or a count is not positive.
     """
-    if min(batches, clusters, instances) < 1:
-        raise ValueError(f"batches, clusters and instances must be positive, not {batches}, {clusters}, {instances}")
+    if min(clusters, instances) < 1:
+        raise ValueError(f"clusters and instances must be positive, not {clusters}, {instances}")
     members = _members(labels)
     if not members:
         raise ValueError("no cluster to draw from: every sample is noise")
     visits = _endless_passes(len(members), clusters if drop_incomplete else 1, generator)
-    groups = [_draw_group(members[next(visits)], cameras, instances, generator) for _ in range(batches * clusters)]
-    return np.concatenate(groups).reshape(batches, clusters * instances)
+    groups = (_draw_group(members[visit], cameras, instances, generator) for visit in visits)
+    return (np.concatenate([first, *islice(groups, clusters - 1)]) for first in groups)
 
 
 def _members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -129,7 +129,7 @@ def decode_sources(
         height: Height in pixels.
         width: Width in pixels.
         resample: The filter.
-        workers: Number of threads; 0 takes one per core, 1 decodes in the calling thread.
+        workers: Number of threads; 0 takes one per usable processor, 1 decodes in the calling thread.
         stretch: The range of values of grey with more than 8 bits that becomes 0 to 255.
 
     Returns:

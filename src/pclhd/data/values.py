@@ -15,6 +15,7 @@ from PIL import Image
 from pclhd.data.images import is_wide, opened_image, to_rgb
 from pclhd.data.records import ImageRecord, Modality
 from pclhd.data.stretch import Stretch
+from pclhd.threads import usable_cpus
 
 # The range of a modality is taken from at most this many images, spread evenly over it, and pixels of each.
 SAMPLED_IMAGES = 1000
@@ -70,7 +71,7 @@ def measure_stretch(paths: Sequence[Path], *, workers: int = 0) -> Stretch | Non
 
     Args:
         paths: The images of one modality. Another order may sample other images.
-        workers: Threads; 0 takes as many as Python thinks good.
+        workers: Threads; 0 takes one per usable processor.
 
     Returns:
         The range; None if no image has more than 8 bits, or all pixels are equal.
@@ -79,7 +80,7 @@ def measure_stretch(paths: Sequence[Path], *, workers: int = 0) -> Stretch | Non
         UserError: An image cannot be decoded.
     """
     step = max(1, math.ceil(len(paths) / SAMPLED_IMAGES))
-    with ThreadPoolExecutor(workers or None) as pool:
+    with ThreadPoolExecutor(workers or usable_cpus()) as pool:
         values = [sample for sample in pool.map(_sample_of_wide, paths[::step]) if sample is not None and len(sample)]
     if not values:
         return None

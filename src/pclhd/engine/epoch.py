@@ -24,6 +24,7 @@ from pclhd.engine.term_weights import TermWeights
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.pair import Pair
+from pclhd.recipes import Recipe
 
 
 def begin_epoch(session: Session, position: Position, previous: Pair[Labels] | None = None) -> EpochState:
@@ -48,7 +49,7 @@ def begin_epoch(session: Session, position: Position, previous: Pair[Labels] | N
     refuse_what_trains_nothing(used, settings.clustering)
     memories = build_memories(
         features,
-        embed_both(session, networks.momentum.network) if _uses_dynamic(session, position) else None,
+        embed_both(session, networks.momentum.network) if uses_dynamic(recipe, position.stage) else None,
         used,
         recipe=recipe,
         settings=settings.memory,
@@ -134,7 +135,7 @@ def end_epoch(session: Session, position: Position, state: EpochState) -> dict[s
     return describe_epoch(session.settings, position, state)
 
 
-def _uses_dynamic(session: Session, position: Position) -> bool:
+def uses_dynamic(recipe: Recipe, stage: int) -> bool:
+    """Whether a stage has dynamic prototypes, for which the momentum network embeds all images."""
     # The released code keeps dynamic prototypes in stage II although they train nothing.
-    recipe = session.settings.method
-    return position.stage == 2 and (not recipe.dynamic_gradient or recipe.stage2 in {"dynamic", "hard+dynamic"})
+    return stage == 2 and (not recipe.dynamic_gradient or recipe.stage2 in {"dynamic", "hard+dynamic"})

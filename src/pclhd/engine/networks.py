@@ -15,6 +15,7 @@ from pclhd.data.records import Modality
 from pclhd.devices import cpu_computes_bfloat16
 from pclhd.distributed.batch_norm import synchronise_batch_norm
 from pclhd.distributed.processes import Processes
+from pclhd.engine.convolutions import share_convolutions
 from pclhd.engine.diagnosis import explain_compiler
 from pclhd.errors import UserError
 from pclhd.models.backbones import build_network
@@ -127,6 +128,8 @@ def make_networks(settings: Settings, processes: Processes) -> Networks:
     if processes.count > 1:
         synchronise_batch_norm(network)
     to_channels_last(network, fabric.device)
+    if not engine.compile:
+        share_convolutions(network)
     _refuse_images_that_do_not_fit(network, settings)
     momentum = MomentumNetwork(network, buffers=settings.method.momentum_buffers)
     if engine.compile:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pclhd.data.datasets import TrainingImages
+from pclhd.engine.duration import Plan
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.position import Position
 
@@ -15,6 +16,9 @@ class Observer(Protocol):
 
     def loaded(self, images: TrainingImages, epochs: int) -> None:
         """All images are decoded; `epochs` epochs will run."""
+
+    def estimated(self, memory: int, plan: Callable[[], Plan]) -> None:
+        """The training will need about `memory` bytes; `plan` measures the machine and says how long it will take."""
 
     def epoch_started(self, position: Position, steps: int) -> None:
         """An epoch begins; embedding and clustering follow."""
@@ -33,6 +37,9 @@ class Silent:
     """An observer that does nothing."""
 
     def loaded(self, images: TrainingImages, epochs: int) -> None:
+        """Do nothing."""
+
+    def estimated(self, memory: int, plan: Callable[[], Plan]) -> None:
         """Do nothing."""
 
     def epoch_started(self, position: Position, steps: int) -> None:

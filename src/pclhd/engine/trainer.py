@@ -28,9 +28,11 @@ from pclhd.engine.checkpoint import (
     save_checkpoint,
 )
 from pclhd.engine.diagnosis import NotFinite, explaining_memory, first_not_finite, refuse_broken_network
+from pclhd.engine.duration import plan_epochs
 from pclhd.engine.epoch import begin_epoch, embed_and_label, end_epoch
 from pclhd.engine.interruption import Interrupted, Interruption
 from pclhd.engine.labelling import Labeller, label_epoch
+from pclhd.engine.memory_needed import check_memory, memory_needed
 from pclhd.engine.networks import make_networks, resolve_precision, runs_on_gpu
 from pclhd.engine.observer import Observer, Silent
 from pclhd.engine.position import Position, position_of
@@ -44,6 +46,7 @@ from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_asid
 from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import load_model, save_model
+from pclhd.pair import Pair
 from pclhd.runs.decline import decline_warning
 from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
@@ -94,6 +97,9 @@ def train(
     with ExitStack() as owned:
         # A second training with this folder is refused before it begins.
         processes.by_the_first(lambda: owned.enter_context(owning_run(RunFolder(run))))
+        needed = memory_needed(settings, _count(training_set), processes=processes.count)
+        with processes.raise_once():
+            may_not_fit = check_memory(needed, settings)
         networks = make_networks(settings, processes)
         with explaining_memory("decoding the images", "lower data.height and data.width"):
             stretches = measure_stretches(training_set.images, workers=settings.data.workers)
@@ -125,6 +131,9 @@ def train(
         else:
             training.start(replace=replace)
         observer.loaded(images, settings.epochs)
+        observer.estimated(needed.total, lambda: plan_epochs(session, training.progress.next_epoch))
+        if may_not_fit is not None:
+            observer.warned(may_not_fit)
         return training.run()
 
 
@@ -422,8 +431,11 @@ class _Writer:
 
 
 def _with_sizes_for(settings: Settings, training_set: TrainingSet) -> Settings:
-    counts = [sum(image.modality is modality for image in training_set.images) for modality in Modality]
-    return settings.with_sizes_for(*counts)
+    return settings.with_sizes_for(*_count(training_set))
+
+
+def _count(training_set: TrainingSet) -> Pair[int]:
+    return Pair(*(sum(image.modality is modality for image in training_set.images) for modality in Modality))
 
 
 def _how_to_save_memory(settings: Settings) -> str:

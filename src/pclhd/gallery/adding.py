@@ -88,7 +88,7 @@ def add_images(
         encoder: Its encoder.
         images: The images.
         keep: What is kept of each.
-        workers: Threads for decoding; 0 uses one per core.
+        workers: Threads for decoding; 0 uses one per usable processor.
         on_progress: Called with the number of images done and of all.
 
     Returns:

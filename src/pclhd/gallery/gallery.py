@@ -127,7 +127,7 @@ class Gallery:
                 ``modified``, or a pattern of file names such as ``%Y%m%d_%H%M%S``.
             track: Name of the track that they all belong to.
             keep: What to keep besides the embedding: ``path``, ``thumbnail`` (a JPEG of at most 128 × 256), ``both``.
-            workers: Threads for decoding; 0 uses one per core.
+            workers: Threads for decoding; 0 uses one per usable processor.
             on_progress: Called with the number of images done and of all.
 
         Returns:

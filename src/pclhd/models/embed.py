@@ -17,13 +17,17 @@ from pclhd.data.records import Modality
 from pclhd.errors import UserError
 from pclhd.models.two_stream import TwoStreamNetwork
 
+#: Images in a forward pass on a CPU.
+TOGETHER_ON_CPU = 64
+_TOGETHER_ON_GPU = 256
+
 
 def embed_images(
     network: TwoStreamNetwork,
     images: NDArray[np.uint8] | Tensor,
     modality: Modality,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     flip: bool = True,
     renormalise: bool = True,
     device: torch.device | str | None = None,
@@ -39,7 +43,8 @@ def embed_images(
         network: The encoder.
         images: (N, 3, H, W) uint8, red, green, blue.
         modality: Modality of the images, which selects the stem.
-        batch_size: Images per forward pass. It affects speed and memory, not the result.
+        batch_size: Images per forward pass; None takes 256 on a GPU and 64 on a CPU, whose caches hold no more. It
+            affects speed and memory, not the result.
         flip: Average the unit-length embeddings of the image and of its mirror image.
         renormalise: Scale that average to unit length, as for retrieval. For clustering, the released code does not.
         device: Device for the computation; by default the network's. The network itself is not moved.
@@ -53,11 +58,13 @@ def embed_images(
     Raises:
         ValueError: The images are not (N, 3, H, W) uint8, or the batch size is not positive.
     """
+    where = torch.device(device) if device is not None else next(network.parameters()).device
+    if batch_size is None:
+        batch_size = TOGETHER_ON_CPU if where.type == "cpu" else _TOGETHER_ON_GPU
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must have the shape (N, 3, height, width), not {tuple(images.shape)}")
-    where = torch.device(device) if device is not None else next(network.parameters()).device
     precision = nullcontext() if autocast_dtype is None else torch.autocast(where.type, dtype=autocast_dtype)
     mean, std = mean or network.image_mean, std or network.image_std
     embeddings = torch.empty(len(images), network.embedding_size)

@@ -36,9 +36,8 @@ _AUTOCAST: dict[str, torch.dtype | None] = {
     "16-mixed": torch.float16,
 }
 
-_BATCH = 256
 # Decoded images in memory at a time; whole batches, so that a batch does not depend on the number of images.
-_CHUNK = 4 * _BATCH
+_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,7 @@ class ImageEncoder(ABC):
             images: Paths, folders, patterns, PIL images, arrays, open files, or any mix; see
                 `pclhd.data.sources.gather_images`.
             modality: Modality of the images.
-            workers: Threads for decoding; 0 uses one per core. It does not change the result.
+            workers: Threads for decoding; 0 uses one per usable processor. It does not change the result.
             on_progress: Called with the number of embedded images and the total.
 
         Returns:
@@ -223,7 +222,6 @@ class Encoder(ImageEncoder):
             self.network,
             pixels,
             modality,
-            batch_size=_BATCH,
             flip=self.preprocessing.mirror,
             autocast_dtype=_AUTOCAST[self.precision],
             mean=self.preprocessing.mean,
@@ -244,7 +242,7 @@ def embed_records(
     Args:
         encoders: At least one; their preprocessing must be equal, since each image is decoded once for all.
         records: The images, in any order.
-        workers: Threads that decode; 0 takes one per core.
+        workers: Threads that decode; 0 takes one per usable processor.
         on_progress: Called with the number of images done and of all.
         on_pixels: Called with rows of `records` and their decoded images (n, 3, H, W), a part at a time.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pclhd.synthetic.render_one import render_one
 from pclhd.synthetic.render_two import render_two
 from pclhd.synthetic.seeds import Population, Version
 from pclhd.synthetic.world import INFRARED_CAMERAS, VISIBLE_CAMERAS, Shot, World
+from pclhd.threads import usable_cpus
 
 JPEG_QUALITY = 88
 _POOL_WORTHWHILE = 1200
@@ -57,8 +57,8 @@ def render_images(world: World, shots: Sequence[Shot], workers: int | None = Non
     Args:
         world: The common parameters.
         shots: The images to render.
-        workers: Number of processes; None means one per core, or a single one for few images. It does not affect the
-            result. A script that uses several must guard its entry point with ``if __name__ == "__main__"``.
+        workers: Number of processes; None means one per usable processor, or a single one for few images. It does not
+            affect the result. A script that uses several must guard its entry point with ``if __name__ == "__main__"``.
 
     Returns:
         (N, 3, H, W) pixels, rows in the order of `shots`.
@@ -117,13 +117,12 @@ def draw_population(
 
 
 def choose_workers(workers: int | None, images: int) -> int:
-    """Number of processes: as given; otherwise one for few images and one per usable core for many."""
+    """Number of processes: as given; otherwise one for few images and one per usable processor for many."""
     if workers is not None:
         return max(1, workers)
     if images < _POOL_WORTHWHILE:
         return 1
-    # A container may allow fewer cores than the machine has; not every platform reports this.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cpus()
 
 
 @contextmanager

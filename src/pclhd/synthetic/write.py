@@ -87,8 +87,8 @@ def write_synthetic(
         held_out: Who is in the test split: ``validation`` people, to choose by (the default), or ``test`` people, for
             figures that nothing is chosen by. Training people and their images are the same with both. Version 1 and
             the layout of RegDB have no such choice.
-        workers: Number of processes; None means one per core. It does not affect the files. A script that uses several
-            must guard its entry point with ``if __name__ == "__main__"``.
+        workers: Number of processes; None means one per usable processor. It does not affect the files. A script that
+            uses several must guard its entry point with ``if __name__ == "__main__"``.
         on_progress: Called with the number of written images and the total.
 
     Raises:

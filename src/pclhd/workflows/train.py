@@ -116,11 +116,12 @@ def train_run(
     Raises:
         UserError: The settings, the data or the folder are unusable; nothing is overwritten.
     """
-    from pclhd.devices import keep_freed_memory
+    from pclhd.devices import keep_freed_memory, limit_threads
     from pclhd.engine.networks import runs_on_gpu
     from pclhd.engine.trainer import train
 
     labeller = labeller_for(settings, dataset)
+    limit_threads()
     if not runs_on_gpu(settings):
         keep_freed_memory()
     train(

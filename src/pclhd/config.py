@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps, Size, automatic_sizes
 from pclhd.errors import UserError
@@ -19,7 +29,7 @@ from pclhd.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 def _folder_or_configuration(value: object) -> Path | dict[str, Any] | None:
     if value is None or isinstance(value, Path):
         return value
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value.strip():
         return Path(value)
     if isinstance(value, dict):
         return value
@@ -30,7 +40,21 @@ def _none_or_folder(value: object) -> object:
     return None if value == "none" else value
 
 
-CacheFolder = Annotated[Path | None, BeforeValidator(_none_or_folder)]
+def _named(value: object) -> object:
+    if isinstance(value, str) and not value.strip():  # Python takes an empty path for the current folder
+        raise ValueError("expected a path; write . for the current folder")
+    return value
+
+
+def _one_name(value: str) -> str:
+    if not re.fullmatch(r"[^\W_][\w .+-]{0,99}", value):
+        raise ValueError("expected a short name of letters, digits and -, without a slash; it is part of a folder's")
+    return value
+
+
+Root = Annotated[Path | None, BeforeValidator(_named)]
+CacheFolder = Annotated[Path | None, BeforeValidator(_named), BeforeValidator(_none_or_folder)]
+PresetName = Annotated[str, AfterValidator(_one_name)]
 Backbone = Annotated[
     Path | dict[str, Any] | None,
     PlainValidator(_folder_or_configuration),
@@ -51,9 +75,7 @@ class DataSettings(_Section):
     """The data set and the size of the network's input."""
 
     layout: Layout = Field("auto", description="Layout of the data folder. auto detects it.")
-    root: Path | None = Field(
-        None, description="The data set's folder, or a CSV file of your own images. --data sets it."
-    )
+    root: Root = Field(None, description="The data set's folder, or a CSV file of your own images. --data sets it.")
     trial: int = Field(1, ge=1, le=10, description="Which of RegDB's ten splits to use. Other layouts ignore it.")
     height: int = Field(288, ge=16, le=4096, description="Height of the network's input, in pixels.")
     width: int = Field(144, ge=8, le=4096, description="Width of the network's input, in pixels.")
@@ -200,7 +222,7 @@ class EngineSettings(_Section):
 class Settings(_Section):
     """All inputs of a run except the images."""
 
-    preset: str = Field(description="Name of the preset that the settings started from.")
+    preset: PresetName = Field(description="Name of the preset that the settings started from.")
     seed: int = Field(0, ge=0, description="Seed of every random draw. --seed sets it.")
     selection: Literal["last", "silhouette", "stability", "cycle"] = Field(
         "last",
@@ -348,6 +370,7 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
     _refuse_stage_without_loss(settings.method)
     _refuse_unused_sub_prototypes(settings.method)
     _refuse_choosing_by_identities(settings)
+    _refuse_no_epoch(settings)
     return settings
 
 
@@ -355,6 +378,14 @@ def _refuse_choosing_by_identities(settings: Settings) -> None:
     if settings.method.labels == "identities" and settings.selection != "last":
         raise UserError(
             f"selection={settings.selection} measures clusters, but method.labels=identities has none; leave it at last"
+        )
+
+
+def _refuse_no_epoch(settings: Settings) -> None:
+    if settings.epochs == 0:
+        raise UserError(
+            "schedule.stage1_epochs=0 and schedule.stage2_epochs=0 leave no epoch, and the start weights as they are; "
+            "give one of the stages an epoch"
         )
 
 

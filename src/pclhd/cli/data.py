@@ -55,7 +55,7 @@ def synth(
     one_modality: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the training people with images in one modality only.")
     ] = 0.0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes; 0 means one per core.")] = 0,
 ) -> None:
     """Draw the synthetic benchmark: images of invented people in the layout of a public data set.
 

@@ -69,3 +69,21 @@ def test_a_terminal_without_width(columns: str) -> None:
     )
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "/nonexistent: no such file or folder" in ended.stderr
+
+
+def test_ctrl_c_while_libraries_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    command = [sys.executable, "-m", "pclhd", "recipes"]
+    ended = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_a_home_without_place_for_a_cache(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path / "none" / "nobody"), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
+    (tmp_path / "none").touch()  # a file: not even root can make a folder in it
+    environment.pop("MPLCONFIGDIR", None)
+    code = "import pclhd.report.figures"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")

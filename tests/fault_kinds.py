@@ -90,7 +90,7 @@ KINDS: tuple[Ruled, ...] = (
     ),
     Ruled(
         "Images lie in the data and nobody looks at them",
-        "Every reader returns what it passed over and why; `check`, `train`, `evaluate` and `embed` print the counts",
+        ("Every reader returns what it passed over and why; `check`, `train`, `evaluate` and `embed` print the counts"),
         (
             "data/image_folders::sysu_returns_what_it_passed_over",
             "data/image_folders::regdb_returns_what_it_passed_over",
@@ -107,7 +107,10 @@ KINDS: tuple[Ruled, ...] = (
     ),
     Ruled(
         "Lists written by another system",
-        "Backslashes, absolute paths below the root, other encodings and accents in another form are read, or named with the likely cause",
+        (
+            "Backslashes, absolute paths below the root, other encodings and accents in another form are read, or"
+            " named with the likely cause"
+        ),
         (
             "data/lists::paths_as_other_systems_write_them",
             "data/lists::absolute_paths_through_a_link_to_the_root",
@@ -124,7 +127,10 @@ KINDS: tuple[Ruled, ...] = (
     ),
     Ruled(
         "Identities of twenty digits, and names",
-        "In your own images any text is an identity or a camera; the lists of the benchmarks take whole numbers of up to 18 digits; nothing is merged",
+        (
+            "In your own images any text is an identity or a camera; the lists of the benchmarks take whole "
+            "numbers of up to 18 digits; nothing is merged"
+        ),
         (
             "data/names::long_numbers_are_names",
             "data/names::no_two_names_become_one",
@@ -136,7 +142,7 @@ KINDS: tuple[Ruled, ...] = (
         "`evaluate` compares them with the run's own record of its training images",
         (
             "workflows/evaluate::another_trial_tests_on_training_images",
-            "workflows/combine::images_that_were_trained_on_are_added_up",
+            "workflows/combine::test_images_that_were_trained_on_are_added_up",
         ),
     ),
     Ruled(
@@ -177,7 +183,7 @@ KINDS: tuple[Ruled, ...] = (
     ),
     Ruled(
         "Infrared of 10 to 16 bits, and thermal counts",
-        "The range that a modality uses becomes 0 to 255, and is kept with the model; `check` says what is used",
+        ("The range that a modality uses becomes 0 to 255, and is kept with the model; `check` says what is used"),
         (
             "data/values::sensors_of_few_bits_fill_the_range",
             "data/values::raw_thermal_counts_with_a_dead_pixel",
@@ -196,12 +202,18 @@ KINDS: tuple[Ruled, ...] = (
     ),
     Ruled(
         "Photos that were taken on their side",
-        "The EXIF orientation is followed for your own images, and ignored in the benchmarks, as the released code does",
+        (
+            "The EXIF orientation is followed for your own images, and ignored in the benchmarks, as the released"
+            " code does"
+        ),
         ("data/images::orientation_is_followed_as_pillow_does", "data/folder::own_images_are_read_upright"),
     ),
     Ruled(
         "A phone's photo folders",
-        "Subfolders, all formats and sizes are read, by content; films, sidecars, thumbnails and doubles are counted; HEIC names its plugin",
+        (
+            "Subfolders, all formats and sizes are read, by content; films, sidecars, thumbnails and doubles are "
+            "counted; HEIC names its plugin"
+        ),
         (
             "own_photos::photos_of_a_phone_from_the_check_to_the_report",
             "data/phone_folder::a_folder_from_a_phone",
@@ -281,7 +293,10 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "A5. `--resume` with other settings or another run's checkpoint",
-        "A checkpoint has its settings; what makes another run is refused, the rest is recorded, labels are those that were used",
+        (
+            "A checkpoint has its settings; what makes another run is refused, the rest is recorded, labels are "
+            "those that were used"
+        ),
         (
             "engine/resuming::what_makes_another_run_is_refused",
             "engine/resuming::labels_are_those_that_were_used_whatever_the_settings_say",
@@ -311,7 +326,10 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "A10. `combine` of what does not belong together, and trainings without epochs",
-        "Data, schedule, method and labels are compared; a schedule without an epoch is refused; a log that lacks epochs is named",
+        (
+            "Data, schedule, method and labels are compared; a schedule without an epoch is refused; a log that "
+            "lacks epochs is named"
+        ),
         (
             "workflows/combine::runs_that_do_not_belong_together",
             "workflows/combine::each_run_counts_once",
@@ -358,7 +376,7 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "B6. Escape sequences and formulas of others",
-        "All output passes through one function that escapes them; CSV text that begins a formula gets an apostrophe",
+        ("All output passes through one function that escapes them; CSV text that begins a formula gets an apostrophe"),
         (
             "cli/last_resort::control_characters_of_names_do_not_reach_the_terminal",
             "runs/records::words_of_results_command_no_terminal",
@@ -367,7 +385,10 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "B7. numba's cache is unpickled",
-        "Left: it lies in the package or the user's own cache folder; a shared NUMBA_CACHE_DIR is as trusted as the code beside it",
+        (
+            "Left: it lies in the package or the user's own cache folder; a shared NUMBA_CACHE_DIR is as trusted "
+            "as the code beside it"
+        ),
         (),
     ),
     Ruled(
@@ -467,7 +488,10 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "C17. Senseless environment variables, a deleted folder, little memory",
-        "They are looked at before the libraries are loaded that read them; all that says “no memory” is known in one place",
+        (
+            "They are looked at before the libraries are loaded that read them; all that says “no memory” is "
+            "known in one place"
+        ),
         (
             "cli/environment::a_senseless_variable",
             "cli/environment::a_folder_that_was_deleted",
@@ -522,7 +546,10 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "E3. `umask 777`",
-        "Left where it succeeds: the user asked for files that nobody may read. Where nothing can be made, nothing is left",
+        (
+            "Left where it succeeds: the user asked for files that nobody may read. Where nothing can be made, "
+            "nothing is left"
+        ),
         ("files::where_nothing_can_be_made_nothing_is_left",),
     ),
     Ruled(
@@ -532,7 +559,10 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "F2. All batches of an epoch are drawn before its first step",
-        "Open here: the number of steps has an upper limit, but a long epoch still costs memory and time before its first step",
+        (
+            "Open here: the number of steps has an upper limit, but a long epoch still costs memory and time "
+            "before its first step"
+        ),
         (),
     ),
     Ruled(

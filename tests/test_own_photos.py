@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from pclhd.data.records import Modality
 from pclhd.synthetic import draw_population
 from tests.commands import Call, complaint
 
@@ -20,7 +22,7 @@ PLACES = ("DCIM/100APPLE/IMG_{:04}.JPG", "Camera/20240501_{:06}.jpg", "WhatsApp 
 SHORT = ["schedule.iterations=2", "schedule.stage1_epochs=1", "schedule.stage2_epochs=1"]
 
 
-def _save(pixels: np.ndarray, path: Path, number: int) -> None:
+def _save(pixels: NDArray[np.uint8], path: Path, number: int) -> None:
     """One photo: of one of several sizes, turned in one of four ways."""
     orientation = list(TURNS)[number % 4]
     scale = 1 + number % 3
@@ -35,7 +37,7 @@ def _save(pixels: np.ndarray, path: Path, number: int) -> None:
 def photos(tmp_path: Path) -> Path:
     """Photos in two folders, with all that lies among them."""
     root = tmp_path / "My photos"
-    for modality in ("visible", "infrared"):
+    for modality in Modality:
         pixels, _ = draw_population(PEOPLE, EACH, modality=modality, seed=5, population="starter", height=96, width=48)
         for number, image in enumerate(pixels):
             _save(image, root / modality / PLACES[number % 4].format(number), number)
@@ -69,7 +71,11 @@ def test_photos_of_a_phone_from_the_check_to_the_report(pclhd: Call, photos: Pat
     found = pclhd("check", photos)
     if found.code != 0:  # no plugin for HEIC here
         assert f"problem: {heic}: a HEIC image, which needs a plugin; pip install pillow-heif" in found.out
-        assert "a HEIC image, which needs a plugin" in complaint(pclhd(*train))
+        refused = pclhd(*train)
+        note, line = refused.err.splitlines()
+        assert refused.code == 2
+        assert note == "note: passed over: 8 files (2 hidden, 4 not an image, 2 double)"
+        assert line.startswith(f"pclhd: {heic}: a HEIC image, which needs a plugin; pip install pillow-heif")
         assert not run.exists()
     heic.unlink()
 

@@ -60,7 +60,7 @@ _CAUSES_HEAD = """
 ## Causes found by deliberate abuse
 
 Each cause of a traceback, a wrong result, a file lost or a hang that deliberate abuse of all commands found, how it was
-removed, and the tests that hold it. Where nothing was changed, the reason stands in place of the fix.
+removed, and the tests that hold it. Where nothing was changed, the reason is given instead of the fix.
 
 | Cause | Fix | Tests |
 |---|---|---|
@@ -89,7 +89,7 @@ KINDS: tuple[Ruled, ...] = (
         ("data/image_folders::hidden_folders_are_no_data",),
     ),
     Ruled(
-        "Images lie in the data and nobody looks at them",
+        "Images lie in the data and are not read",
         ("Every reader returns what it passed over and why; `check`, `train`, `evaluate` and `embed` print the counts"),
         (
             "data/image_folders::sysu_returns_what_it_passed_over",
@@ -244,7 +244,7 @@ KINDS: tuple[Ruled, ...] = (
     ),
     Ruled(
         "Crops that failed",
-        "Rows without direction are noise and nobody's neighbours",
+        "Rows without direction are noise, and neighbours of no other row",
         ("clustering/neighbourhoods::failed_crops_are_noise_and_nobodys_neighbours",),
     ),
     Ruled(
@@ -455,7 +455,7 @@ CAUSES: tuple[Ruled, ...] = (
         ),
     ),
     Ruled(
-        "C12. Numbers in a log that nobody logged",
+        "C12. Numbers in a log that no training writes",
         "Records have bounds when they are read",
         ("runs/records::numbers_that_no_training_writes_are_refused", "runs/records::a_wrong_line_is_named"),
     ),
@@ -547,7 +547,7 @@ CAUSES: tuple[Ruled, ...] = (
     Ruled(
         "E3. `umask 777`",
         (
-            "Left where it succeeds: the user asked for files that nobody may read. Where nothing can be made, "
+            "Left where it succeeds: the user asked for files that no one may read. Where nothing can be made, "
             "nothing is left"
         ),
         ("files::where_nothing_can_be_made_nothing_is_left",),

@@ -81,7 +81,7 @@ def test_ctrl_c_while_libraries_are_loaded(tmp_path: Path) -> None:
 
 
 def test_a_home_without_place_for_a_cache(tmp_path: Path) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path / "none" / "nobody"), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
+    environment = {**os.environ, "HOME": str(tmp_path / "none" / "home"), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
     (tmp_path / "none").touch()  # a file: not even root can make a folder in it
     environment.pop("MPLCONFIGDIR", None)
     code = "import pclhd.report.figures"

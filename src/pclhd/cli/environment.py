@@ -50,7 +50,7 @@ def _try_layer(layer: str) -> None:
     from numba.np.ufunc.parallel import _launch_threads
 
     try:
-        _launch_threads()
+        _launch_threads()  # type: ignore[no-untyped-call]
     except (ValueError, ImportError) as error:
         raise _senseless("NUMBA_THREADING_LAYER", layer, f"a layer that is installed ({error})") from error
 

@@ -2,5 +2,5 @@
 
 import logging
 
-# Where it can keep no cache, matplotlib logs two lines while it is imported; nobody has to act on them.
+# Where it can keep no cache, matplotlib logs two lines while it is imported, and works all the same.
 logging.getLogger("matplotlib").addHandler(logging.NullHandler())

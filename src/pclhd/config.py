@@ -46,15 +46,8 @@ def _named(value: object) -> object:
     return value
 
 
-def _one_name(value: str) -> str:
-    if not re.fullmatch(r"[^\W_][\w .+-]{0,99}", value):
-        raise ValueError("expected a short name of letters, digits and -, without a slash; it is part of a folder's")
-    return value
-
-
 Root = Annotated[Path | None, BeforeValidator(_named)]
 CacheFolder = Annotated[Path | None, BeforeValidator(_named), BeforeValidator(_none_or_folder)]
-PresetName = Annotated[str, AfterValidator(_one_name)]
 Backbone = Annotated[
     Path | dict[str, Any] | None,
     PlainValidator(_folder_or_configuration),
@@ -222,7 +215,7 @@ class EngineSettings(_Section):
 class Settings(_Section):
     """All inputs of a run except the images."""
 
-    preset: PresetName = Field(description="Name of the preset that the settings started from.")
+    preset: str = Field(description="Name of the preset that the settings started from.")
     seed: int = Field(0, ge=0, description="Seed of every random draw. --seed sets it.")
     selection: Literal["last", "silhouette", "stability", "cycle"] = Field(
         "last",

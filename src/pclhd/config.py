@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -364,6 +363,7 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
     _refuse_unused_sub_prototypes(settings.method)
     _refuse_choosing_by_identities(settings)
     _refuse_no_epoch(settings)
+    _refuse_preset_that_is_no_name(settings.preset, source)
     return settings
 
 
@@ -371,6 +371,14 @@ def _refuse_choosing_by_identities(settings: Settings) -> None:
     if settings.method.labels == "identities" and settings.selection != "last":
         raise UserError(
             f"selection={settings.selection} measures clusters, but method.labels=identities has none; leave it at last"
+        )
+
+
+def _refuse_preset_that_is_no_name(preset: str, source: str) -> None:
+    if not re.fullmatch(r"[^\W_][\w .+-]{0,99}", preset):
+        raise UserError(
+            f"{source}: setting 'preset' = {preset[:_LONGEST_SHOWN]!r}: expected a short name of letters, digits and "
+            "-, without a slash; it is part of the name of the run folder"
         )
 
 

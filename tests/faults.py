@@ -40,6 +40,7 @@ from pclhd.runs.folder import checkpoint_files
 from tests.commands import Outcome, call
 from tests.data.fake_layouts import write_sysu
 from tests.engine.runs import SmallData, digest, draw_people, write_start
+from tests.fault_kinds import kinds_lines
 from tests.models.small import SMALL_BASIC, stirred
 
 # What a fault leaves behind, in the words of the table.
@@ -1109,6 +1110,7 @@ def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
         for fault in FAULTS:
             if fault.part == part:
                 yield row(fault, observations[fault.name])
+    yield from kinds_lines()
 
 
 _INTRODUCTION = """# What happens when something goes wrong
@@ -1119,4 +1121,7 @@ writes this page from what it observes; the test fails if the page says somethin
 Exit code 2 is an error, explained in one line on stderr. With 0 the training recovered by itself; 143 and 130 are the
 exit codes after SIGTERM and SIGINT. "Whole checkpoints" means that every checkpoint in the run folder was read and had
 the right checksum. "Nothing changed" means that no file was made, changed or removed. Paths are shortened.
+
+Two tables at the end name the kinds of [real data](#kinds-of-real-data) that once went wrong, and the
+[causes](#causes-found-by-deliberate-abuse) that deliberate abuse found, each with the tests that hold what was done.
 """

@@ -336,3 +336,45 @@ def test_sizes_that_follow_the_images() -> None:
         assert fixed.clustering.near_copies == "keep"
     with pytest.raises(UserError, match=r"setting 'clustering.joint_k1' = 0: expected a whole number from 1, or auto"):
         load_preset("own", ["clustering.joint_k1=0"])
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".hidden", "", "a\\b", "x\ny", "\u202e", "a" * 101])
+def test_a_preset_cannot_lead_the_default_run_folder_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"preset": name}), "utf-8")
+    with pytest.raises(UserError, match=r"setting 'preset' = .*expected a short name"):
+        load_preset(str(tmp_path / "mine.yaml"), [])
+
+
+@pytest.mark.parametrize("item", ["data.root=''", "data.cache=''", "data.cache='  '", "model.backbone=' '"])
+def test_an_empty_path_is_not_the_current_folder(item: str) -> None:
+    with pytest.raises(UserError, match="expected a"):
+        load_preset("tiny", [item])
+
+
+def test_a_training_without_epochs_is_refused() -> None:
+    with pytest.raises(UserError, match="leave no epoch"):
+        load_preset("tiny", ["schedule.stage1_epochs=0", "schedule.stage2_epochs=0"])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "seed=010",
+        "seed=1:30",
+        "seed=true",
+        "seed=yes",
+        "seed=~",
+        "seed=2024-01-01",
+        "schedule.learning_rate=1:30.5",
+        "schedule.learning_rate=on",
+        "schedule.learning_rate=.inf",
+        "schedule.weight_decay=.inf",
+        "memory.temperature=.inf",
+        "method.cross=.inf",
+        "data.layout=no",
+        "model.weights=off",
+    ],
+)
+def test_what_yaml_takes_for_something_else_is_refused(item: str) -> None:
+    with pytest.raises(UserError):
+        load_preset("tiny", [item])

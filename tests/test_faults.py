@@ -8,6 +8,7 @@ import pytest
 
 from pclhd.data.images import load_images
 from tests.engine.runs import SmallData
+from tests.fault_kinds import CAUSES, KINDS, Ruled, kinds_lines
 from tests.faults import FAULTS, Fault, Stock, observe, row
 
 PAGE = Path(__file__).parent.parent / "docs" / "faults.md"
@@ -42,8 +43,17 @@ def test_there_are_enough_of_them_and_the_page_shows_no_others() -> None:
     shown = [line.split(" | ")[0].removeprefix("| ") for line in PAGE.read_text("utf-8").splitlines()]
     shown = [name for name in shown if name in {fault.name for fault in FAULTS}]
     assert shown == [fault.name for fault in FAULTS]
-    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ") and "Exit code" not in line]
+    observed, ruled = PAGE.read_text("utf-8").split("\n## Kinds of real data\n")
+    rows = [line for line in observed.splitlines() if line.startswith("| ") and "Exit code" not in line]
     assert len(rows) == len(FAULTS)
+    assert f"\n## Kinds of real data\n{ruled}" == "".join(kinds_lines()), "run python scripts/fault_table.py"
+
+
+@pytest.mark.parametrize("ruled", [*KINDS, *CAUSES], ids=lambda ruled: ruled.name)
+def test_each_rule_has_its_tests(ruled: Ruled) -> None:
+    assert ruled.tests or ruled.rule.startswith(("Left", "Open"))
+    for file, name in (test.split("::") for test in ruled.named_tests()):
+        assert f"\ndef {name}(" in (PAGE.parent.parent / "tests" / file).read_text("utf-8")
 
 
 @pytest.mark.parametrize("workers", [1, 3])

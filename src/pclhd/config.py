@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps, Size, automatic_sizes
 from pclhd.errors import UserError
@@ -22,7 +31,7 @@ from pclhd.sizes import BatchSize, Lengths, automatic_batch, automatic_decay, au
 def _folder_or_configuration(value: object) -> Path | dict[str, Any] | None:
     if value is None or isinstance(value, Path):
         return value
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value.strip():
         return Path(value)
     if isinstance(value, dict):
         return value
@@ -49,6 +58,12 @@ def _share_or_auto(value: object) -> float | Literal["auto"]:
     return float(value)
 
 
+def _named(value: object) -> object:
+    if isinstance(value, str) and not value.strip():  # Python takes an empty path for the current folder
+        raise ValueError("expected a path; write . for the current folder")
+    return value
+
+
 Epochs = Annotated[
     int | Literal["auto"],
     PlainValidator(_from_zero_or_auto),
@@ -59,7 +74,8 @@ Decay = Annotated[
     PlainValidator(_share_or_auto),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, {"const": "auto"}]}),
 ]
-CacheFolder = Annotated[Path | None, BeforeValidator(_none_or_folder)]
+Root = Annotated[Path | None, BeforeValidator(_named)]
+CacheFolder = Annotated[Path | None, BeforeValidator(_named), BeforeValidator(_none_or_folder)]
 Backbone = Annotated[
     Path | dict[str, Any] | None,
     PlainValidator(_folder_or_configuration),
@@ -82,9 +98,7 @@ class DataSettings(_Section):
     """The data set and the size of the network's input."""
 
     layout: Layout = Field("auto", description="Layout of the data folder. auto detects it.")
-    root: Path | None = Field(
-        None, description="The data set's folder, or a CSV file of your own images. --data sets it."
-    )
+    root: Root = Field(None, description="The data set's folder, or a CSV file of your own images. --data sets it.")
     trial: int = Field(1, ge=1, le=10, description="Which of RegDB's ten splits to use. Other layouts ignore it.")
     height: int = Field(288, ge=16, le=4096, description="Height of the network's input, in pixels.")
     width: int = Field(144, ge=8, le=4096, description="Width of the network's input, in pixels.")
@@ -438,6 +452,8 @@ def _check(tree: dict[str, Any], *, source: str) -> Settings:
     _refuse_unused_sub_prototypes(settings.method)
     _refuse_choosing_by_identities(settings)
     _refuse_what_reaches_nothing(settings.method)
+    _refuse_no_epoch(settings)
+    _refuse_preset_that_is_no_name(settings.preset, source)
     return settings
 
 
@@ -458,6 +474,22 @@ def _refuse_choosing_by_identities(settings: Settings) -> None:
     if settings.method.labels == "identities" and settings.selection != "last":
         raise UserError(
             f"selection={settings.selection} measures clusters, but method.labels=identities has none; leave it at last"
+        )
+
+
+def _refuse_preset_that_is_no_name(preset: str, source: str) -> None:
+    if not re.fullmatch(r"[^\W_][\w .+-]{0,99}", preset):
+        raise UserError(
+            f"{source}: setting 'preset' = {preset[:_LONGEST_SHOWN]!r}: expected a short name of letters, digits and "
+            "-, without a slash; it is part of the name of the run folder"
+        )
+
+
+def _refuse_no_epoch(settings: Settings) -> None:
+    if (settings.schedule.stage1_epochs, settings.schedule.stage2_epochs) == (0, 0):
+        raise UserError(
+            "schedule.stage1_epochs=0 and schedule.stage2_epochs=0 leave no epoch, and the start weights as they are; "
+            "give one of the stages an epoch"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Mapping
 
@@ -11,6 +12,9 @@ import torch
 
 from pclhd.errors import ArgumentError
 from pclhd.threads import usable_cpus
+
+_KNOWN = r"(cpu|cuda|mps|xpu)(:\d{1,3})?"
+_LONGEST_REASON = 200
 
 
 def resolve_device(name: str) -> torch.device:
@@ -22,10 +26,12 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not re.fullmatch(_KNOWN, name):  # torch knows many more, and answers some of them with pages of text
+            raise RuntimeError("unknown")
         torch.zeros(1, device=name).item()  # the device "meta" has tensors without values
         return torch.device(name)
     except (RuntimeError, AssertionError, ImportError, AttributeError) as error:  # each backend raises another of these
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].partition("[")[0].strip()[:_LONGEST_REASON]
         raise ArgumentError(
             "device", f"cannot be used here ({reason}); expected auto, cpu, cuda, cuda:N or mps", value=name
         ) from error

@@ -17,6 +17,22 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+#: What torch, oneDNN, numpy, threads and the loader of libraries say when memory runs out, besides `MemoryError`.
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "can't start new thread",
+    "could not create a primitive",
+    "annot allocate memory",
+    "failed to map segment",
+)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the machine has no memory left."""
+    said = isinstance(error, RuntimeError | ImportError | OSError) and any(sign in str(error) for sign in _NO_MEMORY)
+    return said or isinstance(error, MemoryError)
+
+
 class ArgumentError(UserError):
     """An invalid argument of a function.
 

@@ -538,7 +538,7 @@ def test_mistakes_are_reported_before_anything_heavy_is_loaded(
 # Interruptions.
 
 
-@pytest.mark.parametrize("during", ["pclhd.clustering.pipeline.cluster_features", "pclhd.features.labels.np.save"])
+@pytest.mark.parametrize("during", ["pclhd.clustering.pipeline.cluster_features", "pclhd.features.labels.write_npy"])
 def test_ctrl_c_leaves_nothing(pclhd: Call, files: Path, monkeypatch: pytest.MonkeyPatch, during: str) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -555,7 +555,7 @@ def test_a_disk_that_is_full(refused: Callable[..., str], monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pclhd.features.labels.np.save", full)
+    monkeypatch.setattr("pclhd.features.labels.write_npy", full)
     assert "labels.npy: cannot be written (No space left on device)" in refused(*SMALL, out="labels.npy")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -54,9 +55,20 @@ def test_ctrl_c_anywhere(pclhd: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ended.code, ended.err.strip()) == (130, "")
 
 
-def test_memory_that_runs_out_anywhere(pclhd: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("could not create a primitive"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "a file"),
+    ],
+)
+def test_memory_that_runs_out_anywhere(pclhd: Call, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: object) -> None:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("pclhd.workflows.recipes.recipe_list", fail)
     assert "ran out of memory" in complaint(pclhd("recipes"))

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pclhd.data.check import CheckReport, Comparison, check_dataset
 from pclhd.data.open import open_dataset
@@ -242,3 +243,27 @@ def test_lists_of_images_that_are_missing_say_why(tmp_path: Path) -> None:
     write_text(path, path.read_text().replace("Visible/1/visible_0", "data/Visible/1/visible_0"))
     (problem,) = check_dataset("regdb", root).problems
     assert problem.endswith("it repeats the folder's own name; write Visible/1/visible_0.bmp")
+
+
+def test_training_images_saved_again_in_the_gallery(tmp_path: Path, tiny_sysu: Path) -> None:
+    visible = sorted(tiny_sysu.glob("cam1/*/*.jpg"))[:8]
+    infrared = sorted(tiny_sysu.glob("cam3/*/*.jpg"))[:8]
+    rows = ["path,modality,identity,split"]
+    for number, (one, other) in enumerate(zip(visible, infrared, strict=True)):
+        split = ("train", "train") if number < 4 else ("gallery", "query")
+        for path, modality, part in zip((one, other), ("visible", "infrared"), split, strict=True):
+            shutil.copy(path, tmp_path / f"{modality}{number}.jpg")
+            rows.append(f"{modality}{number}.jpg,{modality},{number},{part}")
+    for number, (suffix, scale) in enumerate(((".png", 1), (".jpg", 2), (".webp", 3))):
+        with Image.open(visible[number]) as image:
+            image.resize((image.width * scale, image.height * scale)).save(tmp_path / f"again{number}{suffix}")
+        rows.append(f"again{number}{suffix},visible,4,gallery")
+    write_text(tmp_path / "images.csv", "\n".join(rows) + "\n")
+    report = check_dataset("own", tmp_path)
+    (note,) = (note for note in report.notes if "near-copies" in note)
+    assert note.startswith("3 test images are near-copies of training images")
+    assert f"{tmp_path}/again1.jpg (of {tmp_path}/visible1.jpg)" in note
+    shutil.copy(visible[0], tmp_path / "again0.png")  # an equal file is a double, and a problem
+    report = check_dataset("own", tmp_path)
+    assert any("same content" in problem for problem in report.problems)
+    assert any(note.startswith("2 test images are near-copies") for note in report.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from pclhd.errors import UserError
 from pclhd.features.labels import check_labels_path, write_labels
+from pclhd.features.write import write_npy
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -94,3 +96,17 @@ def test_text_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
     escaped = [f"'{name}" for name in ("=1+1", "+cmd", "-x", "@sum", "\tx", "-\nx")]
     assert [name for name, _ in rows] == escaped + names[6:]
     assert rows[0][1] == "-1"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_named() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space left on device"):
+        write_npy(full, np.zeros(100_000))
+
+
+def test_an_array_is_written_as_numpy_writes_it() -> None:
+    for array in (np.arange(7), np.zeros((3, 0)), np.asfortranarray(np.arange(6.0).reshape(2, 3))):
+        ours, theirs = io.BytesIO(), io.BytesIO()
+        write_npy(ours, array)
+        np.save(theirs, array)
+        assert ours.getvalue() == theirs.getvalue()

@@ -163,12 +163,18 @@ def test_a_network_that_was_saved_as_a_program(tmp_path: Path) -> None:
     assert "without any tensor" in said(tmp_path / "x.pth")
 
 
-def test_entries_that_share_each_other(tmp_path: Path) -> None:
-    entries: dict[str, object] = {"weight": torch.zeros(2)}
+@pytest.mark.parametrize("innermost", [{"weight": torch.zeros(2)}, {}])
+def test_entries_that_share_each_other(tmp_path: Path, innermost: dict[str, object]) -> None:
+    entries = innermost
     for _ in range(40):
         entries = {"left": entries, "right": entries}
     torch.save(entries, tmp_path / "shared.pth")
     assert "entries; where it was made" in said(tmp_path / "shared.pth")
+
+
+def test_a_name_without_end(tmp_path: Path) -> None:
+    torch.save({"a" * 20_000: torch.zeros(2)}, tmp_path / "x.pth")
+    assert "an entry has a name of 20,000 characters" in said(tmp_path / "x.pth")
 
 
 def test_a_part_of_an_unpacked_checkpoint(tmp_path: Path) -> None:

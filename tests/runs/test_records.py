@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pclhd.errors import UserError
 from pclhd.runs.records import (
+    EpochRecord,
+    ResultRow,
     find_setting,
     flatten,
     read_epochs,
@@ -191,3 +194,23 @@ def test_broken_settings_are_named(tmp_path: Path, text: str, expected: str) -> 
     with pytest.raises(UserError) as error:
         read_settings(_save(tmp_path / "config.yaml", text))
     assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["seconds", "lr", "images_per_second"])
+def test_numbers_that_no_training_writes_are_refused(field: str) -> None:
+    record = {"kind": "epoch", "epoch": 0, "stage": 1, field: 1.7e308}
+    with pytest.raises(ValidationError, match="a number of usual size"):
+        EpochRecord.model_validate(record)
+    with pytest.raises(ValidationError, match="a number of usual size"):
+        EpochRecord.model_validate({"kind": "epoch", "epoch": 0, "stage": 1, "loss": {"total": 1e308}})
+    with pytest.raises(ValidationError):
+        EpochRecord.model_validate({"kind": "epoch", "epoch": 10**400, "stage": 1})
+    lost = EpochRecord.model_validate({"kind": "epoch", "epoch": 0, "stage": 1, "loss": {"total": float("nan")}})
+    assert lost.loss["total"] != lost.loss["total"]
+
+
+def test_words_of_results_command_no_terminal() -> None:
+    spread = {"mean": 0.5}
+    row = {"weights": "final\x07", "search": "\x1b]0;x\x07all", "rank1": spread, "rank10": spread}
+    read = ResultRow.model_validate({**row, "mAP": spread, "mINP": spread})
+    assert (read.search, read.weights) == ("\\u001b]0;x\\u0007all", "final\\u0007")

@@ -134,3 +134,9 @@ def test_a_loss_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="no longer finite"):
         make_starter(path, people=4, images_per_person=2, steps=3, seed=1, learning_rate=1e30)
     assert not list(tmp_path.iterdir())
+
+
+def test_more_images_than_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"images=1000: with 9,000 people gives 9,000,000 images"):
+        make_starter(tmp_path / "x.safetensors", people=9000, images_per_person=1000, steps=1, seed=0)
+    assert not any(tmp_path.iterdir())

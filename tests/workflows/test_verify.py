@@ -519,5 +519,5 @@ def test_settings_without_an_epoch(small: SmallData, run: Path) -> None:
         .replace("stage1_epochs: 1", "stage1_epochs: 0")
         .replace("stage2_epochs: 1", "stage2_epochs: 0")
     )
-    with pytest.raises(UserError, match="no epochs"):
+    with pytest.raises(UserError, match="leave no epoch"):
         verify(run, small.training_set)

@@ -68,7 +68,7 @@ def synth(
             "Training images are the same. Not with --generator 1 or --layout regdb.",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one per usable processor.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes; 0 means one per usable processor.")] = 0,
 ) -> None:
     """Draw the synthetic benchmark: images of invented people in the layout of a public data set.
 

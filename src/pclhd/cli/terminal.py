@@ -35,6 +35,10 @@ class Console(RichConsole):
 if TYPE_CHECKING:
     from pclhd.data.passed_over import PassedOver
 
+# A width of 0, which some terminals set before they know theirs, would print nothing.
+if os.environ.get("COLUMNS", "1").strip("0") == "":
+    del os.environ["COLUMNS"]
+
 console = Console()
 errors = Console(stderr=True)
 #: Console for progress and notes; `be_quiet` silences it.
@@ -59,8 +63,12 @@ def say(line: str) -> None:
 
     If several processes train together, only the first one prints.
     """
-    if os.environ.get("RANK", "0") == "0":
+    if _is_first():
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def show(text: str) -> None:
@@ -72,8 +80,10 @@ def show(text: str) -> None:
 
 def complain(message: str) -> None:
     """Print one line on stderr; where that cannot be written, the exit code has to do."""
+    # Not by a console: it imports more when it prints, which fails once memory has run out.
     with suppress(OSError):
-        errors.print(printable(message), highlight=False, markup=False, soft_wrap=True)
+        sys.stderr.write(f"{printable(message)}\n")
+        sys.stderr.flush()
 
 
 def flush() -> OSError | None:
@@ -135,7 +145,7 @@ def print_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def say_passed_over(passed_over: PassedOver) -> None:
     """Print what a reader passed over, in one line on stderr; nothing if there is nothing."""
-    if passed_over and os.environ.get("RANK", "0") == "0":
+    if passed_over and _is_first():
         print_warning(passed_over.summary())
 
 

@@ -13,9 +13,10 @@ import typer.main
 
 from pclhd import __version__
 from pclhd.cli import answers, data, features, gallery, results, serving, settings, terminal, training, weights
+from pclhd.cli.environment import check_environment
 from pclhd.cli.options import verb
 from pclhd.cli.terminal import complain, console
-from pclhd.errors import UserError
+from pclhd.errors import UserError, ran_out_of_memory
 from pclhd.threads import set_up_threads
 
 app = typer.Typer(
@@ -38,11 +39,12 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
-    set_up_threads()
     terminal.speak()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = terminal.print_warning
+            check_environment()
+            set_up_threads()
             code = _run(arguments)
     except KeyboardInterrupt:
         code = 130
@@ -86,14 +88,15 @@ def _complain_of(error: Exception, *, debug: bool) -> int:
     elif isinstance(error, _ParseError):
         words = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
         message = f"{words}; see pclhd{_verb_of(error.ctx)} --help"
+    elif ran_out_of_memory(error):
+        reason = str(error).partition("\n")[0] or "no details"
+        message = f"this machine ran out of memory ({reason}); close other programs, or ask for less"
     elif isinstance(error, OSError) and error.filename is not None:
         # Most paths are looked at where they are used. This is for what any look can meet: a folder that may not be
         # entered, a name that is too long, a disk that is gone.
         message = f"{error.filename}: {error.strerror}; check the path and its permissions"
     elif unwritten is not None:
         message = _unwritten(unwritten)
-    elif isinstance(error, MemoryError):
-        message = f"this machine ran out of memory ({error or 'no details'}); close other programs, or ask for less"
     else:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         shown = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"

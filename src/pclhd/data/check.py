@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from pclhd.data.layouts import require_layout
 from pclhd.data.lists import missing_files, read_identity_list, read_image_list
 from pclhd.data.llcm import llcm_folders_without_image, llcm_list
+from pclhd.data.near_copies import NEAR_COPY_BITS, nearest_hashes
 from pclhd.data.open import open_dataset, resolve_layout
 from pclhd.data.passed_over import PassedOver, printable
 from pclhd.data.records import JUNK, UNKNOWN, Dataset, ImageRecord, LabelledImages, Modality, Names, digest_files
@@ -24,6 +27,7 @@ from pclhd.threads import usable_cpus
 
 # Of each kind of problem, this many are named one by one.
 NAMED = 20
+_FIRST = 3
 TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
 
 
@@ -142,7 +146,7 @@ def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = Tru
         broken, values = _decode(dataset)
         odd, odd_notes = odd_values(values)
         problems += broken + odd
-        notes += odd_notes
+        notes += odd_notes + _near_copies(dataset, values)
     return CheckReport(
         layout=layout,
         name=dataset.name,
@@ -215,6 +219,32 @@ def _doubled(dataset: Dataset) -> tuple[list[str], list[str]]:
     else:
         problems += [f"{path}: in training and test" for path in dict.fromkeys(tested) if path in train]
     return _named(problems, "doubled images"), notes
+
+
+def _near_copies(dataset: Dataset, values: Sequence[ImageValues]) -> list[str]:
+    """Test images that look like a training image: the same picture saved again, scaled or compressed.
+
+    A note, no problem: pictures of one track may be as near, and only the files say whether that is a mistake.
+    """
+    digests = dict(zip((image.path for image in dataset.train.images), dataset.train.digests, strict=True))
+    trained = [value for value in values if value.record.path in digests and value.low < value.high]
+    tested = [value for value in values if value.record.path not in digests and value.low < value.high]
+    if not trained or not tested:
+        return []
+    rows, bits = nearest_hashes(np.stack([one.hash for one in tested]), np.stack([one.hash for one in trained]))
+    found = [
+        (tested[one].record.path, trained[row].record.path)
+        for one, row in enumerate(rows.tolist())
+        if bits[one] <= NEAR_COPY_BITS
+    ]
+    # Equal files are named among the doubled images.
+    equal = [digest in digests.values() for digest in digest_files([copy for copy, _ in found])]
+    near = [pair for pair, is_equal in zip(found, equal, strict=True) if not is_equal]
+    if not near:
+        return []
+    examples = ", ".join(f"{copy} (of {original})" for copy, original in near[:_FIRST])
+    more = ", …" if len(near) > _FIRST else ""
+    return [f"{len(near):,} test images are near-copies of training images, as if saved again: {examples}{more}"]
 
 
 def _across(paths: Sequence[Path], train: Mapping[Path, str]) -> str:

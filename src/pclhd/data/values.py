@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pclhd.data.images import is_wide, opened_image, to_rgb
+from pclhd.data.images import fit_image, is_wide, opened_image, to_rgb
+from pclhd.data.near_copies import image_hashes
 from pclhd.data.records import ImageRecord, Modality
 from pclhd.data.stretch import Stretch
 from pclhd.threads import usable_cpus
@@ -32,6 +33,8 @@ _GREY_SPREAD = 2.0
 _SMALL_SIDE = 4
 _UNEQUAL = 10
 _STRIP_PIXELS = 1 << 20
+# Height and width at which images are hashed.
+_HASHED = (96, 48)
 NAMED = 3
 
 
@@ -48,6 +51,7 @@ class ImageValues:
         high: Greatest value, as stored.
         levels: (256,) share of pixels with each grey level, once the image has 8 bits.
         colour: Mean difference between the largest and the smallest of red, green and blue, in levels.
+        hash: (32,) bytes of the shrunk image, see `pclhd.data.near_copies`.
     """
 
     record: ImageRecord
@@ -58,6 +62,7 @@ class ImageValues:
     high: float
     levels: NDArray[np.float64]
     colour: float
+    hash: NDArray[np.uint8]
 
 
 def measure_stretch(paths: Sequence[Path], *, workers: int = 0) -> Stretch | None:
@@ -114,7 +119,8 @@ def look_at_values(record: ImageRecord) -> ImageValues:
     counts = np.array(rgb.convert("L").histogram(), dtype=np.float64)
     pixels = _on_a_grid(np.asarray(rgb)).astype(np.int16)
     colour = float((pixels.max(axis=-1) - pixels.min(axis=-1)).mean())
-    return ImageValues(record, *rgb.size, wide, low, high, counts / counts.sum(), colour)
+    shrunk = fit_image(rgb, *_HASHED, resample="bicubic")
+    return ImageValues(record, *rgb.size, wide, low, high, counts / counts.sum(), colour, image_hashes(shrunk[None])[0])
 
 
 def odd_values(values: Sequence[ImageValues]) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ of batch norms are added over the processes. A single process is a group of one:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,10 +166,16 @@ def join_processes(*, on_gpu: bool) -> Processes:
     Raises:
         UserError: The variables are inconsistent.
     """
-    count = _number("WORLD_SIZE", 1)
+    count = _number("WORLD_SIZE", 1, least=1)
     if count == 1:
         return Processes()
     processes = Processes(_number("RANK", None), count, _number("LOCAL_RANK", 0))
+    _number("MASTER_PORT", 0)
+    if processes.rank >= count:
+        raise UserError(
+            f"environment variable RANK is {processes.rank}, but WORLD_SIZE is {count}; start several processes with "
+            "torchrun"
+        )
     if on_gpu:
         torch.cuda.set_device(processes.local_rank)
     if not distributed.is_initialized():
@@ -182,16 +189,16 @@ def join_processes(*, on_gpu: bool) -> Processes:
     return processes
 
 
-def _number(variable: str, default: int | None) -> int:
+def _number(variable: str, default: int | None, *, least: int = 0) -> int:
     text = os.environ.get(variable)
     if text is None and default is not None:
         return default
-    try:
-        return int(text or "")
-    except ValueError:
+    if text is None or not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < least:
         raise UserError(
-            f"environment variable {variable} is {text!r}, expected a number; start several processes with torchrun"
-        ) from None
+            f"environment variable {variable} is {text!r}, expected a number from {least}; start several processes "
+            "with torchrun"
+        )
+    return int(text)
 
 
 def _share(rows: int, rank: int, count: int) -> slice:

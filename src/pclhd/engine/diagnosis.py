@@ -8,13 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pclhd.errors import UserError
+from pclhd.errors import UserError, ran_out_of_memory
 
 _ADVICE = "lower schedule.learning_rate in the run's settings file and resume, or allow restarts with schedule.restarts"
 
 
 # Allocators, thread pools and oneDNN each say it in words of their own.
-_SIGNS = ("DefaultCPUAllocator", "can't start new thread", "could not create a primitive", "Cannot allocate memory")
 
 
 class NotFinite(UserError):
@@ -117,7 +116,7 @@ def explaining_memory(doing: str, advice: str) -> Iterator[None]:
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError):
             which = "the GPU"
-        elif isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS):
+        elif ran_out_of_memory(error):
             which = "this machine"
         else:
             raise

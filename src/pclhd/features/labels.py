@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.features.read import load_pyarrow
+from pclhd.features.write import write_npy
 from pclhd.files import check_output, replacing
 
 LABEL_SUFFIXES = (".parquet", ".csv", ".npy")
@@ -52,7 +52,7 @@ def write_labels(
     suffix = path.suffix.lower()
     with replacing(path, replace=replace) as file:
         if suffix == ".npy":
-            np.save(file, columns["label"])
+            write_npy(file, columns["label"])
         elif suffix == ".csv":
             write_csv(file, columns)
         else:

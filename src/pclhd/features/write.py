@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -58,6 +58,22 @@ def check_embeddings_path(path: Path, *, force: bool) -> None:
         load_pyarrow(path)
 
 
+class _Output:
+    """A file that numpy does not recognise as one: into those it writes by itself, and a full disk has no name then."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
+
+
+def write_npy(file: BinaryIO, array: NDArray[Any]) -> None:
+    """Write an array as `numpy.save` does.
+
+    Raises:
+        OSError: It cannot be written; the error says why.
+    """
+    np.lib.format.write_array(_Output(file), array, allow_pickle=False)  # type: ignore[arg-type]
+
+
 def write_embeddings(
     path: Path,
     embeddings: NDArray[np.float32],
@@ -81,7 +97,7 @@ def write_embeddings(
     suffix = path.suffix.lower()
     with replacing(path, replace=replace) as file:
         if suffix == ".npy":
-            np.save(file, embeddings)
+            write_npy(file, embeddings)
         elif suffix == ".safetensors":
             file.write(_safetensors(path, embeddings, rows, facts))
         else:

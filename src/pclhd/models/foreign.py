@@ -19,6 +19,7 @@ from pclhd.text_tables import printable
 
 _MOST_ENTRIES = 200_000
 _MOST_CLASSES = 200
+_LONGEST_NAME = 10_000
 _FOREIGN = re.compile(r"Unsupported global: GLOBAL ([\w.]+)")
 
 _RESAVE = "where it was made, save the weights alone: torch.save(model.state_dict(), FILE)"
@@ -59,12 +60,14 @@ def read_foreign_checkpoint(path: Path) -> ForeignCheckpoint:
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
     try:
-        for name, value in _leaves(content, ""):
-            if len(tensors) + len(others) >= _MOST_ENTRIES:
+        for number, (name, value) in enumerate(_entries(content, "")):
+            if number > _MOST_ENTRIES:
                 raise UserError(f"{path}: has more than {_MOST_ENTRIES:,} entries; {_RESAVE}")
+            if len(name) > _LONGEST_NAME:
+                raise UserError(f"{path}: an entry has a name of {len(name):,} characters; {_RESAVE}")
             if isinstance(value, Tensor):
                 tensors[name] = value.detach()
-            else:
+            elif not isinstance(value, Mapping):
                 others.append(name)
     except RecursionError as error:
         raise UserError(f"{path}: its entries are nested too deeply; {_RESAVE}") from error
@@ -160,12 +163,12 @@ def _begins_like_a_checkpoint(path: Path) -> bool:
         return file.read(2) in (b"PK", b"\x80\x02")
 
 
-def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
+def _entries(value: object, name: str) -> Iterator[tuple[str, object]]:
+    """All entries with their places, mappings included: mappings that share each other may lead to no other entry."""
+    yield name, value
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{printable(str(key))}" if name else printable(str(key)))
-    else:
-        yield name, value
+            yield from _entries(inner, f"{name}.{printable(str(key))}" if name else printable(str(key)))
 
 
 def _what(content: object) -> str:

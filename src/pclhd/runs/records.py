@@ -8,6 +8,7 @@ value.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from pclhd.errors import UserError
 from pclhd.parsing import Unparsable, parse_json, parse_yaml, read_text
+from pclhd.text_tables import printable
 
 SCHEMA = 1
 """The version of the results file that this module reads and writes."""
@@ -32,8 +34,24 @@ def _check_share(value: float) -> float:
 Fraction = Annotated[float, AfterValidator(_check_share)]
 """A share between 0 and 1."""
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+
+def _check_size(value: float) -> float:
+    # NaN and infinities fail no comparison of this kind: a loss may have become one.
+    if math.isfinite(value) and abs(value) > _LARGEST:
+        raise PydanticCustomError("size", "Input should be a number of usual size")
+    return value
+
+
+#: Beyond what 32 bits can hold: no computation here writes larger numbers, and a figure has no axis for them.
+_LARGEST = 1e39
+
+Number = Annotated[float, AfterValidator(_check_size)]
+"""A number that may be NaN or infinite."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_check_size)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Text = Annotated[str, AfterValidator(printable)]
+"""Words that are shown: characters that command a terminal are escaped."""
 
 
 class _Saved(BaseModel):
@@ -46,14 +64,14 @@ class Spread(_Saved):
     """Mean and standard deviation over the trials, as fractions."""
 
     mean: Fraction
-    std: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    std: Annotated[float, Field(ge=0, le=1e39, allow_inf_nan=False)] | None = None
 
 
 class ResultRow(_Saved):
     """The measures of one set of weights in one search."""
 
-    weights: str
-    search: str
+    weights: Text
+    search: Text
     trials: Count = 1
     rank1: Spread
     rank5: Spread | None = None
@@ -99,8 +117,8 @@ class RankedExample(_Saved):
 class RankedExamples(_Saved):
     """Ranked lists of the same queries under several weights."""
 
-    search: str | None = None
-    weights: dict[str, list[RankedExample]] = {}
+    search: Text | None = None
+    weights: dict[Text, list[RankedExample]] = {}
 
 
 class EvaluatedData(_Saved):
@@ -144,7 +162,7 @@ class Results(_Saved):
     trained_on_test_images: Count | None = None
     near_copies: NearCopies | None = None
     people_in_both_splits: list[int | str] = []
-    left_out: dict[str, str] = {}
+    left_out: dict[Text, Text] = {}
     rows: list[ResultRow]
     ranked_examples: RankedExamples = RankedExamples()
     runs: list[str] | None = None
@@ -180,7 +198,7 @@ class StepRecord(_Saved):
     step: Count
     global_step: Count | None = None
     lr: Finite | None = None
-    loss: dict[str, float | None]
+    loss: dict[str, Number | None]
 
 
 class EpochRecord(_Saved):
@@ -193,14 +211,14 @@ class EpochRecord(_Saved):
     seconds_clustering: Finite | None = None
     images_per_second: Finite | None = None
     lr: Finite | None = None
-    loss: dict[str, float | None] = {}
-    criteria: dict[str, float] = {}
+    loss: dict[str, Number | None] = {}
+    criteria: dict[str, Number] = {}
     kept_labels: list[str] = []
     visible: ClusterRecord | None = None
     infrared: ClusterRecord | None = None
     joint: ClusterRecord | None = None
     matched: dict[str, Fraction | None] | None = None
-    labels: dict[str, float | None] | None = None
+    labels: dict[str, Number | None] | None = None
 
 
 class RestartRecord(_Saved):
@@ -210,7 +228,7 @@ class RestartRecord(_Saved):
     epoch: Count
     restarts: Count
     lr: Finite
-    reason: str
+    reason: Text
 
 
 class Selected(_Saved):
@@ -225,7 +243,7 @@ class SelectionRecord(_Saved):
 
     kind: Literal["selection"]
     epoch: Count
-    criteria: dict[str, float]
+    criteria: dict[str, Number]
     selected: Selected
 
 

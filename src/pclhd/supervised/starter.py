@@ -33,6 +33,7 @@ from pclhd.streams import Streams
 from pclhd.synthetic import draw_population
 
 _MOST_PEOPLE, _MOST_IMAGES, _MOST_STEPS = 9_000, 1_000, 10_000_000
+_MOST_DRAWN = 1_000_000  # 14 GB at 96 × 48
 _HIGHEST_RATE = 1e30  # the optimiser computes in 32 bits
 
 
@@ -176,6 +177,12 @@ def make_starter(
     ):
         if not 1 <= value <= highest:
             raise ArgumentError(name, f"is out of range; expected 1 to {highest}", value=value)
+    if people * images_per_person > _MOST_DRAWN:
+        raise ArgumentError(
+            "images",
+            f"with {people:,} people gives {people * images_per_person:,} images; expected {_MOST_DRAWN:,} at most",
+            value=images_per_person,
+        )
     if not 0 <= seed < 2**63:
         raise ArgumentError("seed", "is out of range; expected 0 or more, below 2**63", value=seed)
     if learning_rate is not None and not 0 < learning_rate <= _HIGHEST_RATE:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +18,7 @@ from pclhd.synthetic.draw import Figure
 from pclhd.synthetic.palette import DEFAULT_GAP, Palette, make_palette
 from pclhd.synthetic.person import Person, draw_person
 from pclhd.synthetic.seeds import Population, Stream, generator, modality_code
+from pclhd.synthetic.workers import worker_pool
 
 JPEG_QUALITY = 88
 VISIBLE_CAMERAS = (1, 2, 4, 5)
@@ -173,23 +171,6 @@ def choose_workers(workers: int | None, images: int) -> int:
         return 1
     # A container may allow fewer cores than the machine has; not every platform reports this.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """A pool of fresh processes, or None for a single one.
-
-    Fresh (spawned) processes inherit no threads, locks or random state, and behave the same on all platforms.
-    """
-    if workers <= 1:
-        yield None
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    finally:
-        # After an error, tasks that have not started are cancelled.
-        pool.shutdown(cancel_futures=True)
 
 
 @lru_cache(maxsize=256)

@@ -22,8 +22,9 @@ from pclhd.parsing import parse_json, read_text
 from pclhd.synthetic.card import contact_sheet, count_images, describe
 from pclhd.synthetic.layouts import Layout, Plan, Scale, make_plan
 from pclhd.synthetic.palette import DEFAULT_GAP
-from pclhd.synthetic.render import Shot, World, choose_workers, encode, render, worker_pool
+from pclhd.synthetic.render import Shot, World, choose_workers, encode, render
 from pclhd.synthetic.seeds import GENERATOR_VERSION, Population
+from pclhd.synthetic.workers import worker_pool
 
 CARD_NAME = "DATA_CARD.md"
 SHEET_NAME = "contact_sheet.png"

@@ -18,6 +18,7 @@ import pytest
 
 from pclhd.workflows import exchange
 from tests.cli.ending import VERBS, Ended, cases, contents, prepare
+from tests.models.small import SMALL_BOTTLENECK
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -108,7 +109,7 @@ def _faults(found: Ended) -> Iterator[str]:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, before = tmp_path_factory.mktemp("prepared"), Path.cwd()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exchange, "RELEASED_ARCHITECTURE", exchange.RELEASED_ARCHITECTURE)  # `prepare` sets another
+        patch.setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)  # `prepare` sets it, too
         prepare(root)
     os.chdir(before)
     return root

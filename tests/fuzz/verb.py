@@ -122,7 +122,7 @@ class Runner:
         )
         for number in (*([signal.SIGTERM] if command.may_be_long else []), signal.SIGKILL):
             try:
-                code = started.wait(10 * _PATIENCE if number == signal.SIGTERM else LIMIT)
+                code = started.wait(LIMIT)
             except subprocess.TimeoutExpired:
                 started.send_signal(number)
             else:

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from benchmarks import clusterings, differences, loop_yields, scale
+from benchmarks import clusterings, differences, loop_yields, precision, rounding, scale
 from benchmarks.baselines.dense_jaccard import (
     distance_by_definition,
     jaccard_as_the_field_does,
@@ -35,6 +36,7 @@ from pclhd.clustering.eps import CANDIDATES
 from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.neighbours import nearest_neighbours
 from pclhd.config import load_preset
+from pclhd.engine.labelling import EpochLabels
 
 ROOT = Path(__file__).parent.parent
 
@@ -463,3 +465,42 @@ def test_choices_without_labels_in_their_quick_form(tmp_path: Path) -> None:
         assert min(candidates) <= row["ari"][f"{row['chosen_eps']:g}"] <= max(candidates)
         assert row["outliers"]["0.5"]["keep"]["ari"] == row["ari"]["0.5"]
         assert row["auc"]["0.5"]["label_confidence"] > 0.6  # chance is 0.5
+
+
+def test_a_replay_gives_the_recorded_labels_back_in_order() -> None:
+    tape = precision.Tape()
+    first, second = (mock.Mock(spec=EpochLabels) for _ in range(2))
+    with mock.patch("benchmarks.precision.label_epoch", side_effect=[first, second]):
+        assert [tape.record(mock.Mock()) for _ in range(2)] == [first, second]
+    assert [tape.replay(mock.Mock()) for _ in range(2)] == [first, second]
+
+
+def test_labels_at_eps_compares_clusters_whatever_their_numbers() -> None:
+    # Three images at a distance of exactly 1/2 from each other, before two clear clusters, whose numbers thus shift.
+    similarity = np.zeros((11, 11), dtype=np.float32)
+    similarity[:3, :3] = 0.5
+    similarity[3:7, 3:7] = similarity[7:, 7:] = 0.9
+    np.fill_diagonal(similarity, 1)
+    with mock.patch("benchmarks.rounding.jaccard_similarity", return_value=csr_matrix(similarity)):
+        features = np.zeros((11, 2), dtype=np.float32)
+        assert rounding.labels_at_eps(features, k1=4, k2=1, eps=0.5, min_samples=3) == 3
+        assert rounding.labels_at_eps(features, k1=4, k2=1, eps=0.4, min_samples=3) == 0
+
+
+@pytest.mark.slow
+def test_rounding_in_its_quick_form(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/rounding.py", "--quick", "--data", str(tmp_path / "data")]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "| channels-last |" in shown
+    assert "| 0.5 |" in shown
+
+
+@pytest.mark.slow
+def test_precision_in_its_quick_form(tmp_path: Path) -> None:
+    trained = quick("precision", tmp_path, "--recipes", "pclhd", "--seeds", "0", "1", "--data", tmp_path / "data")
+    assert [(row["recipe"], row["seed"]) for row in trained["rows"]] == [("pclhd", 0), ("pclhd", 1)]
+    for row in trained["rows"]:
+        # The labels and batches are the same, so only rounding differs; but it does differ.
+        full, half = (row[name] for name in precision.PRECISIONS)
+        assert full != half
+        assert full["final_rank1"] == pytest.approx(half["final_rank1"], abs=5)

@@ -456,6 +456,8 @@ CLUSTERING = [
     "method.modality_balance=false",
 ]
 
+BY_THEMSELVES = {"clustering.resolution", "clustering.search"}  # in tests below
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CLUSTERING)

@@ -105,7 +105,7 @@ def _full_stdout() -> None:
     _stdout(os.open("/dev/full", os.O_WRONLY))
 
 
-def _nobody_reads() -> None:
+def _no_reader() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     _stdout(writing)
@@ -132,7 +132,7 @@ def _no_columns_and_read_only() -> None:
 CIRCUMSTANCES: dict[str, Callable[[], None]] = {
     "closed stdout": _no_stdout,
     "stdout on a full disk": _full_stdout,
-    "nobody reads stdout": _nobody_reads,
+    "stdout without a reader": _no_reader,
     "no columns": _no_columns,
     "read-only folders": _read_only,
     "read-only folders, no columns": _no_columns_and_read_only,

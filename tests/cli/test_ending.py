@@ -50,13 +50,13 @@ STATUS = {
     "full disk": 2,
     "closed stdout": 0,
     "stdout on a full disk": 2,
-    "nobody reads stdout": 141,
+    "stdout without a reader": 141,
     "no columns": 0,
     "read-only folders": 2,
     "read-only folders, no columns": 2,
 }
 #: With these, the work is done and only printing may fail.
-WORKS = {"closed stdout", "stdout on a full disk", "nobody reads stdout", "no columns"}
+WORKS = {"closed stdout", "stdout on a full disk", "stdout without a reader", "no columns"}
 
 
 def test_every_verb_is_ended_while_it_writes() -> None:

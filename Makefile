@@ -16,7 +16,7 @@ SOURCES := src tests benchmarks scripts examples
 PROSE := README.md CONTRIBUTING.md CHANGELOG.md $(wildcard docs/*.md) $(SOURCES)
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-run check lint test mutants format bench demo clean
+.PHONY: help env env-run check lint test mutants fuzz format bench demo clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ format: $(STAMP) ## Format the code and fix lint errors
 
 mutants: $(STAMP) ## Insert thirty bugs, one at a time, and check that a test fails for each
 	$(BIN)/python scripts/mutation_check.py
+
+fuzz: $(STAMP) ## Damage INPUTS inputs (2000 unless given) over all verbs, from SEED, and look at what happens
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),2000) --seed $(or $(SEED),0)
 
 bench: $(STAMP) ## Run all benchmarks in their quick form
 	@set -e; for file in benchmarks/*.py; do \

@@ -1,4 +1,5 @@
-"""Verbs that are ended while they write: a process that has loaded everything forks one for each case.
+"""Verbs that are ended while they write, or called where they cannot: a process that has loaded everything forks one
+for each case.
 
 `python -m tests.cli.ending FOLDER` prints as JSON how each case ended, what it left, and how the same command ended
 when it was given again; `tests/cli/test_ending.py` looks at that.
@@ -6,6 +7,7 @@ when it was given again; `tests/cli/test_ending.py` looks at that.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -89,6 +91,54 @@ PLACES: dict[str, dict[str, Callable[[str], None]]] = {
 }
 
 
+def _stdout(number: int) -> None:
+    os.dup2(number, 1)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+
+
+def _no_stdout() -> None:
+    os.close(1)
+    setattr(sys, "stdout", None)  # noqa: B010  # what Python does when it starts like this
+
+
+def _full_stdout() -> None:
+    _stdout(os.open("/dev/full", os.O_WRONLY))
+
+
+def _no_reader() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    _stdout(writing)
+
+
+def _read_only() -> None:
+    """Neither `out` nor `run` can be written to; root, who could, gives that right up."""
+    for folder in ("out", "run"):
+        Path(folder).chmod(0o555)
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).setfsuid(65534)
+
+
+def _no_columns() -> None:
+    os.environ["COLUMNS"] = "0"
+
+
+def _no_columns_and_read_only() -> None:
+    _no_columns()
+    _read_only()
+
+
+#: What a verb may meet, and how it is brought about in its process.
+CIRCUMSTANCES: dict[str, Callable[[], None]] = {
+    "closed stdout": _no_stdout,
+    "stdout on a full disk": _full_stdout,
+    "stdout without a reader": _no_reader,
+    "no columns": _no_columns,
+    "read-only folders": _read_only,
+    "read-only folders, no columns": _no_columns_and_read_only,
+}
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a case ended.
@@ -96,7 +146,7 @@ class Ended:
     Attributes:
         verb: Of the command line.
         place: Where the end came.
-        how: What ended it.
+        how: What ended it, or what it met.
         status: Exit code, or minus the signal's number.
         said: What was printed on stderr.
         left: Files that are new, and old ones that changed.
@@ -168,7 +218,10 @@ def run_case(verb: str, place: str, how: str) -> Ended:
         return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
     said = Path("said.txt")
-    status = run_verb(verb, said, partial(PLACES[place][verb], how))
+    met = CIRCUMSTANCES.get(how)
+    status = run_verb(verb, said, partial(PLACES[place][verb], how) if met is None else met)
+    for folder in ("out", "run"):
+        Path(folder).chmod(0o755)
     told, left = said.read_text("utf-8"), changed()
     again = run_verb(verb, said) if how == "SIGKILL" else None
     ended = Ended(verb, place, how, status, told, left, again, changed())
@@ -180,6 +233,10 @@ def run_case(verb: str, place: str, how: str) -> Ended:
 
 def cases() -> list[tuple[str, str, str]]:
     """Every verb at every place that it has; a full disk is noticed where something is written."""
+    return _endings() + [(verb, "from the start", how) for verb in VERBS for how in CIRCUMSTANCES]
+
+
+def _endings() -> list[tuple[str, str, str]]:
     return [
         (verb, place, how)
         for place, verbs in PLACES.items()

@@ -399,36 +399,37 @@ def test_every_choice_of_a_recipe_reaches_the_weights(trained: Trained, base: tu
     assert trained(*base, choice) != trained(*base)
 
 
+REACH_THE_WEIGHTS = [
+    "schedule.iterations=1",
+    "schedule.learning_rate=0.002",
+    "schedule.weight_decay=0.1",
+    "schedule.ema_decay=0.5",
+    "batch.clusters=2",
+    "batch.instances=3",
+    "batch.sampler=blind",
+    "memory.momentum=0.5",
+    "memory.temperature=0.1",
+    "data.height=40",
+    "data.width=20",
+    "engine.precision=bf16-mixed",
+]
+DECAYS = ["schedule.decay_every=1", "schedule.decay_factor=0.5"]
+MUST_NOT_REACH_THE_WEIGHTS = ["engine.log_every=2", "data.workers=2", "engine.tensorboard=true"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "change",
-    [
-        "schedule.iterations=1",
-        "schedule.learning_rate=0.002",
-        "schedule.weight_decay=0.1",
-        "schedule.ema_decay=0.5",
-        "batch.clusters=2",
-        "batch.instances=3",
-        "batch.sampler=blind",
-        "memory.momentum=0.5",
-        "memory.temperature=0.1",
-        "data.height=40",
-        "data.width=20",
-        "engine.precision=bf16-mixed",
-    ],
-)
+@pytest.mark.parametrize("change", REACH_THE_WEIGHTS)
 def test_every_setting_reaches_the_weights(trained: Trained, change: str) -> None:
     assert trained(*SHORT, change) != trained(*SHORT)
 
 
 @pytest.mark.slow
 def test_the_decay_of_the_rate_reaches_the_weights(trained: Trained) -> None:
-    decays = ("schedule.decay_every=1", "schedule.decay_factor=0.5")
-    assert len({trained(*TWO), trained(*TWO, decays[0]), trained(*TWO, *decays)}) == 3
+    assert len({trained(*TWO), trained(*TWO, DECAYS[0]), trained(*TWO, *DECAYS)}) == 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["engine.log_every=2", "data.workers=2", "engine.tensorboard=true"])
+@pytest.mark.parametrize("change", MUST_NOT_REACH_THE_WEIGHTS)
 def test_some_settings_must_not_reach_the_weights(trained: Trained, change: str) -> None:
     assert trained(*SHORT, change) == trained(*SHORT)
 
@@ -441,38 +442,40 @@ def blurred_weights(blurred: SmallData, tmp_path_factory: pytest.TempPathFactory
     return blurred.train(tmp_path_factory.mktemp("blurred") / "run", *BLURRED)
 
 
+CLUSTERING = [
+    "clustering.k1=8",
+    "clustering.k2=3",
+    "clustering.joint_k1=10",
+    "clustering.joint_k2=5",
+    "clustering.eps=0.5",
+    "clustering.eps_infrared=0.5",
+    "clustering.eps_joint=0.5",
+    "clustering.eps=auto",
+    "clustering.min_samples=3",
+    "method.clustering=hdbscan",
+    "method.clustering=agglomerative",
+    "method.clustering=community",
+    "method.outliers=rescue",
+    "method.outliers=drop",
+    "method.outliers=both",
+    "method.confidence=weight",
+    "method.joint_labels=matching",
+    "method.joint_means=plain",
+    "method.joint_prototypes=all",
+    "method.balanced_neighbours=true",
+    "method.matching=mutual",
+    "method.matching=transport",
+    "method.matching=votes",
+    "method.matching=released_regdb",
+    "method.neighbourhood=released",
+    "method.modality_balance=false",
+]
+
+BY_THEMSELVES = {"clustering.resolution", "clustering.search"}  # in tests below
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "change",
-    [
-        "clustering.k1=8",
-        "clustering.k2=3",
-        "clustering.joint_k1=10",
-        "clustering.joint_k2=5",
-        "clustering.eps=0.5",
-        "clustering.eps_infrared=0.5",
-        "clustering.eps_joint=0.5",
-        "clustering.eps=auto",
-        "clustering.min_samples=3",
-        "method.clustering=hdbscan",
-        "method.clustering=agglomerative",
-        "method.clustering=community",
-        "method.outliers=rescue",
-        "method.outliers=drop",
-        "method.outliers=both",
-        "method.confidence=weight",
-        "method.joint_labels=matching",
-        "method.joint_means=plain",
-        "method.joint_prototypes=all",
-        "method.balanced_neighbours=true",
-        "method.matching=mutual",
-        "method.matching=transport",
-        "method.matching=votes",
-        "method.matching=released_regdb",
-        "method.neighbourhood=released",
-        "method.modality_balance=false",
-    ],
-)
+@pytest.mark.parametrize("change", CLUSTERING)
 def test_every_setting_of_the_clustering_reaches_the_weights(
     blurred: SmallData, blurred_weights: str, tmp_path: Path, change: str
 ) -> None:

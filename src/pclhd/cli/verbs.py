@@ -39,6 +39,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup asks for
+        signal.signal(signal.SIGHUP, _terminate)
     terminal.speak()
     try:
         with warnings.catch_warnings():
@@ -119,7 +121,7 @@ def _unwritten(error: OSError) -> str:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(143)
+    sys.exit(128 + number)
 
 
 def _show_version(wanted: bool) -> None:

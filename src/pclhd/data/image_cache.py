@@ -13,8 +13,8 @@ be removed anyway.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import logging
 import os
 import sys
 import warnings
@@ -35,11 +35,11 @@ from torch import Tensor
 from pclhd.data.images import DecodingOptions, Resample, load_images
 from pclhd.errors import UserError
 from pclhd.files import replacing, write_durably
+from pclhd.parsing import parse_json
 
 if sys.platform != "win32":
     import fcntl
 
-_LOG = logging.getLogger(__name__)
 _GIB = 2**30
 _ROWS = 256  # images decoded at once
 _CHUNK = 1 << 24  # bytes read at once
@@ -160,9 +160,8 @@ def _write(
 ) -> None:
     """Decode in pieces, so that memory does not grow with the number of images."""
     digest = hashlib.sha256()
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with replacing(path) as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_header(shape))
         for start in range(0, shape[0], _ROWS):
             rows = load(paths[start : start + _ROWS], shape[2], shape[3])
             digest.update(rows.data)
@@ -173,7 +172,9 @@ def _write(
 def _open(path: Path, shape: tuple[int, ...], *, check: bool) -> Tensor | None:
     """Map a file, and hold it for as long as the tensor lives; None if it is missing or not what was written."""
     try:
-        facts = json.loads(_facts_of(path).read_text("utf-8"))
+        if not (path.is_file() and _facts_of(path).is_file()):
+            return None
+        facts = parse_json(_facts_of(path).read_text("utf-8"))
         with path.open("rb") as file:
             _hold(file)
             if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -189,7 +190,7 @@ def _open(path: Path, shape: tuple[int, ...], *, check: bool) -> Tensor | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
-        _LOG.warning("%s: %s; the images are decoded again", path, error)
+        warnings.warn(f"{path}: {error}; the images are decoded again", stacklevel=2)
         return None
     except OSError as error:
         raise UserError(
@@ -203,14 +204,19 @@ def _open(path: Path, shape: tuple[int, ...], *, check: bool) -> Tensor | None:
 
 def _check_header(file: IO[bytes], path: Path, shape: tuple[int, ...]) -> int:
     """Where the pixels begin; ValueError if the header or the size is another than expected."""
-    np.lib.format.read_magic(file)
-    found, fortran, kind = np.lib.format.read_array_header_1_0(file)
-    begin = file.tell()
-    if found != shape or fortran or kind != np.uint8:
-        raise ValueError(f"holds {kind} of shape {found}, not bytes of shape {shape}")
-    if path.stat().st_size != begin + int(np.prod(shape)):
+    expected = _header(shape)
+    if file.read(len(expected)) != expected:
+        raise ValueError(f"does not hold bytes of shape {shape}")
+    if path.stat().st_size != len(expected) + int(np.prod(shape)):
         raise ValueError("is not as long as its header says")
-    return begin
+    return len(expected)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """How a ``.npy`` file of bytes begins."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def _check_content(file: IO[bytes], begin: int, expected: str) -> None:

@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+#: Ctrl-C, a request to end, and a terminal that was closed (which Windows does not know).
+HANDLED = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
+
+_HANG_UP = getattr(signal, "SIGHUP", None)
 
 
 class Interrupted(BaseException):
@@ -43,8 +47,12 @@ class Interruption:
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Handle the signals within the block; afterwards, the previous handlers are restored."""
-        before = {number: signal.signal(number, self._handle) for number in HANDLED}
+        """Handle the signals within the block; afterwards, the previous handlers are restored.
+
+        SIGHUP stays ignored where it is, as `nohup` asks for.
+        """
+        handled = [number for number in HANDLED if signal.getsignal(number) is not signal.SIG_IGN or number != _HANG_UP]
+        before = {number: signal.signal(number, self._handle) for number in handled}
         try:
             yield
         finally:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +14,7 @@ from pclhd.synthetic.palette import DEFAULT_GAP
 from pclhd.synthetic.render_one import render_one
 from pclhd.synthetic.render_two import render_two
 from pclhd.synthetic.seeds import Population, Version
+from pclhd.synthetic.workers import worker_pool
 from pclhd.synthetic.world import INFRARED_CAMERAS, VISIBLE_CAMERAS, Shot, World
 from pclhd.threads import usable_cpus
 
@@ -123,23 +121,6 @@ def choose_workers(workers: int | None, images: int) -> int:
     if images < _POOL_WORTHWHILE:
         return 1
     return usable_cpus()
-
-
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """A pool of fresh processes, or None for a single one.
-
-    Fresh (spawned) processes inherit no threads, locks or random state, and behave the same on all platforms.
-    """
-    if workers <= 1:
-        yield None
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    finally:
-        # After an error, tasks that have not started are cancelled.
-        pool.shutdown(cancel_futures=True)
 
 
 def _render_block(piece: tuple[World, Sequence[Shot]]) -> NDArray[np.uint8]:

@@ -23,8 +23,9 @@ from pclhd.synthetic.card import contact_sheet, count_images, describe
 from pclhd.synthetic.layouts import make_plan
 from pclhd.synthetic.palette import DEFAULT_GAP
 from pclhd.synthetic.plan import HeldOut, Layout, Plan, Scale
-from pclhd.synthetic.render import choose_workers, encode, render, worker_pool
+from pclhd.synthetic.render import choose_workers, encode, render
 from pclhd.synthetic.seeds import NEWEST, VERSIONS, Population, Version
+from pclhd.synthetic.workers import worker_pool
 from pclhd.synthetic.world import Shot, World
 
 CARD_NAME = "DATA_CARD.md"

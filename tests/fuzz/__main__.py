@@ -1,0 +1,125 @@
+"""Damage inputs at random and look at what `pclhd` does: ``python -m tests.fuzz --inputs 1000``.
+
+Each fault is printed with the command that repeats its case. The exit code is 1 if there were faults. With
+``--hypothesis`` that library draws the cases, and reduces the first that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import torch
+from hypothesis import HealthCheck, given, settings, strategies
+
+from tests.fuzz.cases import Inapplicable, describe, make_case, random_source, try_case, warm
+from tests.fuzz.verb import Runner, kind_of
+from tests.fuzz.world import World
+from tests.kernels import compile_kernels
+
+
+def main() -> int:
+    """Run the fuzzer; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="seed of all cases")
+    parser.add_argument("--inputs", type=int, default=1000, help="number of cases")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="most seconds to go on for")
+    parser.add_argument("--case", type=int, help="run only this case, and print all about it")
+    parser.add_argument("--hypothesis", action="store_true", help="let hypothesis draw the cases and reduce a failure")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    compile_kernels()
+    # Every output is flushed to the disk, which takes longer than the rest; memory has nothing to flush.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="pclhd-fuzz-", dir=memory) as folder:
+        world = World.make(Path(folder))
+        os.chdir(world.root)
+        try:
+            warm(world)
+            gc.freeze()  # what is collected in a forked process would be copied first
+            if chosen.hypothesis:
+                return _try_by_hypothesis(world, chosen.inputs, chosen.seconds)
+            numbers = range(chosen.inputs) if chosen.case is None else [chosen.case]
+            return _try_all(world, chosen.seed, numbers, chosen.seconds, show=chosen.case is not None)
+        finally:
+            os.chdir("/")
+
+
+def _try_all(world: World, seed: int, numbers: range | list[int], seconds: float, *, show: bool) -> int:
+    why = Counter[str]()
+    began, codes, verbs, found = time.monotonic(), Counter[str](), Counter[str](), Counter[str]()
+    runner = Runner(world)
+    for number in numbers:
+        if time.monotonic() - began > seconds:
+            break
+        try:
+            case = make_case(random_source(seed, number), world)
+        except Inapplicable as reason:
+            codes["left out"] += 1
+            why[str(reason)] += 1
+            world.restore()
+            continue
+        ended, wrong = try_case(case, world, runner)
+        if show:
+            print(describe(case), f"\n{ended.out}{ended.err}exit code {ended.code}, {ended.seconds:.2f} s")
+        world.restore()
+        codes[str(ended.code)] += 1
+        if number % 500 == 499:
+            print(f"… {number + 1} after {time.monotonic() - began:.0f} s", flush=True)
+        verbs[case.command.words[0] if case.command.words else ""] += 1
+        for fault in wrong:
+            kind = kind_of(fault)
+            found[kind] += 1
+            if found[kind] <= 3:
+                print(
+                    f"{fault}\n    {describe(case)}\n    python -m tests.fuzz --seed {seed} --case {number}", flush=True
+                )
+    runner.close()
+    print(f"seed {seed}: {sum(verbs.values())} inputs in {time.monotonic() - began:.0f} s")
+    print("by exit code:", ", ".join(f"{code}: {count}" for code, count in sorted(codes.items())))
+    if why:
+        print("left out:", ", ".join(f"{reason}: {count}" for reason, count in why.most_common()))
+    print("by verb:", ", ".join(f"{name}: {count}" for name, count in verbs.most_common(20)))
+    print(f"{sum(found.values())} faults of {len(found)} kinds")
+    for kind, count in found.most_common():
+        print(f"{count:6} {kind}")
+    return 1 if found else 0
+
+
+def _try_by_hypothesis(world: World, inputs: int, seconds: float) -> int:
+    runner, until = Runner(world), time.monotonic() + seconds
+
+    @settings(
+        max_examples=inputs, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(strategies.randoms(use_true_random=False))
+    def ends_well(draw: Random) -> None:
+        if time.monotonic() > until:
+            return
+        world.restore()
+        try:
+            case = make_case(draw, world)
+        except Inapplicable:
+            return
+        _, wrong = try_case(case, world, runner)
+        assert not wrong, (describe(case), wrong)
+
+    try:
+        ends_well()
+    except AssertionError as error:
+        print(error)
+        return 1
+    finally:
+        runner.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

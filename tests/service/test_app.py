@@ -42,7 +42,7 @@ def test_a_search_finds_the_same_image_first(client: TestClient, service: Servic
 def test_the_service_answers_as_the_gallery_does(client: TestClient, service: Service) -> None:
     query = image_bytes(9, grey=True)
     answer = client.post(SEARCH, params={"group": False, "top": 3}, content=query).json()
-    hits = service.gallery.search(io.BytesIO(query), modality="infrared", top=3, group=False)  # type: ignore[arg-type]
+    hits = service.gallery.search(io.BytesIO(query), modality="infrared", top=3, group=False)
     assert [hit["row"]["id"] for hit in answer["hits"]] == [hit.row.id for hit in hits]
     assert [hit["similarity"] for hit in answer["hits"]] == pytest.approx([hit.similarity for hit in hits], abs=1e-5)
 
@@ -99,7 +99,8 @@ def test_removed_is_gone(client: TestClient, service: Service) -> None:
 
 
 def test_removing_asks_for_a_filter(client: TestClient) -> None:
-    for body in ({}, {"ids": []}, {"cameras": []}, {"everything": True}):
+    bodies: tuple[dict[str, object], ...] = ({}, {"ids": []}, {"cameras": []}, {"everything": True})
+    for body in bodies:
         assert client.post("/api/v1/remove", json=body).status_code == 422
     assert client.get("/api/v1/gallery").json()["rows"] == 4
 

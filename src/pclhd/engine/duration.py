@@ -15,7 +15,7 @@ from pclhd.engine.epoch import uses_dynamic
 from pclhd.engine.networks import autocast_type
 from pclhd.engine.position import position_of
 from pclhd.engine.session import Session
-from pclhd.engine.terms import TermWeights
+from pclhd.engine.term_weights import TermWeights
 from pclhd.models.embed import embed_images
 
 _EMBEDDED = 32

@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from pclhd.config import Settings
 from pclhd.engine.networks import autocast_type, runs_on_gpu
 from pclhd.engine.position import position_of
-from pclhd.engine.terms import TermWeights
+from pclhd.engine.term_weights import TermWeights
 from pclhd.errors import UserError
 from pclhd.models.backbones import build_network
 from pclhd.models.embed import TOGETHER_ON_CPU

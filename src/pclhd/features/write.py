@@ -71,7 +71,7 @@ def write_npy(file: BinaryIO, array: NDArray[Any]) -> None:
     Raises:
         OSError: It cannot be written; the error says why.
     """
-    np.lib.format.write_array(_Output(file), array, allow_pickle=False)  # type: ignore[arg-type]
+    np.lib.format.write_array(_Output(file), array, allow_pickle=False)
 
 
 def write_embeddings(

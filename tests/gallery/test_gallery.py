@@ -162,6 +162,7 @@ def test_mistakes_leave_no_gallery(photos: Photos, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no gallery there"):
             look()
     assert (len(made), made.exists(), made.count(GalleryFilter(camera="x"))) == (0, False, 0)
+    assert made.thumbnail("0" * 32) is None
     with pytest.raises(UserError, match="model: is missing"):
         Gallery(path).add(photos.day, modality="visible")
     assert not path.exists()
@@ -193,6 +194,9 @@ def test_a_model_that_has_moved(photos: Photos, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no longer at .*model.safetensors; name the run"):
         Gallery(tmp_path / "gallery").search(photos.night / "n1.png", modality="infrared")
     assert Gallery(tmp_path / "gallery", encoder=moved).search(photos.night / "n1.png", modality="infrared")
+    Gallery(tmp_path / "gallery", encoder=moved).add(photos.day, modality="visible")
+    assert Gallery(tmp_path / "gallery").stats().model == str(moved)
+    assert Gallery(tmp_path / "gallery").search(photos.night / "n1.png", modality="infrared")
 
 
 # Searching.

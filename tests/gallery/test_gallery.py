@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import struct
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ def test_mistakes_leave_no_gallery(photos: Photos, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no gallery there"):
             look()
     assert (len(made), made.exists(), made.count(GalleryFilter(camera="x"))) == (0, False, 0)
+    assert made.thumbnail("0" * 32) is None
     with pytest.raises(UserError, match="model: is missing"):
         Gallery(path).add(photos.day, modality="visible")
     assert not path.exists()
@@ -192,6 +194,9 @@ def test_a_model_that_has_moved(photos: Photos, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no longer at .*model.safetensors; name the run"):
         Gallery(tmp_path / "gallery").search(photos.night / "n1.png", modality="infrared")
     assert Gallery(tmp_path / "gallery", encoder=moved).search(photos.night / "n1.png", modality="infrared")
+    Gallery(tmp_path / "gallery", encoder=moved).add(photos.day, modality="visible")
+    assert Gallery(tmp_path / "gallery").stats().model == str(moved)
+    assert Gallery(tmp_path / "gallery").search(photos.night / "n1.png", modality="infrared")
 
 
 # Searching.
@@ -374,3 +379,33 @@ def test_readers_see_each_change(photos: Photos, gallery: Gallery) -> None:
     assert {hit.row.camera for hit in reader.search(photos.day / "copy.png", modality="visible")} == {"yard"}
     gallery.add(photos.day, modality="visible", camera="gate")
     assert reader.count(GalleryFilter(camera="gate")) == 5
+
+
+def test_searching_while_another_process_would_write(photos: Photos, gallery: Gallery) -> None:
+    """Readers hold no lock: files may vanish under them, and then they read again."""
+    stop, failures, searches = threading.Event(), [], 0
+    query = photos.encoder.embed(photos.night / "n0.png", modality="infrared").features[0]
+
+    def read() -> None:
+        nonlocal searches
+        reader = Gallery(gallery.path, encoder=photos.encoder)
+        while not stop.is_set():
+            try:
+                hits = reader.search_embedding(query, modality="infrared", group=False)
+                assert {"n0.png"} <= {Path(hit.row.source or "").name for hit in hits}
+                searches += 1
+            except Exception as error:
+                failures.append(error)
+                return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for _ in range(4):
+            gallery.remove(GalleryFilter(camera="gate"))
+            gallery.add(photos.day, modality="visible", camera="gate")
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures
+    assert searches > 0

@@ -22,6 +22,8 @@ MAPS: tuple[Map, ...] = ("tsne", "pca", "none")
 #: t-SNE of more rows would take hours; these get the place of the most similar row that was drawn.
 _MOST_PLACED = 20_000
 _PERPLEXITY = 30.0
+# Of a row that was added while the map was made.
+_UNPLACED = (float("nan"), float("nan"))
 
 
 def export_gallery(
@@ -77,7 +79,9 @@ def _exported(pa: Any, page: Any, places: dict[int, tuple[float, float]] | None)
     columns = [*NARROW_COLUMNS, "embedding"]
     table = page.select(columns).append_column("thumbnail", struct)
     if places is not None:
-        where = np.array([places[number] for number in page["number"].to_pylist()], dtype=np.float64).reshape(-1, 2)
+        where = np.array(
+            [places.get(number, _UNPLACED) for number in page["number"].to_pylist()], dtype=np.float64
+        ).reshape(-1, 2)
         table = table.append_column("x", pa.array(where[:, 0])).append_column("y", pa.array(where[:, 1]))
     return table
 

@@ -310,6 +310,8 @@ class Gallery:
 
     def thumbnail(self, row_id: str) -> bytes | None:
         """The JPEG of a row; None if none was kept, or there is no such row."""
+        if not self._store.has_images():
+            return None
         found = self._store.select(["thumbnail"], ids_among([row_id]))["thumbnail"].to_pylist()
         return found[0] if found else None
 
@@ -470,6 +472,7 @@ class Gallery:
             if not self._store.exists():
                 self._found(self._loaded or self._load())
             encoder = self.encoder
+            self._note_place(encoder)
             try:
                 return add(encoder)
             finally:
@@ -487,6 +490,13 @@ class Gallery:
             "created": datetime.now(UTC).isoformat(),
         }
         self._store.write_fact("gallery", about)
+
+    def _note_place(self, encoder: Encoder) -> None:
+        """Keep where the model lies, which may have changed."""
+        place = None if encoder.origin is None else str(encoder.origin.absolute())
+        about = self._about()
+        if place not in (None, about["model"]):
+            self._store.write_fact("gallery", {**about, "model": place})
 
     def _load(self) -> Encoder:
         if self._given is not None:

@@ -211,7 +211,7 @@ class GalleryStats:
         first: Earliest time of a row; None where no row has one.
         last: Latest time of a row.
         model_id: Id of the encoder.
-        model: The model file as it was last named.
+        model: The model file that images were last added with.
         embedding_size: Width of the embeddings.
         bytes: Size of the gallery on disk.
         index: Facts about the index; None below the size where a search is exact.

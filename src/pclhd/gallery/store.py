@@ -326,6 +326,8 @@ class Store:
         table.create_index(
             "embedding", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True, name=VECTOR_INDEX
         )
+        # What is no longer needed may be as large as the gallery.
+        _optimize(table, timedelta(0))
 
     # LanceDB.
 

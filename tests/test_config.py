@@ -336,3 +336,9 @@ def test_sizes_that_follow_the_images() -> None:
         assert fixed.clustering.near_copies == "keep"
     with pytest.raises(UserError, match=r"setting 'clustering.joint_k1' = 0: expected a whole number from 1, or auto"):
         load_preset("own", ["clustering.joint_k1=0"])
+
+
+def test_batches_of_clusters_without_a_prototype_are_refused() -> None:
+    complaint = fails(["recipe=paper", "method.joint_batches=all"])
+    assert "add method.joint_prototypes=all" in complaint
+    assert load_preset("tiny", ["recipe=paper", "method.joint_batches=all", "method.joint_prototypes=all"])

@@ -378,3 +378,9 @@ def test_a_training_without_epochs_is_refused() -> None:
 def test_what_yaml_takes_for_something_else_is_refused(item: str) -> None:
     with pytest.raises(UserError):
         load_preset("tiny", [item])
+
+
+def test_batches_of_clusters_without_a_prototype_are_refused() -> None:
+    complaint = fails(["recipe=paper", "method.joint_batches=all"])
+    assert "add method.joint_prototypes=all" in complaint
+    assert load_preset("tiny", ["recipe=paper", "method.joint_batches=all", "method.joint_prototypes=all"])

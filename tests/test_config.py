@@ -338,7 +338,7 @@ def test_sizes_that_follow_the_images() -> None:
         load_preset("own", ["clustering.joint_k1=0"])
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".hidden", "", "a\\b", "x\ny", "\u202e", "a" * 101])
+@pytest.mark.parametrize("name", ["../../x", "/x/y", "a/b", "..", ".hidden", "", "a\\b", "x\ny", "\u202e", "a" * 101])
 def test_a_preset_cannot_lead_the_default_run_folder_elsewhere(tmp_path: Path, name: str) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"preset": name}), "utf-8")
     with pytest.raises(UserError, match=r"setting 'preset' = .*expected a short name"):

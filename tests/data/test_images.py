@@ -341,3 +341,15 @@ def test_first_broken_file_is_named(tmp_path: Path, workers: int) -> None:
             write_image(path, path.name)
     with pytest.raises(UserError, match=r"5\.png"):
         load_images(paths, 6, 5, resample="bicubic", workers=workers)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_metadata_do_not_travel_on(tmp_path: Path, mode: str) -> None:
+    exif = Image.Exif()
+    exif[270] = "where and when"
+    Image.new(mode, (8, 16)).save(tmp_path / "a.jpg", comment=b"a secret", exif=exif, icc_profile=b"profile")
+    target = io.BytesIO()
+    open_rgb(tmp_path / "a.jpg").save(target, "JPEG")
+    for part in (b"a secret", b"where and when", b"profile"):
+        assert part in (tmp_path / "a.jpg").read_bytes()
+        assert part not in target.getvalue()

@@ -21,7 +21,8 @@ from pclhd.models.backbones import build_network
 from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import initialise
-from pclhd.service.app import Service, create_app
+from pclhd.service.access import Service
+from pclhd.service.app import create_app
 from pclhd.service.audit import AuditLog
 
 

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from pclhd.answers.calibration import Calibration
 from pclhd.gallery.gallery import Gallery
 from pclhd.models.encoder import Encoder
-from pclhd.service.app import HEADERS, Service, create_app
+from pclhd.service.access import Service
+from pclhd.service.app import HEADERS, create_app
 from pclhd.service.audit import AuditLog, verify_log
 from pclhd.service.limits import Limits
 from pclhd.service.tokens import Role, Tokens, create_token, revoke_token
@@ -55,11 +56,11 @@ def test_filters(client: TestClient) -> None:
         assert {hit["row"]["camera"] for hit in hits} == cameras
 
 
-def test_a_search_in_an_empty_gallery_finds_nobody(tmp_path: Path, encoder: Encoder) -> None:
+def test_a_search_in_an_empty_gallery_finds_no_one(tmp_path: Path, encoder: Encoder) -> None:
     log = AuditLog(tmp_path / "audit.jsonl")
     with TestClient(create_app(Service(Gallery(tmp_path / "new", encoder=encoder), log)), "http://localhost") as client:
         answer = client.post(SEARCH, content=image_bytes(1)).json()
-        assert (answer["hits"], answer["nobody_here"]) == ([], True)
+        assert (answer["hits"], answer["no_one_here"]) == ([], True)
         assert client.get("/api/v1/gallery").json()["rows"] == 0
         assert client.get(ROWS).json() == {"rows": [], "next": None}
         assert client.post("/api/v1/remove", json={"track": "x"}).status_code == 404
@@ -282,7 +283,7 @@ def test_metrics_count_requests(client: TestClient) -> None:
     assert "pclhd_gallery_rows 4.0" in text
 
 
-def test_nobody_here_follows_the_calibration(client: TestClient, service: Service) -> None:
+def test_no_one_here_follows_the_calibration(client: TestClient, service: Service) -> None:
     direction = {
         "query": "visible", "gallery": "visible", "method": "logistic", "log_loss": {}, "queries": 10, "same_pairs": 10,
         "different_pairs": 10, "same_per_query": 1.0, "similarity": [0.0, 1.0], "log_likelihood_ratio": [-5.0, 5.0],
@@ -293,10 +294,10 @@ def test_nobody_here_follows_the_calibration(client: TestClient, service: Servic
     )
     asked = {"modality": "visible", "only": "visible"}
     here = client.post(SEARCH, params=asked, content=image_bytes(1)).json()
-    assert (here["nobody_here"], here["threshold"]) == (False, pytest.approx(0.9))
+    assert (here["no_one_here"], here["threshold"]) == (False, pytest.approx(0.9))
     elsewhere = client.post(SEARCH, params=asked, content=image_bytes(50)).json()
     assert elsewhere["hits"][0]["similarity"] < 0.9
-    assert elsewhere["nobody_here"] is True
+    assert elsewhere["no_one_here"] is True
     # There is no calibration for this direction, so nothing is claimed.
     unknown = client.post(SEARCH, params={"modality": "infrared"}, content=image_bytes(1)).json()
-    assert unknown["nobody_here"] is None
+    assert unknown["no_one_here"] is None

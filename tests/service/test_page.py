@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 import uvicorn
 
-from pclhd.service.app import Service, create_app
+from pclhd.service.access import Service
+from pclhd.service.app import create_app
 from pclhd.service.tokens import Role, Tokens, create_token
 from tests.service.conftest import image_bytes
 

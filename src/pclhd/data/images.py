@@ -235,7 +235,7 @@ def opened_image(path: Path, content: BinaryIO | None = None, *, pixels: bool = 
 
 
 def to_rgb(image: Image.Image, *, upright: bool = False, stretch: Stretch | None = None) -> Image.Image:
-    """An image in 8-bit RGB; see `open_rgb`.
+    """An image in 8-bit RGB, without metadata; see `open_rgb`.
 
     Raises:
         UserError: It holds floating-point numbers, and there is no `stretch`.
@@ -250,6 +250,8 @@ def to_rgb(image: Image.Image, *, upright: bool = False, stretch: Stretch | None
         rgb = _narrow(image, stretch or FULL_RANGE).convert("RGB")
     else:
         rgb = image.convert("RGB")
+    # Comments, profiles and EXIF data would otherwise be written into every JPEG that is made of it.
+    rgb.info.clear()
     turn = _TURNS.get(_orientation(image)) if upright else None
     return rgb if turn is None else rgb.transpose(turn)
 

@@ -95,13 +95,13 @@ class Query(BaseModel):
 class Answer(BaseModel):
     """The result of a search.
 
-    `nobody_here` is true if no hit reaches the threshold for the false match rate asked for, false if one does, and
+    `no_one_here` is true if no hit reaches the threshold for the false match rate asked for, false if one does, and
     null where the gallery's model has no calibration.
     """
 
     query: Query
     hits: list[Hit]
-    nobody_here: bool | None = None
+    no_one_here: bool | None = None
     threshold: float | None = None
 
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 
 from pclhd.data.records import Modality
 from pclhd.gallery.records import GalleryFilter, GalleryHit
+from pclhd.service.access import Caller, Refused, Service, authorise
 from pclhd.service.answers import (
     AddedRow,
     Answer,
@@ -28,7 +29,6 @@ from pclhd.service.answers import (
     RowPage,
 )
 from pclhd.service.answers import Query as AskedQuery
-from pclhd.service.app import Caller, Refused, Service, authorise
 from pclhd.service.tokens import Role
 from pclhd.service.uploads import Upload, accept, redrawn
 from pclhd.service.verdict import judge
@@ -159,7 +159,7 @@ def search(
     return Answer(
         query=AskedQuery(modality=light.value, guessed=modality is None, digest=upload.digest),
         hits=[Hit.of(hit) for hit in hits],
-        nobody_here=verdict.nobody_here,
+        no_one_here=verdict.no_one_here,
         threshold=verdict.threshold,
     )
 

@@ -10,7 +10,7 @@ from pclhd.errors import ArgumentError, UserError
 if TYPE_CHECKING:
     from pclhd.answers.calibration import Calibration
     from pclhd.models.encoder import Encoder
-    from pclhd.service.app import Service
+    from pclhd.service.access import Service
     from pclhd.service.limits import Limits
 
 _SECONDS_TO_END = 10
@@ -35,13 +35,13 @@ def open_service(
         audit: The audit log; None puts it beside the gallery.
         limits: What is accepted; None for the defaults.
         device: Where images are embedded.
-        false_match_rate: Of "nobody here".
+        false_match_rate: Of "no one here".
 
     Raises:
         UserError: A part is missing or damaged, or something to install is.
     """
     try:
-        from pclhd.service.app import Service
+        from pclhd.service.access import Service
     except ModuleNotFoundError as error:
         raise UserError(
             f"the service needs {error.name}, which is not installed; pip install 'pclhd[serve]' from the source folder"
@@ -73,7 +73,8 @@ def serve(service: Service, host: str, port: int) -> None:
 
     import uvicorn
 
-    from pclhd.service.app import create_app, is_loopback
+    from pclhd.service.access import is_loopback
+    from pclhd.service.app import create_app
 
     if service.tokens is None and not is_loopback(host):
         raise ArgumentError(

@@ -72,7 +72,7 @@ def to_rgb_or_grey(image: Image.Image) -> Image.Image:
 
 
 def redrawn(content: bytes) -> bytes:
-    """An image as a fresh JPEG without metadata: what the page shows is never a byte that somebody sent.
+    """An image as a fresh JPEG without metadata: what the page shows is never a byte that came from elsewhere.
 
     Raises:
         UserError: It cannot be decoded.

@@ -48,11 +48,11 @@ class Verdict:
     """The answer to "is this person here?".
 
     Attributes:
-        nobody_here: No hit reaches the threshold of its direction; None without a calibration for it.
+        no_one_here: No hit reaches the threshold of its direction; None without a calibration for it.
         threshold: The threshold of the best hit's direction.
     """
 
-    nobody_here: bool | None
+    no_one_here: bool | None
     threshold: float | None
 
 
@@ -74,7 +74,7 @@ def judge(
         size_of: How many rows of a modality were searched.
 
     Returns:
-        The verdict. Without hits nobody is here, whatever the calibration.
+        The verdict. Without hits no one is here, whatever the calibration.
     """
     if not hits:
         return Verdict(True, None)

@@ -149,11 +149,11 @@ async function search() {
 function showVerdict(answer) {
   const verdict = $("verdict");
   const best = answer.hits[0];
-  verdict.className = answer.nobody_here === null ? "" : answer.nobody_here ? "nobody" : "found";
+  verdict.className = answer.no_one_here === null ? "" : answer.no_one_here ? "no-one" : "found";
   if (!best) verdict.textContent = "Nothing was found: no image satisfies the filters.";
-  else if (answer.nobody_here === null) verdict.textContent = `${count(answer.hits.length, "result")}, most similar first.`;
-  else if (answer.nobody_here) {
-    verdict.textContent = `Nobody here: the best similarity, ${best.similarity.toFixed(2)}, is below the threshold ` +
+  else if (answer.no_one_here === null) verdict.textContent = `${count(answer.hits.length, "result")}, most similar first.`;
+  else if (answer.no_one_here) {
+    verdict.textContent = `No one here: the best similarity, ${best.similarity.toFixed(2)}, is below the threshold ` +
       `${answer.threshold.toFixed(2)}. The most similar images are shown all the same.`;
   } else verdict.textContent = `Probably here: ${count(answer.hits.length, "result")}, most similar first.`;
 }

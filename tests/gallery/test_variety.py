@@ -11,8 +11,8 @@ from pclhd.gallery.variety import summarise
 
 
 def farthest_points(embeddings: NDArray[np.float32], most: int, alike: float) -> list[int]:
-    """The slow twin of the choice."""
-    chosen = [max(range(len(embeddings)), key=lambda row: float(embeddings[row] @ embeddings.mean(axis=0)))]
+    """The slow twin of the choice, but for the first, where two frames are equally similar to their mean."""
+    chosen = [int(np.argmax(embeddings @ embeddings.mean(axis=0)))]
     while len(chosen) < most:
         nearest = [max(float(one @ embeddings[other]) for other in chosen) for one in embeddings]
         if min(nearest) >= alike:

@@ -26,6 +26,7 @@ WANTED_RECALL = 0.99
 _TOP = 10
 _QUERIES = 200
 _SEED = 0
+_STEP = 1.4  # the next number of parts that is tried
 _GROWN = 2  # an index is built again when the gallery has grown by this factor
 
 
@@ -74,7 +75,7 @@ def _measured(store: Store, rows: int, partitions: int) -> IndexFacts:
         recall = float(np.mean([_share(_neighbours(store, q, probes), e) for q, e in zip(queries, exact, strict=True)]))
         if recall >= WANTED_RECALL or probes >= partitions:
             return IndexFacts(rows, partitions, probes, recall, len(queries))
-        probes = min(2 * probes, partitions)
+        probes = min(max(probes + 1, round(_STEP * probes)), partitions)
 
 
 def _numbers(store: Store) -> tuple[int, int]:

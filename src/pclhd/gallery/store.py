@@ -326,7 +326,9 @@ class Store:
         table.create_index(
             "embedding", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True, name=VECTOR_INDEX
         )
-        # What is no longer needed may be as large as the gallery.
+        # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
+        # so what the first call replaces is removed by the second.
+        _optimize(table, timedelta(0))
         _optimize(table, timedelta(0))
 
     # LanceDB.

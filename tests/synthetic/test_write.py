@@ -416,7 +416,7 @@ def test_an_unusual_set_says_how_to_call_for_it(tmp_path: Path) -> None:
 
 def test_llcm_is_written(tmp_path: Path) -> None:
     summary = write_synthetic(tmp_path / "set", scale="tiny", layout="llcm", workers=1)
-    plan = plan_of(Layout.LLCM)
+    plan = plan_of(Layout.LLCM, version=2, held_out=HeldOut.VALIDATION)
     assert summary.images == len(plan.images)
     assert all((tmp_path / "set" / image.path).is_file() for image in plan.images)
 

@@ -307,7 +307,7 @@ def refuse_other_people(out: Path, rows: Iterable[dict[str, Any]]) -> None:
         if row["test_images"] != first["test_images"]:
             sys.exit(
                 f"{out}: {row['entry']}-{row['seed']} and {first['entry']}-{first['seed']} were evaluated with "
-                "different test images; remove the results.json of one of them, and run again with the wanted --validation"
+                "different test images; remove one results.json, and run again with the wanted --validation"
             )
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -294,7 +295,20 @@ def collect(ablation: Ablation, tables: dict[str, Table], seeds: Sequence[int], 
             run = ablation.run(entry, seed)
             if run.finished and run.folder not in rows:
                 rows[run.folder] = row_of(entry, run, search)
+    refuse_other_people(ablation.out, rows.values())
     return list(rows.values())
+
+
+def refuse_other_people(out: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """End the program with one line if runs that are compared were evaluated with different test images."""
+    searched: dict[float, dict[str, Any]] = {}
+    for row in rows:
+        first = searched.setdefault(row["unpaired"], row)
+        if row["test_images"] != first["test_images"]:
+            sys.exit(
+                f"{out}: {row['entry']}-{row['seed']} and {first['entry']}-{first['seed']} were evaluated with "
+                "different test images; remove one results.json, and run again with the wanted --validation"
+            )
 
 
 def row_of(entry: Entry, run: TrainingRun, search: str) -> dict[str, Any]:
@@ -312,12 +326,20 @@ def row_of(entry: Entry, run: TrainingRun, search: str) -> dict[str, Any]:
         "unpaired": entry.unpaired,
         "seed": run.seed,
         "search": search,
+        "test_images": searched_images(run),
         **{measure: found[search][measure]["mean"] for measure in ("rank1", "mAP", "mINP")},
         **{name: labels.get(name) for name in OF_LABELS},
         **{f"{name}_clusters": last[name]["clusters"] for name in ("visible", "infrared")},
         "loss": last["loss"]["total"],
         "seconds": sum(epoch["seconds"] for epoch in epochs),
     }
+
+
+def searched_images(run: TrainingRun) -> str | None:
+    """Checksum of the test images that a run was evaluated with, where its results name one."""
+    results = json.loads((run.folder / "results.json").read_text("utf-8"))
+    checksum: str | None = results.get("dataset", {}).get("test_checksum")
+    return checksum
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:

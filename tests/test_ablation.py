@@ -183,12 +183,17 @@ def test_rows_and_paired_differences(here: Ablation, monkeypatch: pytest.MonkeyP
     assert rows[0]["match_right"] == 0.75
     assert rows[0]["unmatched_right"] is None
     lines = as_csv(rows).splitlines()
-    assert lines[0].startswith("entry,recipe,settings,start,unpaired,seed,search,rank1")
+    assert lines[0].startswith("entry,recipe,settings,start,unpaired,seed,search,test_images,rank1")
     assert len(lines) == 7
     text = as_markdown(TABLE, rows)
     # Differences of 3, 4 and 5 points: a mean of 4, and 4.303 (t, two degrees) times 1 / sqrt(3).
     assert "| more | `method.cross=1` | 64.0 ± 9.0 | 64.0 ± 9.0 | **+4.0 (+1.5 to +6.5)** |" in text
     assert "| the floor | `recipe=pgm` | 60.0 ± 8.2 |" in text
+    results = here.out / "more-1" / "results.json"
+    other = {**json.loads(results.read_text()), "dataset": {"test_checksum": "12ab"}}
+    results.write_text(json.dumps(other))
+    with pytest.raises(SystemExit, match="more-1 and floor-0 were evaluated with different test images"):
+        collect(here, {"two": TABLE}, [0, 1, 2], "all/single-shot")
     with pytest.raises(SystemExit, match="has no search indoor"):
         collect(here, {"two": TABLE}, [0], "indoor/single-shot")
 

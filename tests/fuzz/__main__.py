@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import tests.fuzz.alone  # noqa: F401, I001
 import torch
 from hypothesis import HealthCheck, given, settings, strategies
 

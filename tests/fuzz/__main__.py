@@ -4,11 +4,17 @@ Each fault is printed with the command that repeats its case. The exit code is 1
 ``--hypothesis`` that library draws the cases, and reduces the first that fails.
 """
 
+
 from __future__ import annotations
+
+import os
+
+# Read by torch and numba when they are imported. Cases are forked: a process that has none but its own thread may be
+# forked at any time, and one with GNU's OpenMP never.
+os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", NUMBA_THREADING_LAYER="workqueue")
 
 import argparse
 import gc
-import os
 import sys
 import tempfile
 import time
@@ -16,7 +22,6 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-import tests.fuzz.alone  # noqa: F401, I001
 import torch
 from hypothesis import HealthCheck, given, settings, strategies
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import HealthCheck, Phase, given, settings, strategies
 
 from tests.fuzz.cases import Inapplicable, describe, make_case, random_source, try_case, warm
 from tests.fuzz.verb import Runner, kind_of
@@ -103,7 +103,12 @@ def _try_by_hypothesis(world: World, inputs: int, seconds: float) -> int:
     failed: list[str] = []
 
     @settings(
-        max_examples=inputs, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=inputs,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,),  # shrinking would take minutes
     )
     @given(strategies.randoms(use_true_random=False))
     def ends_well(draw: Random) -> None:

@@ -534,7 +534,11 @@ CAUSES: tuple[Ruled, ...] = (
     Ruled(
         "E1. Processes of a killed `synth` live on",
         "Each worker watches its parent and ends with it; what a killed process left is removed by the next",
-        ("synthetic/workers::workers_end_with_their_parent", "files::what_a_killed_process_left_of_an_output_goes_and_nothing_else", "cli/ending::nothing_is_half_written"),
+        (
+            "synthetic/workers::workers_end_with_their_parent",
+            "files::what_a_killed_process_left_of_an_output_goes_and_nothing_else",
+            "cli/ending::nothing_is_half_written",
+        ),
     ),
     Ruled(
         "E2. A training that ends before its first epoch blocks its folder",

@@ -4,7 +4,6 @@ Each fault is printed with the command that repeats its case. The exit code is 1
 ``--hypothesis`` that library draws the cases, and reduces the first that fails.
 """
 
-
 from __future__ import annotations
 
 import os

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -31,7 +30,6 @@ from pclhd.service.answers import (
 from pclhd.service.answers import Query as AskedQuery
 from pclhd.service.tokens import Role
 from pclhd.service.uploads import Upload, accept, redrawn
-from pclhd.service.verdict import judge
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 403, 404, 405, 408, 409, 413, 422, 429)
@@ -107,7 +105,8 @@ def metrics(service: Asked, caller: MaySearch) -> Response:
 def contents(service: Asked, caller: MaySearch) -> Contents:
     """What is in the gallery, and what the caller may do."""
     role = caller.role.value
-    calibrated = service.calibration is not None and bool(service.calibration.directions)
+    calibration = service.gallery.calibration
+    calibrated = calibration is not None and bool(calibration.directions)
     if not service.gallery.exists():
         return Contents(
             rows=0, visible=0, infrared=0, cameras=[], first=None, last=None, model="", calibrated=calibrated, role=role
@@ -149,13 +148,8 @@ def search(
         until=_iso(until), top=top,
     )  # fmt: skip
     hits = _search(service, upload, light, top, where, group=group) if service.gallery.exists() else []
-    verdict = judge(
-        hits,
-        service.calibration,
-        light,
-        false_match_rate=false_match_rate or service.false_match_rate,
-        size_of=lambda one: service.gallery.count(replace(where, modality=one)),
-    )
+    rate = service.false_match_rate if false_match_rate is None else false_match_rate
+    verdict = service.gallery.judge(hits, modality=light, where=where, false_match_rate=rate)
     return Answer(
         query=AskedQuery(modality=light.value, guessed=modality is None, digest=upload.digest),
         hits=[Hit.of(hit) for hit in hits],

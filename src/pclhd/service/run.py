@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from pclhd.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
-    from pclhd.answers.calibration import Calibration
-    from pclhd.models.encoder import Encoder
     from pclhd.service.access import Service
     from pclhd.service.limits import Limits
 
@@ -50,17 +48,14 @@ def open_service(
     from pclhd.service.audit import AuditLog
     from pclhd.service.limits import Limits
     from pclhd.service.tokens import Tokens
-    from pclhd.service.verdict import ByGallery
 
     opened = Gallery(gallery, encoder=model, device=device)
     stored = None if tokens is None else Tokens(tokens)
     if stored is not None and not stored.all():
         raise ArgumentError("tokens", "has no token; make one with: pclhd token create NAME --role admin", value=tokens)
-    calibration = _calibration_of(opened.encoder)
-    if calibration is not None:
-        opened.calibration = ByGallery(calibration, opened)
+    _ = opened.encoder, opened.calibration  # loaded now: what is missing is said before the service starts
     log = AuditLog(audit or opened.path.with_name(f"{opened.path.name}.audit.jsonl"))
-    return Service(opened, log, stored, calibration, limits or Limits(), false_match_rate)
+    return Service(opened, log, stored, limits or Limits(), false_match_rate)
 
 
 def serve(service: Service, host: str, port: int) -> None:
@@ -98,13 +93,3 @@ def serve(service: Service, host: str, port: int) -> None:
             limit_concurrency=256, h11_max_incomplete_event_size=32 * 2**10, lifespan="off",
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def _calibration_of(encoder: Encoder) -> Calibration | None:
-    """The calibration that lies in the model's run folder; None without one, or if it is another model's."""
-    from pclhd.runs.folder import RunFolder
-
-    if encoder.origin is None or not RunFolder(encoder.origin.parent).is_run():
-        return None
-    found = RunFolder(encoder.origin.parent).calibration()
-    return found if found is not None and found.model_id == encoder.model_id else None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +30,7 @@ from pclhd.service.access import Service
 from pclhd.service.app import create_app
 from pclhd.service.audit import AuditLog
 from pclhd.service.limits import Limits
+from pclhd.service.server import make_server
 
 
 def image_bytes(seed: int, *, kind: str = "PNG", grey: bool = False) -> bytes:
@@ -92,3 +96,18 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, f
 def shared(shared_service: Service) -> Iterator[TestClient]:
     with asking(shared_service) as made:
         yield made
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[str]:
+    """The address of a server that runs in a thread."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = make_server(service)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(20)

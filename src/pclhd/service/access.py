@@ -39,6 +39,7 @@ class Service:
         self.metrics = Metrics()
         self.rate = RateLimit(self.limits.requests_per_minute, self.limits.burst)
         self.work = WorkLimit(self.limits.at_once, self.limits.waiting)
+        self.changes = WorkLimit(1, self.limits.waiting)  # a gallery has one writer at a time; the others wait
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def add(
     upload = accept(content, most_pixels=service.limits.pixels)
     light = Modality(modality or upload.guessed)
     service.audit.append(caller.name, "add", image=upload.digest, modality=light.value, camera=camera, track=track)
-    with service.work.working():
+    with service.changes.working(), service.work.working():
         done = service.gallery.add(
             upload.content, modality=light, camera=camera, time=time, track=track, keep="thumbnail", workers=1
         )
@@ -220,7 +220,8 @@ def remove(service: Asked, caller: MayAdminister, wanted: Annotated[Removal, Bod
         raise Refused(422, "name what to remove: cameras, modality, since, until, track or ids")
     service.audit.append(caller.name, "remove", **wanted.model_dump(mode="json", exclude_none=True))
     _require_gallery(service)
-    done = service.gallery.remove(where)
+    with service.changes.working():
+        done = service.gallery.remove(where)
     return RemovedRows(removed=done.removed, left=done.left)
 
 
@@ -231,7 +232,8 @@ def expire(
     """Remove rows that are older than a number of days."""
     service.audit.append(caller.name, "expire", older_than_days=older_than_days)
     _require_gallery(service)
-    done = service.gallery.expire(timedelta(days=older_than_days))
+    with service.changes.working():
+        done = service.gallery.expire(timedelta(days=older_than_days))
     return RemovedRows(removed=done.removed, left=done.left)
 
 
@@ -268,7 +270,8 @@ def remove_person(
     hits = _alike(service, caller, "person remove", content, similarity, modality)
     if not hits:
         return RemovedRows(removed=0, left=len(service.gallery))
-    done = service.gallery.remove(GalleryFilter(ids=[hit.row.id for hit in hits]))
+    with service.changes.working():
+        done = service.gallery.remove(GalleryFilter(ids=[hit.row.id for hit in hits]))
     return RemovedRows(removed=done.removed, left=done.left)
 
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from pclhd.service.access import Service
     from pclhd.service.limits import Limits
 
-_SECONDS_TO_END = 10
-
 
 def open_service(
     gallery: Path,
@@ -66,10 +64,8 @@ def serve(service: Service, host: str, port: int) -> None:
     """
     import socket
 
-    import uvicorn
-
     from pclhd.service.access import is_loopback
-    from pclhd.service.app import create_app
+    from pclhd.service.server import make_server
 
     if service.tokens is None and not is_loopback(host):
         raise ArgumentError(
@@ -87,9 +83,4 @@ def serve(service: Service, host: str, port: int) -> None:
             raise ArgumentError(
                 "port", f"cannot be listened on at {host} ({error.strerror}); choose another", value=port
             ) from error
-        config = uvicorn.Config(
-            create_app(service), log_level="warning", access_log=False, server_header=False, date_header=True,
-            proxy_headers=False, timeout_keep_alive=15, timeout_graceful_shutdown=_SECONDS_TO_END,
-            limit_concurrency=256, h11_max_incomplete_event_size=32 * 2**10, lifespan="off",
-        )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[listener])
+        make_server(service).run(sockets=[listener])

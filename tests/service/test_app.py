@@ -310,6 +310,7 @@ def test_no_one_here_follows_the_calibration(client: TestClient, service: Servic
     asked = {"modality": "visible", "only": "visible"}
     here = client.post(SEARCH, params=asked, content=image_bytes(1)).json()
     assert (here["no_one_here"], here["threshold"]) == (False, pytest.approx(0.9))
+    assert [hit["above_threshold"] for hit in here["hits"]] == [hit["similarity"] >= 0.9 for hit in here["hits"]]
     elsewhere = client.post(SEARCH, params=asked, content=image_bytes(50)).json()
     assert elsewhere["hits"][0]["similarity"] < 0.9
     assert elsewhere["no_one_here"] is True

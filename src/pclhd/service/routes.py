@@ -152,7 +152,7 @@ def search(
     verdict = service.gallery.judge(hits, modality=light, where=where, false_match_rate=rate)
     return Answer(
         query=AskedQuery(modality=light.value, guessed=modality is None, digest=upload.digest),
-        hits=[Hit.of(hit) for hit in hits],
+        hits=[Hit.of(hit, above) for hit, above in zip(hits, verdict.above, strict=True)],
         no_one_here=verdict.no_one_here,
         threshold=verdict.threshold,
     )

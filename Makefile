@@ -40,7 +40,7 @@ define install
 endef
 
 $(RUNTIME): pyproject.toml constraints.txt
-	$(call install,.)
+	$(call install,.[serve])
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt
@@ -75,12 +75,16 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report
-	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
+demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
+	$(BIN)/pclhd synth --out $(DEMO)/data --scale small --generator 1
 	rm -rf $(DEMO)/run
 	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run
 	$(BIN)/pclhd evaluate $(DEMO)/run
 	$(BIN)/pclhd report $(DEMO)/run
+	rm -rf $(DEMO)/gallery
+	$(BIN)/python scripts/demo_gallery.py $(DEMO)/data $(DEMO)/gallery.csv
+	$(BIN)/pclhd gallery add $(DEMO)/gallery $(DEMO)/gallery.csv --model $(DEMO)/run
+	@echo "search these people in a browser: $(BIN)/pclhd serve $(DEMO)/gallery"
 
 clean: ## Remove the environment and the output of the demo
 	rm -rf $(VENV) build

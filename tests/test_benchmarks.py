@@ -443,6 +443,16 @@ def test_jaccard_in_its_quick_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_service_in_its_quick_form(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    pytest.importorskip("lancedb", reason="the extra `gallery` is not installed")
+    found = quick("service", tmp_path)
+    assert set(found["statuses"]) == {"200"}
+    assert {row[0] for row in found["rows"]} <= {"search", "add", "remove"}
+    assert len(found["mib"]) == 3
+
+
+@pytest.mark.slow
 def test_clusterings_in_their_quick_form(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     rows = {row["name"]: row for row in quick("clusterings", tmp_path, "--dense-number", 500)["rows"]}

@@ -185,7 +185,7 @@ def _contents(path: Path, data: Path) -> set[str]:
         "images": "data:image/" in text,
         "paths": str(data) in text or any(name in text for name in images),
         "identities": re.search(r"\bidentity\b(?! label)", text) is not None,
-        "digests": re.search(r"(?m)^[0-9a-f]{64}( [0-9a-f]{64})?$", text) is not None,
+        "digests": re.search(r'(?m)^[0-9a-f]{64}( [0-9a-f]{64})?$|"image":"[0-9a-f]{64}"', text) is not None,
         "cameras": re.search(r'"cameras?"|\bcamera \d', text) is not None,
     }
     return {name for name, seen in signs.items() if seen}
@@ -355,6 +355,35 @@ def test_a_gallery(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
         assert leaves("gallery", verb, "GALLERY", *words) == []
     files += leaves("gallery", "export", "GALLERY", "--out", "OUT.parquet")
     _check_contents(_compare("gallery", files, when={"always", "--out"}), tiny_sysu)
+
+
+def test_a_service_and_its_tokens(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("lancedb")
+    from starlette.testclient import TestClient
+
+    from pclhd.service.app import create_app
+    from pclhd.service.run import open_service
+
+    images = sorted((tiny_sysu / "cam1").rglob("*.jpg"))
+    leaves("gallery", "add", "GALLERY", images[0], "--model", run, "--modality", "visible", "--camera", "gate")
+    _compare("token", leaves("token", "create", "desk", "--role", "admin"), when={"always"})
+    before = _files()
+    service = open_service(Path("GALLERY"), device="cpu")
+    with TestClient(create_app(service), "http://localhost") as client:
+        added = client.post("/api/v1/rows?modality=visible&camera=gate", content=images[1].read_bytes())
+        found = client.post("/api/v1/search?modality=visible&camera=gate", content=images[0].read_bytes())
+        row = found.json()["hits"][0]["row"]["id"]
+        shown = client.get(f"/api/v1/rows/{row}/image")
+        removed = client.post("/api/v1/remove", json={"ids": [row]})
+    service.audit.close()
+    assert {answer.status_code for answer in (added, found, shown, removed)} == {200}
+    files = [name for name, changed in _files().items() if before.get(name) != changed]
+    _check_contents(_compare("serve", files, when={"always"}), tiny_sysu)
+    assert leaves("audit", "verify", "GALLERY.audit.jsonl") == []
+    # The page says of the log and of the tokens what they do not hold.
+    assert hashlib.sha256(images[0].read_bytes()).hexdigest() in Path("GALLERY.audit.jsonl").read_text()
+    assert images[0].name not in Path("GALLERY.audit.jsonl").read_text()
 
 
 def test_weights_of_others(leaves: Leaves, tiny_sysu: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pclhd.answers.calibration import Calibration
+from pclhd.answers.calibration import Calibration, percent
 from pclhd.errors import ArgumentError, UserError
 
 DIRECTION = {
@@ -103,3 +103,7 @@ def test_what_it_cannot_say() -> None:
 def test_impossible_records_are_refused(changed: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         calibration(**changed)
+
+
+def test_percent() -> None:
+    assert [percent(value) for value in (0.0, 0.004, 0.126, 0.99, 0.999)] == ["<1 %", "<1 %", "13 %", "99 %", ">99 %"]

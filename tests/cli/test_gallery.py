@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pclhd.answers.calibration import Calibration
 from tests.commands import Call, complaint
 from tests.gallery.photos import Photos
 
@@ -103,6 +104,35 @@ def test_mistakes_take_one_line(
     assert said in complaint(pclhd("gallery", *(places.get(word, word) for word in words)))
     assert not (tmp_path / "new").exists()
     assert json.loads(pclhd("gallery", "stats", people, "--json").out)["rows"] == 9
+
+
+def test_a_search_says_whether_someone_is_here(
+    pclhd: Call, photos: Photos, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("gallery", "search", people, photos.night / "n1.png", "--modality", "infrared")
+    assert pclhd(*words).out.splitlines()[-1].startswith("whether the person is here is not known: the gallery's model")
+    direction = {
+        "query": "infrared", "gallery": "infrared", "method": "logistic", "log_loss": {}, "queries": 10,
+        "same_pairs": 10, "different_pairs": 10, "same_per_query": 2.0, "similarity": [-1.0, 1.0],
+        "log_likelihood_ratio": [-9.0, 9.0], "sizes": [1], "rates": [0.001, 0.5], "thresholds": [[1.5, 0.5]],
+    }  # fmt: skip
+    model_id = json.loads(pclhd("gallery", "stats", people, "--json").out)["model_id"]
+    calibration = Calibration.model_validate(
+        {"model_id": model_id, "source": "labelled images", "directions": [direction]}
+    )
+    monkeypatch.setattr("pclhd.gallery.gallery.run_calibration", lambda place, model_id: calibration)
+    nobody = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.001).out.splitlines()
+    assert nobody[0] == "no one here: best 1.00 is below the threshold 1.50 for a false-match rate of 0.1 %"
+    assert nobody[1].split()[:2] == ["similarity", "probability"]
+    someone = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.5).out.splitlines()
+    assert someone[0].endswith("below at or above the threshold 0.50 for a false-match rate of 50 %")
+    assert someone[3].split()[:4] == ["1", "1.000", ">99", "%"]
+    hits = json.loads(pclhd(*words, "--false-match-rate", 0.5, "--json").out)
+    assert (hits[0]["above_threshold"], hits[0]["probability"]) == (True, pytest.approx(1, abs=1e-3))
+    assert {(hit["above_threshold"], hit["probability"]) for hit in hits if hit["modality"] == "visible"} == {
+        (None, None)
+    }
+    assert "--false-match-rate 1.0: must be above 0" in complaint(pclhd(*words, "--false-match-rate", 1))
 
 
 def test_broken_images_are_named(pclhd: Call, photos: Photos, people: Path, tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ import os
 import shutil
 import struct
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import pclhd
-from pclhd import Gallery, GalleryFilter, UserError
+from pclhd import Calibration, Gallery, GalleryFilter, UserError
 from pclhd.data.records import Modality
 from pclhd.gallery.filters import ids_among
 from pclhd.gallery.rows import embeddings_of
@@ -244,21 +244,69 @@ def test_searching_with_mistakes(photos: Photos, gallery: Gallery) -> None:
         gallery.search_embedding(np.zeros(16), modality="infrared")
 
 
-class Half:
-    """A calibration that says what it was asked."""
+def calibrated(gallery: Gallery, *, rates: tuple[float, float] = (0.001, 0.5)) -> Calibration:
+    """A calibration of infrared queries among visible images only."""
+    direction = {
+        "query": "infrared", "gallery": "visible", "method": "logistic", "log_loss": {}, "queries": 10,
+        "same_pairs": 10, "different_pairs": 10, "same_per_query": 2.0, "similarity": [-1.0, 1.0],
+        "log_likelihood_ratio": [-2.0, 2.0], "sizes": [1], "rates": list(rates), "thresholds": [[0.9, 0.9]],
+    }  # fmt: skip
+    return Calibration.model_validate(
+        {"model_id": gallery.encoder.model_id, "source": "labelled images", "directions": [direction]}
+    )
 
-    def probability(self, similarity: object, query: Modality, gallery: object) -> Any:
-        assert query is Modality.INFRARED
-        return (np.asarray(similarity) + 1) / 2 if gallery else np.empty(0)
 
-
-def test_a_calibration_gives_probabilities(photos: Photos, gallery: Gallery) -> None:
+def test_a_calibration_gives_probabilities_by_the_size_of_the_gallery(photos: Photos, gallery: Gallery) -> None:
     image = photos.night / "n0.png"
     assert {hit.probability for hit in gallery.search(image, modality="infrared")} == {None}
-    gallery.calibration = Half()
+    gallery.calibration = calibrated(gallery)
     for hit in gallery.search(image, modality="infrared"):
-        assert hit.probability == pytest.approx((hit.similarity + 1) / 2)
+        if hit.row.modality is Modality.INFRARED:
+            assert hit.probability is None  # a direction that was not measured
+        else:
+            odds = np.exp(2 * hit.similarity) * 2 / 3  # two of five images, by Bayes' rule
+            assert hit.probability == pytest.approx(odds / (1 + odds))
         assert hit.to_dict()["probability"] == hit.probability
+
+
+def test_the_verdict(photos: Photos, gallery: Gallery) -> None:
+    image, where = photos.night / "n0.png", GalleryFilter(modality="visible")
+    hits = gallery.search(image, modality="infrared", where=where)
+    unknown = gallery.judge(hits, modality="infrared", where=where)
+    assert (unknown.no_one_here, unknown.threshold, set(unknown.above)) == (None, None, {None})
+    assert "pclhd calibrate" in unknown.unknown
+    gallery.calibration = calibrated(gallery)
+    similar = [replace(hits[0], similarity=0.95), replace(hits[1], similarity=0.89)]
+    found = gallery.judge(similar, modality="infrared")
+    assert (found.no_one_here, found.above) == (False, (True, False))
+    assert found.threshold == pytest.approx(0.9)
+    assert gallery.judge(similar[1:], modality="infrared").no_one_here is True
+    assert gallery.judge([], modality="infrared").no_one_here is True
+    # A rate that cannot be measured, and a hit of a direction that was not measured: "no one" is not claimed.
+    assert gallery.judge(similar, modality="infrared", false_match_rate=1e-5).no_one_here is None
+    mixed = [replace(gallery.search(image, modality="infrared")[0], similarity=0.5), similar[1]]
+    assert mixed[0].row.modality is Modality.INFRARED
+    assert gallery.judge(mixed, modality="infrared").no_one_here is None
+
+
+def test_the_calibration_is_that_of_the_run_of_the_model(photos: Photos, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(photos.model, run / "model.safetensors")
+    (run / "config.yaml").write_text("preset: tiny\n")
+    made = Gallery(tmp_path / "gallery", encoder=run)
+    assert made.calibration is None  # there is no gallery yet
+    made.add(photos.night, modality="infrared")
+    assert Gallery(tmp_path / "gallery").calibration is None
+    file = run / "calibration.json"
+    file.write_text(calibrated(made).model_dump_json())
+    assert Gallery(tmp_path / "gallery").calibration == calibrated(made)
+    assert Gallery(tmp_path / "gallery", encoder=run / "model.safetensors").calibration == calibrated(made)
+    file.write_text(calibrated(made).model_copy(update={"model_id": "0" * 64}).model_dump_json())
+    assert Gallery(tmp_path / "gallery").calibration is None
+    file.write_text("{")
+    with pytest.raises(UserError, match="calibrate"):
+        _ = Gallery(tmp_path / "gallery").calibration
 
 
 def test_stats(photos: Photos, gallery: Gallery) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +29,8 @@ from pclhd.models.weights import initialise
 from pclhd.service.access import Service
 from pclhd.service.app import create_app
 from pclhd.service.audit import AuditLog
+from pclhd.service.limits import Limits
+from pclhd.service.server import make_server
 
 
 def image_bytes(seed: int, *, kind: str = "PNG", grey: bool = False) -> bytes:
@@ -43,20 +50,64 @@ def encoder() -> Encoder:
     return Encoder(network, Preprocessing(96, 48), device="cpu")
 
 
-@pytest.fixture
-def service(tmp_path: Path, encoder: Encoder) -> Iterator[Service]:
-    """A service without tokens, with three visible images of the gate and one infrared image of the yard."""
-    gallery = Gallery(tmp_path / "people", encoder=encoder)
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    """A gallery of three visible images of the gate and one infrared image of the yard; not to be changed."""
+    gallery = Gallery(tmp_path_factory.mktemp("filled") / "people", encoder=encoder)
     gallery.add(
         [io.BytesIO(image_bytes(seed)) for seed in range(3)], modality="visible", camera="gate", keep="thumbnail"
     )
     gallery.add(io.BytesIO(image_bytes(3, grey=True)), modality="infrared", camera="yard", keep="thumbnail")
+    return gallery.path
+
+
+@contextmanager
+def asking(service: Service, address: str = "http://127.0.0.1:8000") -> Iterator[TestClient]:
+    """A client of a service."""
+    with TestClient(create_app(service), base_url=address, raise_server_exceptions=False) as made:
+        yield made
+
+
+@pytest.fixture
+def service(tmp_path: Path, encoder: Encoder, filled: Path) -> Iterator[Service]:
+    """A service without tokens, with a copy of the gallery `filled`."""
+    shutil.copytree(filled, tmp_path / "people")
     log = AuditLog(tmp_path / "audit.jsonl")
-    yield Service(gallery, log)
+    yield Service(Gallery(tmp_path / "people", encoder=encoder), log)
     log.close()
 
 
 @pytest.fixture
 def client(service: Service) -> Iterator[TestClient]:
-    with TestClient(create_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as made:
+    with asking(service) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def shared_service(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, filled: Path) -> Iterator[Service]:
+    """A service for tests whose requests are all refused, or only look; there is no limit of the rate."""
+    log = AuditLog(tmp_path_factory.mktemp("shared") / "audit.jsonl")
+    most = 10**6
+    yield Service(Gallery(filled, encoder=encoder), log, limits=Limits(requests_per_minute=most, burst=most))
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def shared(shared_service: Service) -> Iterator[TestClient]:
+    with asking(shared_service) as made:
+        yield made
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[str]:
+    """The address of a server that runs in a thread."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = make_server(service)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 
 from pclhd.service.access import Service
 from pclhd.service.app import create_app
@@ -27,8 +27,6 @@ def test_no_request_of_the_document_fails_on_our_side(service: Service) -> None:
 
     for operation in schema.get_all_operations():
         strategy = operation.ok().as_strategy()
-        from hypothesis import given
-
         quiet = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         quiet(given(case=strategy)(lambda case: failed(case)))()
     assert tried > 400

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import uvicorn
 
 from pclhd.service.access import Service
-from pclhd.service.app import create_app
 from pclhd.service.tokens import Role, Tokens, create_token
-from tests.service.conftest import image_bytes
+from tests.service.conftest import image_bytes, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,21 +24,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (Debian: apt install chromium)"),
 ]
-
-
-@contextmanager
-def serving(service: Service) -> Iterator[str]:
-    """The address of a server that runs in a thread."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(20)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import NARROW
 from pclhd.models.weights import save_model
 from pclhd.runs.folder import RunFolder
-from pclhd.workflows.search import percent
 from tests.answers.test_calibration import DIRECTION
 from tests.commands import Call, complaint
 from tests.models.small import stirred
@@ -205,7 +204,3 @@ def test_answers_from_python(calibrated: Path, photos: Path) -> None:
     visible = pclhd.search(gallery[:1], gallery)
     with pytest.raises(UserError, match="no calibration for visible"):
         pclhd.answer(visible, calibration)
-
-
-def test_percent() -> None:
-    assert [percent(value) for value in (0.0, 0.004, 0.126, 0.99, 0.999)] == ["<1 %", "<1 %", "13 %", "99 %", ">99 %"]

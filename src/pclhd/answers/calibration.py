@@ -26,6 +26,13 @@ Count = Annotated[int, Field(ge=0)]
 LARGEST_PRIOR = 0.5
 
 
+def percent(probability: float) -> str:
+    """A probability in percent, without false precision at the ends."""
+    if probability > 0.99:
+        return ">99 %"
+    return "<1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
+
+
 class _Saved(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 

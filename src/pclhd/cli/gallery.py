@@ -172,22 +172,37 @@ def search(
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Order the candidates by their k-reciprocal neighbours, too.")
     ] = False,
+    false_match_rate: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of searches for people who are not there that may give an answer."),
+    ] = 0.01,
     model: Model = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find the images that look most like the person in an image.
+    """Find the images that look most like the person in an image, or say that none of them is similar enough.
 
     Example: pclhd gallery search people someone.jpg --modality infrared --top 10
     """
     from pclhd.gallery.gallery import Gallery
-    from pclhd.gallery.text import hits_text
+    from pclhd.gallery.text import hits_text, verdict_text
 
+    if not 0 < false_match_rate < 1:
+        raise ArgumentError("false_match_rate", "must be above 0 and below 1", value=false_match_rate)
     where = _filter(camera, only, source, since, until, track)
-    hits = Gallery(gallery, encoder=model, device=device).search(
+    opened = Gallery(gallery, encoder=model, device=device)
+    hits = opened.search(
         image, modality=modality, top=top, where=where, group=group, gap=_age("gap", gap), rerank=rerank
     )
-    show(_json([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
+    verdict = opened.judge(hits, modality=modality, where=where, false_match_rate=false_match_rate)
+    if as_json:
+        known = [{**hit.to_dict(), "above_threshold": above} for hit, above in zip(hits, verdict.above, strict=True)]
+        show(_json(known))
+    elif not hits:
+        show(hits_text(hits))
+    else:
+        parts = [verdict_text(hits, verdict, false_match_rate), hits_text(hits)]
+        show("\n".join(parts if verdict.no_one_here is not None else reversed(parts)))
 
 
 @app.command(name="list")

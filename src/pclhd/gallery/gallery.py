@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pclhd.answers.calibration import Calibration
 from pclhd.data.records import Modality
 from pclhd.data.sources import Images, OneImage, gather_images
 from pclhd.errors import ArgumentError, UserError
@@ -23,7 +24,6 @@ from pclhd.gallery.lists import read_list
 from pclhd.gallery.records import (
     KEEPS,
     Added,
-    Calibration,
     GalleryFilter,
     GalleryHit,
     GalleryRow,
@@ -37,6 +37,7 @@ from pclhd.gallery.searching import search_store
 from pclhd.gallery.sightings import GAP
 from pclhd.gallery.store import NARROW_COLUMNS, Store
 from pclhd.gallery.tracks import read_boxes
+from pclhd.gallery.verdict import Verdict, judge, run_calibration, with_probabilities
 from pclhd.gallery.video import VideoFacts, add_video, load_av
 from pclhd.models.encoder import Encoder
 
@@ -60,7 +61,6 @@ class Gallery:
 
     Attributes:
         path: The gallery's folder.
-        calibration: What gives hits their probability; None for none.
 
     Raises:
         UserError: LanceDB is not installed, or there is something else at the path.
@@ -74,12 +74,13 @@ class Gallery:
 
     def __init__(self, path: Path | str, *, encoder: Encoder | Path | str | None = None, device: str = "auto") -> None:
         self.path = expanded(Path(path))
-        self.calibration: Calibration | None = None
         self._store = Store(self.path)
         self._given = encoder
         self._device = device
         self._loaded: Encoder | None = encoder if isinstance(encoder, Encoder) else None
         self._index: tuple[int, IndexFacts | None] | None = None
+        self._calibration: Calibration | None = None
+        self._looked_for_calibration = False
 
     def __len__(self) -> int:
         return self._store.count()
@@ -99,6 +100,26 @@ class Gallery:
             self._loaded = self._load()
         self._require_model(self._loaded.model_id)
         return self._loaded
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What similarities mean, which gives hits their probability; None where it is not known.
+
+        It is that of the run which the gallery's model lies in, unless another one is set.
+
+        Raises:
+            UserError: The run's calibration is damaged.
+        """
+        if not self._looked_for_calibration and self.exists():
+            place = self._place_of_model()
+            if place is not None:
+                self._calibration = run_calibration(place, self._about()["model_id"])
+            self._looked_for_calibration = True
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | None) -> None:
+        self._calibration, self._looked_for_calibration = calibration, True
 
     # Adding.
 
@@ -286,7 +307,32 @@ class Gallery:
             self._store, vector, top=top, where=sql_filter(where or GalleryFilter()), index=self._index_facts(),
             group=group, gap=gap, rerank=rerank,
         )  # fmt: skip
-        return hits if self.calibration is None else _calibrated(hits, light, self.calibration)
+        if self.calibration is None:
+            return hits
+        return with_probabilities(hits, self.calibration, light, size_of=self._size_of(None))
+
+    def judge(
+        self,
+        hits: Sequence[GalleryHit],
+        *,
+        modality: Light,
+        where: GalleryFilter | None = None,
+        false_match_rate: float = 0.01,
+    ) -> Verdict:
+        """Say whether the person of a query is in the gallery at all.
+
+        Args:
+            hits: What `search` found.
+            modality: Modality of the query.
+            where: The filter of that search.
+            false_match_rate: Share of searches for people who are not in the gallery that may give an answer.
+
+        Returns:
+            The verdict; not known without a `calibration` for the modalities and the rate.
+        """
+        return judge(
+            hits, self.calibration, Modality(modality), false_match_rate=false_match_rate, size_of=self._size_of(where)
+        )
 
     # Looking.
 
@@ -467,6 +513,15 @@ class Gallery:
 
     # Below: what several of these need.
 
+    def _size_of(self, where: GalleryFilter | None) -> Callable[[Modality], int]:
+        return lambda modality: self.count(replace(where or GalleryFilter(), modality=modality))
+
+    def _place_of_model(self) -> Path | None:
+        if isinstance(self._given, Encoder):
+            return self._given.origin
+        place = self._about()["model"] if self._given is None else self._given
+        return None if place is None else expanded(Path(place))
+
     def _add(self, add: Callable[[Encoder], Added]) -> Added:
         with self._store.writing():
             if not self._store.exists():
@@ -548,12 +603,6 @@ class Gallery:
 def _check_keep(keep: str) -> None:
     if keep not in KEEPS:
         raise ArgumentError("keep", f"is one of {', '.join(KEEPS)}", value=keep)
-
-
-def _calibrated(hits: list[GalleryHit], light: Modality, calibration: Calibration) -> list[GalleryHit]:
-    similarity = np.array([hit.similarity for hit in hits], dtype=np.float32)
-    values = calibration.probability(similarity, light, [hit.row.modality for hit in hits])
-    return [replace(hit, probability=float(value)) for hit, value in zip(hits, values, strict=True)]
 
 
 def _all_like(store: Store, vector: NDArray[np.float32], least: float, where: str | None) -> list[GalleryHit]:

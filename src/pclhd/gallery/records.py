@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from pclhd.data.records import Modality
 
@@ -16,25 +13,6 @@ Keep = Literal["path", "thumbnail", "both"]
 """What is kept of an image besides its embedding: where it lies, a small JPEG of it, or both."""
 
 KEEPS: tuple[Keep, ...] = ("path", "thumbnail", "both")
-
-
-class Calibration(Protocol):
-    """Turns similarities into probabilities of "same person"; a gallery applies it to its hits."""
-
-    def probability(
-        self, similarity: NDArray[np.float32], query: Modality, gallery: Sequence[Modality]
-    ) -> NDArray[np.floating[Any]]:
-        """Probabilities of some hits of one query.
-
-        Args:
-            similarity: (n,) cosine similarity of each hit.
-            query: Modality of the query.
-            gallery: Modality of each hit.
-
-        Returns:
-            (n,) from 0 to 1.
-        """
-        ...
 
 
 @dataclass(frozen=True)

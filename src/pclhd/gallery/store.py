@@ -32,6 +32,7 @@ NARROW_COLUMNS = (
     "id", "number", "modality", "camera", "time", "track", "source", "frame", "digest", "added",
 )  # fmt: skip
 
+_METADATA_CACHE = 32 * 2**20
 _IMAGES, _FACTS = "images", "facts"
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)
@@ -338,7 +339,12 @@ class Store:
 
     def _database(self) -> Any:
         if self._opened is None:
-            self._opened = self._lancedb.connect(str(self.path), read_consistency_interval=timedelta(0))
+            self._opened = self._lancedb.connect(
+                str(self.path),
+                read_consistency_interval=timedelta(0),
+                # LanceDB keeps what it read of each version, also of those that are gone: by default up to 1 GiB.
+                session=self._lancedb.Session(metadata_cache_size_bytes=_METADATA_CACHE),
+            )
         return self._opened
 
     def _table(self, name: str) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from pclhd.answers.calibration import percent
 from pclhd.gallery.records import GalleryHit, GalleryRow, GalleryStats, Sighting
+from pclhd.gallery.verdict import Verdict
 from pclhd.text_tables import text_table
 
 _UNKNOWN = "-"
@@ -23,7 +25,7 @@ def hits_text(hits: Sequence[GalleryHit]) -> str:
         [
             str(hit.rank),
             f"{hit.similarity:.3f}",
-            *[_UNKNOWN if hit.probability is None else f"{hit.probability:.0%}"] * probable,
+            *[_UNKNOWN if hit.probability is None else percent(hit.probability)] * probable,
             hit.row.camera or _UNKNOWN,
             _span(hit.sighting, hit.row.time),
             *["" if hit.sighting is None else str(hit.sighting.frames)] * grouped,
@@ -34,6 +36,17 @@ def hits_text(hits: Sequence[GalleryHit]) -> str:
     ]
     right = {0, 1, *({2} if probable else ()), *({4 + probable} if grouped else ())}
     return text_table(rows, headings=headings, right=right)
+
+
+def verdict_text(hits: Sequence[GalleryHit], verdict: Verdict, false_match_rate: float) -> str:
+    """Whether the query's person is among some hits, in one sentence."""
+    if verdict.threshold is None or verdict.no_one_here is None:
+        return f"whether the person is here is not known: {verdict.unknown}"
+    rate = f"threshold {verdict.threshold:.2f} for a false-match rate of {100 * false_match_rate:g} %"
+    if verdict.no_one_here:
+        return f"no one here: best {hits[0].similarity:.2f} is below the {rate}"
+    found = sum(above is True for above in verdict.above)
+    return f"{found} of the {len(hits)} below at or above the {rate}"
 
 
 def rows_text(rows: Sequence[GalleryRow]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from pclhd.answers.calibration import Calibration
 from pclhd.gallery.gallery import Gallery
 from pclhd.service.audit import AuditLog
 from pclhd.service.limits import Limits, RateLimit, WorkLimit
@@ -26,7 +25,6 @@ class Service:
         gallery: What is searched.
         audit: Where it is logged.
         tokens: Who may ask; None if everyone may, on this machine only.
-        calibration: What similarities mean; None where it is not known.
         limits: What is accepted.
         false_match_rate: Of "no one here", unless a request names another.
     """
@@ -34,7 +32,6 @@ class Service:
     gallery: Gallery
     audit: AuditLog
     tokens: Tokens | None = None
-    calibration: Calibration | None = None
     limits: Limits = field(default_factory=Limits)
     false_match_rate: float = 0.01
 
@@ -42,6 +39,7 @@ class Service:
         self.metrics = Metrics()
         self.rate = RateLimit(self.limits.requests_per_minute, self.limits.burst)
         self.work = WorkLimit(self.limits.at_once, self.limits.waiting)
+        self.changes = WorkLimit(1, self.limits.waiting)  # a gallery has one writer at a time; the others wait
 
 
 @dataclass(frozen=True)

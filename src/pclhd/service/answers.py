@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -63,25 +62,23 @@ class Hit(BaseModel):
     rank: int
     similarity: float
     probability: float | None
+    above_threshold: bool | None = None
     row: Row
     first: datetime | None = None
     last: datetime | None = None
     others: list[Frame] = []
 
     @classmethod
-    def of(cls, hit: GalleryHit) -> Hit:
-        """A hit of the gallery."""
+    def of(cls, hit: GalleryHit, above: bool | None = None) -> Hit:
+        """A hit of the gallery, and whether it reaches the threshold."""
         sighting = hit.sighting
         others = () if sighting is None else sighting.others
         return cls(
-            rank=hit.rank, similarity=hit.similarity, probability=_known(hit.probability), row=Row.of(hit.row),
+            rank=hit.rank, similarity=hit.similarity, probability=hit.probability, above_threshold=above,
+            row=Row.of(hit.row),
             first=None if sighting is None else sighting.first, last=None if sighting is None else sighting.last,
             others=[Frame(id=one.row.id, similarity=one.similarity) for one in others],
         )  # fmt: skip
-
-
-def _known(probability: float | None) -> float | None:
-    return None if probability is None or math.isnan(probability) else probability
 
 
 class Query(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -31,7 +30,6 @@ from pclhd.service.answers import (
 from pclhd.service.answers import Query as AskedQuery
 from pclhd.service.tokens import Role
 from pclhd.service.uploads import Upload, accept, redrawn
-from pclhd.service.verdict import judge
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 403, 404, 405, 408, 409, 413, 422, 429)
@@ -107,7 +105,8 @@ def metrics(service: Asked, caller: MaySearch) -> Response:
 def contents(service: Asked, caller: MaySearch) -> Contents:
     """What is in the gallery, and what the caller may do."""
     role = caller.role.value
-    calibrated = service.calibration is not None and bool(service.calibration.directions)
+    calibration = service.gallery.calibration
+    calibrated = calibration is not None and bool(calibration.directions)
     if not service.gallery.exists():
         return Contents(
             rows=0, visible=0, infrared=0, cameras=[], first=None, last=None, model="", calibrated=calibrated, role=role
@@ -149,16 +148,11 @@ def search(
         until=_iso(until), top=top,
     )  # fmt: skip
     hits = _search(service, upload, light, top, where, group=group) if service.gallery.exists() else []
-    verdict = judge(
-        hits,
-        service.calibration,
-        light,
-        false_match_rate=false_match_rate or service.false_match_rate,
-        size_of=lambda one: service.gallery.count(replace(where, modality=one)),
-    )
+    rate = service.false_match_rate if false_match_rate is None else false_match_rate
+    verdict = service.gallery.judge(hits, modality=light, where=where, false_match_rate=rate)
     return Answer(
         query=AskedQuery(modality=light.value, guessed=modality is None, digest=upload.digest),
-        hits=[Hit.of(hit) for hit in hits],
+        hits=[Hit.of(hit, above) for hit, above in zip(hits, verdict.above, strict=True)],
         no_one_here=verdict.no_one_here,
         threshold=verdict.threshold,
     )
@@ -178,7 +172,7 @@ def add(
     upload = accept(content, most_pixels=service.limits.pixels)
     light = Modality(modality or upload.guessed)
     service.audit.append(caller.name, "add", image=upload.digest, modality=light.value, camera=camera, track=track)
-    with service.work.working():
+    with service.changes.working(), service.work.working():
         done = service.gallery.add(
             upload.content, modality=light, camera=camera, time=time, track=track, keep="thumbnail", workers=1
         )
@@ -226,7 +220,8 @@ def remove(service: Asked, caller: MayAdminister, wanted: Annotated[Removal, Bod
         raise Refused(422, "name what to remove: cameras, modality, since, until, track or ids")
     service.audit.append(caller.name, "remove", **wanted.model_dump(mode="json", exclude_none=True))
     _require_gallery(service)
-    done = service.gallery.remove(where)
+    with service.changes.working():
+        done = service.gallery.remove(where)
     return RemovedRows(removed=done.removed, left=done.left)
 
 
@@ -237,7 +232,8 @@ def expire(
     """Remove rows that are older than a number of days."""
     service.audit.append(caller.name, "expire", older_than_days=older_than_days)
     _require_gallery(service)
-    done = service.gallery.expire(timedelta(days=older_than_days))
+    with service.changes.working():
+        done = service.gallery.expire(timedelta(days=older_than_days))
     return RemovedRows(removed=done.removed, left=done.left)
 
 
@@ -274,7 +270,8 @@ def remove_person(
     hits = _alike(service, caller, "person remove", content, similarity, modality)
     if not hits:
         return RemovedRows(removed=0, left=len(service.gallery))
-    done = service.gallery.remove(GalleryFilter(ids=[hit.row.id for hit in hits]))
+    with service.changes.working():
+        done = service.gallery.remove(GalleryFilter(ids=[hit.row.id for hit in hits]))
     return RemovedRows(removed=done.removed, left=done.left)
 
 

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 from pclhd.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
-    from pclhd.answers.calibration import Calibration
-    from pclhd.models.encoder import Encoder
     from pclhd.service.access import Service
     from pclhd.service.limits import Limits
-
-_SECONDS_TO_END = 10
 
 
 def open_service(
@@ -50,17 +46,14 @@ def open_service(
     from pclhd.service.audit import AuditLog
     from pclhd.service.limits import Limits
     from pclhd.service.tokens import Tokens
-    from pclhd.service.verdict import ByGallery
 
     opened = Gallery(gallery, encoder=model, device=device)
     stored = None if tokens is None else Tokens(tokens)
     if stored is not None and not stored.all():
         raise ArgumentError("tokens", "has no token; make one with: pclhd token create NAME --role admin", value=tokens)
-    calibration = _calibration_of(opened.encoder)
-    if calibration is not None:
-        opened.calibration = ByGallery(calibration, opened)
+    _ = opened.encoder, opened.calibration  # loaded now: what is missing is said before the service starts
     log = AuditLog(audit or opened.path.with_name(f"{opened.path.name}.audit.jsonl"))
-    return Service(opened, log, stored, calibration, limits or Limits(), false_match_rate)
+    return Service(opened, log, stored, limits or Limits(), false_match_rate)
 
 
 def serve(service: Service, host: str, port: int) -> None:
@@ -71,10 +64,8 @@ def serve(service: Service, host: str, port: int) -> None:
     """
     import socket
 
-    import uvicorn
-
     from pclhd.service.access import is_loopback
-    from pclhd.service.app import create_app
+    from pclhd.service.server import make_server
 
     if service.tokens is None and not is_loopback(host):
         raise ArgumentError(
@@ -92,19 +83,4 @@ def serve(service: Service, host: str, port: int) -> None:
             raise ArgumentError(
                 "port", f"cannot be listened on at {host} ({error.strerror}); choose another", value=port
             ) from error
-        config = uvicorn.Config(
-            create_app(service), log_level="warning", access_log=False, server_header=False, date_header=True,
-            proxy_headers=False, timeout_keep_alive=15, timeout_graceful_shutdown=_SECONDS_TO_END,
-            limit_concurrency=256, h11_max_incomplete_event_size=32 * 2**10, lifespan="off",
-        )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _calibration_of(encoder: Encoder) -> Calibration | None:
-    """The calibration that lies in the model's run folder; None without one, or if it is another model's."""
-    from pclhd.runs.folder import RunFolder
-
-    if encoder.origin is None or not RunFolder(encoder.origin.parent).is_run():
-        return None
-    found = RunFolder(encoder.origin.parent).calibration()
-    return found if found is not None and found.model_id == encoder.model_id else None
+        make_server(service).run(sockets=[listener])

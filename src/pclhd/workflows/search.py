@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.answers.calibration import Calibration
+from pclhd.answers.calibration import Calibration, percent
 from pclhd.data.passed_over import PassedOver
 from pclhd.data.records import ImageInfo, Modality
 from pclhd.errors import ArgumentError
@@ -266,13 +266,6 @@ def found_text(found: Found) -> str:
         lines = [heading, *([] if known is None else [known.sentence()])]
         blocks.append("\n".join([*lines, text_table(rows, headings=headings, right=numbers)]))
     return "\n\n".join([*blocks, _explanation(found)])
-
-
-def percent(probability: float) -> str:
-    """A probability in percent, without false precision at the ends."""
-    if probability > 0.99:
-        return ">99 %"
-    return "<1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
 
 
 def _explanation(found: Found) -> str:

@@ -154,8 +154,12 @@ function showVerdict(answer) {
   else if (answer.no_one_here === null) verdict.textContent = `${count(answer.hits.length, "result")}, most similar first.`;
   else if (answer.no_one_here) {
     verdict.textContent = `No one here: the best similarity, ${best.similarity.toFixed(2)}, is below the threshold ` +
-      `${answer.threshold.toFixed(2)}. The most similar images are shown all the same.`;
-  } else verdict.textContent = `Probably here: ${count(answer.hits.length, "result")}, most similar first.`;
+      `${answer.threshold.toFixed(2)}. The percentages below hold only if the person is here.`;
+  } else {
+    const reaching = answer.hits.filter((hit) => hit.above_threshold).length;
+    verdict.textContent = `Probably here: ${reaching} of ${count(answer.hits.length, "result")} ${reaching === 1 ? "reaches" : "reach"} the threshold` +
+      `${answer.threshold === null ? "" : ` ${answer.threshold.toFixed(2)}`}. Look at them before you decide.`;
+  }
 }
 
 function hitCard(hit, open) {
@@ -174,6 +178,10 @@ function hitCard(hit, open) {
   button.append(element("span", `${camera(hit.row.camera)}, ${lightName(hit.row.modality)}`));
   button.append(element("span", clock(hit.row.time)));
   if (hit.others.length) button.append(element("span", count(hit.others.length + 1, "frame")));
+  if (hit.above_threshold === false) {
+    button.classList.add("below");
+    button.append(element("span", "below the threshold"));
+  }
   button.addEventListener("click", open);
   const item = element("li");
   item.append(button);
@@ -197,8 +205,9 @@ function showTimeline(hits) {
   for (const [name, ones] of [...lanes].sort((a, b) => Math.min(...a[1].map((x) => x.at)) - Math.min(...b[1].map((x) => x.at)))) {
     const lane = element("div", "", { class: "lane" });
     const track = element("div", "", { class: "track" });
-    for (const one of ones) {
+    for (const one of [...ones].reverse()) {  // the best is drawn last, above the others
       const dot = element("button", String(one.hit.rank), { type: "button", "aria-label": `Rank ${one.hit.rank}, ${name}, ${clock(one.at)}`, title: clock(one.at) });
+      if (one.hit.above_threshold === false) dot.classList.add("below");
       dot.style.left = `${last > first ? 100 * (one.at - first) / (last - first) : 50}%`;
       dot.addEventListener("click", () => openSide(one.place));
       track.append(dot);
@@ -237,6 +246,7 @@ function openSide(place) {
   $("side-previous").disabled = place === 0;
   $("side-next").disabled = place === state.hits.length - 1;
   if (!$("side").open) $("side").showModal();
+  $("side").scrollTop = 0;
 }
 
 function step(by) {

@@ -1,0 +1,126 @@
+"""What the similarities of hits mean in a gallery of this size, and whether the query's person is in it at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pclhd.answers.calibration import Calibration
+from pclhd.data.records import Modality
+from pclhd.errors import UserError
+from pclhd.gallery.records import GalleryHit
+from pclhd.runs.folder import RunFolder
+
+SizeOf = Callable[[Modality], int]
+"""How many rows of a modality there are."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to "is this person here?".
+
+    Attributes:
+        no_one_here: No hit reaches the threshold of its direction; None where that is not known.
+        threshold: The threshold of the best hit's direction; None without hits, or where it is not known.
+        above: For each hit, whether it reaches its threshold; None where that is not known.
+        unknown: Why something is not known; empty otherwise.
+    """
+
+    no_one_here: bool | None
+    threshold: float | None = None
+    above: tuple[bool | None, ...] = ()
+    unknown: str = ""
+
+
+def run_calibration(model: Path, model_id: str) -> Calibration | None:
+    """The calibration in the run folder that a model belongs to.
+
+    Args:
+        model: A run folder, or a model file, which may lie in one.
+        model_id: Id of the model.
+
+    Returns:
+        The calibration; None without one, or if it is another model's.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    folder = RunFolder(model if model.is_dir() else model.parent)
+    found = folder.calibration() if folder.is_run() else None
+    return found if found is not None and found.model_id == model_id else None
+
+
+def with_probabilities(
+    hits: Sequence[GalleryHit], calibration: Calibration, query: Modality, *, size_of: SizeOf
+) -> list[GalleryHit]:
+    """Hits with their probabilities; None stays for a direction that has no calibration.
+
+    Args:
+        hits: Hits of one query.
+        calibration: That of the gallery's model.
+        query: Modality of the query.
+        size_of: Rows of the whole gallery: the more, the rarer the query's person among them.
+    """
+    priors: dict[Modality, float | None] = {}
+    for modality in {hit.row.modality for hit in hits}:
+        try:
+            priors[modality] = calibration.prior(query, modality, max(1, size_of(modality)))
+        except UserError:  # the direction had too few pairs
+            priors[modality] = None
+    found = []
+    for hit in hits:
+        prior = priors[hit.row.modality]
+        probability = (
+            None
+            if prior is None
+            else float(calibration.probability(np.array([hit.similarity]), query, hit.row.modality, prior)[0])
+        )
+        found.append(replace(hit, probability=probability))
+    return found
+
+
+def judge(
+    hits: Sequence[GalleryHit],
+    calibration: Calibration | None,
+    query: Modality,
+    *,
+    false_match_rate: float,
+    size_of: SizeOf,
+) -> Verdict:
+    """Compare hits with the thresholds of a calibration.
+
+    Args:
+        hits: Best first.
+        calibration: That of the gallery's model; None if there is none.
+        query: Modality of the query.
+        false_match_rate: Share of searches for people who are not in the gallery that may give an answer.
+        size_of: How many rows of a modality were searched.
+
+    Returns:
+        The verdict. Without hits no one is here, whatever the calibration. With hits of a direction whose threshold is
+        not known, someone may be here, so "no one" is not said.
+    """
+    if not hits:
+        return Verdict(True)
+    if calibration is None:
+        return Verdict(
+            None,
+            above=(None,) * len(hits),
+            unknown="the gallery's model has no calibration; make one with: pclhd calibrate RUN --data DIR",
+        )
+    thresholds: dict[Modality, float | None] = {}
+    unknown = ""
+    for modality in dict.fromkeys(hit.row.modality for hit in hits):
+        try:
+            thresholds[modality] = calibration.threshold(
+                false_match_rate, query, modality, gallery_size=max(1, size_of(modality))
+            )
+        except UserError as error:  # this direction had too few pairs, or the rate is beyond what they can measure
+            thresholds[modality], unknown = None, str(error)
+    limits = [thresholds[hit.row.modality] for hit in hits]
+    above = tuple(None if limit is None else hit.similarity >= limit for hit, limit in zip(hits, limits, strict=True))
+    no_one_here = False if any(above) else None if None in above else True
+    return Verdict(no_one_here, limits[0], above, unknown)

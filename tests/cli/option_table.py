@@ -24,6 +24,10 @@ _LIST = "gallery list people --json"
 _FILM = "gallery add films walk.mp4 --modality visible --boxes walk.txt --model shipped.safetensors --device cpu"
 _FRAMES = "gallery list films --json"
 _FIND = "gallery search people photos/night/n1.png --modality infrared --device cpu"
+_KNOWN = (
+    "gallery add known own/visible --modality visible --model calibrated --device cpu ; "
+    "gallery search known own/infrared/0-3-0.png --modality infrared --device cpu"
+)
 _REMOVE = "gallery remove people --source * --device cpu --yes"
 _LIKE = "gallery remove people --like photos/night/n1.png --modality infrared --similarity 0.99 --device cpu --yes"
 _EXPIRE = "gallery expire people --older-than 200w"
@@ -195,6 +199,7 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "--modality": (_FIND, f"{_FIND} --modality visible"),
         "--top": (_FIND, f"{_FIND} --top 2"),
         **_filtered(_FIND),
+        "--false-match-rate": (f"{_KNOWN} --false-match-rate 0.1", f"{_KNOWN} --false-match-rate 0.4"),
         "--group": (_FIND, f"{_FIND} --frames"),
         "--gap": (_FIND, f"{_FIND} --gap 52w"),
         "--rerank": (f"{_ADD} ; {_FIND} --frames --top 40", f"{_ADD} ; {_FIND} --frames --top 40 --rerank"),

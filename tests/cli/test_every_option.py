@@ -126,7 +126,7 @@ def _people(root: Path, photos: Photos) -> None:
 
 @pytest.fixture(scope="module")
 def values(stage: Path) -> dict[str, str]:
-    """What stands in the place of the names in braces."""
+    """The values of the names in braces."""
     with socket.socket() as one, socket.socket() as two:
         for listener in (one, two):
             listener.bind(("127.0.0.1", 0))

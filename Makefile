@@ -76,7 +76,7 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
-	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
+	$(BIN)/pclhd synth --out $(DEMO)/data --scale small --generator 1
 	rm -rf $(DEMO)/run
 	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run
 	$(BIN)/pclhd evaluate $(DEMO)/run

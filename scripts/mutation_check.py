@@ -202,8 +202,8 @@ MUTANTS = (
         (
             Edit(
                 "prototypes/cluster.py",
-                "hardest = rank_by_value(own, labels, self.num_clusters) == 0",
-                "hardest = rank_by_value(-own, labels, self.num_clusters) == 0",
+                "hardest = rank_by_value(own, labels, self.num_clusters) < self.hard_samples",
+                "hardest = rank_by_value(-own, labels, self.num_clusters) < self.hard_samples",
             ),
         ),
         MEMORIES,
@@ -213,11 +213,11 @@ MUTANTS = (
         (
             Edit(
                 "prototypes/cluster.py",
-                "        self._mix(self.hard, labels[hardest], queries[hardest])\n",
+                "        if self.hard_samples == 1:\n",
                 (
                     "        own = (queries * self.centroids[labels]).sum(1)\n"
-                    "        hardest = rank_by_value(own, labels, self.num_clusters) == 0\n"
-                    "        self._mix(self.hard, labels[hardest], queries[hardest])\n"
+                    "        hardest = rank_by_value(own, labels, self.num_clusters) < self.hard_samples\n"
+                    "        if self.hard_samples == 1:\n"
                 ),
             ),
         ),
@@ -273,10 +273,7 @@ MUTANTS = (
     ),
     Mutant(
         "cross term in the same direction in every epoch",
-        (
-            Edit("engine/terms.py", "if both or epoch % 2 == 0:", "if both or epoch >= 0:"),
-            Edit("engine/terms.py", "if both or epoch % 2 == 1:", "if both:"),
-        ),
+        (Edit("engine/across.py", 'return ["visible"] if epoch % 2 == 0 else ["infrared"]', 'return ["visible"]'),),
         STEPS,
     ),
     Mutant(
@@ -295,8 +292,8 @@ MUTANTS = (
         "visible half of the joint batch before the infrared half",
         (
             Edit(
-                "engine/terms.py",
-                "for name, part, _ in _in_order(recipe, queries, Pair(joint, joint))",
+                "engine/across.py",
+                "for name, part, _ in in_order(recipe, queries, Pair(held, held))",
                 "for name, part in queries.items()",
             ),
         ),
@@ -333,7 +330,7 @@ MUTANTS = (
         (
             Edit(
                 "engine/trainer.py",
-                "if self.networks.optimiser is None or (epoch == schedule.stage1_epochs and progress.state is None):",
+                "if self.networks.optimiser is None or (epoch == lengths.stage1_epochs and progress.state is None):",
                 "if self.networks.optimiser is None:",
             ),
         ),

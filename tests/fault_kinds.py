@@ -533,8 +533,12 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "E1. Processes of a killed `synth` live on",
-        "What a killed process left of an output is removed by the next; see also the tests of endings",
-        ("files::what_a_killed_process_left_of_an_output_goes_and_nothing_else", "cli/ending::nothing_is_half_written"),
+        "Each worker watches its parent and ends with it; what a killed process left is removed by the next",
+        (
+            "synthetic/workers::workers_end_with_their_parent",
+            "files::what_a_killed_process_left_of_an_output_goes_and_nothing_else",
+            "cli/ending::nothing_is_half_written",
+        ),
     ),
     Ruled(
         "E2. A training that ends before its first epoch blocks its folder",
@@ -559,11 +563,11 @@ CAUSES: tuple[Ruled, ...] = (
     ),
     Ruled(
         "F2. All batches of an epoch are drawn before its first step",
+        "Drawn when they are needed; absurd sizes are refused by an estimate of memory before anything is written",
         (
-            "Open here: the number of steps has an upper limit, but a long epoch still costs memory and time "
-            "before its first step"
+            "data/samplers::what_holds_for_every_epoch",
+            "engine/memory_needed::absurd_sizes_are_refused_before_anything_is_written",
         ),
-        (),
     ),
     Ruled(
         "G1. Infinite settings, and what YAML 1.1 takes for other numbers",

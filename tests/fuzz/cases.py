@@ -6,6 +6,7 @@ import random
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import typer.main
@@ -192,7 +193,7 @@ def make_case(draw: Random, world: World) -> Case:
     chosen = damage.choose(path, draw)
     try:
         what = f"{path}: {chosen(path, draw)}"
-    except (ValueError, KeyError, TypeError, RecursionError, OSError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError, RuntimeError, UnpicklingError) as error:
         # Such as an image that no file of the drawn kind can hold.
         raise Inapplicable(f"{chosen.__name__}: {type(error).__name__}") from error
     as_nobody = chosen in damage.AS_NOBODY

@@ -120,7 +120,7 @@ class Runner:
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
-            env={**os.environ, **_environment(self._world)},
+            env={**os.environ, **_environment(self._world), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         for number in (*([signal.SIGTERM] if command.may_be_long else []), signal.SIGKILL):
             try:

@@ -11,7 +11,7 @@ from pclhd.gallery.variety import summarise
 
 
 def farthest_points(embeddings: NDArray[np.float32], most: int, alike: float) -> list[int]:
-    """The slow twin of the choice, but for the first, where two frames are equally similar to their mean."""
+    """The slow twin of the choice, except for the first, where two frames are equally similar to their mean."""
     chosen = [int(np.argmax(embeddings @ embeddings.mean(axis=0)))]
     while len(chosen) < most:
         nearest = [max(float(one @ embeddings[other]) for other in chosen) for one in embeddings]

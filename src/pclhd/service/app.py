@@ -38,7 +38,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
+    "/": ("search.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),

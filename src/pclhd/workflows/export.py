@@ -148,7 +148,7 @@ def _require_parity(file: Path, encoder: Encoder, records: list[ImageRecord]) ->
     if not lowest >= PARITY:
         raise UserError(
             f"{encoder.origin}: the ONNX file would give other embeddings than torch (cosine {lowest:.5f} on "
-            f"{len(records)} images, expected {PARITY}); nothing was written; report this with the run's config.yaml"
+            f"{len(records)} images, expected {PARITY}); nothing was written; report this with the run's settings"
         )
 
 

@@ -1,12 +1,11 @@
-"""Every setting and every option that a verb accepts reaches the result, or is refused.
+"""Every setting reaches the result, or is refused.
 
-A new setting or option without an entry in a table here fails a test. Settings whose effect on the weights is measured
-in `tests/engine/test_trainer.py` are counted, not tried again.
+A new setting without an entry in a table here fails a test. Settings whose effect on the weights is measured in
+`tests/engine/test_trainer.py` are counted, not tried again.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,22 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer.main
-from safetensors.numpy import save_file
 
-from pclhd.cli import app
-from pclhd.config import Settings, load_preset
+from pclhd.config import Settings
 from pclhd.engine import labelling
-from pclhd.models.released import released_state
-from pclhd.models.weights import save_model
-from pclhd.workflows import exchange
 from tests.commands import Outcome, call
 from tests.data.fake_layouts import write_regdb
 from tests.engine import test_trainer as trainer
 from tests.engine.runs import SmallData, digest, records
-from tests.models.small import SMALL_BOTTLENECK, stirred
-
-VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def setting_names() -> set[str]:
@@ -286,7 +276,7 @@ ELSEWHERE: dict[str, Callable[[Place], None]] = {
 
 def test_no_setting_is_forgotten() -> None:
     tried = {
-        *(f"method.{name}" for name in trainer.CHOICES.keys() | trainer.ON_BLURRED_DATA),
+        *(f"method.{name}" for name in trainer.CHOICES.keys() | trainer.ON_BLURRED_DATA | trainer.ON_UNEVEN_DATA),
         *(word.partition("=")[0] for word in trainer.REACH_THE_WEIGHTS),
         *(word.partition("=")[0] for word in trainer.DECAYS),
         *(word.partition("=")[0] for word in trainer.MUST_NOT_REACH_THE_WEIGHTS),
@@ -300,258 +290,3 @@ def test_no_setting_is_forgotten() -> None:
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_every_setting_shows(place: Place, name: str) -> None:
     ELSEWHERE[name](place)
-
-
-# Options of the verbs.
-
-_SYNTH = "synth --out out/drawn --scale tiny --workers 1"
-_STARTER = "starter --out out/x.safetensors --people 3 --images 2 --steps 1"
-_CLUSTER = "cluster features.npy --out out/l.csv --modality modality.txt --k1 8 --k2 3"
-_TRAIN = "train tiny --data own --out out/run schedule.stage2_epochs=0 {words}"
-_IMPORT = "import theirs.pth --layout sysu --out out/imported"
-_EMBED = "embed run --out out/e.npy --device cpu"
-
-#: For each verb and option: a command, and the same with the option in another way. The two must differ in exit code,
-#: in what they print, or in what they write to `out` and `run`.
-OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
-    "train": {
-        "--data": (_TRAIN, f"{_TRAIN} --data listed.csv"),
-        "--out": (_TRAIN, f"{_TRAIN} --out out/other"),
-        "--recipe": (_TRAIN, f"{_TRAIN} --recipe baseline"),
-        "--seed": (_TRAIN, f"{_TRAIN} --seed 1"),
-        "--device": (_TRAIN, f"{_TRAIN} --device cuda:99"),
-        "--resume": ("train --resume run", "train --resume nowhere"),
-        "--force": (f"{_TRAIN} --out run", f"{_TRAIN} --out run --force"),
-        "--quiet": (_TRAIN, f"{_TRAIN} --quiet"),
-    },
-    "evaluate": {
-        "--data": ("evaluate run --device cpu", "evaluate run --device cpu --data nowhere"),
-        "--device": ("evaluate run --data listed.csv", "evaluate run --data listed.csv --device cuda:99"),
-        "--force": ("evaluate run --data leaky.csv", "evaluate run --data leaky.csv --force"),
-        "--json": ("evaluate run --data listed.csv", "evaluate run --data listed.csv --json"),
-    },
-    "combine": {
-        "--force": ("combine run run", "combine run run --force"),
-        "--json": ("combine run", "combine run --json"),
-    },
-    "compare": {"--json": ("compare run second", "compare run second --json")},
-    "verify": {
-        "--data": ("verify run", "verify run --data nowhere"),
-        "--device": ("verify run", "verify run --device cuda:99"),
-    },
-    "report": {
-        "--quiet": ("report run", "report run --quiet"),
-    },
-    "cluster": {
-        "--out": (_CLUSTER, f"{_CLUSTER} --out out/m.csv"),
-        "--modality": (_CLUSTER, _CLUSTER.replace("--modality modality.txt", "")),
-        "--per-modality": (_CLUSTER, f"{_CLUSTER} --per-modality"),
-        "--matching": (f"{_CLUSTER} --per-modality", f"{_CLUSTER} --per-modality --matching mutual"),
-        "--normalise": (_CLUSTER, f"{_CLUSTER} --as-they-are"),
-        "--identities": (_CLUSTER, f"{_CLUSTER} --identities people.txt"),
-        "--key": ("cluster two.safetensors --out out/l.csv --key a", "cluster two.safetensors --out out/l.csv --key b"),
-        "--device": (_CLUSTER, f"{_CLUSTER} --device cuda:99"),
-        "--force": (f"{_CLUSTER} --out there.csv", f"{_CLUSTER} --out there.csv --force"),
-        "--json": (_CLUSTER, f"{_CLUSTER} --json"),
-        "--clustering": (_CLUSTER, f"{_CLUSTER} --clustering hdbscan"),
-        "--outliers": (_CLUSTER, f"{_CLUSTER} --outliers both"),
-        "--neighbourhood": (_CLUSTER, f"{_CLUSTER} --neighbourhood paper"),
-        "--modality-balance": (f"{_CLUSTER} --k2 8", f"{_CLUSTER} --k2 8 --no-modality-balance"),
-        "--balanced-neighbours": (_CLUSTER, f"{_CLUSTER} --balanced-neighbours"),
-        "--k1": (_CLUSTER, f"{_CLUSTER} --k1 20"),
-        "--k2": (_CLUSTER, f"{_CLUSTER} --k2 8"),
-        "--eps": (_CLUSTER, f"{_CLUSTER} --eps 0.2"),
-        "--min-samples": (_CLUSTER, f"{_CLUSTER} --min-samples 12"),
-        "--resolution": (f"{_CLUSTER} --clustering community", f"{_CLUSTER} --clustering community --resolution 0.8"),
-        "--search": (_CLUSTER, f"{_CLUSTER} --search approximate"),
-        "--near-copies": (_CLUSTER, f"{_CLUSTER} --near-copies thin"),
-        "--quiet": (_CLUSTER, f"{_CLUSTER} --quiet"),
-        "--method": (_CLUSTER, f"{_CLUSTER} --method hdbscan"),
-        "--match": (f"{_CLUSTER} --per-modality", f"{_CLUSTER} --per-modality --match mutual"),
-    },
-    "import": {
-        "--layout": (_IMPORT, f"{_IMPORT} --layout regdb"),
-        "--out": (_IMPORT, f"{_IMPORT} --out out/other"),
-        "--data": (_IMPORT, f"{_IMPORT} --data own"),
-        "--trial": (f"{_IMPORT} --layout regdb", f"{_IMPORT} --layout regdb --trial 2"),
-        "--network": (_IMPORT, f"{_IMPORT} --network nowhere"),
-        "--force": (f"{_IMPORT} --out run", f"{_IMPORT} --out run --force"),
-        "--quiet": (_IMPORT, f"{_IMPORT} --quiet"),
-    },
-    "export": {
-        "--out": ("export theirs --out out/x.pth", "export theirs --out out/x.safetensors"),
-        "--format": ("export theirs --out out/x.pth", "export theirs --out out/x.pth --format other"),
-        "--force": ("export theirs --out there.pth", "export theirs --out there.pth --force"),
-        "--quiet": ("export theirs --out out/x.pth", "export theirs --out out/x.pth --quiet"),
-    },
-    "embed": {
-        "--out": (_EMBED, f"{_EMBED} --out out/f.npy"),
-        "--data": (_EMBED, f"{_EMBED} --data nowhere"),
-        "--layout": (_EMBED, f"{_EMBED} --layout sysu"),
-        "--split": (f"{_EMBED} --data listed.csv", f"{_EMBED} --data listed.csv --split test"),
-        "--images": (f"{_EMBED}", f"{_EMBED} --images own/visible --modality visible"),
-        "--modality": (
-            f"{_EMBED} --images own/visible --modality visible",
-            f"{_EMBED} --images own/visible --modality infrared",
-        ),
-        "--device": (_EMBED, f"{_EMBED} --device cuda:99"),
-        "--force": (f"{_EMBED} --out there.npy", f"{_EMBED} --out there.npy --force"),
-        "--quiet": (_EMBED, f"{_EMBED} --quiet"),
-    },
-    "check": {
-        "--layout": ("check own", "check own --layout sysu"),
-        "--trial": ("check regdb", "check regdb --trial 2"),
-        "--decode": ("check broken", "check broken --no-decode"),
-        "--json": ("check own", "check own --json"),
-    },
-    "synth": {
-        "--out": (_SYNTH, f"{_SYNTH} --out out/other"),
-        "--scale": (_SYNTH, f"{_SYNTH} --scale huge"),
-        "--layout": (_SYNTH, f"{_SYNTH} --layout llcm"),
-        "--seed": (_SYNTH, f"{_SYNTH} --seed 1"),
-        "--gap": (_SYNTH, f"{_SYNTH} --gap 0.1"),
-        "--one-modality": (_SYNTH, f"{_SYNTH} --one-modality 0.5"),
-        "--quiet": (_SYNTH, f"{_SYNTH} --quiet"),
-    },
-    "starter": {
-        "--out": (_STARTER, f"{_STARTER} --out out/y.safetensors"),
-        "--people": (_STARTER, f"{_STARTER} --people 4"),
-        "--images": (_STARTER, f"{_STARTER} --images 3"),
-        "--steps": (_STARTER, f"{_STARTER} --steps 2"),
-        "--seed": (_STARTER, f"{_STARTER} --seed 2"),
-        "--preset": (_STARTER, f"{_STARTER} --preset small.yaml"),
-        "--learning-rate": (_STARTER, f"{_STARTER} --learning-rate 0.01"),
-        "--device": (_STARTER, f"{_STARTER} --device cuda:99"),
-        "--force": (f"{_STARTER} --out there.safetensors", f"{_STARTER} --out there.safetensors --force"),
-        "--quiet": (_STARTER, f"{_STARTER} --quiet"),
-    },
-    "fetch-imagenet": {"--out": ("fetch-imagenet --out features.npy", "fetch-imagenet")},
-    "settings": {
-        "--preset": ("settings", "settings --preset tiny"),
-        "--recipe": ("settings", "settings --recipe paper"),
-        "--json": ("settings", "settings --json"),
-        "--markdown": ("settings", "settings --markdown"),
-        "--schema": ("settings", "settings --schema"),
-    },
-    "recipes": {
-        "--against": ("recipes pclhd", "recipes pclhd --against paper"),
-        "--json": ("recipes", "recipes --json"),
-    },
-    "help": {},
-    "upper-bound": {},
-}
-#: Options that by design change no result here, and where their effect is looked at.
-NO_RESULT = {
-    ("evaluate", "--quiet"): "only a progress bar on a terminal",
-    ("verify", "--quiet"): "only a spinner on a terminal",
-    ("report", "--data"): "tests/report/test_page.py: images come from the settings unless named",
-    ("synth", "--workers"): "tests/synthetic/test_write.py: the same bytes",
-    ("fetch-imagenet", "--quiet"): "only the note after a download",
-}
-
-
-def test_no_option_is_forgotten() -> None:
-    accepted = {
-        (verb, parameter.opts[0])
-        for verb, command in VERBS.items()
-        for parameter in command.params
-        if parameter.opts[0].startswith("--") and parameter.name not in ("help", "debug")
-    }
-    tried = {(verb, option) for verb, options in OPTIONS.items() for option in options}
-    assert tried | NO_RESULT.keys() == accepted
-    assert not tried & NO_RESULT.keys()
-
-
-@pytest.fixture(scope="module")
-def stage(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with something for each verb to read."""
-    root = tmp_path_factory.mktemp("options")
-    place = Place(root, small)
-    lines, leaky = ["path,modality,camera,identity,split"], ["path,modality,camera,identity,split"]
-    for path in sorted((root / "own").glob("*/*.png")):
-        person, camera, number = map(int, path.stem.split("-"))
-        modality = path.parent.name
-        row = f"own/{modality}/{path.name},{modality},{camera},{person}"
-        lines.append(f"{row},{'train' if number < 2 else 'test'}")
-        leaky.append(f"{row},{'train' if number < 1 else 'test'}")  # the run was trained on some of these test images
-    (root / "listed.csv").write_text("\n".join(lines))
-    (root / "leaky.csv").write_text("\n".join(leaky))
-    place.own = root / "listed.csv"
-    for name, word in (("run", "seed=0"), ("second", "seed=1")):
-        place.run(word).rename(root / name)
-        assert call("evaluate", root / name, "--device", "cpu").code == 0
-    theirs = root / "theirs"
-    theirs.mkdir()
-    (theirs / "config.yaml").write_text(load_preset("tiny", []).to_yaml())
-    save_model(theirs / "model.safetensors", stirred(SMALL_BOTTLENECK))
-    torch.save(released_state(stirred(SMALL_BOTTLENECK, 1)), root / "theirs.pth")
-    (root / "small.yaml").write_text("data: {height: 48, width: 24}\nmodel: {architecture: narrow, weights: none}\n")
-    _features(root)
-    write_regdb(root / "regdb")
-    shutil.copytree(root / "own", root / "broken")
-    (root / "broken" / "visible" / "0-1-0.png").write_bytes(b"broken")
-    for name in ("there.csv", "there.pth", "there.npy", "there.safetensors"):
-        (root / name).write_bytes(b"old")
-    return root
-
-
-def _features(root: Path) -> None:
-    random = np.random.default_rng(0)
-    people = np.repeat(np.arange(12), 12)
-    rows = random.standard_normal((12, 8))[people] + 0.6 * random.standard_normal((144, 8))
-    rows[::3] += 0.8 * random.standard_normal(8)
-    rows[1] = rows[4] = rows[7]  # near-copies
-    features = (rows * random.uniform(0.5, 2, (144, 1))).astype(np.float32)
-    np.save(root / "features.npy", features)
-    save_file({"a": features, "b": features[::-1].copy()}, root / "two.safetensors")
-    (root / "people.txt").write_text("\n".join(map(str, people)))
-    (root / "modality.txt").write_text("\n".join("infrared" if row % 3 == 0 else "visible" for row in range(144)))
-
-
-_CLOCK = re.compile(r"[\d.]+ ?(ms|s|min|h)\b|seconds [\d.]+ of these clustering [\d.]+|\"seconds\": ({[^}]*}|[\d.]+)")
-_TELLING = {".csv", ".npy", ".pth", ".safetensors", ".jpg", ".yaml"}
-
-
-@pytest.fixture
-def shows(
-    stage: Path, small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], tuple[int, str]]:
-    """The exit code of a command, and all that it prints and leaves, without what depends on the clock."""
-    monkeypatch.setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
-    root = tmp_path / "stage"
-
-    def signature(text: str) -> tuple[int, str]:
-        shutil.rmtree(root, ignore_errors=True)  # the same name each time: paths are printed
-        shutil.copytree(stage, root, ignore=shutil.ignore_patterns("run[0-9]*"))
-        (root / "out").mkdir()
-        monkeypatch.chdir(root)
-        ended = call(*text.replace("{words}", " ".join([*small.words, "engine.accelerator=cpu"])).split())
-        files = sorted([*root.glob("out/**/*"), *root.glob("run/*"), *root.glob("there.*")])
-        # The metadata of a checkpoint come in any order.
-        files = [path for path in files if path.suffix in _TELLING and path.parent.name != "checkpoints"]
-        digests = [f"{path.relative_to(root)} {digest(path)}" for path in files]
-        text = _CLOCK.sub("", " ".join((ended.out + ended.err).split()))  # columns follow the width of a duration
-        return ended.code, "\n".join([text, *digests])
-
-    return signature
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", [verb for verb, options in OPTIONS.items() if options])
-def test_the_same_words_show_the_same(shows: Callable[[str], tuple[int, str]], verb: str) -> None:
-    first = next(iter(OPTIONS[verb].values()))[0]
-    assert shows(first) == shows(first)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("verb", "option"), [(verb, option) for verb, options in OPTIONS.items() for option in options]
-)
-def test_every_option_shows(shows: Callable[[str], tuple[int, str]], verb: str, option: str) -> None:
-    without, given = map(shows, OPTIONS[verb][option])
-    assert without != given
-    # One of the two is no mistake, or there would be nothing to reach.
-    assert verb == "fetch-imagenet" or 0 in (without[0], given[0]) or option in ("--decode", "--trial"), (
-        without,
-        given,
-    )

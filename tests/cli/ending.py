@@ -7,7 +7,6 @@ when it was given again; `tests/cli/test_ending.py` looks at that.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -33,6 +32,7 @@ from pclhd.supervised import starter
 from pclhd.synthetic import write, write_synthetic
 from pclhd.workflows import cluster, embed, exchange
 from tests.models.small import SMALL_BOTTLENECK, stirred
+from tests.privileges import obey_modes
 
 #: Each verb's words. Below the current folder, `data`, `run` and `theirs.pth` are there before.
 VERBS: dict[str, tuple[str, ...]] = {
@@ -112,20 +112,14 @@ def _no_reader() -> None:
 
 
 def _read_only() -> None:
-    """Neither `out` nor `run` can be written to; root, who could, gives that right up."""
+    """Neither `out` nor `run` can be written to, not even by root."""
     for folder in ("out", "run"):
         Path(folder).chmod(0o555)
-    if os.geteuid() == 0:
-        ctypes.CDLL(None).setfsuid(65534)
+    obey_modes()
 
 
 def _no_columns() -> None:
     os.environ["COLUMNS"] = "0"
-
-
-def _no_columns_and_read_only() -> None:
-    _no_columns()
-    _read_only()
 
 
 #: What a verb may meet, and how it is brought about in its process.
@@ -135,7 +129,6 @@ CIRCUMSTANCES: dict[str, Callable[[], None]] = {
     "stdout without a reader": _no_reader,
     "no columns": _no_columns,
     "read-only folders": _read_only,
-    "read-only folders, no columns": _no_columns_and_read_only,
 }
 
 

@@ -53,10 +53,11 @@ STATUS = {
     "stdout without a reader": 141,
     "no columns": 0,
     "read-only folders": 2,
-    "read-only folders, no columns": 2,
 }
 #: With these, the work is done and only printing may fail.
 WORKS = {"closed stdout", "stdout on a full disk", "stdout without a reader", "no columns"}
+#: These print while they work, and end when they cannot.
+PRINT_FIRST = {("starter", "stdout on a full disk"), ("starter", "stdout without a reader")}
 
 
 def test_every_verb_is_ended_while_it_writes() -> None:
@@ -86,7 +87,7 @@ def _faults(found: Ended) -> Iterator[str]:
     """What is not as it should be."""
     if found.status != STATUS[found.how] or "Traceback" in found.said:
         yield f"exit code {found.status}: {found.said}"
-    if found.how in WORKS:
+    if found.how in WORKS and (found.verb, found.how) not in PRINT_FIRST:
         if set(found.left) != MADE[found.verb]:
             yield f"left {found.left}"
     elif found.how == "SIGKILL":
@@ -116,8 +117,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("home", [None, "/dev/null/nowhere"])
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("verb", "home"), [*((verb, "/dev/null/nowhere") for verb in VERBS), ("cluster", None), ("report", None)]
+)
 def test_no_home_is_needed(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, home: str | None
 ) -> None:
@@ -129,6 +131,7 @@ def test_no_home_is_needed(
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "MPLCONFIGDIR")}
     if home is not None:
         environment["HOME"] = home
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     program = [sys.executable, "-m", "tests.fuzz.small"]  # `pclhd` with a small network for that of the released code
     ran = subprocess.run([*program, verb, *VERBS[verb]], env=environment, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")

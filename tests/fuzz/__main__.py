@@ -100,20 +100,22 @@ def _try_all(world: World, seed: int, numbers: range | list[int], seconds: float
 
 def _try_by_hypothesis(world: World, inputs: int, seconds: float) -> int:
     runner, until = Runner(world), time.monotonic() + seconds
+    failed: list[str] = []
 
     @settings(
         max_examples=inputs, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(strategies.randoms(use_true_random=False))
     def ends_well(draw: Random) -> None:
-        if time.monotonic() > until:
-            return
         world.restore()
         try:
             case = make_case(draw, world)
         except Inapplicable:
             return
+        if time.monotonic() > until and not failed:
+            return  # after the draws, which Hypothesis counts
         _, wrong = try_case(case, world, runner)
+        failed.extend(wrong)
         assert not wrong, (describe(case), wrong)
 
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -25,6 +24,7 @@ import numpy as np
 
 from pclhd.cli import main
 from tests.fuzz.world import World
+from tests.privileges import obey_modes
 
 #: Seconds of waiting, without any computing, that are a hang.
 LIMIT = 30.0
@@ -34,9 +34,9 @@ _COMPUTING = 20.0
 _PATIENCE = 2.0
 _FROM_ONE_PROCESS = 200
 _MEMORY = 2 * 2**30
-_NOBODY = 65534
 #: Among the patterns of what a command may write: anything that was not there.
 NEW = "new"
+_ROOT = Path(__file__).parent.parent.parent
 _PARTIAL = re.compile(r"(^|/)(\.[^/]+\.part|\.lock|\.[^/]+\.lock|\.unfinished)$")
 _TRACEBACK = re.compile(r"pclhd-[^/]+\.traceback\.txt$")
 
@@ -114,13 +114,14 @@ class Runner:
         self._child = 0
 
     def _run_alone(self, command: Command) -> tuple[int | None, int]:
+        importable = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         started = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.small", *map(os.fsencode, command.words)],
             cwd=self._world.root,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
-            env={**os.environ, **_environment(self._world), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, **_environment(self._world), "PYTHONPATH": importable},
         )
         for number in (*([signal.SIGTERM] if command.may_be_long else []), signal.SIGKILL):
             try:
@@ -228,9 +229,9 @@ def _called(world: World, words: list[str], *, as_nobody: bool) -> int:
     for stream, number in (("stdout", 1), ("stderr", 2)):
         setattr(sys, stream, os.fdopen(number, "w", encoding="utf-8", errors="strict", closefd=False))
     sys.argv = ["pclhd", *words]
-    give_up = ctypes.CDLL(None).setfsuid if as_nobody and os.geteuid() == 0 else lambda _: None
-    give_up(_NOBODY)
     code = 0
+    if as_nobody:
+        obey_modes()
     try:
         main()
     except SystemExit as end:
@@ -239,7 +240,8 @@ def _called(world: World, words: list[str], *, as_nobody: bool) -> int:
         traceback.print_exc()
         code = 99
     finally:
-        give_up(0)
+        if as_nobody:
+            obey_modes(False)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,21 @@ def test_a_damaged_model_file_has_no_metadata(tmp_path: Path, content: bytes) ->
     run = RunFolder(tmp_path)
     run.model_file.write_bytes(content)
     assert run.model_metadata() == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.jsonl", "results.json", "training_images.txt", "calibration.json"]
+)
+def test_a_named_pipe_in_a_run_folder_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    run = RunFolder(tmp_path)
+    readers: dict[str, Callable[[], object]] = {
+        "config.yaml": run.settings,
+        "metrics.jsonl": run.epochs,
+        "results.json": run.results,
+        "training_images.txt": run.training_images,
+        "calibration.json": run.calibration,
+    }
+    with pytest.raises(UserError, match=f"{name}: cannot be read \\(it is a named pipe"):
+        readers[name]()

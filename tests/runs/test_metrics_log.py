@@ -94,7 +94,7 @@ def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path: Path, line: str) 
 def test_a_log_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(UserError, match="is not UTF-8"):
+    with pytest.raises(UserError, match="not UTF-8 text"):
         MetricsLog(path)
 
 

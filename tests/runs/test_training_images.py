@@ -27,5 +27,5 @@ def test_a_damaged_record(tmp_path: Path, line: str) -> None:
     with pytest.raises(UserError, match=r"training_images.txt, line 2: expected a digest"):
         run.training_images()
     run.training_images_file.write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"not a list of digests \(byte 0\)"):
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 0\)"):
         run.training_images()

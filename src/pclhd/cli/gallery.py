@@ -148,7 +148,7 @@ def add(
 
 
 @app.command()
-@verb(quiet=True)
+@verb()
 def search(
     gallery: GalleryFolder,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image of the person to look for.")],

@@ -47,6 +47,7 @@ from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.weights import load_model, save_model
 from pclhd.pair import Pair
+from pclhd.parsing import read_text
 from pclhd.runs.decline import decline_warning
 from pclhd.runs.folder import RunFolder, owning_run
 from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
@@ -366,10 +367,10 @@ class _Writer:
         """Record in the provenance where the run resumes. Nothing is computed from it: a damaged one is no error."""
         path = self.run.provenance_file
         try:
-            saved = path.read_text("utf-8")
+            saved = read_text(path, "restore it")
             device = self.networks.fabric.device
             noted = provenance_resumed(saved, self.settings, device, epoch=progress.next_epoch, changed=changed)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UserError) as error:
             self.observer.warned(f"{path}: cannot be updated ({error}); this session is not recorded there")
         else:
             write_durably(path, noted)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import ArgumentError, UserError
+from pclhd.parsing import read_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -409,12 +410,7 @@ def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
 def _read_values(path: Path, column: str, number: int) -> NDArray[Any]:
     if path.suffix.lower() == ".npy":
         return load_array(path)
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
+    text = read_text(path, "check the file, and save it as UTF-8").removeprefix("\ufeff")
     if path.suffix.lower() == ".txt":
         return np.array(text.splitlines(), dtype=object)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pclhd.errors import UserError
 from pclhd.files import write_durably
+from pclhd.parsing import read_text
 from pclhd.runs.records import LogRecord, RestartRecord, StepRecord, flatten, log_line, parse_log_line
 
 
@@ -74,13 +75,8 @@ def _lines(path: Path) -> list[tuple[str, LogRecord]]:
     """The lines of a file, each as text and as a record."""
     if not path.exists():
         return []
-    try:
-        # Only line feeds separate lines: other line separators may be part of a name.
-        lines = path.read_bytes().decode("utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable to continue") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text; remove the damaged lines to continue") from error
+    # Only line feeds separate lines: other line separators may be part of a name.
+    lines = read_text(path, "make it readable, and remove damaged lines, to continue").split("\n")
     # A line truncated by a kill has no line feed and is dropped.
     records = [
         (f"{line}\n", parse_log_line(line, f"{path}, line {number}")) for number, line in enumerate(lines[:-1], start=1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pclhd.errors import UserError
+from pclhd.parsing import read_text
 
 #: The hash of an image's pixels (`pclhd.data.near_copies`) by the SHA-256 of its file, both hexadecimal; the hash is
 #: None where the image was not decoded.
@@ -29,12 +30,7 @@ def read_training_images(path: Path) -> TrainingImages | None:
     if not path.exists():
         return None
     restore = "restore the file that training wrote, or delete it"
-    try:
-        lines = path.read_text("ascii").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); make it a readable file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a list of digests (byte {error.start}); {restore}") from error
+    lines = read_text(path, restore).splitlines()
     images: dict[str, str | None] = {}
     for number, line in enumerate(lines, start=1):
         found = _LINE.fullmatch(line)

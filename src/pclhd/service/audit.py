@@ -131,6 +131,8 @@ def verify_log(path: Path, head: str | None = None) -> Verified:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    if path.exists() and not path.is_file():  # a named pipe would wait for a writer
+        raise UserError(f"{path}: is no regular file; name the file of the audit log")
     try:
         with path.open("rb") as file:
             while line := file.readline(_LONGEST_LINE):

@@ -542,7 +542,7 @@ def test_several_memories_per_cluster_reach_the_matching(
 
     monkeypatch.setattr(labelling, "match_by_memories", watched)
     blurred.train(tmp_path / "run", *BLURRED, "method.sub_prototypes=3", "method.matching=multi_memory")
-    assert asked == [3]
+    assert set(asked) == {3}  # once an epoch, and once for the calibration
 
 
 @pytest.mark.slow

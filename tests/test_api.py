@@ -47,6 +47,7 @@ PUBLIC = {
         "require_model",
         "source",
         "threshold",
+        "usual_rate",
     },
     "Gallery": {
         "add",

@@ -107,3 +107,17 @@ def test_impossible_records_are_refused(changed: dict[str, object]) -> None:
 
 def test_percent() -> None:
     assert [percent(value) for value in (0.0, 0.004, 0.126, 0.99, 0.999)] == ["<1 %", "<1 %", "13 %", "99 %", ">99 %"]
+
+
+def of_rates(*rates: float) -> Calibration:
+    direction = {**DIRECTION, "rates": list(rates), "thresholds": [[0.2] * len(rates), [0.6] * len(rates)]}
+    return Calibration.model_validate({"model_id": "m", "source": "labelled images", "directions": [direction]})
+
+
+@pytest.mark.parametrize(
+    ("rates", "usual"), [((0.001, 0.5), 0.01), ((0.05, 0.5), 0.05), ((0.0001, 0.005), 0.005), ((0.01, 0.1), 0.01)]
+)
+def test_the_usual_rate_is_one_that_few_queries_can_measure(rates: tuple[float, float], usual: float) -> None:
+    calibration = of_rates(*rates)
+    assert calibration.usual_rate("infrared", "visible") == usual
+    assert calibration.threshold(usual, "infrared", "visible") == pytest.approx(0.2)

@@ -11,6 +11,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ import pclhd
 from pclhd import Calibration, Gallery, GalleryFilter, UserError
 from pclhd.data.records import Modality
 from pclhd.gallery.filters import ids_among
+from pclhd.gallery.records import GalleryHit
 from pclhd.gallery.rows import embeddings_of
+from pclhd.gallery.verdict import judge
 from pclhd.models.encoder import Encoder
 from tests.gallery.photos import Photos, picture
 from tests.models.small import SMALL_BASIC, stirred
@@ -457,3 +460,20 @@ def test_searching_while_another_process_would_write(photos: Photos, gallery: Ga
         thread.join()
     assert not failures
     assert searches > 0
+
+
+def test_a_calibration_of_few_images_gives_a_verdict_at_the_rate_that_it_can_measure() -> None:
+    # Of twenty queries, a share of 5 % is one query: 1 % cannot be measured.
+    direction = {
+        "query": "infrared", "gallery": "visible", "method": "logistic", "log_loss": {}, "queries": 20,
+        "same_pairs": 10, "different_pairs": 10, "same_per_query": 1.0, "similarity": [0.0, 1.0],
+        "log_likelihood_ratio": [-5.0, 5.0], "sizes": [1], "rates": [0.05, 0.5], "thresholds": [[0.9, 0.5]],
+    }  # fmt: skip
+    calibration = Calibration.model_validate({"model_id": "m", "source": "pseudo labels", "directions": [direction]})
+    row = mock.Mock(modality=Modality.VISIBLE)
+    hits = [GalleryHit(1, 0.8, row)]
+    found = judge(hits, calibration, Modality.INFRARED, false_match_rate=None, size_of=lambda _: 1)
+    assert (found.no_one_here, found.false_match_rate) == (True, 0.05)
+    assert found.threshold == pytest.approx(0.9)
+    asked = judge(hits, calibration, Modality.INFRARED, false_match_rate=0.01, size_of=lambda _: 1)
+    assert asked.no_one_here is None

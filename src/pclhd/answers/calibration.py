@@ -22,6 +22,8 @@ Source = Literal["pseudo labels", "training identities", "labelled images"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 
+#: The false match rate that is meant where none is named, if the calibration can measure it.
+USUAL_RATE = 0.01
 #: The largest prior that is assumed without being asked for.
 LARGEST_PRIOR = 0.5
 
@@ -172,6 +174,21 @@ class Calibration(_Saved):
             raise ArgumentError("prior", "must be above 0 and below 1", value=prior)
         odds = self.direction(query_modality, gallery_modality).log_ratio(similarity) + np.log(prior / (1 - prior))
         return np.asarray(1 / (1 + np.exp(-odds)))
+
+    def usual_rate(self, query_modality: str, gallery_modality: str) -> float:
+        """The false match rate where none is named: 1 %, or the nearest one that the calibration can measure.
+
+        With q queries, rates below 1 / q cannot be measured.
+
+        Args:
+            query_modality: Modality of the query.
+            gallery_modality: Modality of the gallery.
+
+        Raises:
+            UserError: There is no calibration for this direction.
+        """
+        rates = self.direction(query_modality, gallery_modality).rates
+        return min(max(USUAL_RATE, rates[0]), rates[-1])
 
     def threshold(
         self, false_match_rate: float, query_modality: str, gallery_modality: str, *, gallery_size: int = 1

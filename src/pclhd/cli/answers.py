@@ -32,9 +32,13 @@ def search(
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Images to list per query.")] = 10,
     false_match_rate: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Share of searches for people who are not there that may give an answer."),
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of searches for people who are not there that may give an answer.",
+            show_default="0.01, or the lowest that the calibration can measure",
+        ),
+    ] = None,
     expected: Annotated[
         float | None,
         typer.Option(

@@ -173,9 +173,13 @@ def search(
         bool, typer.Option("--rerank", help="Order the candidates by their k-reciprocal neighbours, too.")
     ] = False,
     false_match_rate: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Share of searches for people who are not there that may give an answer."),
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of searches for people who are not there that may give an answer.",
+            show_default="0.01, or the lowest that the calibration can measure",
+        ),
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -187,7 +191,7 @@ def search(
     from pclhd.gallery.gallery import Gallery
     from pclhd.gallery.text import hits_text, verdict_text
 
-    if not 0 < false_match_rate < 1:
+    if false_match_rate is not None and not 0 < false_match_rate < 1:
         raise ArgumentError("false_match_rate", "must be above 0 and below 1", value=false_match_rate)
     where = _filter(camera, only, source, since, until, track)
     opened = Gallery(gallery, encoder=model, device=device)
@@ -201,7 +205,7 @@ def search(
     elif not hits:
         show(hits_text(hits))
     else:
-        parts = [verdict_text(hits, verdict, false_match_rate), hits_text(hits)]
+        parts = [verdict_text(hits, verdict), hits_text(hits)]
         show("\n".join(parts if verdict.no_one_here is not None else reversed(parts)))
 
 

@@ -39,9 +39,14 @@ def serve(
         typer.Option(metavar="FILE", help="The audit log.", show_default="GALLERY.audit.jsonl beside the gallery"),
     ] = None,
     false_match_rate: Annotated[
-        float,
-        typer.Option(min=1e-6, max=0.5, help="Share of searches for people who are not there that may give an answer."),
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            min=1e-6,
+            max=0.5,
+            help="Share of searches for people who are not there that may give an answer.",
+            show_default="0.01, or the lowest that the calibration can measure",
+        ),
+    ] = None,
     largest_image: Annotated[int, typer.Option(min=1, max=1024, metavar="MIB", help="Largest image file.")] = 20,
     requests_per_minute: Annotated[int, typer.Option(min=1, max=10**6, help="For each token or address.")] = 600,
     device: Device = "auto",

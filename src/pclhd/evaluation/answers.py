@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from pclhd.answers.calibration import Calibration
+from pclhd.answers.calibration import USUAL_RATE, Calibration
 from pclhd.data.records import ImageInfo
 from pclhd.errors import ArgumentError
 from pclhd.evaluation.retrieval import Hit, RankedResults
@@ -88,7 +88,7 @@ def answer(
     results: RankedResults,
     calibration: Calibration,
     *,
-    false_match_rate: float = 0.01,
+    false_match_rate: float | None = None,
     expected: float | None = None,
 ) -> list[Answer]:
     """Turn ranked results into answers.
@@ -96,7 +96,8 @@ def answer(
     Args:
         results: Ranked lists whose queries and gallery are described, as those of `pclhd.search` for embeddings.
         calibration: That of the encoder that embedded them: ``pclhd.RunFolder(run).calibration()``.
-        false_match_rate: The share of searches for people who are not in the gallery that may give an answer.
+        false_match_rate: The share of searches for people who are not in the gallery that may give an answer; by
+            default `pclhd.answers.calibration.Calibration.usual_rate`.
         expected: How many gallery images show a query's person, if they are there at all; it sets the prior of the
             probabilities. By default as many as in the images of the calibration.
 
@@ -111,9 +112,12 @@ def answer(
         raise ValueError("the results have no image descriptions, so their modalities are unknown; search Embeddings")
     sizes = Counter(str(image.modality) for image in results.gallery)
     meanings: dict[tuple[str, str], tuple[float, float]] = {}
+    rates: dict[str, float] = {}
     for query in {str(image.modality) for image in results.queries}:
+        usual = max((calibration.usual_rate(query, gallery) for gallery in sizes), default=USUAL_RATE)
+        rates[query] = usual if false_match_rate is None else false_match_rate
         for gallery, size in sizes.items():
-            threshold = calibration.threshold(false_match_rate, query, gallery, gallery_size=size)
+            threshold = calibration.threshold(rates[query], query, gallery, gallery_size=size)
             meanings[query, gallery] = (threshold, _prior(calibration, query, gallery, size, expected))
     answers = []
     for image, hits in zip(results.queries, results, strict=True):
@@ -124,7 +128,7 @@ def answer(
             threshold, prior = meanings[query, gallery]
             probability = float(calibration.probability(hit.similarity, query, gallery, prior))
             known.append(AnsweredHit(hit, probability, threshold, prior * sizes[gallery]))
-        answers.append(Answer(image, tuple(known), false_match_rate))
+        answers.append(Answer(image, tuple(known), rates[query]))
     return answers
 
 

@@ -317,7 +317,7 @@ class Gallery:
         *,
         modality: Light,
         where: GalleryFilter | None = None,
-        false_match_rate: float = 0.01,
+        false_match_rate: float | None = None,
     ) -> Verdict:
         """Say whether the person of a query is in the gallery at all.
 
@@ -325,7 +325,8 @@ class Gallery:
             hits: What `search` found.
             modality: Modality of the query.
             where: The filter of that search.
-            false_match_rate: Share of searches for people who are not in the gallery that may give an answer.
+            false_match_rate: Share of searches for people who are not in the gallery that may give an answer; None
+                for 1 %, or the nearest rate that the calibration can measure.
 
         Returns:
             The verdict; not known without a `calibration` for the modalities and the rate.

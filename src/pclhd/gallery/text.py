@@ -38,11 +38,11 @@ def hits_text(hits: Sequence[GalleryHit]) -> str:
     return text_table(rows, headings=headings, right=right)
 
 
-def verdict_text(hits: Sequence[GalleryHit], verdict: Verdict, false_match_rate: float) -> str:
+def verdict_text(hits: Sequence[GalleryHit], verdict: Verdict) -> str:
     """Whether the query's person is among some hits, in one sentence."""
-    if verdict.threshold is None or verdict.no_one_here is None:
+    if verdict.threshold is None or verdict.false_match_rate is None or verdict.no_one_here is None:
         return f"whether the person is here is not known: {verdict.unknown}"
-    rate = f"threshold {verdict.threshold:.2f} for a false-match rate of {100 * false_match_rate:g} %"
+    rate = f"threshold {verdict.threshold:.2f} for a false-match rate of {100 * verdict.false_match_rate:g} %"
     if verdict.no_one_here:
         return f"no one here: best {hits[0].similarity:.2f} is below the {rate}"
     found = sum(above is True for above in verdict.above)

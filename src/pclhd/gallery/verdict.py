@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pclhd.answers.calibration import Calibration
+from pclhd.answers.calibration import USUAL_RATE, Calibration
 from pclhd.data.records import Modality
 from pclhd.errors import UserError
 from pclhd.gallery.records import GalleryHit
@@ -27,12 +28,14 @@ class Verdict:
         threshold: The threshold of the best hit's direction; None without hits, or where it is not known.
         above: For each hit, whether it reaches its threshold; None where that is not known.
         unknown: Why something is not known; empty otherwise.
+        false_match_rate: The rate that the thresholds are for; None where none is known.
     """
 
     no_one_here: bool | None
     threshold: float | None = None
     above: tuple[bool | None, ...] = ()
     unknown: str = ""
+    false_match_rate: float | None = None
 
 
 def run_calibration(model: Path, model_id: str) -> Calibration | None:
@@ -87,7 +90,7 @@ def judge(
     calibration: Calibration | None,
     query: Modality,
     *,
-    false_match_rate: float,
+    false_match_rate: float | None,
     size_of: SizeOf,
 ) -> Verdict:
     """Compare hits with the thresholds of a calibration.
@@ -96,7 +99,8 @@ def judge(
         hits: Best first.
         calibration: That of the gallery's model; None if there is none.
         query: Modality of the query.
-        false_match_rate: Share of searches for people who are not in the gallery that may give an answer.
+        false_match_rate: Share of searches for people who are not in the gallery that may give an answer; None for the
+            usual one.
         size_of: How many rows of a modality were searched.
 
     Returns:
@@ -113,14 +117,23 @@ def judge(
         )
     thresholds: dict[Modality, float | None] = {}
     unknown = ""
-    for modality in dict.fromkeys(hit.row.modality for hit in hits):
+    modalities = list(dict.fromkeys(hit.row.modality for hit in hits))
+    rate = _usual_rate(calibration, query, modalities) if false_match_rate is None else false_match_rate
+    for modality in modalities:
         try:
-            thresholds[modality] = calibration.threshold(
-                false_match_rate, query, modality, gallery_size=max(1, size_of(modality))
-            )
+            thresholds[modality] = calibration.threshold(rate, query, modality, gallery_size=max(1, size_of(modality)))
         except UserError as error:  # this direction had too few pairs, or the rate is beyond what they can measure
             thresholds[modality], unknown = None, str(error)
     limits = [thresholds[hit.row.modality] for hit in hits]
     above = tuple(None if limit is None else hit.similarity >= limit for hit, limit in zip(hits, limits, strict=True))
     no_one_here = False if any(above) else None if None in above else True
-    return Verdict(no_one_here, limits[0], above, unknown)
+    return Verdict(no_one_here, limits[0], above, unknown, rate)
+
+
+def _usual_rate(calibration: Calibration, query: Modality, modalities: Sequence[Modality]) -> float:
+    """The lowest rate from 1 % on that all directions with a calibration can measure."""
+    rates = [USUAL_RATE]
+    for modality in modalities:
+        with suppress(UserError):  # a direction without a calibration has no threshold either
+            rates.append(calibration.usual_rate(query, modality))
+    return max(rates)

@@ -33,7 +33,7 @@ class Service:
     audit: AuditLog
     tokens: Tokens | None = None
     limits: Limits = field(default_factory=Limits)
-    false_match_rate: float = 0.01
+    false_match_rate: float | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics()

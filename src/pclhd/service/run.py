@@ -20,7 +20,7 @@ def open_service(
     audit: Path | None = None,
     limits: Limits | None = None,
     device: str = "auto",
-    false_match_rate: float = 0.01,
+    false_match_rate: float | None = None,
 ) -> Service:
     """Open everything that the service needs; what is missing is said now, not at the first request.
 

@@ -43,7 +43,8 @@ class SearchRequest:
         modality: Modality of the images that are searched.
         query_modality: Modality of the queries; None for the other one.
         top: Number of images per query.
-        false_match_rate: The share of searches for people who are not there that may give an answer.
+        false_match_rate: The share of searches for people who are not there that may give an answer; None for the
+            usual one.
         expected: How many of the images show a query's person, if they are there; None for as many as in the images of
             the calibration.
         csv: A CSV file to write.
@@ -60,7 +61,7 @@ class SearchRequest:
     features: Path | None = None
     query_modality: Modality | None = None
     top: int = 10
-    false_match_rate: float = 0.01
+    false_match_rate: float | None = None
     expected: float | None = None
     csv: Path | None = None
     sheet: Path | None = None

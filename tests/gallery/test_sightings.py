@@ -60,6 +60,17 @@ def test_two_people_who_pass_together_stay_apart() -> None:
     assert grouped(rows, [ONE, ONE, TWO, TWO]) == [[0, 1], [2, 3]]
 
 
+def test_people_who_are_unlike_stay_apart_although_the_query_is_the_best_row() -> None:
+    # Each row is then as similar to the best row as to the query, so the share of that says nothing.
+    query = QUERY + np.array([0, 0, 0, 0.5])
+    stranger = 0.4 * unit_length(query[None])[0] + np.sqrt(1 - 0.4**2) * np.array([0.3, -0.5, 0, 0])
+    rows = [row(number, number) for number in range(2)]
+    embeddings = unit_length(np.array([query, stranger]))
+    similarity = embeddings @ unit_length(query[None])[0]
+    assert 0 < similarity[1] < 0.5
+    assert [group.members for group in group_sightings(rows, embeddings, similarity)] == [[0], [1]]
+
+
 def test_without_times_near_duplicates_are_grouped() -> None:
     near = ONE + np.array([0, 0, 0, 0.1])  # cosine 0.995
     further = ONE + np.array([0, 0, 0, 0.5])  # cosine 0.89

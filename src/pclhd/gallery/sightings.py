@@ -18,6 +18,9 @@ NEAR_DUPLICATE = 0.97
 
 # Frames of one passage are as similar to each other as to another image of the person, or more; noise takes its share.
 _OWN_SHARE = 0.8
+# Less than this is no likeness. The query may be an image of the gallery: then rows are as similar to the best row as to
+# the query, however low that is.
+_LEAST = 0.5
 
 
 @dataclass
@@ -57,8 +60,8 @@ def group_sightings(
 
     * if both are from tracks of one video or folder, if it is the same track;
     * otherwise, if its time is within the group's times or at most `gap` from them, and it is about as similar to the
-      group's best row as to the query (at least 0.8 of that): two people who pass together stay apart, and no threshold
-      of the model has to be known;
+      group's best row as to the query (at least 0.8 of that, and 0.5): two people who pass together stay apart, and no
+      threshold of the model has to be known;
     * without times, or without a camera, if it is a near-duplicate of the group's best row.
 
     If there is no such group, it begins one.
@@ -86,7 +89,7 @@ def group_sightings(
                 if row.time is None or group.first is None or row.camera is None:
                     joins = bool(alike >= near_duplicate)
                 else:
-                    least = min(near_duplicate, _OWN_SHARE * float(similarity[place]))
+                    least = max(_LEAST, min(near_duplicate, _OWN_SHARE * float(similarity[place])))
                     joins = _reaches(row.time, group, gap) and bool(alike >= least)
             if joins:
                 group._include(place, row.time)

@@ -62,13 +62,10 @@ def test_two_people_who_pass_together_stay_apart() -> None:
 
 def test_people_who_are_unlike_stay_apart_although_the_query_is_the_best_row() -> None:
     # Each row is then as similar to the best row as to the query, so the share of that says nothing.
-    query = QUERY + np.array([0, 0, 0, 0.5])
-    stranger = 0.4 * unit_length(query[None])[0] + np.sqrt(1 - 0.4**2) * np.array([0.3, -0.5, 0, 0])
+    stranger = 0.4 * ONE + 0.84**0.5 * TWO
     rows = [row(number, number) for number in range(2)]
-    embeddings = unit_length(np.array([query, stranger]))
-    similarity = embeddings @ unit_length(query[None])[0]
-    assert 0 < similarity[1] < 0.5
-    assert [group.members for group in group_sightings(rows, embeddings, similarity)] == [[0], [1]]
+    embeddings = np.array([ONE, stranger], dtype=np.float32)
+    assert [group.members for group in group_sightings(rows, embeddings, embeddings @ embeddings[0])] == [[0], [1]]
 
 
 def test_without_times_near_duplicates_are_grouped() -> None:

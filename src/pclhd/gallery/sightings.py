@@ -18,8 +18,8 @@ NEAR_DUPLICATE = 0.97
 
 # Frames of one passage are as similar to each other as to another image of the person, or more; noise takes its share.
 _OWN_SHARE = 0.8
-# Less than this is no likeness. The query may be an image of the gallery: then rows are as similar to the best row as to
-# the query, however low that is.
+# Less than this is no likeness. The query may be an image of the gallery: then rows are as similar to the best row as
+# to the query, however low that is.
 _LEAST = 0.5
 
 

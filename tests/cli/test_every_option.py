@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +158,7 @@ _TELLING = {".csv", ".npy", ".pth", ".safetensors", ".jpg", ".yaml", ".parquet"}
 @pytest.fixture
 def shows(
     stage: Path, small: SmallData, values: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], tuple[int, str]]:
+) -> Iterator[Callable[[str], tuple[int, str]]]:
     """The exit code of commands, and all that they print and leave, without what depends on the clock or is secret."""
     monkeypatch.setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)
     monkeypatch.setattr(uvicorn.Server, "run", _served)
@@ -181,7 +181,9 @@ def shows(
         said = _CHANGING.sub("", " ".join(said.split()))  # columns follow the width of a duration
         return max(one.code for one in ended), "\n".join([said, *digests])
 
-    return signature
+    yield signature
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(root, ignore_errors=True)  # hundreds of these would fill a disk
 
 
 def _served(server: uvicorn.Server, sockets: list[socket.socket]) -> None:

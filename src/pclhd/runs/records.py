@@ -49,6 +49,8 @@ Number = Annotated[float, AfterValidator(_check_size)]
 """A number that may be NaN or infinite."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_check_size)]
+#: A learning rate: any that the settings accept. It is printed, but not drawn.
+Rate = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Text = Annotated[str, AfterValidator(printable)]
 """Words that are shown: characters that command a terminal are escaped."""
@@ -197,7 +199,7 @@ class StepRecord(_Saved):
     stage: Count | None = None
     step: Count
     global_step: Count | None = None
-    lr: Finite | None = None
+    lr: Rate | None = None
     loss: dict[str, Number | None]
 
 
@@ -210,7 +212,7 @@ class EpochRecord(_Saved):
     seconds: Finite | None = None
     seconds_clustering: Finite | None = None
     images_per_second: Finite | None = None
-    lr: Finite | None = None
+    lr: Rate | None = None
     loss: dict[str, Number | None] = {}
     criteria: dict[str, Number] = {}
     kept_labels: list[str] = []
@@ -227,7 +229,7 @@ class RestartRecord(_Saved):
     kind: Literal["restart"]
     epoch: Count
     restarts: Count
-    lr: Finite
+    lr: Rate
     reason: Text
 
 

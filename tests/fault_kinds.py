@@ -245,7 +245,7 @@ KINDS: tuple[Ruled, ...] = (
     Ruled(
         "Crops that failed",
         "Rows without direction are noise, and neighbours of no other row",
-        ("clustering/neighbourhoods::failed_crops_are_noise_and_nobodys_neighbours",),
+        ("clustering/neighbourhoods::failed_crops_are_noise_and_neighbours_of_no_row",),
     ),
     Ruled(
         "File names that are not UTF-8",
@@ -405,7 +405,7 @@ CAUSES: tuple[Ruled, ...] = (
     Ruled(
         "C4. Damaged .npy headers",
         "The header is checked before numpy parses it",
-        ("features/read::headers_that_describe_no_array", "data/image_cache::a_damaged_file_is_made_anew"),
+        ("features/read::headers_that_describe_no_array", "data/image_cache::a_damaged_file_is_made_again"),
     ),
     Ruled(
         "C5. Identities and cameras of 2^63 and more",

@@ -48,6 +48,6 @@ def test_open_set_search_by_search() -> None:
         hits = [right for best, right in zip(present, correct, strict=True) if best >= threshold and right]
         assert found.identification_rate == len(hits) / 50
         assert found.closed_set_rate == correct.mean()
-    nobody = open_set(absent[:0], present[:0], correct[:0], 0.5)
-    assert np.isnan(nobody.false_alarm_rate)
-    assert np.isnan(nobody.identification_rate)
+    no_one = open_set(absent[:0], present[:0], correct[:0], 0.5)
+    assert np.isnan(no_one.false_alarm_rate)
+    assert np.isnan(no_one.identification_rate)

@@ -215,9 +215,9 @@ def run_case(verb: str, place: str, how: str) -> Ended:
     status = run_verb(verb, said, partial(PLACES[place][verb], how) if met is None else met)
     for folder in ("out", "run"):
         Path(folder).chmod(0o755)
-    told, left = said.read_text("utf-8"), changed()
+    printed, left = said.read_text("utf-8"), changed()
     again = run_verb(verb, said) if how == "SIGKILL" else None
-    ended = Ended(verb, place, how, status, told, left, again, changed())
+    ended = Ended(verb, place, how, status, printed, left, again, changed())
     for name in contents().keys() - before.keys():
         if name.startswith("run/"):
             shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink(missing_ok=True)

@@ -599,7 +599,7 @@ def test_what_speaks_against_the_clusters_is_printed(pclhd: Call, tmp_path: Path
 
     shown = pclhd("cluster", tmp_path / "frames.npy", "--out", tmp_path / "o.csv", "--force", "--near-copies", "thin")
     assert re.search(r"^thinned +600  near-copies", shown.out, re.MULTILINE)
-    told = pclhd("cluster", tmp_path / "few.npy", "--out", tmp_path / "o.csv", "--force", "--json")
-    (group,) = json.loads(told.out)["groups"]
+    shown = pclhd("cluster", tmp_path / "few.npy", "--out", tmp_path / "o.csv", "--force", "--json")
+    (group,) = json.loads(shown.out)["groups"]
     assert group["thinned"] == 0
     assert "takes in all 20 rows" in group["warnings"][0]

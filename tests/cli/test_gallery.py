@@ -40,8 +40,8 @@ def test_from_adding_to_removing(pclhd: Call, photos: Photos, people: Path) -> N
                             "visible", "--json").out)  # fmt: skip
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5]
     assert {hit["modality"] for hit in hits} == {"visible"}
-    nobody = pclhd("gallery", "search", people, night, "--modality", "infrared", "--camera", "elsewhere")
-    assert nobody.out == "nothing found: no image of the gallery satisfies the filter\n"
+    no_one = pclhd("gallery", "search", people, night, "--modality", "infrared", "--camera", "elsewhere")
+    assert no_one.out == "nothing found: no image of the gallery satisfies the filter\n"
 
     listed = pclhd("gallery", "list", people, "--first", 2, "--since", "2026-03-02")
     assert listed.out.splitlines()[2].split()[:4] == ["2", listed.out.splitlines()[2].split()[1], "visible", "gate"]
@@ -121,9 +121,9 @@ def test_a_search_says_whether_someone_is_here(
         {"model_id": model_id, "source": "labelled images", "directions": [direction]}
     )
     monkeypatch.setattr("pclhd.gallery.gallery.run_calibration", lambda place, model_id: calibration)
-    nobody = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.001).out.splitlines()
-    assert nobody[0] == "no one here: best 1.00 is below the threshold 1.50 for a false-match rate of 0.1 %"
-    assert nobody[1].split()[:2] == ["similarity", "probability"]
+    no_one = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.001).out.splitlines()
+    assert no_one[0] == "no one here: best 1.00 is below the threshold 1.50 for a false-match rate of 0.1 %"
+    assert no_one[1].split()[:2] == ["similarity", "probability"]
     someone = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.5).out.splitlines()
     assert someone[0].endswith("below at or above the threshold 0.50 for a false-match rate of 50 %")
     assert someone[3].split()[:4] == ["1", "1.000", ">99", "%"]

@@ -111,7 +111,7 @@ def test_which_rows_have_a_direction() -> None:
 
 @pytest.mark.parametrize("failed", [0.0, 0.25])
 @pytest.mark.parametrize("near_copies", ["keep", "thin"])
-def test_failed_crops_are_noise_and_nobodys_neighbours(failed: float, near_copies: Any) -> None:
+def test_failed_crops_are_noise_and_neighbours_of_no_row(failed: float, near_copies: Any) -> None:
     features, person = video(frames=1)
     rows = np.insert(features, [0, 5, 5, 20, 36, 36, 36], failed, axis=0)
     options = ClusteringOptions(k1=6, k2=3, near_copies=near_copies)

@@ -106,7 +106,7 @@ def test_other_images_sizes_and_filters_have_other_files(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["shorter", "longer", "header", "content", "no facts", "facts", "nested", "empty"])
-def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
     paths = make_files(tmp_path / "data", 3)
     cache = ImageCache(tmp_path / "cache", 1)
     expected = load(cache, paths).clone()

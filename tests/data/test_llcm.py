@@ -147,7 +147,7 @@ def test_recorded_protocol(path: Path, tmp_path: Path) -> None:
             assert drawn == gallery["files"]
 
 
-def test_a_training_label_of_minus_one_is_nobodys(tmp_path: Path) -> None:
+def test_a_training_label_of_minus_one_is_of_no_person(tmp_path: Path) -> None:
     write_llcm(tmp_path)
     labelled = read_llcm(tmp_path)
     path = tmp_path / "idx" / "train_nir.txt"

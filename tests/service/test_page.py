@@ -69,7 +69,7 @@ def test_search_filter_open_add_and_remove(browser: Browser, service: Service, t
         expect(page.locator("#guess")).to_contain_text("Guessed: visible light")
         expect(page.locator("#hits .hit").first).to_contain_text("similarity 1.00")
         expect(page.locator("#hits .hit").first).to_contain_text("gate")
-        page.wait_for_function("document.querySelector('#hits img').naturalWidth === 30")
+        expect(page.locator("#hits img").first).to_have_js_property("naturalWidth", 30)
         unfiltered = page.locator("#hits .hit").count()
 
         # A filter.
@@ -85,7 +85,7 @@ def test_search_filter_open_add_and_remove(browser: Browser, service: Service, t
         page.locator("#hits .hit").first.press("Enter")
         expect(page.locator("#side")).to_be_visible()
         expect(page.locator("#side-title")).to_contain_text("Rank 1")
-        page.wait_for_function("document.querySelector('#side-hit').naturalWidth === 30")
+        expect(page.locator("#side-hit")).to_have_js_property("naturalWidth", 30)
         page.keyboard.press("ArrowRight")
         expect(page.locator("#side-title")).to_contain_text("Rank 2")
         page.keyboard.press("Escape")

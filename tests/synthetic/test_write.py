@@ -330,7 +330,7 @@ def test_sets_of_the_two_versions_are_not_confused(tiny: Path, second: Path) -> 
 
 @pytest.mark.parametrize("layout", [Layout.SYSU, Layout.LLCM])
 @pytest.mark.parametrize("share", [0.0, 0.25])
-def test_training_is_the_same_whoever_is_held_out(layout: Layout, share: float) -> None:
+def test_training_is_the_same_with_any_people_held_out(layout: Layout, share: float) -> None:
     plans = {kind: plan_of(layout, Scale.SMALL, version=2, held_out=kind, one_modality_share=share) for kind in HeldOut}
     training = {kind: [i for i in plan.images if i.split is not Split.TEST] for kind, plan in plans.items()}
     held_out = {kind: {i.shot.identity for i in plan.images if i.split is Split.TEST} for kind, plan in plans.items()}

@@ -70,8 +70,8 @@ def test_open_set_figures_by_hand() -> None:
 def test_directions_without_a_correct_image_are_left_out() -> None:
     images = draw_both()
     calibration = fit_calibration(images, model_id="m", source="labelled images")
-    nobody = Pair(images.visible, images.infrared.__class__(images.infrared.features[:0], images.infrared.labels[:0]))
-    assert {(one.query, one.gallery) for one in measure_answers(calibration, nobody)} == {("visible", "visible")}
+    no_one = Pair(images.visible, images.infrared.__class__(images.infrared.features[:0], images.infrared.labels[:0]))
+    assert {(one.query, one.gallery) for one in measure_answers(calibration, no_one)} == {("visible", "visible")}
 
 
 def test_too_few_people_and_training_images(pclhd: Call, run: Path, tiny_sysu: Path) -> None:

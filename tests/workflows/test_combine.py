@@ -73,7 +73,7 @@ def test_a_training_counts_once(tmp_path: Path) -> None:
         combine_runs([run, write(tmp_path / "other", 0.75, "regdb-2"), write(tmp_path / "copy", 0.25)])
 
 
-def test_imported_weights_are_told_apart_by_the_weights_alone(tmp_path: Path) -> None:
+def test_imported_weights_are_distinguished_by_the_weights_alone(tmp_path: Path) -> None:
     runs = [write(tmp_path / name, training="imported", seed=None, recipe=None) for name in ("one", "two")]
     assert combine_runs(runs).rows[0].trials == 2
     for run, weights in zip(runs, (b"a", b"b"), strict=True):

@@ -125,8 +125,8 @@ def _read_training_part(root: Path) -> tuple[TrainingSet, tuple[int, ...] | None
 
 
 def _require_cameras_for_all_or_none(lists: dict[Modality, tuple[ListedImage, ...]], root: Path) -> None:
-    told = [camera_from_path(image.relative) is not None for listed in lists.values() for image in listed]
-    if all(told) or not any(told):
+    known = [camera_from_path(image.relative) is not None for listed in lists.values() for image in listed]
+    if all(known) or not any(known):
         return
     for modality, listed in lists.items():
         for image in listed:

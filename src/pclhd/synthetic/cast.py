@@ -54,12 +54,12 @@ def take_shots(
     lone = [int(identity) for identity in random.permutation(training)[: round(one_modality_share * len(training))]]
     no_infrared, no_visible = set(lone[0::2]), set(lone[1::2])
     apart = random if others is None else others.random
-    nobody: set[int] = set()
+    no_one: set[int] = set()
     groups = [
         (random, Modality.VISIBLE, size.train_visible, training, no_visible),
         (random, Modality.INFRARED, size.train_infrared, training, no_infrared),
-        (apart, Modality.VISIBLE, size.test_visible, list(members[Split.TEST]), nobody),
-        (apart, Modality.INFRARED, size.test_infrared, list(members[Split.TEST]), nobody),
+        (apart, Modality.VISIBLE, size.test_visible, list(members[Split.TEST]), no_one),
+        (apart, Modality.INFRARED, size.test_infrared, list(members[Split.TEST]), no_one),
     ]
     shots: list[tuple[Shot, Split]] = []
     for source, modality, cells, identities, absent in groups:

@@ -58,7 +58,7 @@ def test_one_line_per_epoch_whatever_the_width() -> None:
         "epoch   1/2 stage 1  loss  6.500  visible 10 clusters, 12% noise  infrared 4 clusters, 0% noise  "
         "ARI 0.50 / 0.25, correct matches 75%  12.3 s"
     )
-    assert lines[2].startswith("stage II adds up other losses than stage I: the loss jumps")
+    assert lines[2].startswith("stage II has other loss terms, so the loss jumps here")
     assert lines[3].startswith("epoch   2/2 stage 2")
     assert returned == [MEASURED, MEASURED]
 

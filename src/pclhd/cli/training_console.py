@@ -73,7 +73,7 @@ class ConsoleObserver:
     def epoch_started(self, position: Position, steps: int) -> None:
         """Start a new progress bar."""
         if (self._stage, position.stage) == (1, 2):
-            self._print("stage II adds up other losses than stage I: the loss jumps, and compares only within a stage")
+            self._print("stage II has other loss terms, so the loss jumps here; compare losses only within a stage")
         self._stage = position.stage
         if self._left is not None:
             self._left.epoch_started(position.epoch)

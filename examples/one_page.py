@@ -61,7 +61,7 @@ class Epoch(NamedTuple):
 def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, float]]:
     """Train a network in two stages; each step yields its losses by name."""
     schedule, streams = settings.schedule, Streams(settings.seed)
-    first, *_, decay = schedule.numbers()
+    first, *_, ema_decay = schedule.numbers()
     network = build_network(settings.model, generator=streams.torch("network"))
     initialise(network, settings.model.weights)
     momentum = MomentumNetwork(network, buffers="average")
@@ -75,7 +75,10 @@ def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, floa
         # Embed all images, cluster, match clusters, build memories …
         epoch = begin(embed(network, images), embed(momentum.network, images), settings, streams, number)
         own_batches = draw(images, epoch.labels, settings, streams, "own", number)
-        joint_batches = draw(images, epoch.joint_labels, settings, streams, "joint", number)
+        joint_batches = own_batches  # not used without joint clusters
+        has_joint = stage == 2 and len(epoch.joint.centroids) > 0
+        if has_joint:
+            joint_batches = draw(images, epoch.joint_labels, settings, streams, "joint", number)
         augment = streams.torch("augment", number)
         network.train()
         for rows, joint_rows in zip(own_batches, joint_batches, strict=True):
@@ -85,13 +88,13 @@ def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, floa
             minimise(losses, adam)
             for memory, part, label in zip(epoch.clusters, queries, labels, strict=True):
                 memory.update(part.detach(), label)
-            if stage == 2:  # … then on the joint clusters.
+            if has_joint:  # … then on the joint clusters.
                 queries, labels = forward(network, images, joint_rows, epoch.joint_labels, augment)
                 joint = joint_losses(queries, labels, epoch.joint, settings)
                 minimise(joint, adam)
                 epoch.joint.update(torch.cat(queries).detach(), torch.cat(labels))
                 losses |= joint
-            momentum.update(network, decay)
+            momentum.update(network, ema_decay)
             yield {name: loss.item() for name, loss in losses.items()}
 
 

@@ -118,6 +118,15 @@ def test_balanced_cluster_means__refusals() -> None:
         balanced_cluster_means(random_rows(2), labels, labels, 2)
 
 
+def test_means_without_clusters_are_empty() -> None:
+    # Every sample is noise, or no joint cluster holds both modalities.
+    features, noise = random_rows(3), torch.tensor([-1, -1, -1])
+    width = features.shape[1]
+    assert cluster_means(features, noise, 0).shape == (0, width)
+    assert balanced_cluster_means(features, noise, torch.tensor([0, 1, 1]), 0).shape == (0, width)
+    assert hard_prototypes(features, noise, torch.empty(0, width), 2).shape == (0, width)
+
+
 # ---- hard prototypes
 
 

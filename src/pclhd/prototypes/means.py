@@ -64,7 +64,7 @@ def balanced_cluster_means(features: Tensor, labels: Tensor, modality: Tensor, n
     features, labels = members(features, labels, num_clusters)
     sums, counts = sums_by_label(features, 2 * labels + modality[member], 2 * num_clusters)
     refuse_empty(counts.view(num_clusters, 2).sum(1))
-    means = (sums / counts.clamp(min=1)[:, None]).view(num_clusters, 2, -1)
+    means = (sums / counts.clamp(min=1)[:, None]).view(num_clusters, 2, features.shape[1])
     present = (counts > 0).view(num_clusters, 2).sum(1, keepdim=True)
     # The mean of an absent modality is a row of zeros: it adds nothing to the sum.
     return means.sum(1) / present

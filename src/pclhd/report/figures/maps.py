@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from pclhd.report.figures.style import INK, PALETTE, style
 
 # The t-SNE figure shows ten people; colours beyond the palette differ in lightness.
 _PEOPLE = (*PALETTE, "#6e1423", "#322a7d", "#a3bf2f")
+_MOST_NAMED = 20
 
 
 def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], modality: Sequence[str]) -> Figure:
@@ -38,38 +41,122 @@ def tsne_figure(points: NDArray[np.floating[Any]], identities: Sequence[int], mo
         raise ValueError(f"modality must be visible or infrared, not {sorted(unknown)}")
     people = np.asarray(identities, dtype=np.int64)
     identities_shown = sorted(set(people.tolist()))
-    # Beyond the palette, hues at steps of the golden ratio, so that consecutive colours differ clearly.
-    colours: list[Any] = list(_PEOPLE[: len(identities_shown)])
-    colours += [mpl.colormaps["hsv"]((0.618034 * k) % 1) for k in range(len(identities_shown) - len(colours))]
+    owner = np.searchsorted(identities_shown, people)
+    names = [f"identity {person}" for person in identities_shown]
+    colours = _colours(len(names))
     with style():
         figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         axes = figure.subplots()
-        for person, colour in zip(identities_shown, colours, strict=True):
-            for kind, marker, size in (("visible", "o", 22), ("infrared", "*", 52)):
-                rows = (people == person) & (kinds == kind)
-                if rows.any():
-                    axes.scatter(
-                        points[rows, 0],
-                        points[rows, 1],
-                        s=size,
-                        marker=marker,
-                        color=[colour],
-                        linewidths=0,
-                        alpha=0.85,
-                        label=kind,
-                    )
+        _scatter(axes, points, owner, kinds, colours)
         axes.set_xlabel("t-SNE 1 (no unit)")
         axes.set_ylabel("t-SNE 2 (no unit)")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        handles = [
-            Line2D([], [], linestyle="", marker=marker, color=INK, markersize=size, label=kind)
-            for kind, marker, size in (("visible", "o", 5), ("infrared", "*", 8))
-        ]
-        if len(identities_shown) <= 20:
-            handles += [
-                Line2D([], [], linestyle="", marker="s", color=colour, markersize=6, label=f"identity {person}")
-                for person, colour in zip(identities_shown, colours, strict=True)
-            ]
-        figure.legend(handles=handles, loc="outside right upper")
+        figure.legend(handles=_legend(names, colours), loc="outside right upper")
     return figure
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How far an embedding separates people, over pairs of a visible and an infrared image (ours).
+
+    Attributes:
+        same: Mean cosine similarity of pairs of one person; None if there are none.
+        different: The same for two people.
+        right: Share of all comparisons of a pair of one person with a pair of two in which the former is more similar,
+            ties counting half; 0.5 is chance.
+    """
+
+    same: float | None
+    different: float | None
+    right: float | None
+
+
+@dataclass(frozen=True)
+class MapPanel:
+    """The map of one model.
+
+    Attributes:
+        title: Of the panel.
+        points: (N, 2) positions, without a unit.
+        separation: Measured on the embeddings themselves, not on the map.
+    """
+
+    title: str
+    points: NDArray[np.floating[Any]]
+    separation: Separation
+
+
+def maps_figure(
+    panels: Sequence[MapPanel], people: Sequence[str], modality: Sequence[str], *, across: int = 3
+) -> Figure:
+    """Maps of the same images by several models, side by side, each with its separation (paper, t-SNE figure).
+
+    Args:
+        panels: One per model.
+        people: The name of the person in each image.
+        modality: ``visible`` or ``infrared`` for each image.
+        across: Panels in a row at most.
+
+    Raises:
+        ValueError: There is no panel, or lengths differ.
+    """
+    if not panels:
+        raise ValueError("no panel to draw")
+    names = list(dict.fromkeys(people))
+    colours = _colours(len(names))
+    owner, kinds = np.asarray([names.index(name) for name in people]), np.asarray(modality)
+    columns = min(across, len(panels))
+    rows = -(-len(panels) // columns)
+    with style():
+        figure = Figure(figsize=(3.5 * columns + 1.1, 3.7 * rows), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(places, panels, strict=False):
+            if not len(panel.points) == len(people) == len(modality):
+                raise ValueError(f"{len(panel.points)} points, {len(people)} people and {len(modality)} modalities")
+            _scatter(axes, panel.points, owner, kinds, colours)
+            axes.set_title(panel.title, loc="left")
+            axes.set_xlabel(separation_text(panel.separation), fontsize=8)
+        for axes in places[len(panels) :]:
+            axes.set_axis_off()
+        figure.legend(handles=_legend(names, colours), loc="outside right upper")
+    return figure
+
+
+def separation_text(separation: Separation) -> str:
+    """The separation in two lines, for under a map."""
+    same, different = ("–" if one is None else f"{one:.2f}" for one in (separation.same, separation.different))
+    share = "–" if separation.right is None else f"{100 * separation.right:.0f} %"
+    return f"similarity across modalities: same person {same},\ndifferent people {different}; rightly ordered {share}"
+
+
+def _colours(number: int) -> list[Any]:
+    """Colours of people. Beyond the palette, hues at steps of the golden ratio, so that consecutive ones differ."""
+    beyond = [mpl.colormaps["hsv"]((0.618034 * k) % 1) for k in range(number - len(_PEOPLE))]
+    return [*_PEOPLE[:number], *beyond]
+
+
+def _scatter(
+    axes: Axes, points: NDArray[np.floating[Any]], owner: NDArray[Any], kinds: NDArray[Any], colours: Sequence[Any]
+) -> None:
+    """Circles of visible and stars of infrared images, in the colour of their person."""
+    for person, colour in enumerate(colours):
+        for kind, marker, size in (("visible", "o", 22), ("infrared", "*", 52)):
+            rows = (owner == person) & (kinds == kind)
+            if rows.any():
+                axes.scatter(
+                    *points[rows].T, s=size, marker=marker, color=[colour], linewidths=0, alpha=0.85, label=kind
+                )
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _legend(names: Sequence[str], colours: Sequence[Any]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], linestyle="", marker=marker, color=INK, markersize=size, label=kind)
+        for kind, marker, size in (("visible", "o", 5), ("infrared", "*", 8))
+    ]
+    if len(names) <= _MOST_NAMED:
+        handles += [
+            Line2D([], [], linestyle="", marker="s", color=colour, markersize=6, label=name)
+            for name, colour in zip(names, colours, strict=True)
+        ]
+    return handles

@@ -32,6 +32,7 @@ DASHES = ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pclhd",
+    "pdf.fonttype": 42,  # the kind of fonts that publishers accept
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 9.0,

@@ -36,7 +36,7 @@ from benchmarks.jaccard import EPS, largest_differences
 from benchmarks.made_up import Crowd, crowd_of, even_crowd, made_up_features
 from benchmarks.measuring import Steps, as_singletons, in_a_process
 from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, spread_out, write_json
-from benchmarks.training_runs import TrainingRun, complete, refuse_other_settings
+from benchmarks.training_runs import complete, refuse_other_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -49,6 +49,7 @@ from pclhd.clustering.neighbours import nearest_neighbours
 from pclhd.config import load_preset
 from pclhd.engine.labelling import EpochLabels
 from pclhd.models.architecture import NARROW
+from pclhd.workflows.trainings import TrainingRun
 
 ROOT = Path(__file__).parent.parent
 

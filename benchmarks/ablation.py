@@ -81,8 +81,8 @@ def main() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, content)
     if arguments.json:
-        content = {"benchmark": "ablation", "quick": arguments.quick, "rows": [row.to_dict() for row in rows]}
-        write_json(arguments.json, content)
+        lines = [row.to_dict() for row in rows]
+        write_json(arguments.json, {"benchmark": "ablation", "quick": arguments.quick, "rows": lines})
     if failed:
         sys.exit("\n".join(failed))
 

@@ -141,6 +141,7 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "--device": (_EMBED, f"{_EMBED} --device cuda:99"),
         "--runtime": (_EMBED, f"{_EMBED} --runtime onnx"),  # there is no ONNX file
+        "--weights": (_EMBED, f"{_EMBED} --weights start"),
         "--force": (f"{_EMBED} --out there.npy", f"{_EMBED} --out there.npy --force"),
         "--quiet": (_EMBED, f"{_EMBED} --quiet"),
     },

@@ -12,7 +12,7 @@ from pclhd.errors import UserError
 from pclhd.report.compare.groups import Group, group_runs
 from pclhd.report.compare.runs import ComparedRun, read_runs
 from pclhd.runs.ablation import AblationFolder, Table
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, WeightsName
 from pclhd.runs.records import EpochRecord, Results
 from pclhd.runs.saved import SavedRun, read_run
 
@@ -42,14 +42,17 @@ class MethodRun:
         whole = [*earlier, *self.saved.epochs]
         return [epoch.model_copy(update={"epoch": number}) for number, epoch in enumerate(whole, start=1)]
 
-    def weights(self) -> dict[str, Path]:
+    def weights(self) -> dict[WeightsName, Path]:
         """The existing model files from the start of stage I to the end, by `start`, `stage1`, `final`."""
-        found: dict[str, Path] = {name: path for name, path in self.folder.weights().items() if name == "final"}
-        source = self.saved.folder if self.before is None else self.before.folder
-        own = {name: path for name, path in source.weights().items() if name != "final"}
-        if self.before is not None and self.before.folder.model_file.exists():
-            own["stage1"] = self.before.folder.model_file
-        return {name: path for name, path in {**own, **found}.items() if path.exists()}
+        first = self.folder if self.before is None else self.before.folder
+        found: dict[WeightsName, Path] = {
+            "start": first.weights_file("start"),
+            "stage1": first.weights_file("stage1"),
+        }
+        if self.before is not None:
+            found["stage1"] = first.model_file
+        found["final"] = self.folder.model_file
+        return {name: path for name, path in found.items() if path.exists()}
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ def tables_of(request: AblationRequest) -> dict[str, Table]:
             raise ArgumentError("table", f"is no table; expected {', '.join(TABLES)}", value=name)
     check_recipes(request.methods, "methods")
     check_recipes([request.recipe], "recipe")
-    made = {
+    made: dict[str, tuple[str, Callable[[], Table]]] = {
         "parts": (f"parts-{request.floor}", lambda: parts_table(request.floor)),
         "lambda": ("lambda", lambda_table),
         "k": ("k", k_table),

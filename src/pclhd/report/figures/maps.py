@@ -143,7 +143,14 @@ def _scatter(
             rows = (owner == person) & (kinds == kind)
             if rows.any():
                 axes.scatter(
-                    *points[rows].T, s=size, marker=marker, color=[colour], linewidths=0, alpha=0.85, label=kind
+                    points[rows, 0],
+                    points[rows, 1],
+                    s=size,
+                    marker=marker,
+                    color=[colour],
+                    linewidths=0,
+                    alpha=0.85,
+                    label=kind,
                 )
     axes.set_xticks([])
     axes.set_yticks([])

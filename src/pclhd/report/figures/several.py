@@ -86,7 +86,9 @@ def ari_figure(points: Sequence[AgreementPoint], boundary: float | None = None) 
         for number, method in enumerate(methods):
             colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
             dash = DASHES[number % len(DASHES)]
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle=dash, label=method))
+            handle = Line2D([], [], color=colour, marker=marker, label=method)
+            handle.set_linestyle(dash)
+            handles.append(handle)
             for axes, modality in zip(panels, modalities, strict=True):
                 own = [point for point in points if (point.method, point.modality) == (method, modality)]
                 epochs, means = [point.epoch for point in own], [point.ari.mean for point in own]

@@ -130,8 +130,16 @@ def difference_of(rows: Sequence[Row], entry: Entry, measure: str) -> SeedDiffer
     return compare_seeds(values_of(rows, entry.against, measure), values_of(rows, entry.name, measure))
 
 
-def ablation_table(table: Table, rows: Sequence[Row]) -> TextTable:
-    """The table in percent: a row for each entry that has a finished run."""
+def ablation_table(table: Table, rows: Sequence[Row], *, with_settings: bool = True) -> TextTable:
+    """The table in percent: a row for each entry that has a finished run.
+
+    Args:
+        table: The entries.
+        rows: Their runs.
+        with_settings: Whether to show the settings of each entry, which may be long.
+    """
+    names = {entry.name for entry in table.entries}
+    rows = [row for row in rows if row.entry.name in names]
     labelled = any(row.figures.get(name) is not None for row in rows for name in _SHOWN_OF_LABELS)
     of_labels = _SHOWN_OF_LABELS if labelled else {}
     lines = []
@@ -139,13 +147,15 @@ def ablation_table(table: Table, rows: Sequence[Row]) -> TextTable:
         seeds = values_of(rows, entry.name, "rank1")
         if not seeds:
             continue
-        cells = [entry.about, " ".join(f"`{word}`" for word in entry.settings) or f"`recipe={entry.recipe}`"]
+        cells = [entry.about]
+        if with_settings:
+            cells.append(" ".join(f"`{word}`" for word in entry.settings) or f"`recipe={entry.recipe}`")
         cells += [spread_text(values_of(rows, entry.name, measure)) for measure in MEASURES]
         cells += [_difference_text(difference_of(rows, entry, measure)) for measure in MEASURES]
         cells += [spread_text(values_of(rows, entry.name, name)) for name in of_labels]
         lines.append((*cells, str(len(seeds))))
     columns = (
-        *(Column(heading) for heading in ("What it is", "Settings")),
+        *(Column(heading) for heading in ("What it is", "Settings")[: 1 + with_settings]),
         *(Column(heading, "right") for heading in MEASURES.values()),
         *(Column(f"Δ {heading}", "right") for heading in MEASURES.values()),
         *(Column(heading, "right") for heading in of_labels.values()),
@@ -154,7 +164,7 @@ def ablation_table(table: Table, rows: Sequence[Row]) -> TextTable:
     searches = ", ".join(dict.fromkeys(row.search for row in rows))
     caption = (
         f"{table.title}. Percent, {searches} search; mean ± standard deviation (n − 1) over seeds. Δ: mean difference "
-        "to the floor with the same seeds, with its 95 % confidence interval; with an asterisk (*) where that leaves "
+        "to the row that it is compared with, over the same seeds, with its 95 % confidence interval; with an asterisk (*) where that leaves "
         "out zero."
     )
     if of_labels:

@@ -44,6 +44,32 @@ class NamedTable:
     table: Table
 
 
+@dataclass(frozen=True)
+class NamedRows:
+    """Numbers for a CSV file of their own.
+
+    Attributes:
+        name: Of the file.
+        about: What a row is, in a sentence.
+        columns: Names of the numbers.
+        rows: The numbers.
+    """
+
+    name: str
+    about: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+def save_rows(named: NamedRows, folder: Path) -> list[Path]:
+    """Write numbers as CSV.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    return _write(folder, named.name, {"csv": csv_text(named.columns, named.rows)})
+
+
 def save_drawing(drawing: Drawing, folder: Path) -> list[Path]:
     """Write a figure as PNG, SVG and PDF, and its numbers as CSV; equal figures give equal bytes.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pclhd.errors import ArgumentError
 from pclhd.files import is_unused, making_folder, owning_folder, putting_aside, write_durably
-from pclhd.report.drawings import Drawing, NamedTable, save_drawing, save_table
+from pclhd.report.drawings import Drawing, NamedRows, NamedTable, save_drawing, save_rows, save_table
 from pclhd.report.table_formats import table_markdown
 from pclhd.text_tables import printable
 
@@ -25,11 +25,13 @@ class Contents:
     Attributes:
         drawings: Figures with their numbers.
         tables: Tables.
+        rows: Numbers without a figure.
         notes: What was left out, and why.
     """
 
     drawings: Sequence[Drawing]
     tables: Sequence[NamedTable]
+    rows: Sequence[NamedRows] = ()
     notes: Sequence[str] = ()
 
 
@@ -69,6 +71,7 @@ def write_figure_folder(contents: Contents, folder: Path, *, force: bool = False
         stack.enter_context(making_folder(folder))
         paths = [path for drawing in contents.drawings for path in save_drawing(drawing, folder)]
         paths += [path for table in contents.tables for path in save_table(table, folder)]
+        paths += [path for rows in contents.rows for path in save_rows(rows, folder)]
         for name, text in ((FRAMEWORK, framework_svg()), (LIST, "\n".join(_list(contents)))):
             write_durably(folder / name, text)
             paths.append(folder / name)
@@ -91,4 +94,6 @@ def _list(contents: Contents) -> Iterator[str]:
     for named in contents.tables:
         files = ", ".join(f"[{name}]({named.name}.{kind})" for name, kind in (("CSV", "csv"), ("LaTeX", "tex")))
         yield f"## {named.name}\n\n{table_markdown(named.table)}\nFiles: {files}.\n"
+    for rows in contents.rows:
+        yield f"## {rows.name}\n\n{rows.about} File: [CSV]({rows.name}.csv).\n"
     yield f"## framework\n\n![The method]({FRAMEWORK})\n\nThe method of the paper, drawn by us.\n"

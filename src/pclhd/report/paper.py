@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pclhd.report.ablation import MEASURES, Row, ablation_table, values_of
-from pclhd.report.drawings import Drawing, NamedTable
+from pclhd.report.drawings import Drawing, NamedRows, NamedTable
 from pclhd.report.figures.several import (
     AgreementPoint,
     Spread,
@@ -96,9 +96,8 @@ def table_drawing(name: str, table: Table, rows: Sequence[Row]) -> Drawing | Non
         about = f"{table.title}: rank-1 and mAP over the values; a ring marks the value that the method has by itself."
     else:
         figure, about = parts_figure(points), f"{table.title}: rank-1 and mAP."
-    searches = ", ".join(dict.fromkeys(row.search for row in rows))
     caption = (
-        f"{about} Percent, {searches} search. Bars are a standard deviation (n − 1) over the seeds to either side, "
+        f"{about} Percent, {rows[0].search} search. Bars are a standard deviation (n − 1) over the seeds to either side, "
         "small dots single seeds."
     )
     columns = ("entry", "value", "measure", "mean", "std", "seeds", "by_seed")
@@ -134,8 +133,15 @@ def _value_points(table: Table, entry: Entry, rows: Sequence[Row]) -> Iterator[V
 
 
 def named_table(name: str, table: Table, rows: Sequence[Row]) -> NamedTable:
-    """The table of an ablation."""
-    return NamedTable(name, ablation_table(table, [row for row in rows if row.entry in table.entries]))
+    """The table of an ablation, without the settings of its entries, which are in `run_rows`."""
+    return NamedTable(f"{name}-table", ablation_table(table, rows, with_settings=table.kind == "table"))
+
+
+def run_rows(rows: Sequence[Row]) -> NamedRows:
+    """A row for each run of an ablation."""
+    lines = [row.to_dict() for row in rows]
+    about = "A row for each run, with its settings; measures are fractions."
+    return NamedRows("runs", about, list(lines[0]), [list(line.values()) for line in lines])
 
 
 # The comparison table.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pclhd.config import DataSettings
 from pclhd.data.open import open_dataset
 from pclhd.errors import ArgumentError, UserError
 from pclhd.report.ablation import read_rows
-from pclhd.report.drawings import Drawing, NamedTable
+from pclhd.report.drawings import Drawing, NamedRows, NamedTable
 from pclhd.report.figure_folder import Contents, check_figure_folder, write_figure_folder
 from pclhd.report.methods import Method, MethodsOfData, methods_of_runs, methods_of_table
-from pclhd.report.paper import ari_drawing, comparison_tables, named_table, table_drawing
+from pclhd.report.paper import ari_drawing, comparison_tables, named_table, run_rows, table_drawing
 from pclhd.runs.ablation import AblationFolder
 from pclhd.workflows.maps import PEOPLE, Model, map_drawing
 
@@ -76,75 +76,93 @@ def collect(request: FiguresRequest, on_progress: Progress = None) -> Contents:
     """
     ablations = [AblationFolder(path) for path in request.sources if AblationFolder(path).is_ablation()]
     runs = [path for path in request.sources if not AblationFolder(path).is_ablation()]
-    parts = [*(_of_ablation(folder, request, on_progress) for folder in ablations)]
-    if runs or not ablations:
-        parts.append(_of_runs(methods_of_runs(runs), "", request, on_progress))
-    drawings = [drawing for part in parts for drawing in part.drawings]
-    tables = [table for part in parts for table in part.tables]
-    names = [*(drawing.name for drawing in drawings), *(table.name for table in tables)]
-    unique = iter(_unique(names))
-    return Contents(
-        [replace(drawing, name=next(unique)) for drawing in drawings],
-        [replace(table, name=next(unique)) for table in tables],
-        [note for part in parts for note in part.notes],
-    )
+    made = _Made()
+    for folder in ablations:
+        _add_ablation(made, folder, request, on_progress)
+    for number, of_data in enumerate(found := methods_of_runs(runs), start=1):
+        made.compared.append(of_data)
+        _add_methods(made, of_data, "" if len(found) == 1 else f"-{number}", request, on_progress)
+    made.tables += comparison_tables(made.compared, published=request.published)
+    return made.contents()
 
 
-def _of_ablation(folder: AblationFolder, request: FiguresRequest, on_progress: Progress) -> Contents:
+@dataclass
+class _Made:
+    """What was drawn so far."""
+
+    drawings: list[Drawing] = field(default_factory=list)
+    tables: list[NamedTable] = field(default_factory=list)
+    rows: list[NamedRows] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    compared: list[MethodsOfData] = field(default_factory=list)
+
+    def contents(self) -> Contents:
+        """All of it, under names of which no two are the same."""
+        names = [one.name for part in (self.drawings, self.tables, self.rows) for one in part]
+        unique = _unique(names)
+        return Contents(
+            [replace(drawing, name=next(unique)) for drawing in self.drawings],
+            [replace(table, name=next(unique)) for table in self.tables],
+            [replace(rows, name=next(unique)) for rows in self.rows],
+            self.notes,
+        )
+
+
+def _add_ablation(made: _Made, folder: AblationFolder, request: FiguresRequest, on_progress: Progress) -> None:
+    """The tables and curves of an ablation, and the figures of its methods or else of its parts."""
     record = folder.record()
     rows = read_rows(folder, record.tables.values(), record.seeds, record.search)
     if not rows:
         raise UserError(f"{folder.path}: no training of this ablation is finished; continue it with pclhd ablate")
-    drawings: list[Drawing] = []
-    tables: list[NamedTable] = []
-    notes: list[str] = []
     for name, table in record.tables.items():
-        names = {entry.name for entry in table.entries}
-        own = [row for row in rows if row.entry.name in names]
-        missing = [entry.name for entry in table.entries if not any(row.entry.name == entry.name for row in own)]
+        finished = {row.entry.name for row in rows}
+        missing = [entry.name for entry in table.entries if entry.name not in finished]
         if missing:
-            notes.append(f"{table.title}: no finished training of {', '.join(missing)}")
-        if not own:
-            continue
-        tables.append(named_table(name, table, own))
-        drawings += filter(None, [table_drawing(name, table, own)])
+            made.notes.append(f"{table.title}: no finished training of {', '.join(missing)}")
+        if len(missing) < len(table.entries):
+            made.tables.append(named_table(name, table, rows))
+            made.drawings += filter(None, [table_drawing(name, table, rows)])
+    made.rows.append(run_rows(rows))
+    whole = [table for table in record.tables.values() if table.kind == "methods"]
     for name, table in record.tables.items():
         of_data = methods_of_table(folder, table, record.seeds)
-        if table.kind in ("methods", "parts") and of_data.methods:
-            suffix = "" if table.kind == "methods" else f"-{name}"
-            part = _of_runs([of_data], suffix, request, on_progress, compared=table.kind == "methods")
-            drawings, tables, notes = [*drawings, *part.drawings], [*tables, *part.tables], [*notes, *part.notes]
-    return Contents(drawings, tables, notes)
+        if not of_data.methods or table.kind not in ("methods", "parts"):
+            continue
+        if table.kind == "methods":
+            made.compared.append(of_data)
+        _add_methods(
+            made,
+            of_data,
+            "" if table.kind == "methods" else f"-{name}",
+            request,
+            on_progress,
+            maps=table.kind == "methods" or not whole,
+        )
 
 
-def _of_runs(
-    of_datas: Sequence[MethodsOfData],
-    suffix: str,
+def _add_methods(
+    made: _Made,
+    of_data: MethodsOfData,
+    end: str,
     request: FiguresRequest,
     on_progress: Progress,
     *,
-    compared: bool = True,
-) -> Contents:
-    """The figures of methods, apart for each data set."""
-    drawings: list[Drawing] = []
-    tables = comparison_tables(of_datas, published=request.published or bool(suffix)) if compared else []
-    notes: list[str] = []
-    for number, of_data in enumerate(of_datas, start=1):
-        end = suffix if len(of_datas) == 1 else f"{suffix}-{number}"
-        drawn = ari_drawing(of_data, f"ari{end}")
-        if drawn is None:
-            notes.append(f"ARI over the epochs on {of_data.data}: left out, no run logged it (it needs identities)")
-        else:
-            drawings.append(drawn)
-        for name, models in _maps(of_data.methods):
-            try:
-                drawing, table = _map(f"{name}{end}", models, of_data, request, on_progress)
-            except UserError as error:
-                notes.append(f"t-SNE map on {of_data.data}: left out, {error}")
-                break
-            drawings.append(drawing)
-            tables.append(table)
-    return Contents(drawings, tables, notes)
+    maps: bool = True,
+) -> None:
+    """The ARI over the epochs, and the maps, of the methods of one data set."""
+    drawn = ari_drawing(of_data, f"ari{end}")
+    if drawn is None:
+        made.notes.append(f"ARI over the epochs on {of_data.data}: left out, no run logged it (it needs identities)")
+    else:
+        made.drawings.append(drawn)
+    for name, models in _maps(of_data.methods) if maps else ():
+        try:
+            drawing, table = _map(f"{name}{end}", models, of_data, request, on_progress)
+        except UserError as error:
+            made.notes.append(f"t-SNE maps on {of_data.data}: left out, {error}")
+            break
+        made.drawings.append(drawing)
+        made.tables.append(table)
 
 
 def _maps(methods: Sequence[Method]) -> Iterator[tuple[str, list[Model]]]:

@@ -22,6 +22,11 @@ PEOPLE = 10
 _MOST_IMAGES = 20
 _PERPLEXITY = 30.0
 _FEWEST = 5
+_MEASURED = (
+    "Over pairs of a visible and an infrared image, and on the embeddings themselves: mean cosine similarity "
+    "of pairs of one person and of pairs of two people, and the share of comparisons of such pairs in which that of "
+    "one person is the more similar (50 % is chance)."
+)
 
 
 @dataclass(frozen=True)
@@ -81,13 +86,10 @@ def map_drawing(
         (embeddings,) = embed_records([encoder], records, on_progress=progress)
         panels.append(MapPanel(model.title, project(embeddings, seed), separation_of(embeddings, owners, modality)))
     figure = maps_figure(panels, [f"person {owner}" for owner in owners], modality)
-    shown = len(dict.fromkeys(owners))
+    shown, among = len(dict.fromkeys(owners)), len(people_in_both(test))
     caption = (
-        f"t-SNE of the embeddings of {shown} test people drawn at random (seed {seed}) on {data_name}, {len(rows)} "
-        "images: a colour for each person, circles visible, stars infrared; axes have no unit. Under each map, over "
-        "pairs of a visible and an infrared image, measured on the embeddings: mean cosine similarity of pairs of one "
-        "person and of pairs of two people, and the share of comparisons of such pairs in which that of one person is "
-        "the more similar (50 % is chance)."
+        f"t-SNE of the embeddings of {shown} test people drawn at random among {among} (seed {seed}) on {data_name}, "
+        f"{len(rows)} images: a colour for each person, circles visible, stars infrared; axes have no unit. {_MEASURED}"
     )
     paths = [escaped_bytes(_shown(record.path, dataset.folder)) for record in records]
     points = [
@@ -106,21 +108,25 @@ def draw_images(test: LabelledImages, people: int, seed: int) -> list[int]:
         UserError: Nobody is in both modalities.
     """
     draws = Streams(seed).numpy("map")
-    of_person: dict[int, dict[Modality, list[int]]] = {}
-    for row in test.known():
-        of_person.setdefault(test.identities[row], {}).setdefault(test.images[row].modality, []).append(row)
-    both = sorted(person for person, kinds in of_person.items() if len(kinds) == len(Modality))
+    both = people_in_both(test)
     if not both:
         raise UserError("no person of the test images is in both modalities, so there is nothing to map together")
     chosen = draws.choice(len(both), min(people, len(both)), replace=False)
     rows: list[int] = []
-    for person in sorted(both[number] for number in chosen):
+    for person in sorted(list(both)[number] for number in chosen):
         for kind in Modality:
-            own = of_person[person][kind]
-            rows += sorted(draws.permutation(own)[:_MOST_IMAGES].tolist())
+            rows += sorted(draws.permutation(both[person][kind])[:_MOST_IMAGES].tolist())
     if len(rows) < _FEWEST:
         raise UserError(f"only {len(rows)} test images of people in both modalities; a map needs {_FEWEST} or more")
     return rows
+
+
+def people_in_both(test: LabelledImages) -> dict[int, dict[Modality, list[int]]]:
+    """The rows of each person who is in both modalities, by modality; people in ascending order."""
+    of_person: dict[int, dict[Modality, list[int]]] = {}
+    for row in test.known():
+        of_person.setdefault(test.identities[row], {}).setdefault(test.images[row].modality, []).append(row)
+    return {person: kinds for person, kinds in sorted(of_person.items()) if len(kinds) == len(Modality)}
 
 
 def project(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
@@ -158,11 +164,7 @@ def _table(panels: Sequence[MapPanel]) -> Table:
         found = panel.separation
         texts = ["–" if one is None else f"{one:.3f}" for one in (found.same, found.different)]
         rows.append((panel.title, *texts, "–" if found.right is None else f"{100 * found.right:.1f}"))
-    caption = (
-        "Separation of the people on the maps, over pairs of a visible and an infrared image: mean cosine similarity "
-        "of pairs of one person and of pairs of two people, and the share of comparisons of such pairs in which that "
-        "of one person is the more similar (50 % is chance)."
-    )
+    caption = f"Separation of the people on the maps. {_MEASURED}"
     return Table(caption, columns, tuple(rows))
 
 

@@ -13,10 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from pclhd.report.figures.style import INK, PALETTE, style
+from pclhd.report.figures.style import GRID, INK, style
 
-# The t-SNE figure shows ten people; colours beyond the palette differ in lightness.
-_PEOPLE = (*PALETTE, "#6e1423", "#322a7d", "#a3bf2f")
+# Ten people: Paul Tol's colour-blind-safe "muted" scheme, its palest colours darkened for a white background.
+_PEOPLE = (
+    *("#332288", "#d55e00", "#44aa99", "#cc6677", "#117733"),
+    *("#58b2de", "#882255", "#b59a1e", "#6b717a", "#aa4499"),
+)
 _MOST_NAMED = 20
 
 
@@ -123,9 +126,14 @@ def maps_figure(
 
 def separation_text(separation: Separation) -> str:
     """The separation in two lines, for under a map."""
-    same, different = ("–" if one is None else f"{one:.2f}" for one in (separation.same, separation.different))
+    same, different = map(_similarity, (separation.same, separation.different))
     share = "–" if separation.right is None else f"{100 * separation.right:.0f} %"
     return f"similarity across modalities: same person {same},\ndifferent people {different}; rightly ordered {share}"
+
+
+def _similarity(value: float | None) -> str:
+    # Plus 0.0, so that no rounded value is a negative zero.
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _colours(number: int) -> list[Any]:
@@ -154,6 +162,7 @@ def _scatter(
                 )
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set(visible=True, color=GRID)
 
 
 def _legend(names: Sequence[str], colours: Sequence[Any]) -> list[Line2D]:

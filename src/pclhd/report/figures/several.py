@@ -112,8 +112,6 @@ def ari_figure(points: Sequence[AgreementPoint], boundary: float | None = None) 
             if boundary is not None:
                 _mark_stage_two(axes, boundary)
         panels[0].set_ylabel("Adjusted Rand Index (1 = perfect)")
-        if all(point.ari.mean >= 0 for point in points):
-            panels[0].set_ylim(bottom=0)
         figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))
     return figure
 
@@ -159,7 +157,7 @@ def parts_figure(points: Sequence[ValuePoint]) -> Figure:
         for shift, (measure, (colour, marker, _)) in zip((-0.14, 0.14), _MEASURES.items(), strict=True):
             for point in (point for point in points if point.measure == measure):
                 y = names.index(point.value) + shift
-                axes.plot(point.by_seed, [y] * len(point.by_seed), ".", color=colour, alpha=0.45, markersize=3)
+                axes.plot(point.by_seed, [y] * len(point.by_seed), ".", color=colour, alpha=0.5, markersize=5)
                 axes.errorbar(
                     point.reached.mean, y, xerr=point.reached.std, color=colour, marker=marker, capsize=2, markersize=5
                 )
@@ -202,7 +200,7 @@ def _draw_line(
     axes.errorbar(places, means, yerr=reach, color=colour, marker=marker, linestyle=dash, capsize=2, label=label)
     for place, point in zip(places, points, strict=True):
         if len(point.by_seed) > 1:
-            axes.plot([place] * len(point.by_seed), point.by_seed, ".", color=colour, alpha=0.45, markersize=3)
+            axes.plot([place] * len(point.by_seed), point.by_seed, ".", color=colour, alpha=0.5, markersize=5)
         if point.own:
             axes.plot(
                 [place], [point.reached.mean], "o", color=INK, markersize=9, fillstyle="none", markeredgewidth=0.9

@@ -164,8 +164,8 @@ def ablation_table(table: Table, rows: Sequence[Row], *, with_settings: bool = T
     searches = ", ".join(dict.fromkeys(row.search for row in rows))
     caption = (
         f"{table.title}. Percent, {searches} search; mean ± standard deviation (n − 1) over seeds. Δ: mean difference "
-        "to the row that it is compared with, over the same seeds, with its 95 % confidence interval; with an asterisk (*) where that leaves "
-        "out zero."
+        "to the row that it is compared with, over the same seeds, with its 95 % confidence interval; with an asterisk "
+        "(*) where that leaves out zero."
     )
     if of_labels:
         caption += " Right, wrong, alone: clusters by their partner in the last epoch."

@@ -97,8 +97,8 @@ def table_drawing(name: str, table: Table, rows: Sequence[Row]) -> Drawing | Non
     else:
         figure, about = parts_figure(points), f"{table.title}: rank-1 and mAP."
     caption = (
-        f"{about} Percent, {rows[0].search} search. Bars are a standard deviation (n − 1) over the seeds to either side, "
-        "small dots single seeds."
+        f"{about} Percent, {rows[0].search} search. Bars are a standard deviation (n − 1) over the seeds to either "
+        "side, small dots single seeds."
     )
     columns = ("entry", "value", "measure", "mean", "std", "seeds", "by_seed")
     data = [

@@ -100,8 +100,9 @@ def setting_table(preset: str, recipe: str, setting: str, values: Sequence[str])
     if setting in _ELSEWHERE:
         raise ArgumentError("setting", f"cannot vary {setting}; name its values with {_ELSEWHERE[setting]}")
     base = Entry(recipe, recipe, (), f"`{recipe}`", start_of(recipe))
+    found = {value: _value(preset, _with(base, setting, value), setting) for value in values}
     own = _value(preset, base, setting)
-    others = [value for value in values if _value(preset, _with(base, setting, value), setting) != own]
+    others = [value for value in values if found[value] != own]
     return curve_table(base, setting, others, preset=preset)
 
 

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 import pytest
 
 from pclhd.errors import UserError
-from pclhd.report.ablation import ablation_table, difference_of, read_rows, spread_text, values_of
+from pclhd.report.ablation import ablation_table, difference_of, read_rows, spread_text, values_of, without_effect
 from pclhd.runs.ablation import AblationFolder
 from tests.report.ablations import PARTS, SEARCH, make_ablation, rank1
 
@@ -90,6 +90,18 @@ def test_other_test_images_and_unknown_searches_are_refused(folder: AblationFold
 def test_nothing_finished(tmp_path: Path) -> None:
     assert read_rows(AblationFolder(tmp_path), [PARTS], [0, 1]) == []
     assert ablation_table(PARTS, []).rows == ()
+
+
+def test_entries_that_change_nothing_are_found(folder: AblationFolder) -> None:
+    rows = read_rows(folder, [PARTS], [0, 1, 2])
+    assert without_effect(PARTS, rows) == []
+    floor, more = PARTS.entries
+    for seed in (0, 1, 2):
+        for name in ("results_file", "log_file"):
+            one, other = (getattr(folder.run(entry, seed), name) for entry in (floor, more))
+            other.write_text(one.read_text().replace('"seconds": 7.1', '"seconds": 9.9'))
+        found = without_effect(PARTS, read_rows(folder, [PARTS], [0, 1, 2]))
+        assert found == ([more] if seed == 2 else [])
 
 
 def test_spread_text() -> None:

@@ -172,6 +172,25 @@ def ablation_table(table: Table, rows: Sequence[Row], *, with_settings: bool = T
     return TextTable(caption, columns, tuple(lines))
 
 
+def without_effect(table: Table, rows: Sequence[Row]) -> list[Entry]:
+    """Entries whose figures are those of the row that they are compared with, to the last digit, in all seeds.
+
+    The method then does not read what distinguishes them, such as the number of hard samples where hard prototypes
+    start as centroids.
+    """
+    found = {(row.entry.name, row.seed): _without_clock(row) for row in rows}
+    idle = []
+    for entry in table.entries:
+        seeds = [seed for name, seed in found if name == entry.name and (entry.against, seed) in found]
+        if seeds and all(found[entry.name, seed] == found[entry.against, seed] for seed in seeds):
+            idle.append(entry)
+    return idle
+
+
+def _without_clock(row: Row) -> dict[str, float | None]:
+    return {name: value for name, value in row.figures.items() if name != "seconds"}
+
+
 def spread_text(values: Mapping[int, float]) -> str:
     """Mean ± standard deviation (n − 1); the mean alone of a single value."""
     if not values:

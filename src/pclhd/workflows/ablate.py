@@ -83,6 +83,11 @@ class AblationRequest:
     jobs: int = 1
     quick: bool = False
 
+    @property
+    def used_seeds(self) -> tuple[int, ...]:
+        """The seeds of the trainings; the quick form has two at most."""
+        return self.seeds[:_QUICK_SEEDS] if self.quick else self.seeds
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -125,7 +130,7 @@ def plan(request: AblationRequest) -> list[Planned]:
     from pclhd.workflows.estimate import estimate_seconds
 
     with _prepared(request, draw_into_folder=False) as (ablation, tables, dataset):
-        tasks = ablation.checked_tasks(tables.values(), request.seeds)
+        tasks = ablation.checked_tasks(tables.values(), request.used_seeds)
         left = [task for task in tasks if not task.is_finished()]
         expected = dict(
             zip(
@@ -162,10 +167,10 @@ def ablate(
     """
     with _prepared(request, draw_into_folder=True) as (ablation, tables, _):
         failed = run_ablation(
-            ablation, tables, request.seeds, search=request.search, jobs=request.jobs, on_start=on_start
+            ablation, tables, request.used_seeds, search=request.search, jobs=request.jobs, on_start=on_start
         )
     folder = ablation.folder
-    rows = read_rows(folder, tables.values(), request.seeds, request.search)
+    rows = read_rows(folder, tables.values(), request.used_seeds, request.search)
     if not rows:
         raise UserError("; ".join(failed) or f"{folder.path}: no training is finished")
     shown = tuple(named_table(name, table, rows).table for name, table in tables.items())

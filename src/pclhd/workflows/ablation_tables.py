@@ -23,8 +23,17 @@ GENTLE = (
 )
 RAMP = (*GENTLE, "method.stage2=hard+dynamic", "method.progressive=ramp")
 
-#: The method on which λ and k are varied: `paper` in that reading.
+#: The method on which λ is varied: `paper` in that reading.
 BASE = Entry("paper-gentle", "paper", (*GENTLE, "method.progressive=ramp"), "the gentle reading")
+
+#: The method on which k is varied: the same, but hard prototypes start as the mean of the k furthest images. Where they
+#: start as centroids, k is not read.
+FURTHEST = Entry(
+    "paper-furthest",
+    "paper",
+    tuple(word for word in BASE.settings if not word.startswith("method.hard_start=")),
+    "the gentle reading, from the furthest images",
+)
 
 #: Values of λ and k besides those of the recipe.
 LAMBDAS = ("0", "0.25", "0.75", "1")
@@ -71,15 +80,17 @@ def lambda_table() -> Table:
 
 def k_table() -> Table:
     """The number k of hard samples."""
-    table = curve_table(BASE, "method.hard_samples", KS, symbol="k")
-    return replace(table, title="The number k of hard samples", quick=(BASE.name, f"{BASE.name}-hard_samples-4"))
+    table = curve_table(FURTHEST, "method.hard_samples", KS, symbol="k")
+    return replace(
+        table, title="The number k of hard samples", quick=(FURTHEST.name, f"{FURTHEST.name}-hard_samples-4")
+    )
 
 
 def methods_table(recipes: Sequence[str] = METHODS) -> Table:
     """Whole recipes, each compared with the first."""
     first = recipes[0]
     entries = (
-        Entry(name, name, (), MEANINGS[name], start_of(name), "" if name == first else first)
+        Entry(name, name, (), f"`{name}`: {MEANINGS[name]}", start_of(name), "" if name == first else first)
         for name in dict.fromkeys(recipes)
     )
     return Table("Methods", tuple(entries), (first, recipes[-1]), "methods")

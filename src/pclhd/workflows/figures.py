@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pclhd.config import DataSettings
 from pclhd.data.open import open_dataset
+from pclhd.devices import resolve_device
 from pclhd.errors import ArgumentError, UserError
-from pclhd.report.ablation import read_rows
+from pclhd.report.ablation import read_rows, without_effect
 from pclhd.report.drawings import Drawing, NamedRows, NamedTable
 from pclhd.report.figure_folder import Contents, check_figure_folder, write_figure_folder
 from pclhd.report.methods import Method, MethodsOfData, methods_of_runs, methods_of_table
@@ -64,6 +65,7 @@ def make_figures(request: FiguresRequest, on_progress: Progress = None) -> tuple
     if not request.sources and not request.published:
         raise UserError("which runs? For example: pclhd figures RUN RUN --out DIR, or pclhd figures --published")
     check_figure_folder(request.out, force=request.force)
+    resolve_device(request.device)
     contents = collect(request, on_progress)
     return write_figure_folder(contents, request.out, force=request.force), tuple(contents.notes)
 
@@ -119,6 +121,10 @@ def _add_ablation(made: _Made, folder: AblationFolder, request: FiguresRequest, 
         missing = [entry.name for entry in table.entries if entry.name not in finished]
         if missing:
             made.notes.append(f"{table.title}: no finished training of {', '.join(missing)}")
+        made.notes += [
+            f"{table.title}: {entry.about} has the figures of {entry.against} to the last digit; its settings do nothing"
+            for entry in without_effect(table, rows)
+        ]
         if len(missing) < len(table.entries):
             made.tables.append(named_table(name, table, rows))
             made.drawings += filter(None, [table_drawing(name, table, rows)])

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_the_file_of_a_curve_has_what_is_drawn(folder: AblationFolder) -> None:
     assert [line["value"] for line in lines] == ["1", "2", "8"]  # ascending, the method's own among them
     expected = [100 * rank1(name, 1) for name in ("base-1", "base", "base-8")]
     np.testing.assert_allclose([float(line["mean"]) for line in lines], expected)
-    drawn = drawing.figure.axes[0].containers[0]
+    drawn: Any = drawing.figure.axes[0].containers[0]
     np.testing.assert_array_equal(drawn.lines[0].get_ydata(), [float(line["mean"]) for line in lines])
     low, high = zip(*(segment[:, 1] for segment in drawn.lines[2][0].get_segments()), strict=True)
     np.testing.assert_allclose((np.array(high) - low) / 2, [float(line["std"]) for line in lines])
@@ -63,7 +64,8 @@ def test_the_file_of_parts_has_what_is_drawn(folder: AblationFolder) -> None:
     drawing = table_drawing("parts", PARTS, read_rows(folder, [PARTS], (0, 1, 2)))
     assert drawing is not None
     lines = read_back(drawing.columns, drawing.rows)
-    drawn = [float(one.lines[0].get_xdata()[0]) for one in drawing.figure.axes[0].containers]
+    containers: list[Any] = drawing.figure.axes[0].containers
+    drawn = [float(one.lines[0].get_xdata()[0]) for one in containers]
     by_measure = sorted(lines, key=lambda line: line["measure"] != "rank-1")
     assert drawn == [float(line["mean"]) for line in by_measure]
     assert table_drawing("methods", METHODS, read_rows(folder, [METHODS], (0,))) is None
@@ -81,7 +83,7 @@ def test_the_file_of_agreement_has_what_is_drawn(folder: AblationFolder) -> None
     drawn = drawing.figure.axes[0].get_lines()[1]
     np.testing.assert_array_equal(drawn.get_xydata(), [[float(line["epoch"]), float(line["ari"])] for line in own])
     stages = drawing.figure.axes[0].get_lines()[2]
-    assert list(stages.get_xdata()) == [2.5, 2.5]
+    assert np.asarray(stages.get_xdata()).tolist() == [2.5, 2.5]
     assert "drawn people in SYSU-MM01's layout" in drawing.caption
 
 

@@ -37,7 +37,7 @@ def test_what_is_missing_or_does_nothing_is_said(tmp_path: Path) -> None:
             one, other = (getattr(folder.run(entry, seed), name) for entry in (floor, more))
             other.write_text(one.read_text())
     *_, notes = names(FiguresRequest((tmp_path,), tmp_path / "out"))
-    assert "Parts: + more has the figures of floor to the last digit; its settings do nothing" in notes
+    assert "Parts: + more has exactly the figures of floor, so its settings do nothing" in notes
     for seed in (0, 1, 2):
         folder.run(more, seed).results_file.unlink()
     *_, notes = names(FiguresRequest((tmp_path,), tmp_path / "out"))

@@ -151,7 +151,7 @@ def test_the_file_of_a_map_has_what_is_drawn(small: SmallData, tmp_path: Path) -
     drawing, table = map_drawing(
         "map", models, dataset, "some people", people=3, on_progress=lambda done, total: seen.append((done, total))
     )
-    assert list(drawing.columns) == ["model", "image", "person", "modality", "x", "y"]
+    assert list(drawing.columns) == ["model", "path", "identity", "modality", "x", "y"]
     assert len(drawing.rows) == 2 * 3 * 12
     assert {row[2] for row in drawing.rows} <= {f"number {number}" for number in range(6)}
     assert len({row[2] for row in drawing.rows}) == 3

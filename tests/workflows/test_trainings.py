@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,6 @@ import pytest
 from pclhd.config import load_preset
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, claiming
-from pclhd.workflows import trainings
 from pclhd.workflows.trainings import Task, TrainingRun, refuse_other_settings, start_process, work
 
 
@@ -212,7 +212,7 @@ def test_a_command_has_a_session_and_a_log_of_its_own(tmp_path: Path) -> None:
     assert process.wait() == 0
     assert (tmp_path / "logs" / "one.txt").read_text().startswith("pclhd ")
     waiting = start_process(["help"], tmp_path / "logs" / "two.txt")
-    assert isinstance(waiting, trainings.subprocess.Popen)
+    assert isinstance(waiting, subprocess.Popen)
     assert os.getsid(waiting.pid) != os.getsid(0)
     waiting.send_signal(signal.SIGKILL)
     waiting.wait()

@@ -122,7 +122,7 @@ def _add_ablation(made: _Made, folder: AblationFolder, request: FiguresRequest, 
         if missing:
             made.notes.append(f"{table.title}: no finished training of {', '.join(missing)}")
         made.notes += [
-            f"{table.title}: {entry.about} has the figures of {entry.against} to the last digit; its settings do nothing"
+            f"{table.title}: {entry.about} has exactly the figures of {entry.against}, so its settings do nothing"
             for entry in without_effect(table, rows)
         ]
         if len(missing) < len(table.entries):

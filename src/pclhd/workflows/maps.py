@@ -85,7 +85,7 @@ def map_drawing(
         encoder = Encoder.load(model.weights, device=device)
         (embeddings,) = embed_records([encoder], records, on_progress=progress)
         panels.append(MapPanel(model.title, project(embeddings, seed), separation_of(embeddings, owners, modality)))
-    figure = maps_figure(panels, [f"person {owner}" for owner in owners], modality)
+    figure = maps_figure(panels, [f"identity {owner}" for owner in owners], modality)
     shown, among = len(dict.fromkeys(owners)), len(people_in_both(test))
     caption = (
         f"t-SNE of the embeddings of {shown} test people drawn at random among {among} (seed {seed}) on {data_name}, "
@@ -97,7 +97,7 @@ def map_drawing(
         for panel in panels
         for path, owner, kind, (x, y) in zip(paths, owners, modality, panel.points, strict=True)
     ]
-    columns = ("model", "image", "person", "modality", "x", "y")
+    columns = ("model", "path", "identity", "modality", "x", "y")
     return Drawing(name, caption, figure, columns, points), NamedTable(f"{name}-separation", _table(panels))
 
 

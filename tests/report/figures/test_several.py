@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -36,9 +38,9 @@ def test_ari_has_a_panel_per_modality_and_a_line_per_method() -> None:
     np.testing.assert_array_equal(two.get_xydata(), [[1, 0.3], [2, 0.5]])
     assert (one.get_linestyle(), one.get_marker()) != (two.get_linestyle(), two.get_marker())
     assert stage.get_xdata() == [1.5, 1.5]
-    assert len(infrared.get_lines()[0].get_xydata()) == 2
+    assert len(np.asarray(infrared.get_lines()[0].get_xydata())) == 2
     # The band of the first method lies a standard deviation to either side.
-    heights = visible.collections[0].get_paths()[0].vertices[:, 1]
+    heights = np.asarray(visible.collections[0].get_paths()[0].vertices)[:, 1]
     assert (heights.min(), heights.max()) == (pytest.approx(0.1), pytest.approx(0.5))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
 
@@ -59,12 +61,12 @@ def test_a_curve_shows_means_deviations_seeds_and_the_own_value() -> None:
     figure = value_figure([*points("rank-1", 50, 60, 55), *points("mAP", 40, 45, 42)], "λ")
     axes = figure.axes[0]
     assert len(axes.containers) == 2
-    first = axes.containers[0].lines[0]
-    np.testing.assert_array_equal(first.get_xydata(), [[0, 50], [0.5, 60], [1, 55]])
-    bars = axes.containers[0].lines[2][0].get_segments()
+    drawn: Any = axes.containers[0]
+    np.testing.assert_array_equal(drawn.lines[0].get_xydata(), [[0, 50], [0.5, 60], [1, 55]])
+    bars = drawn.lines[2][0].get_segments()
     np.testing.assert_array_equal(bars[1], [[0.5, 58], [0.5, 62]])
     rings = [line for line in axes.get_lines() if line.get_fillstyle() == "none" and line.get_markersize() == 9]
-    assert [tuple(line.get_xydata()[0]) for line in rings] == [(0.5, 60), (0.5, 45)]
+    assert [tuple(np.asarray(line.get_xydata())[0]) for line in rings] == [(0.5, 60), (0.5, 45)]
     dots = [line for line in axes.get_lines() if line.get_marker() == "."]
     np.testing.assert_array_equal(dots[0].get_ydata(), [49, 51])
     assert axes.get_xlabel() == "λ"
@@ -90,4 +92,5 @@ def test_parts_are_from_top_to_bottom() -> None:
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(names)
     assert axes.yaxis_inverted()
-    assert [container.lines[0].get_xdata()[0] for container in axes.containers] == [1, 2, 3, 1, 2, 3]
+    containers: list[Any] = axes.containers
+    assert [one.lines[0].get_xdata()[0] for one in containers] == [1, 2, 3, 1, 2, 3]

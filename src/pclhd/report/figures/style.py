@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, AMBER, SKY, GREY)
 
 STREAMS: dict[str, tuple[str, str]] = {"visible": (BLUE, "o"), "infrared": (VERMILLION, "*"), "joint": (GREEN, "s")}
 MARKERS = "os^Dv*P"
-DASHES = ("-", "--", "-.", ":")
+DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pclhd",

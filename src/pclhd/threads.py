@@ -15,8 +15,8 @@ from pathlib import Path
 
 #: What makes waiting threads sleep, unless the user has set it. While a thread waits for others, GNU's OpenMP (torch,
 #: numba, faiss) keeps its processor busy for about three milliseconds, and OpenBLAS (numpy) for about twenty, before it
-#: sleeps. Beside other busy processes, that is time taken from the thread that is waited for. A thousand turns, some ten
-#: microseconds, save the sleep between two short computations on an idle machine (docs/speed.md).
+#: sleeps. Beside other busy processes, that is time taken from the thread that is waited for. A thousand turns take
+#: about ten microseconds and save the sleep between two short computations on an idle machine (docs/speed.md).
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
 _SPINS = {"GOMP_SPINCOUNT": "1000"}
 

@@ -434,7 +434,7 @@ def _strange_numbers(array: np.ndarray[Any, Any], draw: Random) -> np.ndarray[An
         array = array[:0]
     else:
         array = draw.choice(
-            [array.ravel(), array[None], array[..., None], array.T, array[:1], np.asfortranarray(array)]
+            [array.ravel(), array[None], array[..., None], array.T, np.atleast_1d(array)[:1], np.asfortranarray(array)]
         )
     return array
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.markers import MarkerStyle
 
 from pclhd.data.records import NOBODY, Dataset, ImageRecord, LabelledImages, Modality, Names
 from pclhd.errors import UserError
@@ -18,7 +19,8 @@ V, N = Modality.VISIBLE, Modality.INFRARED
 
 def labelled(*people: tuple[int, Modality, int], roles: tuple[str, ...] | None = None) -> LabelledImages:
     """Images of (person, modality, how many)."""
-    records, owners = [], []
+    records: list[ImageRecord] = []
+    owners: list[int] = []
     for person, kind, count in people:
         for _ in range(count):
             records.append(ImageRecord(Path(f"{len(records)}.png"), kind))
@@ -66,7 +68,8 @@ def test_too_few_people_are_refused(people: tuple[tuple[int, Modality, int], ...
 
 def slow_separation(rows: np.ndarray, owners: list[str], kinds: list[str]) -> Separation:
     """The definition, pair by pair."""
-    same, different = [], []
+    same: list[float] = []
+    different: list[float] = []
     for one, visible in enumerate(kinds):
         for other, infrared in enumerate(kinds):
             if (visible, infrared) == ("visible", "infrared"):
@@ -86,10 +89,8 @@ def test_separation_is_that_of_its_definition(seed: int) -> None:
     owners = [str(number) for number in random.integers(0, 4, 24)]
     kinds = ["visible" if number else "infrared" for number in random.integers(0, 2, 24)]
     found, slow = separation_of(rows, owners, kinds), slow_separation(rows, owners, kinds)
-    assert (found.same, found.different) == (
-        pytest.approx(slow.same, abs=1e-6),
-        pytest.approx(slow.different, abs=1e-6),
-    )
+    assert found.same == pytest.approx(slow.same, abs=1e-6)
+    assert found.different == pytest.approx(slow.different, abs=1e-6)
     assert found.right == pytest.approx(slow.right, abs=2e-3)  # ties of rounded sums
 
 
@@ -126,10 +127,11 @@ def test_a_map_has_circles_and_stars_in_the_colour_of_their_person() -> None:
     marks = shown[0].collections
     assert [mark.get_label() for mark in marks] == ["visible", "infrared"] * 2
     np.testing.assert_array_equal(np.concatenate([mark.get_offsets() for mark in marks]), points[[0, 2, 1, 3]])
-    assert len(marks[1].get_paths()[0].vertices) > len(marks[0].get_paths()[0].vertices) / 3
-    first, second = (tuple(mark.get_facecolor()[0][:3]) for mark in (marks[0], marks[2]))
-    assert first == tuple(marks[1].get_facecolor()[0][:3])
-    assert first != second
+    for mark, kind in zip(marks[:2], "o*", strict=True):
+        shape = MarkerStyle(kind).get_path()
+        assert len(np.asarray(mark.get_paths()[0].vertices)) == len(np.asarray(shape.vertices))
+    colours = [tuple(np.asarray(mark.get_facecolor())[0, :3]) for mark in marks]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["visible", "infrared", "p", "q"]
     with pytest.raises(ValueError, match="no panel"):

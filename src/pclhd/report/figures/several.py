@@ -197,7 +197,9 @@ def _draw_line(
 ) -> None:
     means = [point.reached.mean for point in points]
     reach = [math.nan if point.reached.std is None else point.reached.std for point in points]
-    axes.errorbar(places, means, yerr=reach, color=colour, marker=marker, linestyle=dash, capsize=2, label=label)
+    axes.errorbar(
+        places, means, yerr=reach, color=colour, marker=marker, linestyle=dash, capsize=2, elinewidth=0.9, label=label
+    )
     for place, point in zip(places, points, strict=True):
         if len(point.by_seed) > 1:
             axes.plot([place] * len(point.by_seed), point.by_seed, ".", color=colour, alpha=0.5, markersize=5)

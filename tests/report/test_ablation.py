@@ -37,7 +37,7 @@ def test_a_row_for_each_finished_run(folder: AblationFolder) -> None:
 def test_values_are_in_percent_and_paired_by_seed(folder: AblationFolder) -> None:
     rows = read_rows(folder, [PARTS], [0, 1, 2])
     assert values_of(rows, "more", "rank1") == pytest.approx({seed: 100 * rank1("more", seed) for seed in (0, 1, 2)})
-    assert values_of(rows, "more", "match_right") == values_of(rows, "nobody", "rank1") == {}
+    assert values_of(rows, "more", "match_right") == values_of(rows, "other", "rank1") == {}
     found = difference_of(rows, PARTS.entries[1], "rank1")
     assert found is not None
     # Differences of 3, 4 and 5 points: a mean of 4, and 4.303 (t, two degrees) times 1 / sqrt(3).

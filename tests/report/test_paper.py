@@ -153,7 +153,7 @@ def test_runs_on_a_benchmark_stand_below_the_published_ones_of_their_block(tmp_p
     bound = [row for row in named.table.rows if row[0] == "supervised"][-1]
     assert bound[4:8] == ("–",) * 4
     assert bound[8] == "47.0"
-    assert bound[3] == "no"  # one camera for each modality tells nothing
+    assert bound[3] == "no"  # one camera for each modality says nothing
     assert sum(row[-1] == "measured here" for row in named.table.rows) == 2
 
 

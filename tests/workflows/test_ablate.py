@@ -55,7 +55,7 @@ def test_the_tables_that_are_asked_for(request_of: AblationRequest) -> None:
         ({"methods": ("papre",)}, "is no recipe"),
         ({"varied": ("clustering.eps",)}, "expected KEY=VALUE,VALUE"),
         ({"varied": ("data.height=50,60",)}, "add `both_stages`"),
-        ({"entries": ("nobody",)}, "is no entry; expected pgm"),
+        ({"entries": ("none",)}, "is no entry; expected pgm"),
         ({"data": None}, "data is missing|data: is missing"),
         ({"settings": ("recipe=pgm",)}, "an ablation compares recipes"),
         ({"settings": ("schedule.iteration=1",)}, "schedule.iterations"),

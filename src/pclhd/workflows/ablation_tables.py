@@ -45,7 +45,7 @@ METHODS = ("baseline", "adca", "pgm", "mmm", "paper", "pclhd")
 #: Recipes whose stage I is that of `baseline`: centroids, with the same neighbourhoods and momentum network.
 _CENTROID_STAGE = ("baseline", "paper", "pgm", "dcl", "adca", "posed")
 
-#: Settings that only a stage I of one's own can follow, and why.
+#: Settings that only a stage I of its own can follow, and why.
 _BEGINNINGS = {
     "schedule.stage1_epochs": "stage I would end elsewhere",
     "model.": "the weights after stage I belong to one network",
@@ -203,5 +203,5 @@ def _value(preset: str, entry: Entry, setting: str) -> object:
     tree = settings.model_dump(mode="json")
     parent = find_setting(tree, setting.rpartition(".")[0]) if "." in setting else tree
     if not isinstance(parent, dict) or setting.rpartition(".")[2] not in parent:
-        raise UserError(f"--setting {setting}: is no setting with a value; pclhd settings lists them")
+        raise UserError(f"--setting {setting}: is not a setting with a value; pclhd settings lists them")
     return parent[setting.rpartition(".")[2]]

@@ -105,7 +105,7 @@ def draw_images(test: LabelledImages, people: int, seed: int) -> list[int]:
     """Rows of the images of some people, all of whom are in both modalities; at most 20 of each person and modality.
 
     Raises:
-        UserError: Nobody is in both modalities.
+        UserError: No one is in both modalities.
     """
     draws = Streams(seed).numpy("map")
     both = people_in_both(test)

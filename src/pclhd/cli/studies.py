@@ -104,7 +104,8 @@ def run(
         raise ArgumentError("validation", "has no labelled test images", value=validation)
     folder = StudyFolder(out or Path("studies") / file.stem)
     say(
-        f"study of {len(definition.space)} settings on {dataset.name} in {folder}; objective {NAMES[definition.objective]}"
+        f"study of {len(definition.space)} settings on {dataset.name} in {folder}; "
+        f"objective {NAMES[definition.objective]}"
     )
     interruption = Interruption()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -24,7 +24,7 @@ from pclhd.study.definition import ORACLE, Definition, Scalar
 from pclhd.study.folder import StudyFolder
 from pclhd.study.sampling import TrialSampler, distributions, make_pruner
 from pclhd.study.slots import ERROR, Slots, count_finished
-from pclhd.study.storage import find_study, open_study, speaking_plainly, storage_of, write_record
+from pclhd.study.storage import find_study, open_study, speaking_plainly, write_record
 from pclhd.workflows.evaluate import evaluate_run
 from pclhd.workflows.train import train_run
 

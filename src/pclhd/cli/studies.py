@@ -141,6 +141,25 @@ def show_study(study: Study, storage: Storage = None, as_json: Json = False) -> 
     show(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False) if as_json else summary_text(summary))
 
 
+@app.command()
+@verb(quiet=True)
+def plot(study: Study, storage: Storage = None) -> None:
+    """Write a study's trials as CSV and its plots into its folder: importance of settings, slices, history, epochs.
+
+    PNG files and, with the extra plots, one HTML page that needs no network.
+    """
+    from pclhd.study.storage import require_optuna
+
+    require_optuna()
+    from pclhd.study.folder import StudyFolder
+    from pclhd.study.plots import write_plots
+    from pclhd.study.summary import read_study
+
+    folder = StudyFolder(study)
+    for path in write_plots(*read_study(folder, storage), folder):
+        say(f"wrote {path}")
+
+
 class _Console:
     """Prints a line when a trial begins, and one when it ends."""
 

@@ -51,4 +51,4 @@ class StudyFolder:
 
     def claim(self, trial: int) -> Path:
         """What the one process that runs a trial claims; see `pclhd.files.claiming`."""
-        return self.path / "claims" / f"{trial:04d}"
+        return self.path / f"trial-{trial:04d}"

@@ -10,7 +10,8 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
@@ -52,7 +53,7 @@ def without_password(url: str) -> str:
     Raises:
         UserError: It is no address.
     """
-    from sqlalchemy.engine import make_url
+    from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError as NotAnAddress
 
     try:
@@ -66,7 +67,23 @@ def without_password(url: str) -> str:
             f"the study's storage is of the kind {parsed.get_backend_name()}; expected a server, like "
             "postgresql://NAME@HOST/DATABASE, or leave it out for a file in the study's folder"
         )
-    return parsed.set(password=None, query={}).render_as_string()
+    shown = URL.create(
+        parsed.drivername, username=parsed.username, host=parsed.host, port=parsed.port, database=parsed.database
+    )
+    return shown.render_as_string()
+
+
+def _with_driver(url: str) -> str:
+    """The address with the driver that is installed: SQLAlchemy's default has changed from version to version."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.drivername != "postgresql":
+        return url
+    driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name) is not None), None)
+    if driver is None:
+        raise UserError("the study's storage needs a driver for PostgreSQL: pip install 'pclhd[postgresql]'")
+    return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
 
 
 @contextmanager
@@ -77,7 +94,7 @@ def speaking_plainly(url: str | None) -> Iterator[None]:
 
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError, ImportError) as error:
+    except (StorageInternalError, SQLAlchemyError) as error:
         _complain(url, error)
 
 
@@ -108,12 +125,19 @@ def open_storage(folder: StudyFolder, url: str | None) -> RDBStorage:
         with _waiting_for(folder):
             address = f"sqlite:///{folder.database_file.absolute()}"
             return RDBStorage(address, engine_kwargs={"connect_args": {"timeout": _PATIENCE}})
+    address = _with_driver(url)
     for _ in range(_TRIES):
         # Another process may be making the tables in this moment; what is wrong for good is wrong again.
-        with suppress(SQLAlchemyError):
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        time.sleep(_PAUSE)
-    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        try:
+            return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+        except SQLAlchemyError:
+            time.sleep(_PAUSE)
+        except ImportError:
+            kind = without_password(url).partition(":")[0]
+            raise UserError(
+                f"the study's storage needs a driver for {kind}; install one that SQLAlchemy knows"
+            ) from None
+    return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import os
+import json
 import signal
-from collections.abc import Mapping
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pclhd.engine.interruption import Interruption
 from pclhd.errors import UserError
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.records import SelectionRecord
@@ -17,14 +16,8 @@ from pclhd.study.folder import StudyFolder
 from pclhd.study.running import selected_value
 from pclhd.study.summary import read_study
 from tests.engine.runs import SmallData
-from tests.study.trials import SPACE, Deadly, definition_of, outcome, search, until_a_signal
-
-SHORT = {"schedule.stage2_epochs": 1, "schedule.iterations": 1}
-
-
-def short(small: SmallData, **changes: Any) -> Any:
-    one = definition_of(small, **changes)
-    return one.model_copy(update={"settings": {**one.settings, **SHORT, **changes.get("settings", {})}})
+from tests.study.killing import DEADLY, STRIKES, TRIALS
+from tests.study.trials import outcome, search, short
 
 
 def test_a_trial_is_an_ordinary_run_and_its_value_the_criterion_of_its_weights(
@@ -73,7 +66,7 @@ def test_several_seeds_count_as_their_mean(small: SmallData, tmp_path: Path) -> 
 def test_a_trial_below_the_median_ends_between_two_epochs(small: SmallData, tmp_path: Path) -> None:
     # eps decides over the criterion from the first epoch on: a good value comes first, then bad ones.
     space = {"clustering.eps": {"type": "categorical", "choices": [0.5, 0.95]}}
-    pruning = {"pruner": "median", "pruner_trials": 1, "pruner_epochs": 0, "sampler": "random", "sampler_seed": SEED}
+    pruning = {"pruner": "median", "pruner_trials": 1, "pruner_epochs": 0, "sampler": "random", "sampler_seed": 7}
     summary = search(small, tmp_path / "study", 2, definition=short(small, space=space, **pruning))
     assert [(row.params["clustering.eps"], row.state) for row in summary.rows] == [(0.5, "complete"), (0.95, "pruned")]
     assert summary.rows[1].value is None
@@ -122,41 +115,14 @@ def test_other_folders_and_other_studies_are_refused(small: SmallData, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGTERM])
-def test_an_interrupted_study_ends_as_one_that_was_not(
-    small: SmallData, tmp_path: Path, deadly: signal.Signals
-) -> None:
-    definition = short(small)
-    whole = search(small, tmp_path / "whole", 3, definition=definition)
-    folder = tmp_path / "study"
-    # Interrupted as a trial begins, in the middle of a training, and as a trial ends.
-    for strike in (Deadly(0, "began", deadly), 1, Deadly(1, "ended", deadly)):
-
-        def once(interruption: Interruption, strike: Deadly | int = strike) -> None:
-            observer = strike if isinstance(strike, Deadly) else None
-            if isinstance(strike, int):
-                _strike_at_step(strike, deadly)
-            search(small, folder, 3, definition=definition, observer=observer, interruption=interruption)
-
-        assert until_a_signal(once) in (-deadly, 128 + deadly)
-    summary = search(small, folder, 3, definition=definition)
-    assert outcome(summary) == outcome(whole)
-    assert [row.state for row in summary.rows] == ["complete"] * 3
-    assert len(list(folder.glob("trial-*"))) == 3
-
-
-def _strike_at_step(step: int, deadly: signal.Signals) -> None:
-    """Have this process struck at a step of its trainings, counted from 0."""
-    real, left = running._Reporting.stepped, [step]
-
-    def stepped(self: Any, position: Any, number: int, losses: Mapping[str, float]) -> None:
-        if left[0] == 0:
-            os.kill(os.getpid(), deadly)
-        left[0] -= 1
-        real(self, position, number, losses)
-
-    running._Reporting.stepped = stepped  # type: ignore[method-assign]
-
-
-def test_the_space_of_the_tests_is_searched(small: SmallData) -> None:
-    assert set(definition_of(small).space) == set(SPACE)
+def test_an_interrupted_study_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.study.killing", str(tmp_path)]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert [row[1] for row in found["whole"]] == ["complete"] * TRIALS
+    for deadly in DEADLY:
+        lives = found[deadly.name]
+        assert lives["statuses"] == [-deadly if deadly == signal.SIGKILL else 128 + deadly] * STRIKES
+        assert lives["outcome"] == found["whole"]
+        assert lives["folders"] == TRIALS

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pclhd.engine.interruption import Interrupted, Interruption
+from pclhd.engine.interruption import Interruption
 from pclhd.study.definition import Definition
 from pclhd.study.folder import StudyFolder
 from pclhd.study.running import StudyData, StudyObserver, run_study
@@ -28,6 +26,13 @@ def definition_of(small: SmallData, **changes: Any) -> Definition:
     settings |= {"engine.checkpoint_minutes": 0, "engine.accelerator": "cpu"}
     content = {"preset": "tiny", "settings": settings, "space": SPACE, "startup_trials": 2, "pruner": "none"}
     return Definition.model_validate({**content, **changes})
+
+
+def short(small: SmallData, **changes: Any) -> Definition:
+    """The same with one step in an epoch of each stage."""
+    one = definition_of(small, **changes)
+    settings = {**one.settings, "schedule.stage2_epochs": 1, "schedule.iterations": 1}
+    return one.model_copy(update={"settings": settings})
 
 
 def _number(text: str) -> Any:
@@ -59,43 +64,3 @@ def search(
 def outcome(summary: Summary) -> list[tuple[int, str, float | None, Mapping[str, Any]]]:
     """What must not depend on interruptions."""
     return [(row.number, row.state, row.value, row.params) for row in summary.rows]
-
-
-def until_a_signal(search_once: Callable[[Interruption], object]) -> int:
-    """Search in a process of its own, as the verb does; its exit status, negative for a signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            interruption = Interruption()
-            with interruption.handling():
-                search_once(interruption)
-            status = 0
-        except Interrupted as stop:
-            status = stop.exit_code
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-class Deadly(StudyObserver):
-    """Sends this process a signal when a trial begins, ends, or its training warns.
-
-    Args:
-        number: Of the trial.
-        moment: ``began`` or ``ended``.
-        deadly: The signal.
-    """
-
-    def __init__(self, number: int, moment: str, deadly: signal.Signals) -> None:
-        self._at, self._deadly = (moment, number), deadly
-
-    def began(self, number: int, params: Mapping[str, Any]) -> None:
-        self._strike("began", number)
-
-    def ended(self, trial: Any, seconds: float, left: int) -> None:
-        self._strike("ended", trial.number)
-
-    def _strike(self, moment: str, number: int) -> None:
-        if (moment, number) == self._at:
-            os.kill(os.getpid(), self._deadly)

@@ -22,7 +22,7 @@ from pclhd.config import Settings
 from pclhd.data.images import load_images
 from pclhd.data.near_copies import image_hashes
 from pclhd.data.records import Modality, make_training_set
-from pclhd.engine import labelling, trainer
+from pclhd.engine import labelling
 from pclhd.engine.checkpoint import load_latest_checkpoint
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.position import Position

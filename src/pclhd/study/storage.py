@@ -167,6 +167,7 @@ def open_study(
     Raises:
         UserError: There is none, it is another study, or the database cannot be used.
     """
+    require_optuna()
     import optuna
 
     with speaking_plainly(url), warnings.catch_warnings():

@@ -75,8 +75,9 @@ def test_a_sink_that_fails_changes_no_bit(small: SmallData, plain: str, tmp_path
     watcher = Watcher()
     sinks = [Broken(method) for method in METHODS]
     assert train(small, tmp_path / "run", sinks=tuple(sinks), watcher=watcher) == plain  # type: ignore[arg-type]
-    assert len(watcher.warnings) == len(METHODS)
-    for sink, warning in zip(sinks, watcher.warnings, strict=True):
+    warnings = [warning for warning in watcher.warnings if "records no more" in warning]
+    assert len(warnings) == len(METHODS)
+    for sink, warning in zip(sinks, warnings, strict=True):
         assert warning.startswith("a broken sink records no more (OSError: [Errno 28] No space left on device)")
         # It is not called again.
         assert sink.called.index(sink.method) == len(sink.called) - 1

@@ -11,7 +11,9 @@ from typing import Any
 import matplotlib as mpl
 from jinja2 import Environment
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -34,6 +36,7 @@ PLOTS = {
         "The criterion after each epoch; trials that end early were below the median of the others.",
     ),
 }
+_LONGEST_LEGEND = 12
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Study {{ summary.name }}</title>
@@ -111,14 +114,32 @@ def _pictures(study: Study, summary: Summary) -> Iterator[tuple[str, bytes]]:
     for name in _drawable(study, summary):
         with warnings.catch_warnings(), mpl.rc_context({"backend": "agg"}), plt.style.context("default"):
             warnings.simplefilter("ignore")  # Optuna calls its module for matplotlib experimental
-            axes = drawers[name]()
-            figure: Figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
+            drawn = drawers[name]()
+            axes: Axes = drawn if hasattr(drawn, "figure") else drawn.flat[0]
+            figure: Figure = axes.figure
+            _label(axes, name, summary)
             width = max(8.0, 3.2 * len(summary.keys)) if name == "slice" else 8.0
             figure.set_size_inches(width, 4.5)
             target = io.BytesIO()
             figure.savefig(target, format="png", dpi=110, bbox_inches="tight")
             plt.close(figure)
         yield name, target.getvalue()
+
+
+def _label(axes: Axes, name: str, summary: Summary) -> None:
+    """Name what is shown as the rest of the project does."""
+    if name == "slice":
+        axes.figure.suptitle(PLOTS[name][0])
+        return
+    axes.set_title(PLOTS[name][0])
+    if name in ("history", "epochs"):
+        axes.set_xlabel("trial" if name == "history" else "epoch, over all seeds")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if name == "epochs":
+        axes.set_ylabel(NAMES[summary.objective])
+        legend = axes.get_legend()
+        if legend is not None and len(legend.get_texts()) > _LONGEST_LEGEND:
+            legend.remove()
 
 
 def _page(study: Study, summary: Summary) -> str | None:
@@ -133,6 +154,8 @@ def _page(study: Study, summary: Summary) -> str | None:
             figure = drawers[name]()
         heading, about = PLOTS[name]
         figure.update_layout(title_text=None, template="plotly_white")
+        if name == "epochs":
+            figure.update_layout(xaxis_title="epoch, over all seeds", yaxis_title=NAMES[summary.objective])
         # The library is written once, into the page: it needs no network.
         html = figure.to_html(full_html=False, include_plotlyjs=not plots, config={"displaylogo": False})
         plots.append({"heading": heading, "about": about, "html": html})

@@ -65,7 +65,8 @@ def test_figures_are_those_of_the_first_search(tmp_path: Path) -> None:
     (path / "results.json").write_text(json.dumps(results))
     (run,) = list_runs([tmp_path])
     assert (run.search, run.best_weights) == ("all/single-shot", "final")
-    assert (run.rank1, run.mAP, run.best) == (0.47, pytest.approx(0.44), 0.47)
+    assert (run.rank1, run.best) == (0.47, 0.47)
+    assert run.mAP == pytest.approx(0.44)
     for row in results["rows"]:
         if row["weights"] == "start":
             row["rank1"]["mean"] = 0.9

@@ -16,8 +16,10 @@ from pclhd.engine.interruption import Interrupted
 from pclhd.engine.observer import Observer
 from pclhd.errors import UserError
 from pclhd.runs.folder import RunFolder
-from pclhd.sinks import observing
-from pclhd.sinks.observing import Sink, Watched, place, recording, scalars
+from pclhd.sinks import recording as module
+from pclhd.sinks.observing import Sink, Watched, place, scalars
+from pclhd.sinks.recording import recording
+from pclhd.sinks.tensorboard import TensorBoard
 from pclhd.workflows.train import train_run
 from tests.engine.runs import SmallData, Watcher, digest
 
@@ -60,7 +62,7 @@ def train(
 
     with pytest.MonkeyPatch.context() as patch:
         if sinks:
-            patch.setattr(observing, "recording", feeding)
+            patch.setattr(module, "recording", feeding)
         train_run(small.settings(*SHORT, *words), small.dataset(), RunFolder(run), observer=watcher or Watcher())
     return digest(run / "model.safetensors")
 
@@ -97,8 +99,8 @@ def test_sinks_know_how_it_ended(
     small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, ending: str
 ) -> None:
     endings: list[str] = []
-    module = pytest.importorskip("pclhd.sinks.tensorboard")
-    monkeypatch.setattr(module.TensorBoard, "close", lambda self, how: endings.append(how))
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr(TensorBoard, "close", lambda self, how: endings.append(how))
     settings = small.settings("engine.tensorboard=true")
     if error is None:
         with recording(settings, RunFolder(tmp_path), None):

@@ -149,3 +149,34 @@ def test_best_of_negative_values() -> None:
     best = Summary("study", "silhouette", (), rows).best
     assert best is not None
     assert best.number == 1
+
+
+def test_measures_made_afterwards_are_shown_and_choose_nothing(tmp_path: Path) -> None:
+    from tests.report.fixtures import make_results
+
+    folder = StudyFolder(tmp_path / "study")
+    make_study(folder.path, trials=4)
+    identity = {"objective": "silhouette", "space": {}, "seeds": [0, 1]}
+    study, _ = open_study(folder, None, "both", identity)
+    for value in (0.1, 0.2, 0.3, 0.4):
+        study.add_trial(create_trial(value=value))
+    write_record(folder, None, "both", identity)
+    for trial, rank1 in ((0, 0.9), (1, 0.7), (2, 0.8)):
+        for seed, shift in ((0, -0.05), (1, 0.05)):
+            results = make_results()
+            for row in results["rows"]:
+                row["rank1"]["mean"] = rank1 + shift if row["weights"] == "final" else 0.1
+            run = folder.run(trial, seed)
+            run.path.mkdir()
+            run.results_file.write_text(json.dumps(results))
+    summary = read_study(folder, None)[1]
+    assert summary.rank1 == {0: pytest.approx(0.9), 1: pytest.approx(0.7), 2: pytest.approx(0.8)}
+    assert summary.agreement == pytest.approx(-0.5)
+    assert summary.best is not None
+    assert summary.best.number == 3
+    assert "chose nothing; its rank correlation with the objective is -0.50 over 3 trials" in summary_text(summary)
+    assert summary.to_dict()["trials"][2]["rank1"] == pytest.approx(0.8)
+    # One seed alone, or other test images, are not compared.
+    folder.run(2, 1).results_file.unlink()
+    assert set(read_study(folder, None)[1].rank1) == {0, 1}
+    assert read_study(folder, None)[1].agreement is None

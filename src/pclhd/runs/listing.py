@@ -115,7 +115,8 @@ def _listed(run: RunFolder) -> ListedRun:
 
 def _read(run: RunFolder, saved: SavedRun, size: int) -> ListedRun:
     seed = saved.setting("seed")
-    lengths = [saved.setting(f"schedule.{name}_epochs") for name in ("stage1", "stage2")]
+    given = [saved.setting(f"schedule.{name}_epochs") for name in ("stage1", "stage2")]
+    lengths = [length for length in given if isinstance(length, int)]
     last: EpochRecord | None = saved.epochs[-1] if saved.epochs else None
     return ListedRun(
         str(run.path),
@@ -126,7 +127,7 @@ def _read(run: RunFolder, saved: SavedRun, size: int) -> ListedRun:
         data=_text(saved.setting("data.root")),
         seed=None if saved.imported or not isinstance(seed, int) else seed,
         epochs=None if saved.imported else len(saved.epochs),
-        of=sum(lengths) if not saved.imported and all(isinstance(one, int) for one in lengths) else None,
+        of=None if saved.imported or len(lengths) < 2 else sum(lengths),
         criteria=None if last is None else dict(last.criteria),
         **_figures(saved.results),
     )

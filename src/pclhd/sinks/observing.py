@@ -6,21 +6,18 @@ one place. So a sink that fails is switched off with a warning, and draws nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 
-from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages
 from pclhd.engine.duration import Plan
-from pclhd.engine.interruption import Interrupted
 from pclhd.engine.labelling import EpochLabels
-from pclhd.engine.observer import Observer, Silent
+from pclhd.engine.observer import Observer
 from pclhd.engine.position import Position
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.records import flatten
 
 Ending = Literal["finished", "interrupted", "failed"]
 
@@ -110,53 +107,12 @@ class Watched:
                 self._observer.warned(f"{sink.name} records no more ({reason}); training goes on, and so does the log")
 
 
-@contextmanager
-def recording(settings: Settings, run: RunFolder, observer: Observer | None) -> Iterator[Observer | None]:
-    """An observer of a training that also feeds the sinks of its settings; the given one if there are none.
-
-    Args:
-        settings: Say which sinks.
-        run: The run folder, which need not exist yet.
-        observer: Called as ever; None for no calls.
-
-    Raises:
-        UserError: The package of a sink is not installed.
-    """
-    sinks: list[Sink] = []
-    if settings.engine.tensorboard:
-        from pclhd.sinks.tensorboard import TensorBoard
-
-        sinks.append(TensorBoard(run))
-    if settings.engine.mlflow is not None:
-        from pclhd.sinks.mlflow import MLflow
-
-        sinks.append(MLflow(settings, run))
-    if settings.engine.wandb is not None:
-        from pclhd.sinks.wandb import WeightsAndBiases
-
-        sinks.append(WeightsAndBiases(settings, run))
-    if not sinks:
-        yield observer
-        return
-    watched, ending = Watched(observer or Silent(), sinks), "failed"
-    try:
-        yield watched
-        ending = "finished"
-    except Interrupted:
-        ending = "interrupted"
-        raise
-    finally:
-        watched.close(ending)  # type: ignore[arg-type]
-
-
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a log record by name, such as ``epoch/loss/total``; those that say where it stands are left out.
 
     Args:
         record: A line of the log.
     """
-    from pclhd.runs.records import flatten
-
     return {
         f"{record['kind']}/{name}": float(value)
         for name, value in flatten(record, "/").items()

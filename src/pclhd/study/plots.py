@@ -131,6 +131,7 @@ def _label(axes: Axes, name: str, summary: Summary) -> None:
     if name == "slice":
         axes.figure.suptitle(PLOTS[name][0])
         return
+    axes.set_title("", loc="left")
     axes.set_title(PLOTS[name][0])
     if name in ("history", "epochs"):
         axes.set_xlabel("trial" if name == "history" else "epoch, over all seeds")

@@ -119,7 +119,7 @@ def train_run(
     from pclhd.devices import keep_freed_memory, limit_threads
     from pclhd.engine.networks import runs_on_gpu
     from pclhd.engine.trainer import train
-    from pclhd.sinks.observing import recording
+    from pclhd.sinks.recording import recording
 
     labeller = labeller_for(settings, dataset)
     limit_threads()

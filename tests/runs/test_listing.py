@@ -106,7 +106,7 @@ def test_where_runs_are_looked_for(tmp_path: Path) -> None:
     assert [run.path for run in list_runs([tmp_path / "runs" / "run-2"])] == [f"{root}/run-2"]
     (tmp_path / "empty").mkdir()
     assert list_runs([tmp_path / "empty"]) == []
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         list_runs([tmp_path / "nowhere"])
 
 

@@ -82,7 +82,7 @@ def main(root: Path) -> dict[str, Any]:
 
 
 def _one_study(small: SmallData, folder: Path, lives: list[Callable[[], StudyObserver]]) -> dict[str, Any]:
-    """Search in one process for each life and a last one that finishes; how they ended, and what came of it."""
+    """Search in one process for each life and a last one that finishes; how they ended, and the result."""
     statuses = [_live(small, folder, life) for life in [*lives, StudyObserver]]
     if statuses.pop() != 0:
         raise RuntimeError("the last process failed")

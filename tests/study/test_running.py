@@ -104,7 +104,7 @@ def test_other_folders_and_other_studies_are_refused(small: SmallData, tmp_path:
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="is no folder of a study, and not empty"):
+    with pytest.raises(UserError, match="is not the folder of a study, and not empty"):
         search(small, folder, 1)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
     search(small, tmp_path / "one", 1, definition=short(small))

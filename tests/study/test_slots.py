@@ -78,7 +78,7 @@ def test_of_two_that_ask_for_the_last_trial_the_second_gets_none(tmp_path: Path)
         study.tell(trial, 1.0)
     with queue.next() as nothing:
         assert nothing is None
-    # The superfluous one is still open; whoever takes it drops it.
+    # The superfluous one is still open; the next process takes it.
     _, more = _slots(tmp_path / "study", 2)
     with more.next() as trial:
         assert trial is not None

@@ -113,8 +113,8 @@ def _unprivileged() -> str | None:
     """A user that may run the server, which refuses root; None if there is none."""
     if os.geteuid() != 0:
         return getpass.getuser()
-    names = {entry.pw_name for entry in pwd.getpwall()}
-    return next((name for name in ("postgres", "nobody") if name in names), None)
+    names = [entry.pw_name for entry in pwd.getpwall() if entry.pw_uid != 0]
+    return "postgres" if "postgres" in names else next(iter(names), None)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Verbs of studies: search settings by many trainings, and show what came of it."""
+"""Verbs of studies: search settings by many trainings, and show the results."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class _Console:
         say(f"trial {number}: {words_of(params)}")
 
     def ended(self, trial: FrozenTrial, seconds: float, left: int) -> None:
-        """Print what came of it."""
+        """Print the result."""
         from pclhd.study.slots import ERROR
 
         what = f"{trial.value:.4f}" if trial.value is not None and trial.state.name == "COMPLETE" else "pruned"

@@ -77,7 +77,7 @@ def list_runs(folders: Sequence[Path]) -> list[ListedRun]:
     found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder}: is no folder; expected one with run folders in it")
+            raise UserError(f"{folder}: is not a folder; expected one with run folders in it")
         for path in _run_folders(folder):
             found.setdefault(path.resolve(), path)
     return [_listed(RunFolder(path)) for path in sorted(found.values(), key=_natural)]

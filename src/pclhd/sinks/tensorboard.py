@@ -23,7 +23,7 @@ from pclhd.pair import Pair
 from pclhd.runs.folder import RunFolder
 from pclhd.sinks.observing import Ending, place, scalars
 
-#: A sheet has a row for each of so many clusters, with so many images.
+#: Rows of a sheet, one for each cluster, and images in a row.
 _CLUSTERS, _IMAGES = 8, 8
 _HEIGHT = 96
 #: Embeddings of each modality, and the side of their square thumbnails.

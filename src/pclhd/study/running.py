@@ -28,7 +28,7 @@ from pclhd.study.storage import find_study, open_study, speaking_plainly, write_
 from pclhd.workflows.evaluate import evaluate_run
 from pclhd.workflows.train import train_run
 
-#: After so many trials in a row that could not be trained, the study stops.
+#: After this number of trials in a row that could not be trained, the study stops.
 _MOST_ERRORS = 3
 
 
@@ -103,7 +103,7 @@ def run_study(
     if found is not None and name not in (None, found[1]):
         raise UserError(f"{folder}: holds the study {found[1]}, not {name}; leave out --name, or name another folder")
     if found is None and folder.path.exists() and any(folder.path.iterdir()):
-        raise UserError(f"{folder}: is no folder of a study, and not empty; name another one")
+        raise UserError(f"{folder}: is not the folder of a study, and not empty; name another one")
     name = found[1] if found is not None else name or folder.path.absolute().name
     identity = definition.identity(data.checksums())
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def run_study(
 def _run(
     runner: _Runner, study: optuna.Study, trial: Trial, slots: Slots, wanted: int, observer: StudyObserver
 ) -> None:
-    """Run a trial, and record what came of it."""
+    """Run a trial, and record the result."""
     started = time.monotonic()
     value, state = None, TrialState.PRUNED
     try:
@@ -184,7 +184,7 @@ class _Runner:
         return fmean(values)
 
     def _train(self, trial: Trial, params: Mapping[str, Scalar], seed: int, index: int, run: RunFolder) -> None:
-        """Train, or go on with what an interrupted process left."""
+        """Train, or continue what an interrupted process left."""
         if run.model_file.is_file():
             return
         resume = run.is_run() and run.is_begun() and not (run.path / UNFINISHED).exists()

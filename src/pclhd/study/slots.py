@@ -1,7 +1,7 @@
 """Which trial a process runs next, so that all processes of a study together finish exactly as many as asked for.
 
 The database gives trials their numbers, and a process counts those before its own. A trial whose process ended without
-finishing it is continued: in the same folder at once, since the lock on its claim shows that nobody runs it; elsewhere
+finishing it is continued: in the same folder at once, since the lock on its claim shows that no process runs it; elsewhere
 after its process has shown no sign of life for long, as a new trial with the same settings.
 """
 

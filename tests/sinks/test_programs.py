@@ -74,6 +74,7 @@ def test_tensorboard(small: SmallData, plain: str, tmp_path: Path) -> None:
     assert [note.split("\t")[0] for note in notes] == ["visible"] * 36 + ["infrared"] * 36
 
 
+@pytest.mark.slow
 def test_mlflow(small: SmallData, plain: str, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     run, words = tmp_path / "run", (f"engine.mlflow={tmp_path / 'records'}", "engine.log_every=1")
@@ -92,6 +93,7 @@ def test_mlflow(small: SmallData, plain: str, tmp_path: Path) -> None:
     assert [one.step for one in client.get_metric_history(number, "step/loss/total")] == [0, 1]
 
 
+@pytest.mark.slow
 def test_weights_and_biases_stays_offline(small: SmallData, plain: str, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     os.environ.pop("WANDB_MODE", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from pclhd.cli.options import DEVICES, Data, Json, verb
 from pclhd.cli.terminal import complain, say, say_passed_over, show
-from pclhd.errors import ArgumentError
+from pclhd.errors import ArgumentError, UserError
 from pclhd.text_tables import duration
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ def run(
     from pclhd.study.summary import NAMES, read_study, summary_text
     from pclhd.workflows.train import on_device, open_data
 
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "each training of a study is one process; leave out torchrun, and start the command several times"
+        )
     definition = read_definition(file, words or [], objective=objective)
     if definition.uses_identities != (validation is not None):
         if definition.uses_identities:
@@ -178,6 +183,10 @@ class _Console:
             what = f"not trained ({trial.user_attrs[ERROR]})"
         rest = f"; {left} left, about {duration(left * seconds)}" if left else ""
         say(f"trial {trial.number}: {what}, {duration(seconds)}{rest}")
+
+    def waiting(self) -> None:
+        """Say so."""
+        say("waiting for trials of other processes")
 
     def warned(self, message: str) -> None:
         """Print the warning."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -44,6 +46,9 @@ class StudyObserver:
 
     def ended(self, trial: FrozenTrial, seconds: float, left: int) -> None:
         """A trial is over; `left` others are missing."""
+
+    def waiting(self) -> None:
+        """All trials that are left are run by other processes."""
 
     def warned(self, message: str) -> None:
         """A training recovered from a problem."""
@@ -107,12 +112,17 @@ def run_study(
     name = found[1] if found is not None else name or folder.path.absolute().name
     identity = definition.identity(data.checksums())
     folder.path.mkdir(parents=True, exist_ok=True)
-    with speaking_plainly(url):
+    try:
         study, storage = open_study(folder, url, name, identity)
+    except UserError:
+        with suppress(OSError):  # one that holds anything stays
+            folder.path.rmdir()
+        raise
+    with speaking_plainly(url):
         study.sampler, study.pruner = TrialSampler(definition), make_pruner(definition)
         if found is None:
             write_record(folder, url, name, identity)
-        slots = Slots(study, storage, folder, trials, shared=url is not None)
+        slots = Slots(study, storage, folder, trials, shared=url is not None, on_wait=observer.waiting)
         runner = _Runner(definition, data, folder, device, observer, interruption)
         while True:
             with slots.next() as trial:
@@ -135,9 +145,14 @@ def _run(
         if isinstance(error.__cause__, OSError):
             raise  # of the disk, not of the settings: the trial is continued by the next call
         trial.set_user_attr(ERROR, str(error))
+    if value is not None and not math.isfinite(value):
+        trial.set_user_attr(ERROR, f"its objective is {value}")
+        value, state = None, TrialState.PRUNED
     try:
         study.tell(trial, value, state)
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        if next(one.state for one in slots.trials() if one.number == trial.number) == TrialState.RUNNING:
+            raise
         observer.warned(f"trial {trial.number}: others took this process for dead and try its settings again")
         return
     trials = slots.trials()

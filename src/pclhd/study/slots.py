@@ -1,8 +1,8 @@
 """Which trial a process runs next, so that all processes of a study together finish exactly as many as asked for.
 
 The database gives trials their numbers, and a process counts those before its own. A trial whose process ended without
-finishing it is continued: in the same folder at once, since the lock on its claim shows that no process runs it; elsewhere
-after its process has shown no sign of life for long, as a new trial with the same settings.
+finishing it is continued: in the same folder at once, since the lock on its claim shows that no process runs it;
+elsewhere after its process has shown no sign of life for long, as a new trial with the same settings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -51,13 +51,21 @@ class Slots:
         folder: Its folder here.
         wanted: How many trials the study is to have.
         shared: Whether processes with other folders may work on it, too.
+        on_wait: Called when all that is left to do is done by other processes.
     """
 
     def __init__(
-        self, study: optuna.Study, storage: RDBStorage, folder: StudyFolder, wanted: int, *, shared: bool
+        self,
+        study: optuna.Study,
+        storage: RDBStorage,
+        folder: StudyFolder,
+        wanted: int,
+        *,
+        shared: bool,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._study, self._storage, self._folder = study, storage, folder
-        self._wanted, self._shared = wanted, shared
+        self._wanted, self._shared, self._on_wait = wanted, shared, on_wait
         self._home = f"{socket.gethostname()}:{folder.path.absolute()}"
         self._seen: dict[int, tuple[Any, float]] = {}
 
@@ -69,6 +77,7 @@ class Slots:
     def next(self) -> Iterator[Trial | None]:
         """A trial that only this process runs during the block; None when the study has as many as wanted."""
         with ExitStack() as held:
+            waits = False
             while True:
                 trials = self.trials()
                 if count_finished(trials) >= self._wanted:
@@ -79,6 +88,9 @@ class Slots:
                     held.enter_context(self._beating(trial.number))
                     yield trial
                     return
+                if not waits:
+                    self._on_wait()
+                    waits = True
                 if self._shared:
                     self._drop_dead(trials)
                 time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -232,8 +232,9 @@ def find_study(folder: StudyFolder, url: str | None) -> tuple[str | None, str] |
         url: The address as given; it holds the password, if one is needed, so it cannot be read from the folder.
 
     Raises:
-        UserError: The folder's study is elsewhere, or its record is damaged.
+        UserError: The address is none of a server, the folder's study is elsewhere, or its record is damaged.
     """
+    given = folder.database_file.name if url is None else without_password(url)
     if not folder.record_file.exists():
         return None
     restore = "restore the file that pclhd study wrote"
@@ -242,7 +243,6 @@ def find_study(folder: StudyFolder, url: str | None) -> tuple[str | None, str] |
         where, name = str(record["storage"]), str(record["name"])
     except (Unparsable, KeyError, TypeError) as error:
         raise UserError(f"{folder.record_file}: is damaged ({error}); {restore}") from error
-    given = folder.database_file.name if url is None else without_password(url)
     if given != where:
         if where == folder.database_file.name:
             raise ArgumentError("storage", f"the study in {folder} keeps its trials in a file there; leave it out")

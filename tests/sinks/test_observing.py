@@ -76,7 +76,7 @@ def plain(small: SmallData, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_sink_that_fails_changes_no_bit(small: SmallData, plain: str, tmp_path: Path) -> None:
     watcher = Watcher()
     sinks = [Broken(method) for method in METHODS]
-    assert train(small, tmp_path / "run", sinks=tuple(sinks), watcher=watcher) == plain  # type: ignore[arg-type]
+    assert train(small, tmp_path / "run", sinks=tuple(sinks), watcher=watcher) == plain
     warnings = [warning for warning in watcher.warnings if "records no more" in warning]
     assert len(warnings) == len(METHODS)
     for sink, warning in zip(sinks, warnings, strict=True):

@@ -56,7 +56,7 @@ def _at_a_step(deadly: signal.Signals) -> StudyObserver:
         left[0] -= 1
         real(self, position, number, losses)
 
-    running._Reporting.stepped = stepped  # type: ignore[method-assign]
+    setattr(running._Reporting, "stepped", stepped)  # noqa: B010
     return StudyObserver()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pclhd.study.storage import open_study
 IDENTITY = {"objective": "silhouette", "space": {"x": {}}}
 
 
-def in_processes(work: list[Callable[[], None]]) -> list[int]:
+def in_processes(work: Sequence[Callable[[], None]]) -> list[int]:
     """Run each function in a process of its own; their exit statuses, negative for signals."""
     children = [in_a_process(one) for one in work]
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

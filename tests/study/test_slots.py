@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_a_superfluous_trial_is_dropped(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # Another process has the first.
         patch.setattr(Slots, "_abandoned", lambda self, trials: iter([late]))
-        patch.setattr(slots.time, "sleep", lambda _: study.tell(before, 1.0))
+        patch.setattr(time, "sleep", lambda _: study.tell(before, 1.0))
         with queue.next() as nothing:
             assert nothing is None
     dropped = study.get_trials()[late.number]
@@ -108,14 +109,14 @@ def test_trials_of_other_folders_are_tried_again_once_their_process_is_silent(
     beats = iter(range(100))
     monkeypatch.setattr(slots, "SECONDS_TO_WAIT", 3.0)
     clock = iter(range(1000))
-    monkeypatch.setattr(slots.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     alive = 5
 
     def sleep(_: float) -> None:
         if next(beats) < alive:
             theirs.set_user_attr("beat", str(next(beats)))
 
-    monkeypatch.setattr(slots.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     with queue.next() as trial:
         assert trial is not None
         assert trial.number == 1
@@ -137,6 +138,6 @@ def test_signs_of_life(tmp_path: Path) -> None:
             for _ in range(500):
                 if slots.BEAT in study.get_trials()[0].user_attrs:
                     break
-                slots.time.sleep(0.01)
+                time.sleep(0.01)
             study.tell(trial, 1.0)
     assert slots.BEAT in study.get_trials()[0].user_attrs

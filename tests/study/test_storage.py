@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,7 +127,7 @@ def server() -> Iterator[str]:
         pytest.skip("needs PostgreSQL, in Debian the package postgresql, and a user who may run it")
     # The folder of pytest is closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="pclhd-pg-"))
-    switch = {"user": user} if os.geteuid() == 0 else {}
+    switch: dict[str, Any] = {"user": user} if os.geteuid() == 0 else {}
     secret = folder / "secret"
     secret.write_text(SECRET)
     if switch:
@@ -136,10 +137,25 @@ def server() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     data = folder / "data"
-    make = [programs / "initdb", "-D", data, "-U", "pclhd", f"--pwfile={secret}", "-A", "scram-sha-256", "--no-sync"]
+    make: list[str | Path] = [
+        programs / "initdb",
+        "-D",
+        data,
+        "-U",
+        "pclhd",
+        f"--pwfile={secret}",
+        "-A",
+        "scram-sha-256",
+        "--no-sync",
+    ]
     subprocess.run([*make, "-E", "UTF8", "--locale=C"], check=True, capture_output=True, cwd=folder, **switch)
     options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", "fsync=off"]
-    command = [programs / "postgres", "-D", data, *(word for option in options for word in ("-c", option))]
+    command: list[str | Path] = [
+        programs / "postgres",
+        "-D",
+        data,
+        *(word for option in options for word in ("-c", option)),
+    ]
     running = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder, **switch)
     try:
         address = f"postgresql://pclhd:open%20sesame%2F%25@127.0.0.1:{port}/postgres"

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -28,7 +29,11 @@ def make_study(folder: Path, objective: str = "silhouette", trials: int = 6) -> 
     write_record(StudyFolder(folder), None, "study", identity)
     for number in range(trials):
         params = {"clustering.eps": 0.4 + 0.04 * number, "recipe": "<b>" if number % 2 else "released"}
-        common = {"params": params, "distributions": SPACE, "intermediate_values": {0: 0.1 * number, 1: 0.2}}
+        common: dict[str, Any] = {
+            "params": params,
+            "distributions": SPACE,
+            "intermediate_values": {0: 0.1 * number, 1: 0.2},
+        }
         study.add_trial(create_trial(value=0.5 + 0.05 * (number % 4), **common))
     if trials:
         common = {"params": {"clustering.eps": 0.45, "recipe": "released"}, "distributions": SPACE}
@@ -44,7 +49,8 @@ def test_the_trials_as_rows(tmp_path: Path) -> None:
     assert [row.state for row in summary.rows] == ["complete"] * 6 + ["pruned", "error", "running"]
     # The first of two equal values.
     assert summary.best is not None
-    assert (summary.best.number, summary.best.value) == (3, pytest.approx(0.65))
+    assert summary.best.number == 3
+    assert summary.best.value == pytest.approx(0.65)
     text = summary_text(summary)
     assert "silhouette (label-free): 6 complete, 1 pruned, 1 error, 1 running" in text
     assert "best: trial 3 with 0.6500: clustering.eps=0.52 recipe=<b>" in text

@@ -19,6 +19,8 @@ from pclhd.text_tables import duration
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from pclhd.study.running import StudyObserver
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -123,7 +125,7 @@ def run(
                 name=name,
                 url=storage,
                 device=device,
-                observer=_Console(),
+                observer=_console(),
                 interruption=interruption,
             )
     except Interrupted as stop:
@@ -165,29 +167,33 @@ def plot(study: Study, storage: Storage = None) -> None:
         say(f"wrote {path}")
 
 
-class _Console:
+def _console() -> StudyObserver:
     """Prints a line when a trial begins, and one when it ends."""
+    from pclhd.study.running import StudyObserver
+    from pclhd.study.slots import ERROR
+    from pclhd.study.summary import words_of
 
-    def began(self, number: int, params: Mapping[str, Any]) -> None:
-        """Print the settings."""
-        from pclhd.study.summary import words_of
+    class Console(StudyObserver):
+        """Prints."""
 
-        say(f"trial {number}: {words_of(params)}")
+        def began(self, number: int, params: Mapping[str, Any]) -> None:
+            """Print the settings."""
+            say(f"trial {number}: {words_of(params)}")
 
-    def ended(self, trial: FrozenTrial, seconds: float, left: int) -> None:
-        """Print the result."""
-        from pclhd.study.slots import ERROR
+        def ended(self, trial: FrozenTrial, seconds: float, left: int) -> None:
+            """Print the result."""
+            what = f"{trial.value:.4f}" if trial.value is not None and trial.state.name == "COMPLETE" else "pruned"
+            if ERROR in trial.user_attrs:
+                what = f"not trained ({trial.user_attrs[ERROR]})"
+            rest = f"; {left} left, about {duration(left * seconds)}" if left else ""
+            say(f"trial {trial.number}: {what}, {duration(seconds)}{rest}")
 
-        what = f"{trial.value:.4f}" if trial.value is not None and trial.state.name == "COMPLETE" else "pruned"
-        if ERROR in trial.user_attrs:
-            what = f"not trained ({trial.user_attrs[ERROR]})"
-        rest = f"; {left} left, about {duration(left * seconds)}" if left else ""
-        say(f"trial {trial.number}: {what}, {duration(seconds)}{rest}")
+        def waiting(self) -> None:
+            """Say so."""
+            say("waiting for trials of other processes")
 
-    def waiting(self) -> None:
-        """Say so."""
-        say("waiting for trials of other processes")
+        def warned(self, message: str) -> None:
+            """Print the warning."""
+            complain(f"note: {message}")
 
-    def warned(self, message: str) -> None:
-        """Print the warning."""
-        complain(f"note: {message}")
+    return Console()

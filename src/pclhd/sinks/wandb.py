@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pclhd.config import Settings
 from pclhd.data.datasets import TrainingImages
@@ -53,7 +53,7 @@ class WeightsAndBiases:
             name=self._run.path.absolute().name,
             dir=str(self._run.path),
             config=self._settings.model_dump(mode="json"),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=cast(Any, os.environ.get("WANDB_MODE", "offline")),
             resume="allow",
             reinit="create_new",
             # Nothing about this machine, its files or its output, and nothing printed.

@@ -12,7 +12,6 @@ import matplotlib as mpl
 from jinja2 import Environment
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.study import Study
 from optuna.trial import TrialState
@@ -116,7 +115,8 @@ def _pictures(study: Study, summary: Summary) -> Iterator[tuple[str, bytes]]:
             warnings.simplefilter("ignore")  # Optuna calls its module for matplotlib experimental
             drawn = drawers[name]()
             axes: Axes = drawn if hasattr(drawn, "figure") else drawn.flat[0]
-            figure: Figure = axes.figure
+            figure = axes.get_figure(root=True)
+            assert figure is not None
             _label(axes, name, summary)
             width = max(8.0, 3.2 * len(summary.keys)) if name == "slice" else 8.0
             figure.set_size_inches(width, 4.5)
@@ -129,7 +129,9 @@ def _pictures(study: Study, summary: Summary) -> Iterator[tuple[str, bytes]]:
 def _label(axes: Axes, name: str, summary: Summary) -> None:
     """Name what is shown as the rest of the project does."""
     if name == "slice":
-        axes.figure.suptitle(PLOTS[name][0])
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.suptitle(PLOTS[name][0])
         return
     axes.set_title("", loc="left")
     axes.set_title(PLOTS[name][0])
@@ -148,7 +150,8 @@ def _page(study: Study, summary: Summary) -> str | None:
 
     if not module.is_available():
         return None
-    drawers, plots = _drawers(module, study, summary), []
+    drawers = _drawers(module, study, summary)
+    plots: list[dict[str, str]] = []
     for name in _drawable(study, summary):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -93,7 +93,8 @@ class Summary:
         ]
         if len(both) < 3:
             return None
-        found = float(spearmanr(*zip(*both, strict=True)).statistic)
+        values, measures = [value for value, _ in both], [measure for _, measure in both]
+        found = float(spearmanr(values, measures).statistic)
         return None if math.isnan(found) else found
 
     def to_dict(self) -> dict[str, Any]:

@@ -179,6 +179,7 @@ def shows(
         files = sorted([*root.glob("out/**/*"), *root.glob("run/*"), *root.glob("there.*")])
         # The metadata of a checkpoint come in any order.
         files = [path for path in files if path.suffix in _TELLING and path.parent.name != "checkpoints"]
+        files = [path for path in files if path.name != "trials.csv"]  # it says how long each trial took
         digests = [f"{path.relative_to(root)} {digest(path)}" for path in files]
         said = " ".join(one.out + one.err for one in ended)
         said = _CHANGING.sub("", " ".join(said.split()))  # columns follow the width of a duration

@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
     from pclhd.study.running import StudyObserver
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Search for settings by many trainings (Optuna), without labels by default.",
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder made by pclhd study run.")]
 Storage = Annotated[
@@ -38,6 +34,15 @@ Storage = Annotated[
         show_default="a file in the study's folder",
     ),
 ]
+
+
+@app.callback()
+@verb()
+def study() -> None:
+    """Search for settings by many trainings, without labels by default.
+
+    It needs Optuna (pip install optuna). pclhd study VERB --help explains a verb.
+    """
 
 
 @app.command()

@@ -35,6 +35,12 @@ def test_a_trial_is_an_ordinary_run_and_its_value_the_criterion_of_its_weights(
     (selection,) = [record for record in run.log() if isinstance(record, SelectionRecord)]
     # There is one candidate, the last epoch.
     assert row.value == selection.criteria["silhouette"] == selected_value(run)
+    # Its weights stay, and the checkpoints that it cannot need any more do not.
+    assert sorted(path.name for path in run.checkpoints_folder.iterdir()) == [
+        "selected.safetensors",
+        "stage1.safetensors",
+        "start.safetensors",
+    ]
     # Nothing of it is new when the study goes on.
     before = run.model_file.stat().st_mtime_ns
     assert outcome(search(small, folder, 1, definition=short(small))) == outcome(summary)

@@ -19,8 +19,8 @@ from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.observer import Silent
 from pclhd.engine.position import Position
 from pclhd.errors import UserError
-from pclhd.files import UNFINISHED
-from pclhd.runs.folder import RunFolder
+from pclhd.files import UNFINISHED, discard
+from pclhd.runs.folder import RunFolder, checkpoint_files, owning_run
 from pclhd.runs.records import SelectionRecord
 from pclhd.study.definition import ORACLE, Definition, Scalar
 from pclhd.study.folder import StudyFolder
@@ -155,6 +155,8 @@ def _run(
             raise
         observer.warned(f"trial {trial.number}: others took this process for dead and try its settings again")
         return
+    if state == TrialState.COMPLETE:
+        runner.clear_up(trial)
     trials = slots.trials()
     ended = next(one for one in trials if one.number == trial.number)
     observer.ended(ended, time.monotonic() - started, max(0, wanted - count_finished(trials)))
@@ -197,6 +199,14 @@ class _Runner:
             self._train(trial, params, seed, index, run)
             values.append(self._measure(run))
         return fmean(values)
+
+    def clear_up(self, trial: Trial) -> None:
+        """Remove the checkpoints of a complete trial: hundreds of trials would fill a disk."""
+        for seed in self._definition.seeds:
+            run = self._folder.run(trial.number, seed)
+            with owning_run(run):
+                for path in checkpoint_files(run.checkpoints_folder):
+                    discard(path)
 
     def _train(self, trial: Trial, params: Mapping[str, Scalar], seed: int, index: int, run: RunFolder) -> None:
         """Train, or continue what an interrupted process left."""

@@ -245,6 +245,9 @@ def find_study(folder: StudyFolder, url: str | None) -> tuple[str | None, str] |
         raise UserError(f"{folder.record_file}: is damaged ({error}); {restore}") from error
     if given != where:
         if where == folder.database_file.name:
-            raise ArgumentError("storage", f"the study in {folder} keeps its trials in a file there; leave it out")
+            raise ArgumentError(
+                "storage",
+                f"the study in {folder} keeps its trials in a file there; leave out `storage` and PCLHD_STUDY_STORAGE",
+            )
         raise ArgumentError("storage", f"the study in {folder} keeps its trials in {where}; name that, with a password")
     return url, name

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -211,3 +212,57 @@ def test_a_wrong_password_is_not_shown(server: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="password authentication failed") as caught:
         open_study(study_folder(tmp_path), wrong, "study", IDENTITY)
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_commands_share_a_study_on_postgresql_although_one_is_killed(
+    server: str, tiny_sysu: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file.yaml").write_text(
+        "preset: tiny\n"
+        "settings: {schedule.iterations: 1, schedule.stage2_epochs: 0, data.height: 48, data.width: 24}\n"
+        "space: {clustering.eps: {type: float, low: 0.5, high: 0.7}}\n"
+    )
+    environment = {**os.environ, "PCLHD_STUDY_STORAGE": server}
+
+    def begin(name: str) -> subprocess.Popen[str]:
+        words = [
+            "study",
+            "run",
+            "file.yaml",
+            "--data",
+            str(tiny_sysu),
+            "--out",
+            name,
+            "--name",
+            "both",
+            "--trials",
+            "4",
+        ]
+        command = [sys.executable, "-m", "pclhd", *words]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
+
+    killed, other = begin("one"), begin("two")
+    assert killed.stdout is not None
+    said = ""
+    while "\ntrial " not in said:  # it has begun one
+        line = killed.stdout.readline()
+        assert line, said
+        said += line
+    killed.kill()
+    said += killed.communicate()[0]
+    again = begin("one")
+    for running in (other, again):
+        output = running.communicate()[0]
+        assert running.returncode == 0, output
+        assert "4 complete" in output
+        said += output
+    done = finished(tmp_path / "one", url=server, name="both")
+    assert [trial.number for trial in done] == [0, 1, 2, 3]
+    folders = [path.name for name in ("one", "two") for path in (tmp_path / name).glob("trial-*")]
+    assert sorted(folders) == [f"trial-{number:04d}-seed-0" for number in range(4)]
+    files = [path for name in ("one", "two") for path in (tmp_path / name).rglob("*") if path.is_file()]
+    for secret in (b"sesame", SECRET.encode()):
+        assert secret not in said.encode()
+        assert not [path for path in files if secret in path.read_bytes()]

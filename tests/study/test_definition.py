@@ -72,6 +72,12 @@ def test_a_file_with_everything(tmp_path: Path) -> None:
         (tree(space={"recipe": {"type": "categorical", "choices": ["paper", "paper"]}}), "listed twice"),
         (tree(settings={"clustering.eps": 0.5}), "is in settings and in space"),
         (tree(settings={"schedule.iteration": 5}), "did you mean 'schedule.iterations'"),
+        (tree(settings={"schedule": {"iterations": 5}}), "write schedule.NAME: value"),
+        (
+            "preset: tiny\nsettings: {schedule.iterations: 2020-01-01}\nspace: {clustering.eps: "
+            "{type: float, low: 0.4, high: 0.7}}",
+            "setting 'schedule.iterations'",
+        ),
         (tree(seeds=[]), "seeds: List should have at least 1 item"),
         (tree(seeds=[1, 1]), "holds a seed twice"),
         (tree(seeds=[True]), "valid integer"),

@@ -119,6 +119,10 @@ class Definition(_Part):
     def _check(self) -> Definition:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds holds a seed twice")
+        for key, value in self.settings.items():
+            if isinstance(value, dict) and key != "model.backbone":
+                # It would replace the whole section of the preset.
+                raise ValueError(f"settings.{key} is a section; write {key}.NAME: value")
         twice = self.space.keys() & self.settings.keys()
         if twice:
             raise ValueError(f"{min(twice)} is in settings and in space; leave it in one of them")
@@ -150,7 +154,7 @@ class Definition(_Part):
             values["selection"] = self.objective
         if device is not None:
             values["engine.accelerator"] = device
-        return load_preset(self.preset, [f"{key}={json.dumps(value)}" for key, value in values.items()])
+        return load_preset(self.preset, [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()])
 
     def identity(self, checksums: Mapping[str, str]) -> dict[str, Any]:
         """What all trials of a study have in common; two studies with the same identity are one.

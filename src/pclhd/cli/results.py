@@ -98,7 +98,7 @@ def report(
 def runs(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="Folders with run folders in or below them.", show_default="runs"),
+        typer.Argument(metavar="FOLDER", help="Folders with run folders in or below them.", show_default="runs"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -49,9 +49,7 @@ def study() -> None:
 @verb(quiet=True)
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML): preset and space.")],
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of all trainings.")
-    ] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of all trainings.")] = None,
     data: Data = None,
     out: Annotated[
         Path | None,
@@ -70,7 +68,9 @@ def run(
     ] = None,
     validation: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Data whose labelled test people the oracle searches; not the test people."),
+        typer.Option(
+            metavar="DIR", help="Data of people for validation, in whose labelled test split the oracle searches."
+        ),
     ] = None,
     storage: Storage = None,
     name: Annotated[

@@ -21,6 +21,7 @@ from pclhd.cli import (
     results,
     serving,
     settings,
+    studies,
     terminal,
     training,
     weights,
@@ -168,6 +169,7 @@ app.command()(results.combine)
 app.command()(results.compare)
 app.command()(training.verify)
 app.command()(results.report)
+app.command()(results.runs)
 app.command()(ablation.ablate)
 app.command()(ablation.figures)
 app.command()(features.cluster)
@@ -180,6 +182,7 @@ app.add_typer(gallery.app, name="gallery")
 app.command()(serving.serve)
 app.add_typer(serving.token_app, name="token")
 app.add_typer(serving.audit_app, name="audit")
+app.add_typer(studies.app, name="study")
 app.command()(data.check)
 # Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}

@@ -45,6 +45,7 @@ PUBLIC = {
         "prior",
         "probability",
         "require_model",
+        "require_weights",
         "source",
         "threshold",
         "usual_rate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shlex
@@ -48,7 +49,10 @@ NOT_RUN = {
         "pclhd starter --out starter.safetensors": STARTER,
     },
     "docs/search.md": {"import pyarrow.parquet": "sketches for other programs, and the page says so"},
-    "docs/service.md": {"curl": "needs a running service; tests/service calls these routes"},
+    "docs/service.md": {
+        "pclhd audit verify": "needs the log of a service that ran; tests/service/test_audit.py",
+        "curl": "needs a running service; tests/service calls these routes",
+    },
     "docs/several-processes.md": {
         "torchrun": "needs several GPUs; tests/engine/test_together.py trains in several processes",
         "#!/bin/bash": "a job for Slurm",
@@ -129,12 +133,13 @@ def test_most_blocks_are_run_and_every_reason_is_needed() -> None:
 
 def _lines(code: str) -> Iterator[str]:
     """The lines of a block that are run, made smaller; continued lines are joined."""
+    number = itertools.count(1)
     for line in code.replace("\\\n", " ").splitlines():
         if any(re.match(pattern, line.strip()) for pattern in SKIPPED_LINES):
             continue
         for pattern, instead in SMALLER:
             line = re.sub(pattern, instead, line)
-        yield line
+        yield re.sub(r"--out drawn\b", lambda _: f"--out drawn{next(number)}", line)
 
 
 def _calls(code: str, folder: Path) -> list[list[str]]:
@@ -184,13 +189,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_sysu: Path, tiny_regd
     (root / "mine/images.csv").write_text("\n".join(rows) + "\n")
     film = draw(root / "gate.mp4", {"1": (0, 12)}, 12)
     film.boxes.rename(root / "tracks.txt")
-    np.save(root / "features.npy", np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32))
     with contextlib.chdir(root):
         for words in (
             ("train", "tiny", "--data", "build/demo/data", "--out", "build/demo/run"),
             ("evaluate", "build/demo/run"),
-            ("embed", "build/demo/run", "--out", "features.safetensors"),
-            ("embed", "build/demo/run", "--out", "features.parquet"),
         ):
             outcome = call(*words)
             assert outcome.code == 0, outcome
@@ -202,9 +204,15 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_sysu: Path, tiny_regd
 
 def _needs(page: str, folder: Path) -> None:
     """What a page has from the pages before it."""
-    if page in {"README.md", "docs/own-images.md", "docs/first-steps.md"}:
-        return  # they make it themselves
-    shutil.copytree(folder / "build/demo/run", folder / "runs/mine")
+    if page not in {"README.md", "docs/own-images.md", "docs/first-steps.md", "docs/python.md"}:  # they make it
+        shutil.copytree(folder / "build/demo/run", folder / "runs/mine", copy_function=os.link)
+    if page == "docs/clustering.md":
+        from pclhd.features.read import read_features
+
+        for ending in ("npy", "safetensors", "parquet"):
+            assert call("embed", folder / "runs/mine", "--out", folder / f"features.{ending}").code == 0
+        modality = read_features(folder / "features.safetensors").columns["modality"]
+        np.save(folder / "modality.npy", modality)
 
 
 @pytest.mark.slow

@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pclhd.clustering.matching import match_clusters
 from pclhd.clustering.options import ClusteringOptions
 from pclhd.clustering.pipeline import cluster_features
 from pclhd.data.records import Dataset, ImageRecord, Modality
-from pclhd.evaluation.evaluate import ranked_examples
+from pclhd.evaluation.metrics import excluded_pairs
 from pclhd.evaluation.protocols import protocol_for
+from pclhd.evaluation.retrieval import rank_gallery
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.prototypes import cluster_means
 from pclhd.runs.folder import RunFolder
@@ -56,7 +57,7 @@ def main(run: Path, data: Path, folder: Path) -> None:
 def first_answers(run: RunFolder, dataset: Dataset) -> Image.Image:
     """For twenty queries the first answer before and after training, and over all queries how often it is right.
 
-    The queries are the first ones of twenty people, spread evenly over all test people (`ranked_examples`).
+    The queries are the first ones of twenty people, spread evenly over all test people who can be found.
     """
     test = dataset.test
     if test is None:
@@ -64,28 +65,37 @@ def first_answers(run: RunFolder, dataset: Dataset) -> Image.Image:
     (search,) = [one for one in protocol_for("sysu", test).searches if one.name == SEARCH]
     files = [run.weights_file("start"), run.weights_file("final")]
     embedded = embed_records([Encoder.load(file, device="cpu") for file in files], test.images)
-    sides = [ranked_examples(one, test, search, dataset.folder, count=ACROSS * DOWN, top=1) for one in embedded]
-    rows = {(row.weights, row.search): row.rank1.mean for row in run.require_results().rows}
-    shares = [rows["start", SEARCH], rows["final", SEARCH]]
+    trial, identities = search.trials[0], np.array(test.identities)
+    cameras = np.array([image.camera or 0 for image in test.images])
+    rows = trial.query[np.unique(identities[trial.query], return_index=True)[1]]  # the first query of each person
+    found = trial.gallery
+    excluded = excluded_pairs(search.rule, identities[rows], identities[found], cameras[rows], cameras[found])
+    can_be_found = np.flatnonzero(((identities[rows][:, None] == identities[found]) & ~excluded).any(axis=1))
+    spread = can_be_found[np.linspace(0, len(can_be_found) - 1, ACROSS * DOWN).round().astype(int)]
+    rows, excluded = rows[spread], excluded[spread]
+    firsts = [found[rank_gallery(one[rows], one[found], top_n=1, excluded=excluded).index[:, 0]] for one in embedded]
+    rank1 = {(row.weights, row.search): row.rank1.mean for row in run.require_results().rows}
+    shares = [rank1["start", SEARCH], rank1["final", SEARCH]]
 
     block = (3 * BOX[0] + 30, BOX[1] + 26)
     picture = Image.new("RGB", (ACROSS * block[0] - 14, 118 + DOWN * block[1]), "white")
     pen, font, small = ImageDraw.Draw(picture), ImageFont.load_default(17), ImageFont.load_default(13)
-    queries = len(search.trials[0].query)
-    pen.text((0, 0), f"Share of the {queries} infrared queries whose first answer is the right person", INK, font)
+    pen.text(
+        (0, 0), f"Share of the {len(trial.query)} infrared queries whose first answer is the right person", INK, font
+    )
     for number, (name, share) in enumerate(zip(("before training", "after it"), shares, strict=True)):
         top = 30 + 28 * number
         pen.text((0, top + 2), name, INK, font)
         pen.rectangle((140, top, 140 + round(4 * 100 * share), top + 20), fill=RIGHT if number else PLAIN)
         pen.text((148 + round(4 * 100 * share), top + 2), f"{share:.0%}", INK, font)
     pen.text((0, 94), "Twenty of them: query, first answer before, first answer after", INK, small)
-    for place, (before, after) in enumerate(zip(*sides, strict=True)):
+    for place, (query, *answers) in enumerate(zip(rows, *firsts, strict=True)):
         left, top = place % ACROSS * block[0], 116 + place // ACROSS * block[1]
-        paste(picture, dataset.folder / before["query"]["path"], left, top, PLAIN)
-        for number, found in enumerate((before["gallery"][0], after["gallery"][0])):
+        paste(picture, test.images[query].path, left, top, PLAIN)
+        for number, answer in enumerate(answers):
             x = left + BOX[0] + 6 + number * (BOX[0] + 2)
-            colour, word = (RIGHT, "right") if found["correct"] else (WRONG, "wrong")
-            paste(picture, dataset.folder / found["path"], x, top, colour)
+            colour, word = (RIGHT, "right") if identities[answer] == identities[query] else (WRONG, "wrong")
+            paste(picture, test.images[answer].path, x, top, colour)
             pen.text((x + 4, top + BOX[1]), word, colour, small)
         pen.text((left + 2, top + BOX[1]), "query", PLAIN, small)
     return picture
@@ -94,8 +104,8 @@ def first_answers(run: RunFolder, dataset: Dataset) -> Image.Image:
 def prototypes(run: RunFolder, dataset: Dataset) -> Image.Image:
     """Six visible clusters after stage I, with the images that stand for them and their infrared partner.
 
-    The clusters are spread evenly over all visible clusters, in the order of their numbers. A frame is red where an
-    image shows another person than most images of the visible cluster; training does not know that.
+    The clusters are spread evenly over all visible clusters, in the order of their numbers. A red frame with
+    a cross marks an image of another person than most of the visible cluster; training does not know that.
     """
     settings = run.settings()
     encoder = Encoder.load(run.weights_file("stage1"), device="cpu")
@@ -174,11 +184,15 @@ def paste(picture: Image.Image, path: Path, left: int, top: int, colour: str) ->
     framed = Image.new("RGB", BOX, colour)
     framed.paste(Image.open(path).convert("RGB").resize(CELL, Image.Resampling.LANCZOS), (FRAME, FRAME))
     picture.paste(framed, (left, top))
+    if colour == WRONG:  # a mark that is seen without colours, too
+        pen, right = ImageDraw.Draw(picture), left + BOX[0] - FRAME - 2
+        pen.line((right - 9, top + 5, right, top + 14), WRONG, 3)
+        pen.line((right - 9, top + 14, right, top + 5), WRONG, 3)
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Save a picture with few colours, so that it is small."""
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    """Save a picture with a margin and few colours, so that it is small."""
+    ImageOps.expand(picture, 10, "white").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

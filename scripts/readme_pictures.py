@@ -22,6 +22,7 @@ from pclhd.clustering.matching import match_clusters
 from pclhd.clustering.options import ClusteringOptions
 from pclhd.clustering.pipeline import cluster_features
 from pclhd.data.records import Dataset, ImageRecord, Modality
+from pclhd.evaluation.evaluate import evaluate_embeddings
 from pclhd.evaluation.metrics import excluded_pairs
 from pclhd.evaluation.protocols import protocol_for
 from pclhd.evaluation.retrieval import rank_gallery
@@ -74,8 +75,7 @@ def first_answers(run: RunFolder, dataset: Dataset) -> Image.Image:
     spread = can_be_found[np.linspace(0, len(can_be_found) - 1, ACROSS * DOWN).round().astype(int)]
     rows, excluded = rows[spread], excluded[spread]
     firsts = [found[rank_gallery(one[rows], one[found], top_n=1, excluded=excluded).index[:, 0]] for one in embedded]
-    rank1 = {(row.weights, row.search): row.rank1.mean for row in run.require_results().rows}
-    shares = [rank1["start", SEARCH], rank1["final", SEARCH]]
+    shares = [evaluate_embeddings(one, test, [search])[0].to_dict()["rank1"]["mean"] for one in embedded]
 
     block = (3 * BOX[0] + 30, BOX[1] + 26)
     picture = Image.new("RGB", (ACROSS * block[0] - 14, 118 + DOWN * block[1]), "white")

@@ -134,13 +134,13 @@ def test_most_blocks_are_run_and_every_reason_is_needed() -> None:
 
 def _lines(code: str) -> Iterator[str]:
     """The lines of a block that are run, made smaller; continued lines are joined."""
-    number = itertools.count(1)
+    numbers = itertools.count(1)
     for line in code.replace("\\\n", " ").splitlines():
         if any(re.match(pattern, line.strip()) for pattern in SKIPPED_LINES):
             continue
         for pattern, instead in SMALLER:
             line = re.sub(pattern, instead, line)
-        yield re.sub(r"--out drawn\b", lambda _: f"--out drawn{next(number)}", line)
+        yield re.sub(r"--out drawn\b", lambda _: f"--out drawn{next(numbers)}", line)
 
 
 def _calls(code: str, folder: Path) -> list[list[str]]:
@@ -184,8 +184,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_sysu: Path, tiny_regd
     shutil.copy(by_camera[6][0], root / "someone.jpg")
     rows = ["path,modality,camera,identity"]
     for image in sorted((root / "mine").rglob("*.jpg")):
-        camera, person, _ = image.name.split("-")
-        rows.append(f"{image.relative_to(root / 'mine')},{image.parent.name},{camera},{person}")
+        taken_by, person, _ = image.name.split("-")
+        rows.append(f"{image.relative_to(root / 'mine')},{image.parent.name},{taken_by},{person}")
     (root / "mine/images.csv").write_text("\n".join(rows) + "\n")
     film = draw(root / "gate.mp4", {"1": (0, 12)}, 12)
     film.boxes.rename(root / "tracks.txt")

@@ -22,7 +22,6 @@ TESTS = (
     "tests/test_config.py",
     "tests/test_recipes.py",
     "tests/test_losses.py",
-    "tests/test_api.py",
     "tests/evaluation",
     "tests/report/test_page.py",
     "tests/service/test_app.py",

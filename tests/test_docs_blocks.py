@@ -60,6 +60,11 @@ NOT_RUN = {
         ".venv/bin/python -m pytest": "a test of its own",
     },
     "docs/speed.md": {"git worktree add": BENCHMARK},
+    "docs/studies.md": {
+        "pclhd study run": "many trainings; tests/study runs small studies",
+        "pclhd synth --out build/tiny": "twelve trainings; tests/study runs small studies",
+        "export PCLHD_STUDY_STORAGE": "needs a database server; tests/study/test_storage.py starts one where it can",
+    },
     "docs/weights.md": {
         "pclhd import model_best": "needs a ResNet-50 checkpoint; tests/golden/test_imported.py",
         "pclhd export runs/mine --format released": "needs a ResNet-50 run; tests/workflows/test_exchange.py",

@@ -63,7 +63,7 @@ NOT_RUN = {
     "docs/studies.md": {
         "pclhd study run": "many trainings; tests/study runs small studies",
         "pclhd synth --out build/tiny": "twelve trainings; tests/study runs small studies",
-        "export PCLHD_STUDY_STORAGE": "needs a database server; tests/study/test_storage.py starts one where it can",
+        "export PCLHD_STUDY_STORAGE": "needs a database server; tests/study shares a study without one",
     },
     "docs/weights.md": {
         "pclhd import model_best": "needs a ResNet-50 checkpoint; tests/golden/test_imported.py",

@@ -43,6 +43,11 @@ NOT_RUN = {
     "docs/clustering.md": {"pclhd synth --out build/fresh": BENCHMARK},
     "docs/export.md": {"from pathlib import Path": "tests/workflows/test_export.py runs it"},
     "docs/fidelity.md": {".venv/bin/python scripts/mutation_check.py": "tests/test_mutation_check.py runs it"},
+    "docs/figures.md": {
+        "pclhd ablate synthetic": "many trainings; tests/workflows/test_ablate.py does a few",
+        "pclhd figures runs/baseline-0": "needs four runs; tests/workflows/test_ablate.py draws figures of two",
+        "pclhd figures runs/sysu-pclhd": "needs a run on SYSU-MM01; tests/report/test_paper.py",
+    },
     "docs/real-photographs.md": {"python scripts/pedestrian_pairs.py": PAIRS},
     "docs/reproduce.md": {"": REPRODUCE},
     "docs/results.md": {

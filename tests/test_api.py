@@ -100,6 +100,8 @@ PUBLIC = {
         "selected_weights_file",
         "settings",
         "settings_file",
+        "survey",
+        "survey_file",
         "tensorboard_folder",
         "training_images",
         "training_images_file",
@@ -109,6 +111,7 @@ PUBLIC = {
         "weights_file",
         "write_results",
         "write_settings",
+        "write_survey",
     },
     "Results": {
         "dataset",

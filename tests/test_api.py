@@ -114,6 +114,7 @@ PUBLIC = {
         "write_survey",
     },
     "Results": {
+        "confused",
         "dataset",
         "left_out",
         "near_copies",
@@ -124,6 +125,7 @@ PUBLIC = {
         "runs",
         "schema_version",
         "seed",
+        "similarities",
         "to_dict",
         "trained_on_test_images",
         "training",

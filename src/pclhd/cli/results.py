@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -85,10 +85,23 @@ def compare(
 def report(
     run: Run,
     data: MovedData = None,
+    queries: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Image, or folder of images, to search for among the run's images of the other modality; repeatable.",
+        ),
+    ] = None,
+    query_modality: Annotated[
+        Literal["visible", "infrared"], typer.Option(help="Modality of queries that are not images of the run.")
+    ] = "infrared",
+    device: Device = "auto",
 ) -> None:
     """Write the run's report as one HTML page, into the run folder."""
-    from pclhd.report.page import write_report
+    from pclhd.data.records import Modality
     from pclhd.runs.folder import RunFolder
+    from pclhd.workflows.report import ReportRequest, report_run
 
-    root = data or RunFolder(run).settings().data.root
-    say(f"report: {write_report(run, data_root=root)}")
+    request = ReportRequest(RunFolder(run), data, tuple(queries or ()), Modality(query_modality), device)
+    with embedding_progress() as on_progress:
+        say(f"report: {report_run(request, on_progress)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,27 +28,41 @@ _RANKED = 2000
 _BLOCK = 128
 
 
-def survey_images(
+Look = Callable[[Modality, list[int]], Features]
+"""Activation maps, (A, h, w), of some images of a modality by their rows."""
+
+
+def survey_session(
     session: Session, network: TwoStreamNetwork, features: Pair[Features], labels: EpochLabels, checksum: str
+) -> Survey:
+    """Describe the training images of a session as the final model sees them; see `survey_images`."""
+
+    def look(modality: Modality, rows: list[int]) -> Features:
+        return activation_maps(network, session.images.of(modality.value).images[rows], modality)
+
+    return survey_images(features, labels, checksum, random=session.streams.numpy("survey"), look=look)
+
+
+def survey_images(
+    features: Pair[Features], labels: EpochLabels, checksum: str, *, random: np.random.Generator, look: Look
 ) -> Survey:
     """Describe the training images as the final model sees them.
 
     Args:
-        session: Images and seed.
-        network: The final model.
         features: (N, D) and (M, D), unit length.
         labels: The clusters of each modality and their partners.
         checksum: Checksum of the training set.
+        random: Draws the images of the map.
+        look: Makes activation maps.
 
     Returns:
         Arrays of bounded size; see `Survey`.
     """
-    random = session.streams.numpy("survey")
     centres = Pair(*map(_unit_centres, features, labels.own))
     alike = centres.map(most_alike)
     queries, kinds, hits, similarity = _ranked(features, labels.infrared, random)
     rows = np.sort(random.permutation(sum(map(len, features)))[:_MAP_IMAGES])
-    focus_rows, focus = _focus(session, network, queries)
+    focus_rows, focus = _focus(len(features.visible), queries, look)
     return Survey(
         checksum=checksum,
         visible=labels.visible.astype(np.int32),
@@ -147,18 +163,12 @@ def _ranked(
     return rows + len(features.visible), kinds, hits, np.take_along_axis(cosine, hits, axis=1)
 
 
-def _focus(
-    session: Session, network: TwoStreamNetwork, queries: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], Features]:
+def _focus(visible: int, queries: NDArray[np.int32], look: Look) -> tuple[NDArray[np.int32], Features]:
     """Activation maps of some visible and some infrared images; none if the network keeps no grid of positions."""
-    visible = len(session.images.visible)
     half = _FOCUS // 2
     spread = np.linspace(0, visible - 1, min(half, visible)).round().astype(np.int32)
-    chosen = Pair(spread, queries[:half] - visible)
-    maps = [
-        activation_maps(network, part.images[rows.tolist()], modality)
-        for part, rows, modality in zip(session.images, chosen, Modality, strict=True)
-    ]
+    asked = queries[:half]
+    maps = [look(Modality.VISIBLE, spread.tolist()), look(Modality.INFRARED, (asked - visible).tolist())]
     if maps[0].shape[2] < 2:
         return np.empty(0, np.int32), np.empty((0, 1, 1), np.float32)
-    return np.concatenate([chosen.visible, chosen.infrared + visible]).astype(np.int32), np.concatenate(maps)
+    return np.concatenate([spread, asked]), np.concatenate(maps)

@@ -42,7 +42,7 @@ from pclhd.engine.resuming import changed_settings
 from pclhd.engine.selection import Selection
 from pclhd.engine.session import Session
 from pclhd.engine.steps import StepObserver, run_steps
-from pclhd.engine.surveying import survey_images
+from pclhd.engine.surveying import survey_session
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
 from pclhd.models.encoder import Encoder
@@ -211,7 +211,7 @@ class _Training:
 
     def _describe_images(self, network: TwoStreamNetwork, features: Pair[Features], labels: EpochLabels) -> None:
         checksum = self.writer.training_set.checksum
-        self.writer.run.write_survey(survey_images(self.session, network, features, labels, checksum))
+        self.writer.run.write_survey(survey_session(self.session, network, features, labels, checksum))
 
     def _run_epoch(self, position: Position) -> None:
         """Label images and build memories, unless that was done before an interruption; run the steps; save."""

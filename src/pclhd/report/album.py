@@ -19,6 +19,7 @@ Name = int | str
 """What the data calls a person or a camera."""
 
 _WIDTH, _HEIGHT = 64, 128
+_LONGEST_NAME = 24
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Picture:
     def about(self) -> str:
         """Modality, identity and camera in words, as far as known."""
         parts = [self.modality]
-        parts += [] if self.identity is None else [f"person {self.identity}"]
+        parts += [] if self.identity is None else [f"identity {self.identity}"]
         parts += [] if self.camera is None else [f"camera {self.camera}"]
         return ", ".join(parts)
 
@@ -71,6 +72,16 @@ class Tile:
     about: str
     note: str = ""
     verdict: str = ""
+
+    @property
+    def name(self) -> str:
+        """The end of the file's name, which tells files apart."""
+        return short_name(self.path)
+
+
+def short_name(path: str) -> str:
+    """The end of a path, which tells files apart."""
+    return path if len(path) <= _LONGEST_NAME else f"…{path[-_LONGEST_NAME:]}"
 
 
 def tile(picture: Picture, *, note: str = "", verdict: str = "", large: bool = False) -> Tile:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from pclhd import __version__
 from pclhd.errors import UserError
 from pclhd.files import write_durably
-from pclhd.report.album import Album
+from pclhd.report.album import Album, short_name
 from pclhd.report.sections import examples, images, overview, record, results, training
 from pclhd.report.sections.embedding_map import embedding_map
 from pclhd.report.sections.parts import Absent, ReportedRun, Values
@@ -134,6 +134,7 @@ def templates() -> Environment:
         finalize=_without_commands,
     )
     environment.filters["about"] = about
+    environment.filters["short"] = short_name
     return environment
 
 

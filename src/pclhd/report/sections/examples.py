@@ -76,7 +76,7 @@ def confused(run: ReportedRun) -> Values | None:
         return None
     pairs = []
     for one in results.confused:
-        query = _tile(one.query, run.data, note="query")
+        query = _tile(one.query, run.data, note="")
         found = _tile(one.found, run.data, note=_similarity(one.found), verdict="wrong")
         words = f"{one.query.identity} and {one.found.identity}: {counted(one.queries, 'query', 'queries')}"
         pairs.append({"words": words, "tiles": [query, found]})
@@ -89,7 +89,7 @@ def ranked_tiles(example: RankedExample, root: Path | None) -> tuple[Tile, list[
         _tile(image, root, note=_similarity(image), verdict="right" if image.correct else "wrong")
         for image in example.gallery
     ]
-    return _tile(example.query, root, note="query"), hits
+    return _tile(example.query, root, note=""), hits
 
 
 def _surveyed(run: ReportedRun) -> Values | None:
@@ -121,16 +121,16 @@ def _surveyed(run: ReportedRun) -> Values | None:
 def _hit(query: Picture, picture: Picture, cosine: float) -> Tile:
     known = None not in (query.identity, picture.identity)
     verdict = ("right" if query.identity == picture.identity else "wrong") if known else ""
-    return tile(picture, note=f"{cosine:.2f}" + _camera(picture.camera), verdict=verdict, large=True)
+    return tile(picture, note=", ".join([f"{cosine:.2f}", *_camera(picture.camera)]), verdict=verdict, large=True)
 
 
 def _tile(image: QueryImage | RankedImage, root: Path | None, *, note: str, verdict: str = "") -> Tile:
     uri = None if root is None else data_uri(root, image.path, width=96, height=192, quality=78)
-    return Tile(uri, image.path, about(image), note + _camera(image.camera), verdict)
+    return Tile(uri, image.path, about(image), ", ".join([*([note] if note else []), *_camera(image.camera)]), verdict)
 
 
-def _camera(camera: int | str | None) -> str:
-    return "" if camera is None else f", camera {camera}"
+def _camera(camera: int | str | None) -> list[str]:
+    return [] if camera is None else [f"camera {camera}"]
 
 
 def _similarity(image: RankedImage) -> str:

@@ -147,7 +147,7 @@ def _sheet(album: Album, modality: str, cluster: int) -> Values:
     shown = members if len(members) <= _MEMBERS else members[: _MEMBERS - 3] + members[-3:]
     words = counted(len(members), "image")
     if purity is not None:
-        words += f", {percent(purity)} % of person {person}"
+        words += f", {percent(purity)} % of identity {person}"
     left = len(members) - len(shown)
     return {
         "words": words,

@@ -24,10 +24,10 @@ from pclhd.runs.saved import SavedRun
 
 @dataclass(frozen=True)
 class ResultLine:
-    """One set of weights in one search: a value and its gain against the start weights for each measure."""
+    """One set of weights in one search: mean, deviation and gain against the start weights for each measure."""
 
     weights: str
-    cells: tuple[tuple[str, str], ...]
+    cells: tuple[tuple[str, str, str], ...]
 
 
 def results(run: ReportedRun) -> Values | Absent | None:
@@ -38,18 +38,23 @@ def results(run: ReportedRun) -> Values | Absent | None:
     notes = [_uncertainty(results), *result_notes(results)]
     if any(row.weights == "oracle" for row in results.rows):
         notes.append("“oracle” is the epoch chosen with test labels: a bound, not comparable with the others.")
-    cmc = chart(
-        figures.cmc_figure(results),
-        "cmc",
-        f"CMC curves. {_cmc_words(results)}",
-        "Cumulative matching characteristics: the share of queries with a correct image in the first gallery images, "
-        "mean over the trials.",
-    )
+    curves = [
+        chart(
+            figures.cmc_figure(
+                results.model_copy(update={"rows": [row for row in results.rows if row.search == search]})
+            ),
+            f"cmc{number}",
+            f"CMC curves. {_cmc_words(results, search)}",
+            f"Cumulative matching characteristics of {search}: the share of queries with a correct image in the first "
+            "gallery images, mean over the trials.",
+        )
+        for number, search in enumerate(dict.fromkeys(row.search for row in results.rows))
+    ]
     return {
         "headings": list(METRIC_NAMES.values()),
         "blocks": _blocks(results),
         "notes": [note for note in notes if note],
-        "charts": [cmc] if cmc is not None else [],
+        "charts": [curve for curve in curves if curve is not None],
     }
 
 
@@ -69,7 +74,8 @@ def _line(row: ResultRow, start: ResultRow | None) -> ResultLine:
         spread = getattr(row, metric)
         known = start is not None and row.weights != "start"
         gain = percent_gain(spread.mean, getattr(start, metric).mean) if known else ""
-        cells.append((percent_spread(spread, row.trials), gain))
+        mean, _, deviation = percent_spread(spread, row.trials).partition(" ")
+        cells.append((mean, deviation, gain))
     return ResultLine(weights_name(row.weights), tuple(cells))
 
 
@@ -152,10 +158,10 @@ def _measured_row(run: SavedRun, results: Results, benchmark: Benchmark) -> Meas
     return MeasuredRow(f"recipe {run.setting('recipe') or 'unknown'}", remark, cameras)
 
 
-def _cmc_words(results: Results) -> str:
+def _cmc_words(results: Results, search: str) -> str:
     parts = []
     for row in results.rows:
-        if row.cmc:
+        if row.cmc and row.search == search:
             end = len(row.cmc)
             parts.append(
                 f"{row.search}, {weights_name(row.weights)}: {percent(row.cmc[0])} % at rank 1, "

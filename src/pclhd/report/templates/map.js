@@ -59,7 +59,7 @@
     picture.style.backgroundPosition = `${-scale * width * (row % across)}px ${-scale * height * Math.floor(row / across)}px`;
     const parts = [points.name[row], points.infrared[row] ? "infrared" : "visible"];
     parts.push(points.cluster[row] < 0 ? "in no cluster" : `cluster ${points.cluster[row]}`);
-    if (points.person[row] !== null) parts.push(`person ${points.person[row]}`);
+    if (points.person[row] !== null) parts.push(`identity ${points.person[row]}`);
     if (points.camera[row] !== null) parts.push(`camera ${points.camera[row]}`);
     words.textContent = parts.join(", ");
   };

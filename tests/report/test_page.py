@@ -480,8 +480,8 @@ def test_metadata_of_images_do_not_travel(tmp_path: Path) -> None:
         with Image.open(picture.file) as image:
             image.load()
         exif = Image.Exif()
-        exif[0x010E] = "taken at home by Ann"
-        image.save(picture.file, exif=exif, comment=b"taken at home by Ann")
+        exif[0x010E] = "taken by Ann"
+        image.save(picture.file, exif=exif, comment=b"taken by Ann")
     page = write_report(write_run(tmp_path / "run"), album=album).read_text(encoding="utf-8")
     uris = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
     assert len(uris) > 50

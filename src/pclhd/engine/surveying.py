@@ -16,7 +16,7 @@ from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.pair import Pair
 from pclhd.runs.survey import CHOSEN_AS, Survey
 
-# So many are shown at most; the file stays below about two megabytes for 34,000 images.
+# At most this number is shown; the file stays below about two megabytes for 34,000 images.
 _MAP_IMAGES = 1500
 _MAP_COMPONENTS = 32
 _ALIKE = 12

@@ -75,12 +75,12 @@ class Tile:
 
     @property
     def name(self) -> str:
-        """The end of the file's name, which tells files apart."""
+        """The end of the file's name, by which files differ."""
         return short_name(self.path)
 
 
 def short_name(path: str) -> str:
-    """The end of a path, which tells files apart."""
+    """The end of a path, by which files differ."""
     return path if len(path) <= _LONGEST_NAME else f"…{path[-_LONGEST_NAME:]}"
 
 

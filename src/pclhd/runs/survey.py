@@ -19,6 +19,7 @@ from pclhd.errors import UserError
 from pclhd.pair import Pair
 
 FORMAT = "pclhd-survey-1"
+_PREFIX = "survey/"
 
 Integers = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -106,7 +107,7 @@ _DIMENSIONS = {
 
 def survey_bytes(survey: Survey) -> bytes:
     """The content of the file; half precision is enough for what is shown."""
-    arrays = {name: _narrow(name, getattr(survey, name)) for name in _ARRAYS}
+    arrays = {f"{_PREFIX}{name}": _narrow(name, getattr(survey, name)) for name in _ARRAYS}
     return save(arrays, {"format": FORMAT, "checksum": survey.checksum})
 
 
@@ -127,7 +128,7 @@ def read_survey(path: Path) -> Survey | None:
             facts = file.metadata() or {}
             if facts.get("format") != FORMAT:
                 raise ValueError("it has another format")
-            saved = {name: _wide(name, file.get_tensor(name)) for name in _ARRAYS}
+            saved = {name: _wide(name, file.get_tensor(f"{_PREFIX}{name}")) for name in _ARRAYS}
         survey = Survey(checksum=facts["checksum"], **saved)
         _check(survey)
     except (OSError, SafetensorError, ValueError, KeyError) as error:

@@ -91,7 +91,7 @@ def make_album(
         drawn=is_drawn(dataset.folder),
         pictures=pictures,
         survey=survey,
-        places=None if survey is None else _places(survey),
+        places=None if survey is None else map_places(survey),
         searches=_searches(run, pictures, dataset, request, options, on_progress) if request.queries else (),
         has_test=dataset.test is not None,
     )
@@ -120,7 +120,7 @@ def _decoding(run: RunFolder) -> dict[Modality, DecodingOptions]:
     return {modality: {"stretch": None if known is None else known.stretch(modality)} for modality in Modality}
 
 
-def _places(survey: Survey) -> NDArray[np.float32] | None:
+def map_places(survey: Survey) -> NDArray[np.float32] | None:
     """t-SNE of the surveyed embeddings; None if there are too few."""
     count = len(survey.map_rows)
     if count < 4:

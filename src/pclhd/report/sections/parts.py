@@ -101,7 +101,7 @@ def counted(number: int, thing: str, more: str | None = None) -> str:
 
 
 def fixed(value: float | None, digits: int) -> str:
-    """A number with so many decimals; a dash if it is unknown or not finite."""
+    """A number with that many decimals; a dash if it is unknown or not finite."""
     return "–" if value is None or not isfinite(value) else f"{value:.{digits}f}"
 
 

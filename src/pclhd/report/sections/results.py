@@ -48,7 +48,7 @@ def results(run: ReportedRun) -> Values | Absent | None:
             f"Cumulative matching characteristics of {search}: the share of queries with a correct image in the first "
             "gallery images, mean over the trials.",
         )
-        for number, search in enumerate(dict.fromkeys(row.search for row in results.rows))
+        for number, search in enumerate(_searches(results))
     ]
     return {
         "headings": list(METRIC_NAMES.values()),
@@ -58,10 +58,17 @@ def results(run: ReportedRun) -> Values | Absent | None:
     }
 
 
+def _searches(results: Results) -> list[str]:
+    """The searches in order; that of the examples, with infrared queries, comes first."""
+    first = [results.ranked_examples.search] if results.ranked_examples.search else []
+    names = list(dict.fromkeys(row.search for row in results.rows))
+    return [name for name in dict.fromkeys([*first, *names]) if name in names]
+
+
 def _blocks(results: Results) -> list[tuple[str, str, list[ResultLine]]]:
     """For each search its name, its sizes in words, and its lines in the order of training."""
     sizes, blocks = search_sizes(results), []
-    for search in dict.fromkeys(row.search for row in results.rows):
+    for search in _searches(results):
         rows = {row.weights: row for row in results.rows if row.search == search}
         lines = [_line(rows[weights], rows.get("start")) for weights in order_weights(list(rows))]
         blocks.append((search, sizes[search], lines))

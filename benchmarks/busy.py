@@ -169,7 +169,9 @@ def table(rows: Sequence[Measured], threads: int, nice: int) -> str:
 
 def measure_steps(turns: int, numbers: Sequence[int], nice: int) -> list[Measured]:
     """Forward and backward passes on 128 + 64 images of 96 × 48 in bfloat16, in turn; the first of each is dropped."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # in both, so that only the gradients differ
+    # As `pclhd.threads` sets it, for both, so that only the gradients differ.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     import torch
 
     from pclhd.engine.convolutions import share_convolutions

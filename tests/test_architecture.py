@@ -108,6 +108,12 @@ def test_only_the_front_door_and_the_version_are_taken_from_the_package_itself()
     assert names == {"__version__"}
 
 
+def test_safetensors_are_opened_in_one_place() -> None:
+    # safetensors itself waits for ever for the writer of a named pipe.
+    opening = {name for name, path in _modules().items() if "safe_open(" in path.read_text("utf-8")}
+    assert opening == {"pclhd.parsing"}
+
+
 def test_training_reaches_nothing_that_handles_labels() -> None:
     reached = _reached_from("pclhd.engine")
     assert "pclhd.clustering.matching" in reached  # the walk does walk

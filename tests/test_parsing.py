@@ -13,7 +13,7 @@ import yaml
 
 from pclhd import parsing
 from pclhd.errors import UserError
-from pclhd.parsing import Unparsable, parse_json, parse_yaml, read_text
+from pclhd.parsing import Unparsable, open_tensors, parse_json, parse_yaml, read_text
 
 USUAL = [{}, {"a": [1, -2.5, None, True, "x: y"], "b": {"c": {"d": []}}}, [0, 10, 1_000_000, 1e-7], "text", None]
 
@@ -111,6 +111,14 @@ def _large(path: Path) -> None:
 
 def _nothing(path: Path) -> None:
     pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+@pytest.mark.parametrize("make", [_folder, _pipe, _device, _nothing])
+def test_tensors_are_read_from_regular_files_only(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    make(tmp_path / "file")
+    with pytest.raises(OSError, match=r"no regular file|No such file"):
+        open_tensors(tmp_path / "file", "numpy")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")

@@ -101,6 +101,10 @@ def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     set_up_threads(environ)
     assert environ["OMP_WAIT_POLICY"] == "ACTIVE"
     assert environ["OPENBLAS_THREAD_TIMEOUT"] == "4"
+    assert "GOMP_SPINCOUNT" not in environ  # it would replace the policy
+    environ = {"GOMP_SPINCOUNT": "7"}
+    set_up_threads(environ)
+    assert environ["GOMP_SPINCOUNT"] == "7"
 
 
 def test_the_numbers_are_set_only_below_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +125,10 @@ def test_the_command_line_sets_it_before_torch_is_loaded() -> None:
         "import os, sys; sys.argv = ['pclhd', 'recipes']\n"
         "from pclhd.cli import main\n"
         "assert not {'torch', 'numpy', 'numba'} & set(sys.modules)\n"
-        "try:\n    main()\nfinally:\n    print(os.environ['OMP_WAIT_POLICY'], os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+        "try:\n    main()\nfinally:\n    print(*[os.environ[n] for n in "
+        "('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'OPENBLAS_THREAD_TIMEOUT')])"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "OPENBLAS_"))}
+    ours = ("OMP_", "GOMP_", "OPENBLAS_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "PASSIVE 4"
+    assert ran.stdout.splitlines()[-1] == "PASSIVE 1000 4"

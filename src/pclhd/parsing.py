@@ -1,17 +1,19 @@
-"""JSON and YAML of others: bounded in size and depth, so that no file can exhaust memory or the stack.
+"""JSON, YAML and safetensors of others: bounded in size and depth, so that no file can exhaust memory or the stack.
 
 Every settings file, record, model header and set of facts is read through these functions.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+from safetensors import safe_open
 
 from pclhd.errors import UserError
 
@@ -57,6 +59,18 @@ def read_text(path: Path, advice: str) -> str:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); {advice}") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {advice}") from error
+
+
+def open_tensors(path: Path, framework: Literal["pt", "numpy"]) -> Any:
+    """Open a safetensors file for reading, as `safetensors.safe_open` does; a context manager.
+
+    Raises:
+        OSError: It is no regular file, or there is none. A named pipe would block for ever.
+        SafetensorError: It is damaged.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return safe_open(path, framework=framework)
 
 
 def parse_json(text: str) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +215,15 @@ def test_damaged_files(tmp_path: Path, damage: str) -> None:
     assert len(warnings) == 1
     assert warnings[0].endswith("continuing from epoch-0002-step-00000.safetensors")
     assert path.name in warnings[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make(2))
+    os.mkfifo(tmp_path / "epoch-0003-step-00000.safetensors")
+    warnings: list[str] = []
+    assert load_latest_checkpoint(tmp_path, warnings.append).next_epoch == 2
+    assert "it is no regular file" in warnings[0]
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pclhd.config import load_preset
 from pclhd.errors import UserError
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import save_model
-from pclhd.runs.folder import RunFolder, checkpoint_files, checkpoint_name
+from pclhd.runs.folder import RunFolder, checkpoint_files, checkpoint_name, trained_labels
 
 PACKAGE = Path(pclhd.__file__).parent
 # Names that only a run folder uses, as they would appear in a path.
@@ -161,3 +161,14 @@ def test_a_named_pipe_in_a_run_folder_is_not_waited_for(tmp_path: Path, name: st
     }
     with pytest.raises(UserError, match=f"{name}: cannot be read \\(it is a named pipe"):
         readers[name]()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    os.mkfifo(run.model_file)
+    run.checkpoints_folder.mkdir()
+    os.mkfifo(run.checkpoints_folder / checkpoint_name(1, 0))
+    assert checkpoint_files(run.checkpoints_folder)
+    assert run.model_metadata() == {}
+    assert trained_labels(run) is None

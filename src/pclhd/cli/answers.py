@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pclhd.cli.options import AnyModel, Device, Force, Json, Run, Runtime, verb
+from pclhd.cli.options import AnyModel, Device, FalseMatchRate, Force, Json, Run, Runtime, verb
 from pclhd.cli.terminal import complain, embedding_progress, say, say_passed_over, show
 
 
@@ -31,14 +31,7 @@ def search(
         typer.Option(help="Modality of the queries.", show_default="the other one"),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Images to list per query.")] = 10,
-    false_match_rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of searches for people who are not there that may give an answer.",
-            show_default="0.01, or the lowest that the calibration can measure",
-        ),
-    ] = None,
+    false_match_rate: FalseMatchRate = None,
     expected: Annotated[
         float | None,
         typer.Option(

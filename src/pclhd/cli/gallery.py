@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pclhd.cli.options import Device, Force, Json, verb
+from pclhd.cli.options import Device, FalseMatchRate, Force, Json, verb
 from pclhd.cli.terminal import complain, embedding_progress, say, show, status
 from pclhd.errors import ArgumentError, UserError
 
@@ -172,14 +172,7 @@ def search(
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Order the candidates by their k-reciprocal neighbours, too.")
     ] = False,
-    false_match_rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of searches for people who are not there that may give an answer.",
-            show_default="0.01, or the lowest that the calibration can measure",
-        ),
-    ] = None,
+    false_match_rate: FalseMatchRate = None,
     model: Model = None,
     device: Device = "auto",
     as_json: Json = False,

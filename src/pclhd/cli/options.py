@@ -28,6 +28,14 @@ Device = Annotated[
     str, typer.Option(metavar=DEVICES, help="Device for the computation. auto uses a GPU if there is one.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+FalseMatchRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of searches for people who are not there that may give an answer.",
+        show_default="0.01, or the lowest that the calibration can measure",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by pclhd train.")]
 AnyModel = Annotated[

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from pclhd.engine.selection import Selection
 from pclhd.errors import UserError
 from pclhd.files import write_durably
 from pclhd.pair import Pair
-from pclhd.parsing import parse_json
+from pclhd.parsing import open_tensors, parse_json
 from pclhd.runs.folder import checkpoint_files, checkpoint_name
 from pclhd.runs.records import Count
 
@@ -181,7 +181,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         UserError: The file is damaged or not a checkpoint.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -18,8 +19,10 @@ from pclhd.engine.session import Session
 from pclhd.engine.term_weights import TermWeights
 from pclhd.models.embed import embed_images
 
-_EMBEDDED = 32
-_TRAINED = 8
+# A small batch takes longer for each image than a large one, and a large one of a large network takes minutes: what is
+# measured grows until it takes long enough or is as large as a batch on a processor.
+_FIRST, _LAST = 8, 64
+_LONG_ENOUGH = 0.3
 
 # Measured on two cores (docs/speed.md): seconds for an image in a clustering of k1 = 20, and the number of images from
 # which the exact search takes as long as the rest. The first epoch's own time replaces it.
@@ -103,41 +106,52 @@ def _measure(session: Session) -> tuple[float, float, float]:
     """Seconds for an image: embedded with its mirror image; forward in training; forward and backward."""
     networks, half = session.networks, autocast_type(session.settings)
     device = networks.fabric.device
-    some = session.images.visible.images[:_EMBEDDED]
-
-    def embed() -> None:
-        embed_images(networks.online, some, Modality.VISIBLE, autocast_dtype=half)
-
     # A copy, since batch norms keep statistics. Dropout draws from the global generator, which is put back.
     twin = copy.deepcopy(networks.online).train()
-    pair = [normalise(part.images[:_TRAINED].clone().to(device)) for part in session.images]
-    count = sum(map(len, pair))
 
-    def forward() -> torch.Tensor:
+    def embed(count: int) -> int:
+        some = session.images.visible.images[:count]
+        embed_images(networks.online, some, Modality.VISIBLE, autocast_dtype=half)
+        return len(some)
+
+    def forward(count: int) -> tuple[torch.Tensor, int]:
+        pair = [normalise(part.images[:count].clone().to(device)) for part in session.images]
         with networks.fabric.autocast():
             total: torch.Tensor = twin(*pair).embedding.float().square().mean()
-        return total
+        return total, sum(map(len, pair))
 
-    def train() -> None:
-        torch.autograd.backward(forward())
+    def train(count: int) -> int:
+        total, images = forward(count)
+        torch.autograd.backward(total)
+        return images
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        train_seconds = _timed(train, device)
+        train_seconds = _per_image(train, device)
         with torch.no_grad():
-            forward_seconds = _timed(forward, device)
-    return _timed(embed, device) / len(some), forward_seconds / count, train_seconds / count
+            forward_seconds = _per_image(lambda count: forward(count)[1], device)
+    return _per_image(embed, device), forward_seconds, train_seconds
 
 
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the faster of two calls: the first one may prepare kernels."""
+def _per_image(work: Callable[[int], int], device: torch.device) -> float:
+    """Seconds for an image of some work, which is given a number of images and returns how many it took."""
+    count = _FIRST
+    while True:
+        seconds, images = _timed(partial(work, count), device)
+        if seconds >= _LONG_ENOUGH or count >= _LAST:
+            return seconds / images
+        count *= 2
+
+
+def _timed(work: Callable[[], int], device: torch.device) -> tuple[float, int]:
+    """Seconds of the faster of two calls, since the first one may prepare kernels, and what the last one returns."""
     seconds = []
     for _ in range(2):
         started = time.perf_counter()
-        work()
+        images = work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return min(seconds), images
 
 
 class TimeLeft:

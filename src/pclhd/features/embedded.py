@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from pclhd.data.records import Modality
 from pclhd.errors import UserError
 from pclhd.features.read import INFRARED, FeatureTable, load_pyarrow, read_features
-from pclhd.parsing import parse_json
+from pclhd.parsing import open_tensors, parse_json
 
 _SUFFIXES = (".parquet", ".safetensors")
 
@@ -57,7 +56,7 @@ def read_embedded(path: Path) -> EmbeddedFile:
         cameras = table.columns.get("camera")
         modalities = [str(one) for one in table.columns.get("modality", ())]
     else:
-        with safe_open(path, framework="numpy") as file:
+        with open_tensors(path, "numpy") as file:
             metadata = file.metadata() or {}
         paths = _listed(metadata, "paths", path)
         cameras = _cameras(table, metadata, path)

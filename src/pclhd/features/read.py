@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import ArgumentError, UserError
-from pclhd.parsing import read_text
+from pclhd.parsing import open_tensors, read_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -214,11 +214,11 @@ def _copy_rows(values: NDArray[Any], features: NDArray[np.float32], start: int, 
 
 
 def _read_safetensors(path: Path, key: str | None) -> FeatureTable:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
         # With torch, which supports the half-precision types that numpy lacks.
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path, "pt") as file:
             names = sorted(file.keys())
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
             key = _choose(key, [name for name in names if len(shapes[name]) == 2], shapes, path)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from pclhd.models.fill import Source, fill_network
 from pclhd.models.imagenet import load_imagenet
 from pclhd.models.preprocessing import Preprocessing
 from pclhd.models.two_stream import TwoStreamNetwork
-from pclhd.parsing import parse_json
+from pclhd.parsing import open_tensors, parse_json
 from pclhd.weights import LITE0_NAME, starter_path
 
 # One entry contains everything: safetensors writes several entries in an order that changes from run to run.
@@ -197,7 +197,7 @@ class _Model:
 
 def _read_model(path: Path) -> _Model:
     header = _read_header(path)
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     architecture, weights = header.architecture, sum(tensor.numel() for tensor in tensors.values())
     if isinstance(architecture, Architecture) and weights < architecture.fewest_weights:
@@ -241,7 +241,7 @@ def _header_text(path: Path) -> str | None:
     if not os.access(path, os.R_OK):  # safetensors would report that there is no such file
         raise UserError(f"{path}: cannot be read; check the file's permissions")
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path, "pt") as file:
             return (file.metadata() or {}).get(_HEADER)
     except (SafetensorError, OSError) as error:
         raise UserError(

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from pclhd.answers.calibration import Calibration
 from pclhd.config import Settings, load_settings
 from pclhd.errors import UserError
 from pclhd.files import owning_folder, remove_partial_files, write_durably
-from pclhd.parsing import parse_json
+from pclhd.parsing import open_tensors, parse_json
 from pclhd.runs.calibration import calibration_text, read_calibration
 from pclhd.runs.records import (
     EpochRecord,
@@ -285,7 +285,7 @@ class RunFolder:
         Its tensors are not read.
         """
         try:
-            with safe_open(self.model_file, framework="numpy") as file:
+            with open_tensors(self.model_file, "numpy") as file:
                 header = parse_json((file.metadata() or {})["pclhd"])
             return {str(name): str(value) for name, value in header["metadata"].items()}
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
@@ -357,7 +357,7 @@ def trained_labels(run: RunFolder) -> str | None:
     """
     for path in reversed(checkpoint_files(run.checkpoints_folder)):
         try:
-            with safe_open(path, framework="numpy") as file:
+            with open_tensors(path, "numpy") as file:
                 labels = parse_json((file.metadata() or {})["facts"])["settings"]["method.labels"]
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             continue

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from pclhd.errors import UserError
 from pclhd.pair import Pair
+from pclhd.parsing import open_tensors
 
 FORMAT = "pclhd-survey-1"
 _PREFIX = "survey/"
@@ -124,7 +125,7 @@ def read_survey(path: Path) -> Survey | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
+        with open_tensors(path, "numpy") as file:
             facts = file.metadata() or {}
             if facts.get("format") != FORMAT:
                 raise ValueError("it has another format")

@@ -3,7 +3,7 @@
 Usage: python scripts/report_screenshots.py REPORT [--out docs/pictures] [--whole]
 
 REPORT is the index.html of a run with drawn people only: the pictures are published. With --whole, the whole page is
-taken in pieces of one screen, to look at it.
+taken in all widths and colours, in pieces of one screen, to look at it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from page_screenshots import write
 from playwright.sync_api import Browser, Page, sync_playwright
 
 WIDTHS = {"desktop": (1280, 1000), "phone": (390, 1000)}
+#: Pictures for the documentation: width and colours.
+SHOTS = {"report-desktop": ("desktop", "light"), "report-phone": ("phone", "dark")}
 
 
 def main() -> None:
@@ -24,22 +26,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
-    parser.add_argument("--whole", action="store_true", help="the whole page, in pieces")
+    parser.add_argument("--whole", action="store_true", help="the whole page, to look at it")
     arguments = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("there is no Chromium (Debian: apt install chromium)")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for width in WIDTHS:
-            for colours in ("light", "dark"):
-                page = opened(browser, arguments.report, width, colours)
-                name = f"report-{width}-{colours}"
-                if arguments.whole:
-                    take_pieces(page, arguments.out, name)
-                else:
-                    write(arguments.out / f"{name}.png", page.screenshot())
-                page.context.close()
+        if arguments.whole:
+            for width in WIDTHS:
+                for colours in ("light", "dark"):
+                    take_pieces(opened(browser, arguments.report, width, colours), arguments.out, f"{width}-{colours}")
+        else:
+            for name, (width, colours) in SHOTS.items():
+                picture = opened(browser, arguments.report, width, colours).screenshot()
+                write(arguments.out / f"{name}.png", picture)
         browser.close()
 
 

@@ -116,9 +116,10 @@ def alike(run: ReportedRun) -> Values | None:
         ("visible", survey.visible_alike, survey.visible_alike_similarity),
         ("infrared", survey.infrared_alike, survey.infrared_alike_similarity),
     ):
+        # Neither is right or wrong: two people belong into two clusters, and cameras may split one.
         words = {"right": "one person in two clusters", "wrong": "two people who look alike", "": ""}
         lines = [
-            _side_by_side(album, (modality, first), (modality, second), cosine, words)
+            {**_side_by_side(album, (modality, first), (modality, second), cosine, words), "verdict": ""}
             for (first, second), cosine in zip(found.tolist(), cosines.tolist(), strict=True)
         ]
         if lines:

@@ -33,7 +33,7 @@ _MORE = {"nmi", "size"}
 
 def training(run: ReportedRun) -> Values | Absent:
     """Losses, speed and time by epoch."""
-    epochs = run.saved.epochs
+    epochs = _from_one(run.saved.epochs)
     if not epochs:
         return Absent("No epochs were logged", "pclhd train PRESET --out RUN")
     last = epochs[-1]
@@ -58,7 +58,7 @@ def training(run: ReportedRun) -> Values | Absent:
         "Time of each epoch.",
     )
     return {
-        "decline": decline_warning(epochs) if run.saved.setting("selection") == "last" else None,
+        "decline": decline_warning(run.saved.epochs) if run.saved.setting("selection") == "last" else None,
         "gaps": any(value is None or not isfinite(value) for epoch in epochs for value in epoch.loss.values()),
         "loss": [loss] if loss is not None else [],
         "charts": [chart for chart in (speed, seconds) if chart is not None],
@@ -68,7 +68,7 @@ def training(run: ReportedRun) -> Values | Absent:
 
 def clusters(run: ReportedRun) -> Values | Absent:
     """The pseudo labels by epoch, and their agreement with identities if these exist."""
-    epochs = run.saved.epochs
+    epochs = _from_one(run.saved.epochs)
     if not any(getattr(epoch, stream) for epoch in epochs for stream in STREAMS):
         return Absent("No clusters were logged", "pclhd train PRESET --out RUN")
     unseen = ", which training does not use" if run.saved.labels == "none" else ""
@@ -126,6 +126,11 @@ def clusters(run: ReportedRun) -> Values | Absent:
     return {"table": _cluster_table(epochs[-1]), "charts": shown, "more": more, "flat": flat}
 
 
+def _from_one(epochs: Sequence[EpochRecord]) -> tuple[EpochRecord, ...]:
+    """The epochs numbered as the console numbers them; the log counts from 0."""
+    return tuple(one.model_copy(update={"epoch": one.epoch + 1}) for one in epochs)
+
+
 def _legend_on_top(figure: Figure | None) -> Figure | None:
     """The figure narrow enough for a phone: its legend above instead of beside it."""
     if figure is None or not figure.legends:
@@ -158,7 +163,7 @@ def _epoch_table(epochs: Sequence[EpochRecord]) -> Table:
     columns = (Column("Epoch"), *(Column(heading, "right") for heading in headings))
     rows = tuple(
         (
-            str(epoch.epoch + 1),
+            str(epoch.epoch),
             str(epoch.stage),
             "–" if epoch.lr is None else f"{epoch.lr:.2e}",
             *(fixed(epoch.loss.get(name), 3) for name in names),
@@ -172,26 +177,24 @@ def _epoch_table(epochs: Sequence[EpochRecord]) -> Table:
 
 
 def _cluster_table(epoch: EpochRecord) -> Table:
-    headings = ["Images", "Clusters", "Noise (%)", "Smallest", "Median", "Largest", "Matched (%)", "ARI", "NMI"]
-    rows = []
-    for stream in STREAMS:
-        summary: ClusterRecord | None = getattr(epoch, stream)
-        if summary is not None:
-            rows.append(
-                (
-                    stream,
-                    rounded(summary.images),
-                    rounded(summary.clusters),
-                    percent(summary.noise),
-                    *(rounded(size) for size in (summary.size_min, summary.size_median, summary.size_max)),
-                    percent(_matched(epoch, stream)),
-                    fixed(label_measure(epoch, f"ari_{stream}"), 3),
-                    fixed(label_measure(epoch, f"nmi_{stream}"), 3),
-                )
-            )
-    columns = (Column("Clustering"), *(Column(heading, "right") for heading in headings))
-    caption = f"The pseudo labels of the last epoch ({epoch.epoch + 1}); sizes are images per cluster."
-    return Table(caption, columns, tuple(rows))
+    """A column per clustering, so that the table fits a phone."""
+    shown = [(stream, summary) for stream in STREAMS if (summary := getattr(epoch, stream)) is not None]
+    figures_of: dict[str, Callable[[str, ClusterRecord], str]] = {
+        "Images": lambda _, summary: rounded(summary.images),
+        "Clusters": lambda _, summary: rounded(summary.clusters),
+        "Noise (%)": lambda _, summary: percent(summary.noise),
+        "Smallest": lambda _, summary: rounded(summary.size_min),
+        "Median": lambda _, summary: rounded(summary.size_median),
+        "Largest": lambda _, summary: rounded(summary.size_max),
+        "Matched (%)": lambda stream, _: percent(_matched(epoch, stream)),
+        "ARI": lambda stream, _: fixed(label_measure(epoch, f"ari_{stream}"), 3),
+        "NMI": lambda stream, _: fixed(label_measure(epoch, f"nmi_{stream}"), 3),
+    }
+    rows = tuple((name, *(value(*one) for one in shown)) for name, value in figures_of.items())
+    # What no clustering has, such as ARI without identities, would be a row of dashes.
+    rows = tuple(row for row in rows if set(row[1:]) != {"–"})
+    caption = f"The pseudo labels of the last epoch ({epoch.epoch}); sizes are images per cluster."
+    return Table(caption, (Column("Clustering"), *(Column(stream, "right") for stream, _ in shown)), rows)
 
 
 def _span_words(epochs: Sequence[EpochRecord], measure: Measure) -> str:

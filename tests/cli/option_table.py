@@ -33,6 +33,9 @@ _LIKE = "gallery remove people --like photos/night/n1.png --modality infrared --
 _EXPIRE = "gallery expire people --older-than 200w"
 _PARQUET = "gallery export people --out out/people.parquet"
 _ROW = "{id}"
+_ASK = "report run --queries own/visible/0-1-0.png --device cpu"
+_STRANGER = "report run --queries strangers/0-1-0.png --device cpu"
+_BESIDE = "report run second --out out/beside.html"
 
 #: The options of a filter, and a value that not every image of the gallery satisfies.
 _FILTERS = {
@@ -79,6 +82,11 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "--device": ("verify run", "verify run --device cuda:99"),
     },
     "report": {
+        "--queries": ("report run --device cpu", _ASK),
+        "--query-modality": (_STRANGER, f"{_STRANGER} --query-modality visible"),
+        "--device": (_ASK, f"{_ASK} --device cuda:99"),
+        "--out": (_BESIDE, f"{_BESIDE} --out out/other.html"),
+        "--force": (f"{_BESIDE} --out there.html", f"{_BESIDE} --out there.html --force"),
         "--quiet": ("report run", "report run --quiet"),
     },
     "cluster": {

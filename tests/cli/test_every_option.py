@@ -80,7 +80,7 @@ def stage(small: SmallData, photos: Photos, tmp_path_factory: pytest.TempPathFac
     (root / "broken" / "visible" / "0-1-0.png").write_bytes(b"broken")
     _calibrated(root)
     _people(root, photos)
-    for name in ("there.csv", "there.pth", "there.npy", "there.safetensors", "there.parquet"):
+    for name in ("there.csv", "there.pth", "there.npy", "there.safetensors", "there.parquet", "there.html"):
         (root / name).write_bytes(b"old")
     return root
 

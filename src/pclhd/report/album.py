@@ -112,7 +112,7 @@ class Album:
     Attributes:
         name: The data's name, by its layout.
         drawn: Whether the people are drawn.
-        pictures: All of them, visible ones first, in the order of the training set.
+        pictures: All of them, visible ones first, in the order of the training set; none if they were not found.
         survey: What the final model makes of them; None in older runs, or if these are other images.
         places: (S, 2) places of `survey.map_rows` on the map; None without a survey.
         searches: Queries of one's choice.

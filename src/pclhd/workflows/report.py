@@ -58,9 +58,10 @@ def report_run(request: ReportRequest, on_progress: Callable[[int, int], None] |
             and no data. Without queries, data that have moved only leave their part of the page out.
     """
     run = request.run
-    root = request.data or run.data_root()
+    settings = run.settings()
+    root = request.data or settings.data.root
     try:
-        dataset = open_data(run.settings(), root) if run.is_run() and root is not None else None
+        dataset = None if root is None else open_data(settings, root)
     except UserError:
         if request.data is not None or request.queries:
             raise
@@ -83,13 +84,15 @@ def make_album(
         _picture(dataset, image, None if dataset.train_identities is None else dataset.train_identities[row], options)
         for row, image in enumerate(dataset.train.images)
     )
-    survey = run.survey()
+    # A run folder may come from a stranger and name any folder of this disk, so only images of the training are shown.
+    is_own = run.facts().get("data.training_checksum") == dataset.train.checksum
+    survey = run.survey() if is_own else None
     if survey is not None and (survey.checksum != dataset.train.checksum or len(survey) != len(pictures)):
-        survey = None  # these are other images than those of the training
+        survey = None
     return Album(
         name=dataset.name,
         drawn=is_drawn(dataset.folder),
-        pictures=pictures,
+        pictures=pictures if is_own else (),
         survey=survey,
         places=None if survey is None else map_places(survey),
         searches=_searches(run, pictures, dataset, request, options, on_progress) if request.queries else (),

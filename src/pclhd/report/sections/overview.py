@@ -33,7 +33,7 @@ def headline(run: ReportedRun) -> Values:
         "recipe": None if saved.imported else saved.setting("recipe"),
         "synthetic": run.synthetic,
         "data": run.data_name,
-        "images": images if images is not None or run.album is None else len(run.album.pictures),
+        "images": images if images is not None or run.album is None else len(run.album.pictures) or None,
         "epochs": counted(len(saved.epochs), "epoch") if saved.epochs else None,
         "labels": "unknown" if saved.imported or training == "imported" else saved.labels,
         "criterion": None if selection == "last" else selection,

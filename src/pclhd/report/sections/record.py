@@ -19,7 +19,7 @@ def data(run: ReportedRun) -> Values:
     """The data at a glance: numbers, cameras, and images drawn at random."""
     facts = [("name", run.data_name or "not recorded yet")]
     results, album = run.saved.results, run.album
-    if album is not None:
+    if album is not None and album.pictures:
         facts += _album_facts(album)
     else:
         if results is not None and results.dataset.train_images is not None:

@@ -13,8 +13,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from page_screenshots import write
 from playwright.sync_api import Browser, Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.page_screenshots import write
 
 WIDTHS = {"desktop": (1280, 1000), "phone": (390, 1000)}
 #: Pictures for the documentation: width and colours.

@@ -208,7 +208,8 @@ def _leads(unit: NDArray[np.float32], test: LabelledImages, search: Search) -> _
     trial, known = search.trials[0], cameras_of(test, search)
     identities = np.array(test.identities, dtype=np.int64)
     gallery = trial.gallery
-    wrong, similarity, lead = (np.empty(len(trial.query), kind) for kind in (np.int64, np.float32, np.float32))
+    wrong = np.empty(len(trial.query), np.int64)
+    similarity, lead = np.empty(len(trial.query), np.float32), np.empty(len(trial.query), np.float32)
     for start in range(0, len(trial.query), _BLOCK):
         rows = trial.query[start : start + _BLOCK]
         cosine = unit[rows] @ unit[gallery].T

@@ -159,7 +159,7 @@ def _searches(
         if row is None:
             decoding: DecodingOptions = {**options[request.query_modality], "upright": True}
             asked.append(
-                (Picture(one.record.path, one.path, str(request.query_modality), options=decoding), one.record)
+                (Picture(one.record.path, one.shown, str(request.query_modality), options=decoding), one.record)
             )
         else:
             asked.append((pictures[row], dataset.train.images[row]))

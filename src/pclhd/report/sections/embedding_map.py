@@ -64,7 +64,9 @@ def _still(album: Album, survey: Survey) -> Figure:
         handles = []
         for modality, (colour, marker, size) in _LOOKS.items():
             rows = [place for place, kind in enumerate(kinds) if kind == modality]
-            axes.scatter(*places[rows].T, s=size, marker=marker, color=colour, linewidths=0, alpha=0.75)
+            axes.scatter(
+                places[rows, 0], places[rows, 1], s=size, marker=marker, color=colour, linewidths=0, alpha=0.75
+            )
             handles.append(Line2D([], [], linestyle="", marker=marker, color=colour, label=modality))
         axes.set_xticks([])
         axes.set_yticks([])

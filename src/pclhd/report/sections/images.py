@@ -82,7 +82,7 @@ def prototypes(run: ReportedRun) -> Values | None:
     if album is None or survey is None:
         return None
     random = np.random.default_rng(0)
-    groups = []
+    groups, judged = [], False
     for modality, count in survey.clusters.items():
         hardest = []
         for cluster in range(count):
@@ -91,19 +91,19 @@ def prototypes(run: ReportedRun) -> Values | None:
         lines = []
         for cosine, cluster in sorted(hardest)[:_HARD]:
             members = album.members(modality, cluster)
-            person = main_person(members)[0]
+            verdict = _fits(members[-1], main_person(members)[0])
+            judged = judged or bool(verdict)
             drawn = random.integers(0, len(members), min(_DYNAMIC, len(members)))
             lines.append(
                 {
                     "typical": tile(members[0], note="most typical"),
-                    "hard": tile(members[-1], note=f"hard, {cosine:.2f}", verdict=_fits(members[-1], person)),
+                    "hard": tile(members[-1], note=f"hard, {cosine:.2f}", verdict=verdict),
                     "dynamic": [tile(members[one], note="dynamic") for one in drawn.tolist()],
                     "size": counted(len(members), "image"),
                 }
             )
         groups.append({"modality": modality, "lines": lines})
-    known = any(line["hard"].verdict for group in groups for line in group["lines"])  # type: ignore[index, union-attr]
-    return {"groups": groups, "judged": known}
+    return {"groups": groups, "judged": judged}
 
 
 def alike(run: ReportedRun) -> Values | None:

@@ -11,6 +11,7 @@ from pclhd.report import figures
 from pclhd.report.sections.parts import (
     STREAMS,
     Absent,
+    Chart,
     ReportedRun,
     Values,
     chart,
@@ -116,7 +117,9 @@ def clusters(run: ReportedRun) -> Values | Absent:
             "Clusters with a partner in the other modality; correct partners (if labels exist) show the same person.",
         ),
     )
-    shown, more, flat = [], [], []
+    shown: list[Chart] = []
+    more: list[Chart] = []
+    flat: list[str] = []
     for name, figure, title, measure, caption in specifications:
         words = _flat_words(epochs, measure) if name in _SHARES else None
         if figure is not None and words is not None:
@@ -137,7 +140,7 @@ def _legend_on_top(figure: Figure | None) -> Figure | None:
         return figure
     beside = figure.legends[0]
     names = [text.get_text() for text in beside.get_texts()]
-    handles = list(beside.legend_handles)
+    handles = [handle for handle in beside.legend_handles if handle is not None]
     beside.remove()
     figure.set_size_inches(5.6, 3.4 + 0.16 * len(names))
     with figures.style():

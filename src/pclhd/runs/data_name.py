@@ -12,7 +12,11 @@ def shown_data_name(name: str, *, drawn: bool) -> str:
         name: Layout and, where it applies, trial: ``regdb-3``.
         drawn: Whether `pclhd synth` drew the people.
     """
-    layout, _, trial = name.partition("-")
-    if not drawn or layout not in _BENCHMARKS:
+    parts = [one.partition("-") for one in name.split(", ")]  # combined results name the data of each run
+    layouts = {layout for layout, _, _ in parts}
+    layout = layouts.pop()
+    if not drawn or layouts or layout not in _BENCHMARKS:
         return name
-    return f"drawn people in {_BENCHMARKS[layout]}'s layout" + (trial and f", trial {trial}")
+    trials = [trial for _, _, trial in parts if trial]
+    words = f", trial{'' if len(trials) == 1 else 's'} {', '.join(trials)}" if trials else ""
+    return f"drawn people in {_BENCHMARKS[layout]}'s layout{words}"

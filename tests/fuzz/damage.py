@@ -431,10 +431,10 @@ def _strange_numbers(array: np.ndarray[Any, Any], draw: Random) -> np.ndarray[An
         with np.errstate(all="ignore"):
             array = array.astype(draw.choice(kinds))
     elif how == "none":
-        array = array[:0]
+        array = np.atleast_1d(array)[:0]
     else:
         array = draw.choice(
-            [array.ravel(), array[None], array[..., None], array.T, array[:1], np.asfortranarray(array)]
+            [array.ravel(), array[None], array[..., None], array.T, np.atleast_1d(array)[:1], np.asfortranarray(array)]
         )
     return array
 

@@ -173,7 +173,7 @@ def shows(
         for name, value in inserted.items():
             text = text.replace(name, value)
         ended = [call(*command.split()) for command in text.split(" ; ")]
-        files = sorted([*root.glob("out/**/*"), *root.glob("run/*"), *root.glob("there.*")])
+        files = sorted([*root.glob("out/**/*"), *root.glob("run/*"), *root.glob("run/report/*"), *root.glob("there.*")])
         # The metadata of a checkpoint come in any order.
         files = [path for path in files if path.suffix in _TELLING and path.parent.name != "checkpoints"]
         digests = [f"{path.relative_to(root)} {digest(path)}" for path in files]

@@ -152,7 +152,7 @@ _CHANGING = re.compile(
     r"[\d.]+ ?(ms|s|min|h)\b|seconds [\d.]+ of these clustering [\d.]+|\"seconds\": ({[^}]*}|[\d.]+)"
     r"|\"added\": \"[^\"]*\"|pclhd_[\w-]{20,}"
 )
-_TELLING = {".csv", ".npy", ".pth", ".safetensors", ".jpg", ".yaml", ".parquet"}
+_TELLING = {".csv", ".html", ".npy", ".pth", ".safetensors", ".jpg", ".yaml", ".parquet"}
 
 
 @pytest.fixture

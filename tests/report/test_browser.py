@@ -101,6 +101,9 @@ def test_page_is_sound_and_accessible(
         assert page.evaluate("document.images.length") > 60
         # Wide tables and lists scroll in their own boxes; the page itself does not.
         assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
+        # The interactive map is made when it comes near.
+        page.locator("#map").scroll_into_view_if_needed()
+        page.wait_for_selector("#map-plot svg", state="attached")
         found = axe.Axe().run(page).response["violations"]
         serious = [
             f"{one['id']}: {node['target']} {node['failureSummary']}"
@@ -115,7 +118,7 @@ def test_the_map_shows_images_zooms_and_marks_a_cluster(browser: Browser, report
     pytest.importorskip("plotly", reason="plotly is not installed")
     with opened(browser, reports["labelled"], viewport={"width": 1280, "height": 900}) as page:
         plot = page.locator("#map-plot")
-        plot.scroll_into_view_if_needed()
+        page.locator("#map").scroll_into_view_if_needed()
         playwright.expect(plot.locator(".point")).to_have_count(36)
         playwright.expect(page.locator("#map .still")).to_be_hidden()
         place = plot.locator(".point").first.bounding_box()
@@ -141,6 +144,8 @@ def test_without_scripts_and_on_paper_the_map_is_a_picture(browser: Browser, rep
     with opened(browser, reports["labelled"], java_script_enabled=False) as page:
         playwright.expect(page.locator("#map .still svg")).to_be_visible()
     with opened(browser, reports["labelled"]) as page:
+        page.locator("#map").scroll_into_view_if_needed()
+        page.wait_for_selector("#map-plot svg", state="attached")
         page.emulate_media(media="print")
         playwright.expect(page.locator("#map .still svg")).to_be_visible()
         playwright.expect(page.locator("#map-plot")).to_be_hidden()

@@ -71,23 +71,37 @@
     }
     Plotly.relayout(plot, change);
   };
-  document.querySelector("#map .interactive").hidden = false;
-  document.querySelector("#map .still").classList.add("replaced");
-  draw();
-  plot.on("plotly_hover", (event) => show(event.points[0].customdata));
-  plot.on("plotly_click", (event) => {
-    const row = event.points[0].customdata;
-    show(row);
-    marked = marked === row ? null : row;
+  // The library is read when the map comes near, so that the page opens fast.
+  const start = () => {
+    const library = document.createElement("script");
+    library.textContent = by("map-library").textContent;
+    document.head.append(library);
+    document.querySelector("#map .interactive").hidden = false;
+    document.querySelector("#map .still").classList.add("replaced");
     draw();
-  });
-  colours.addEventListener("change", draw);
-  by("map-in").addEventListener("click", () => zoom(0.5));
-  by("map-out").addEventListener("click", () => zoom(2));
-  by("map-reset").addEventListener("click", () => {
-    marked = null;
-    draw();
-    Plotly.relayout(plot, {"xaxis.autorange": true, "yaxis.autorange": true});
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    listen();
+  };
+  const listen = () => {
+    plot.on("plotly_hover", (event) => show(event.points[0].customdata));
+    plot.on("plotly_click", (event) => {
+      const row = event.points[0].customdata;
+      show(row);
+      marked = marked === row ? null : row;
+      draw();
+    });
+    colours.addEventListener("change", draw);
+    by("map-in").addEventListener("click", () => zoom(0.5));
+    by("map-out").addEventListener("click", () => zoom(2));
+    by("map-reset").addEventListener("click", () => {
+      marked = null;
+      draw();
+      Plotly.relayout(plot, {"xaxis.autorange": true, "yaxis.autorange": true});
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  };
+  new IntersectionObserver((seen, watcher) => {
+    if (!seen.some((one) => one.isIntersecting)) return;
+    watcher.disconnect();
+    start();
+  }, {rootMargin: "300px"}).observe(by("map"));
 })();

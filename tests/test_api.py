@@ -103,6 +103,7 @@ PUBLIC = {
         "survey",
         "survey_file",
         "tensorboard_folder",
+        "tracking_file",
         "training_images",
         "training_images_file",
         "write_calibration",

@@ -86,7 +86,7 @@ def compare(
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run folder made by pclhd train; with several, they are compared."),
+        typer.Argument(metavar="RUN", help="Run folder made by pclhd train; with several, they are compared."),
     ],
     data: MovedData = None,
     queries: Annotated[

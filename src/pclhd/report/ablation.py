@@ -113,7 +113,7 @@ def _refuse_other_people(folder: AblationFolder, rows: Iterable[Row]) -> None:
         if row.test_images != first.test_images:
             raise UserError(
                 f"{folder.path}: {row.entry.name}-{row.seed} and {first.entry.name}-{first.seed} were evaluated with "
-                "different test images; remove one results.json, and evaluate again with the wanted data"
+                "different test images; remove the results of one, and evaluate it again with the wanted data"
             )
 
 

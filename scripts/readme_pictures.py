@@ -1,6 +1,8 @@
-"""Draw the pictures of the README and of the method page from the demo's run.
+"""Draw the pictures of the README and of the method page from a run of the preset `synthetic`.
 
-Usage: python scripts/readme_pictures.py build/demo/run build/demo/data docs/pictures
+    pclhd synth --out build/small --scale small --generator 1
+    pclhd train synthetic --data build/small --out build/small-run
+    python scripts/readme_pictures.py build/small-run build/small docs/pictures
 
 It writes `first_answers.png` (the first answer to twenty queries, before and after training), `contact_sheet.png` and
 `prototypes.png` (some clusters with their prototypes and partners). No picture is chosen by its result; each function

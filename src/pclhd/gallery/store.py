@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import UserError
-from pclhd.files import owning_folder
+from pclhd.files import discard, owning_folder
 from pclhd.gallery.filters import numbers_between
 
 Value = TypeVar("Value")
@@ -34,6 +34,7 @@ NARROW_COLUMNS = (
 
 _METADATA_CACHE = 32 * 2**20
 _IMAGES, _FACTS = "images", "facts"
+_PARTS = ".parts"
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)
 _TRIES = 5
@@ -258,6 +259,26 @@ class Store:
             self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
         else:
             self._table(_IMAGES).add(rows)
+
+    @contextmanager
+    def collecting(self, plan: str) -> Iterator[Path]:
+        """A folder for files whose rows are to be added in one commit, in the block.
+
+        If the block fails, the folder stays for the next try with the same plan; those of other plans are removed.
+
+        Args:
+            plan: A name for what is to be added.
+        """
+        folder = self.path / _PARTS / plan
+        if not folder.is_dir():
+            self.discard_parts()
+            folder.mkdir(parents=True)
+        yield folder
+        self.discard_parts()
+
+    def discard_parts(self) -> None:
+        """Remove rows that were embedded but not added."""
+        discard(self.path / _PARTS)
 
     def tidy(self) -> None:
         """Merge small files, bring the indices up to date, and remove versions that no reader uses any more."""

@@ -6,6 +6,7 @@ is killed, Ray starts another, which does the part again; a part is one file, so
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,8 +152,8 @@ def _embedded(ray: Any, left: list[dict[str, Any]], given: tuple[Any, ...], work
             "ray_workers", f"the cluster has {resources.get(kind, 0):g} {kind}s, and each worker needs one; ask for "
             "fewer, or add machines", value=workers,
         )  # fmt: skip
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     found = ray.data.from_items(left, override_num_blocks=len(left)).map_batches(
         EmbedParts,
         fn_constructor_args=given,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ NARROW_COLUMNS = (
 _METADATA_CACHE = 32 * 2**20
 _IMAGES, _FACTS = "images", "facts"
 _PARTS = ".parts"
+# Of a path that was an address, such as s3://bucket/people; a drive of Windows has one letter.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)
 _TRIES = 5
@@ -76,6 +79,8 @@ class Store:
         self._lancedb = load_lancedb()
         self._opened: Any = None
         self._tables: dict[str, Any] = {}
+        if _ADDRESS.match(path.as_posix()):
+            raise UserError(f"{path}: is an address; a gallery is a folder, which may be on a network file system")
         if path.is_file():
             raise UserError(f"{path}: is a file; a gallery is a folder")
         if path.is_dir() and not self.exists() and any(entry.name != ".lock" for entry in path.iterdir()):

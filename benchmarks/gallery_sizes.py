@@ -1,12 +1,12 @@
 """What a large gallery takes: bytes on the disk and processor time, computed from what a small one is measured to take.
 
-    python benchmarks/gallery_sizes.py [--quick] [--images DIR] [--model RUN] [--crops 10000000 1000000000]
-        [--worker-hour PRICE] [--gib-month PRICE] [--json FILE]
+    python benchmarks/gallery_sizes.py [--quick] [--images DIR] [--most 500] [--model RUN] [--rows 50000]
+        [--crops 10000000 1000000000] [--worker-hour PRICE] [--gib-month PRICE] [--json FILE]
 
 Crops (drawn ones, unless --images names a folder) are added to a gallery by one process with one thread. Measured are
-the processor time for each image (reading, decoding, embedding, writing), the bytes of a row with and without
-thumbnail (the growth of the gallery's folder, compacted, from half of the crops to all), the bytes that the index adds
-to a row, and the memory for each image of the list that one `add` is given. All four grow with the number of crops, so
+the processor time for each image (reading, decoding, embedding, writing), the bytes of a row (the growth of the
+gallery's folder, compacted, from half of the crops to all), the mean of the thumbnails among them, the bytes that the
+index adds to each of --rows made-up embeddings, and the memory for each image of the list that one `add` is given. All grow with the number of crops, so
 the figures of --crops are products. With prices (of an hour of one worker, and of a GiB kept for a month, in any
 currency) there are costs, too; without, there are none.
 """
@@ -14,6 +14,7 @@ currency) there are costs, too; without, there are none.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -36,8 +37,6 @@ from pclhd.data.records import Modality
 from pclhd.data.sources import gather_images
 from pclhd.gallery.adding import NewImage
 from pclhd.gallery.gallery import Gallery
-from pclhd.gallery.indexing import update_index
-from pclhd.gallery.records import Keep
 from pclhd.gallery.rows import NewRow, to_arrow
 from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
@@ -54,8 +53,8 @@ class PerCrop:
         images: How many crops this was measured with.
         embedding_size: Width of the embeddings.
         processor_seconds: Time of one processor to add it.
-        bytes_with_path: Bytes of a row that keeps the path.
-        bytes_with_both: Bytes of a row that keeps path and thumbnail.
+        row_bytes: Bytes of a row that keeps path and thumbnail.
+        thumbnail_bytes: Bytes of its thumbnail.
         index_bytes: Bytes that the index adds to a row.
         list_bytes: Memory of its entry in the list of images that one `add` is given.
     """
@@ -63,8 +62,8 @@ class PerCrop:
     images: int
     embedding_size: int
     processor_seconds: float
-    bytes_with_path: float
-    bytes_with_both: float
+    row_bytes: float
+    thumbnail_bytes: float
     index_bytes: float
     list_bytes: float
 
@@ -74,16 +73,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few crops, to show that it runs")
     parser.add_argument("--images", type=Path, help="a folder of crops; drawn ones otherwise")
+    parser.add_argument("--most", type=int, default=500, help="crops to measure with")
+    parser.add_argument("--rows", type=int, default=50_000, help="made-up rows to measure the index with")
     parser.add_argument("--model", type=Path, help="the model that embeds; the starter weights otherwise")
     parser.add_argument("--crops", type=int, nargs="+", default=[10_000_000, 1_000_000_000])
     parser.add_argument("--worker-hour", type=float, help="price of one worker (one processor) for an hour")
     parser.add_argument("--gib-month", type=float, help="price of a GiB kept for a month")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.most, arguments.rows = 24, 2_000
     with TemporaryDirectory() as folder:
-        place = Path(folder)
-        images = [arguments.images] if arguments.images else in_a_process(draw, place / "drawn", arguments.quick)
-        measured = in_a_process(measure, place, images, arguments.model, 3_000 if arguments.quick else 50_000)
+        measured = in_a_process(
+            measure, Path(folder), arguments.images, arguments.model, arguments.most, arguments.rows
+        )  # fmt: skip
     totals = [total(measured, crops, arguments.worker_hour, arguments.gib_month) for crops in arguments.crops]
     print(markdown_table(["one crop", "value"], [[name, short(value)] for name, value in asdict(measured).items()]))
     print()
@@ -96,11 +99,11 @@ def main() -> None:
 
 def total(one: PerCrop, crops: int, worker_hour: float | None, gib_month: float | None) -> dict[str, float]:
     """What many crops take; costs only where there are prices."""
-    gib = crops * (one.bytes_with_both + one.index_bytes) / 2**30
+    gib = crops * (one.row_bytes + one.index_bytes) / 2**30
     hours = crops * one.processor_seconds / 3600
     found = {
         "GiB, with thumbnails and index": gib,
-        "GiB, without thumbnails": crops * (one.bytes_with_path + one.index_bytes) / 2**30,
+        "GiB, without thumbnails": gib - crops * one.thumbnail_bytes / 2**30,
         "GiB, of which index": crops * one.index_bytes / 2**30,
         "hours of one worker to embed": hours,
         "days of 100 workers to embed": hours / 24 / 100,
@@ -113,43 +116,42 @@ def total(one: PerCrop, crops: int, worker_hour: float | None, gib_month: float 
     return found
 
 
-def draw(place: Path, quick: bool) -> list[Path]:
-    """Draw people; the folders of their crops."""
-    write_synthetic(place, scale="tiny" if quick else "small", workers=1)
-    return sorted(place.glob("cam*"))
-
-
-def measure(place: Path, images: Sequence[Path], model: Path | None, rows: int) -> PerCrop:
-    """Measure what one crop takes."""
+def measure(place: Path, images: Path | None, model: Path | None, most: int, rows: int) -> PerCrop:
+    """Measure what one crop takes; without images, with the crops of drawn people."""
     import torch
 
     torch.set_num_threads(1)
     used = Encoder.load(model, device="cpu") if model is not None else _starter()
-    files = [source.path for source in gather_images(images) if source.path is not None]
+    if images is None:
+        write_synthetic(place / "drawn", scale="tiny", workers=1)
+    folders = [images] if images is not None else sorted((place / "drawn").glob("cam*"))
+    found = [source.path for source in gather_images(folders) if source.path is not None]
+    files = found[:: max(1, len(found) // most)][:most]
     if len(files) < 20:
-        raise SystemExit(f"{images[0]}: has {len(files)} images; give at least 20")
+        raise SystemExit(f"{images}: has {len(files)} images; give at least 20")
     used.embed(files[:8], modality="visible", workers=1)
-    begin = time.process_time()
-    with_both = _growth(place / "both", used, files, "both")
-    taken = (time.process_time() - begin) / len(files)
-    with_path = _growth(place / "path", used, files, "path")
-    index = _index_bytes(place / "index", used, rows)
-    return PerCrop(len(files), used.embedding_size, taken, with_path, with_both, index, _list_bytes(files))
+    gallery, sizes, taken = Gallery(place / "people", encoder=used), [], 0.0
+    for part in (files[: len(files) // 2], files[len(files) // 2 :]):
+        begin = time.process_time()
+        gallery.add(part, modality="visible", workers=1)
+        taken += time.process_time() - begin
+        gallery.compact()
+        sizes.append((len(gallery), gallery.stats().bytes))
+    (fewer, small), (more, large) = sizes
+    thumbnails = [len(one) for one in gallery._store.select(["thumbnail"])["thumbnail"].to_pylist()]
+    return PerCrop(
+        images=len(files),
+        embedding_size=used.embedding_size,
+        processor_seconds=taken / len(files),
+        row_bytes=(large - small) / (more - fewer),
+        thumbnail_bytes=float(np.mean(thumbnails)),
+        index_bytes=_index_bytes(place / "index", used, rows),
+        list_bytes=_list_bytes(files),
+    )
 
 
 def _starter() -> Encoder:
     return Encoder(load_model(starter_path()), Preprocessing(288, 144), device="cpu")
-
-
-def _growth(path: Path, used: Encoder, files: Sequence[Path], keep: Keep) -> float:
-    """Bytes that the folder of a gallery grows by for each crop."""
-    gallery, half, sizes = Gallery(path, encoder=used), len(files) // 2, []
-    for part in (files[:half], files[half:]):
-        gallery.add(part, modality="visible", keep=keep, workers=1)
-        gallery.compact()
-        sizes.append((len(gallery), gallery.stats().bytes))
-    (fewer, small), (more, large) = sizes
-    return (large - small) / (more - fewer)
 
 
 def _index_bytes(path: Path, used: Encoder, rows: int) -> float:
@@ -164,7 +166,7 @@ def _index_bytes(path: Path, used: Encoder, rows: int) -> float:
         store.append(to_arrow(new, features, first_number=1, model_id=used.model_id))
         store.purge()
         before = store.size()
-        update_index(store, least=1)
+        store.build_index(round(math.sqrt(rows)))
     return (store.size() - before) / len(features)
 
 

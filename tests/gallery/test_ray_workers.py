@@ -41,7 +41,6 @@ class KilledOnce(EmbedParts):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore:`ray_remote_args` is deprecated")
 def test_two_workers_one_of_them_killed(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pclhd.gallery.adding._PART", PART)
     monkeypatch.setattr(ray_workers, "EmbedParts", KilledOnce)

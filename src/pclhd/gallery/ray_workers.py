@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,7 +135,9 @@ def add_with_ray(
             given = (
                 store.path.absolute(), folder.absolute(), encoder.origin.absolute(), encoder.model_id, keep, device,
             )  # fmt: skip
-            with _connected(ray, workers):
+            workers = min(workers, len(left))
+            with _connected(ray, workers), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Ray about its own options
                 for embedded in _embedded(ray, left, given, workers, device):
                     done += embedded
                     if on_progress is not None:
@@ -190,9 +193,12 @@ def _connected(ray: Any, workers: int) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     own = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(
-            address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own)
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # LanceDB warns of forks; the processes that Ray forks become other programs at once.
+            warnings.simplefilter("ignore")
+            ray.init(
+                address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own)
+            )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError) as error:
         place = f"at RAY_ADDRESS={address}" if address else "on this machine"
         raise UserError(f"no Ray cluster {place} ({error}); start one with: ray start --head") from error

@@ -6,9 +6,9 @@
 Crops (drawn ones, unless --images names a folder) are added to a gallery by one process with one thread. Measured are
 the processor time for each image (reading, decoding, embedding, writing), the bytes of a row (the growth of the
 gallery's folder, compacted, from half of the crops to all), the mean of the thumbnails among them, the bytes that the
-index adds to each of --rows made-up embeddings, and the memory for each image of the list that one `add` is given. All grow with the number of crops, so
-the figures of --crops are products. With prices (of an hour of one worker, and of a GiB kept for a month, in any
-currency) there are costs, too; without, there are none.
+index adds to each of --rows made-up embeddings, and the memory for each image of the list that one `add` is given.
+All grow with the number of crops, so the figures of --crops are products. With prices (of an hour of one worker, and
+of a GiB kept for a month, in any currency) there are costs, too; without, there are none.
 """
 
 from __future__ import annotations

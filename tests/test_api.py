@@ -101,6 +101,7 @@ PUBLIC = {
         "settings",
         "settings_file",
         "tensorboard_folder",
+        "tracking_file",
         "training_images",
         "training_images_file",
         "write_calibration",

@@ -229,6 +229,21 @@ def _tensorboard(place: Place) -> None:
     assert list((run / "tensorboard").iterdir())
 
 
+def _mlflow(place: Place) -> None:
+    pytest.importorskip("mlflow")
+    assert "would be saved" in place.refusal("engine.mlflow=http://me:secret@host")
+    run = place.run(f"engine.mlflow={place.root / 'records'}")
+    assert digest(run / "model.safetensors") == place.weights()
+    assert list((place.root / "records").glob("*/*/metrics"))
+
+
+def _wandb(place: Place) -> None:
+    pytest.importorskip("wandb")
+    run = place.run("engine.wandb=demo")
+    assert digest(run / "model.safetensors") == place.weights()
+    assert list((run / "wandb").glob("offline-run-*"))
+
+
 def _labels(place: Place) -> None:
     assert "no identities" in place.refusal("method.labels=identities")
 
@@ -271,6 +286,8 @@ ELSEWHERE: dict[str, Callable[[Place], None]] = {
     "engine.checkpoint_minutes": _checkpoint_minutes,
     "engine.keep_weights": _keep_weights,
     "engine.tensorboard": _tensorboard,
+    "engine.mlflow": _mlflow,
+    "engine.wandb": _wandb,
 }
 
 

@@ -16,6 +16,7 @@ from pclhd.config import load_preset
 from pclhd.errors import UserError
 from pclhd.parsing import Unparsable, parse_json
 from pclhd.runs.records import parse_log_line
+from pclhd.study.definition import read_definition
 from tests.fuzz.damage import OF_KIND, Random, changed_tree
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,17 @@ def test_a_damaged_preset_file_is_read_or_refused(tmp_path: Path, draw: Random) 
     draw.choice(OF_KIND[".yaml"])(path, draw)
     with contextlib.suppress(UserError):
         load_preset(str(path), [])
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(DRAWS)
+def test_a_damaged_study_file_is_read_or_refused(tmp_path: Path, draw: Random) -> None:
+    path = tmp_path / "study.yaml"
+    space = "{clustering.eps: {type: float, low: 0.4, high: 0.7}, recipe: {type: categorical, choices: [paper, pclhd]}}"
+    path.write_text(f"preset: tiny\nseeds: [0, 1]\nsettings: {{schedule.iterations: 3}}\nspace: {space}\n")
+    draw.choice(OF_KIND[".yaml"])(path, draw)
+    with contextlib.suppress(UserError):
+        read_definition(path, [])
 
 
 @settings(max_examples=100, deadline=None)

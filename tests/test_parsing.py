@@ -82,6 +82,15 @@ def test_json_beyond_the_bounds(text: str, fault: str) -> None:
         parse_json(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"), [("[NaN]", "NaN is"), ('{"a": -Infinity}', "-Infinity is"), ("[1e999]", "too large")]
+)
+def test_json_of_finite_numbers_only(text: str, fault: str) -> None:
+    parse_json(text)
+    with pytest.raises(Unparsable, match=fault):
+        parse_json(text, finite=True)
+
+
 def test_places_of_faults() -> None:
     for parse, text in ((parse_json, '{\n "a" 1}'), (parse_yaml, "b: 1\na: [1")):
         with pytest.raises(Unparsable) as caught:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -58,6 +59,16 @@ def _share_or_auto(value: object) -> float | Literal["auto"]:
     return float(value)
 
 
+def _tracking(value: str | None) -> str | None:
+    if value is None or value == "none":
+        return None
+    if not value.strip():
+        raise ValueError("expected a name, or none")
+    if re.search(r"://[^/]*@", value):
+        raise ValueError("an address with a name or a password would be saved; set MLFLOW_TRACKING_USERNAME instead")
+    return value
+
+
 def _named(value: object) -> object:
     if isinstance(value, str) and not value.strip():  # Python takes an empty path for the current folder
         raise ValueError("expected a path; write . for the current folder")
@@ -74,6 +85,7 @@ Decay = Annotated[
     PlainValidator(_share_or_auto),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, {"const": "auto"}]}),
 ]
+Tracking = Annotated[str | None, AfterValidator(_tracking)]
 Root = Annotated[Path | None, BeforeValidator(_named)]
 CacheFolder = Annotated[Path | None, BeforeValidator(_named), BeforeValidator(_none_or_folder)]
 Backbone = Annotated[
@@ -267,7 +279,19 @@ class EngineSettings(_Section):
     )
     keep_weights: bool = Field(False, description="Keep the momentum network's weights of every epoch.")
     tensorboard: bool = Field(
-        False, description="Also write TensorBoard events beside the log (needs the package tensorboard)."
+        False,
+        description="Also write TensorBoard events into the run folder: the numbers of the log, clusters as pictures, "
+        "and final embeddings (needs the extra tensorboard).",
+    )
+    mlflow: Tracking = Field(
+        None,
+        description="Also record the training in MLflow: in this folder, or on the server with this address; none does "
+        "not (needs the extra mlflow).",
+    )
+    wandb: Tracking = Field(
+        None,
+        description="Also record the training in Weights & Biases, in the project of this name; none does not. The "
+        "record stays in the run folder unless the environment variable WANDB_MODE is online (needs the extra wandb).",
     )
 
 

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ UNFINISHED = ".unfinished"
 LOCK = ".lock"
 
 _RANDOM_BYTES = 8
+_LOOK = 0.02
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without locks
 
@@ -334,6 +336,26 @@ def claiming(path: Path, *, replace: bool = True) -> Iterator[None]:
         yield
 
 
+def is_owned(path: Path) -> bool:
+    """Whether a process owns a folder now (`owning_folder`). Nothing is written; where there are no locks, False."""
+    if sys.platform == "win32":
+        return False
+    try:
+        file = os.open(path / LOCK, os.O_RDONLY | _NO_LINK)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two processes that look at once do not see each other.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return False
+
+
 def remove_partial_files(folder: Path) -> None:
     """Remove what killed processes left of the files they were writing to a folder that the caller owns.
 
@@ -424,7 +446,11 @@ if sys.platform != "win32":
 
     def _lock(file: int, path: Path) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOOK)  # it may have been a look of `is_owned`
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             number = os.pread(file, 20, 0).strip()
             owner = f" (process {int(number)})" if number.isdigit() else ""

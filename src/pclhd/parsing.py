@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import re
 import stat
 from pathlib import Path
@@ -73,18 +74,24 @@ def open_tensors(path: Path, framework: Literal["pt", "numpy"]) -> Any:
     return safe_open(path, framework=framework)
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, finite: bool = False) -> Any:
     """What a JSON text holds.
 
+    Args:
+        text: The text.
+        finite: Whether NaN and infinity, Python's own extension of JSON, are refused. Losses in a log may be neither.
+
     Raises:
-        Unparsable: It is not JSON, nested too deeply, or holds a number that no program would write.
+        Unparsable: It is not JSON, nested too deeply, or holds a number that is refused or that no program would write.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, **_ONLY_FINITE) if finite else json.loads(text)
     except json.JSONDecodeError as error:
         raise Unparsable(error.msg, error.lineno, error.colno) from error
     except RecursionError as error:
         raise Unparsable("nested too deeply") from error
+    except Unparsable:
+        raise
     except ValueError as error:  # a whole number of thousands of digits
         raise Unparsable("a number has too many digits") from error
     level, depth = [value], 0
@@ -99,6 +106,20 @@ def parse_json(text: str) -> Any:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise Unparsable(f"{name} is not a number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise Unparsable("a number is too large")
+    return number
+
+
+_ONLY_FINITE: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_float": _finite}
 
 
 def parse_yaml(text: str) -> Any:

@@ -33,6 +33,8 @@ _LIKE = "gallery remove people --like photos/night/n1.png --modality infrared --
 _EXPIRE = "gallery expire people --older-than 200w"
 _PARQUET = "gallery export people --out out/people.parquet"
 _ROW = "{id}"
+_STUDY = "study run study.yaml {words} schedule.stage2_epochs=0 --data own --trials 1 --out out/study"
+_MADE = f"{_STUDY} ; study"
 
 #: The options of a filter, and a value that not every image of the gallery satisfies.
 _FILTERS = {
@@ -77,6 +79,26 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "verify": {
         "--data": ("verify run", "verify run --data nowhere"),
         "--device": ("verify run", "verify run --device cuda:99"),
+    },
+    "runs": {"--json": ("runs run", "runs run --json")},
+    "study run": {
+        "--data": (_STUDY, f"{_STUDY} --data nowhere"),
+        "--out": (_STUDY, f"{_STUDY} --out out/other"),
+        "--trials": (_STUDY, f"{_STUDY} --trials 2"),
+        "--objective": (_STUDY, f"{_STUDY} --objective cycle"),
+        "--validation": (f"{_STUDY} --objective oracle", f"{_STUDY} --objective oracle --validation strangers.csv"),
+        "--storage": (_STUDY, f"{_STUDY} --storage sqlite:///elsewhere.db"),
+        "--name": (_STUDY, f"{_STUDY} --name other"),
+        "--device": (_STUDY, f"{_STUDY} --device cuda:99"),
+        "--quiet": (_STUDY, f"{_STUDY} --quiet"),
+    },
+    "study show": {
+        "--storage": (f"{_MADE} show out/study", f"{_MADE} show out/study --storage postgresql://a@127.0.0.1/b"),
+        "--json": (f"{_MADE} show out/study", f"{_MADE} show out/study --json"),
+    },
+    "study plot": {
+        "--storage": (f"{_MADE} plot out/study", f"{_MADE} plot out/study --storage postgresql://a@127.0.0.1/b"),
+        "--quiet": (f"{_MADE} plot out/study", f"{_MADE} plot out/study --quiet"),
     },
     "report": {
         "--quiet": ("report run", "report run --quiet"),

@@ -74,6 +74,9 @@ def stage(small: SmallData, photos: Photos, tmp_path_factory: pytest.TempPathFac
     save_model(theirs / "model.safetensors", stirred(SMALL_BOTTLENECK))
     torch.save(released_state(stirred(SMALL_BOTTLENECK, 1)), root / "theirs.pth")
     (root / "small.yaml").write_text("data: {height: 48, width: 24}\nmodel: {architecture: narrow, weights: none}\n")
+    (root / "study.yaml").write_text(
+        "preset: tiny\nspace: {method.hard_share: {type: categorical, choices: [0.5, 1.0]}}\n"
+    )
     _features(root)
     write_regdb(root / "regdb")
     shutil.copytree(root / "own", root / "broken")
@@ -176,6 +179,7 @@ def shows(
         files = sorted([*root.glob("out/**/*"), *root.glob("run/*"), *root.glob("there.*")])
         # The metadata of a checkpoint come in any order.
         files = [path for path in files if path.suffix in _TELLING and path.parent.name != "checkpoints"]
+        files = [path for path in files if path.name != "trials.csv"]  # it says how long each trial took
         digests = [f"{path.relative_to(root)} {digest(path)}" for path in files]
         said = " ".join(one.out + one.err for one in ended)
         said = _CHANGING.sub("", " ".join(said.split()))  # columns follow the width of a duration

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from pclhd.clustering.confidence import silhouettes, stability
+from pclhd.clustering.cycle import cycle_consistency
+from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.clustering.matching import Matching
 from pclhd.config import Settings
 from pclhd.engine.labelling import EpochLabels, Grouping
@@ -123,3 +126,16 @@ def test_the_setting_and_the_criteria_agree() -> None:
     assert Settings(preset="x").selection == "last"
     for by in CRITERIA:
         assert Settings(preset="x", selection=by).selection == by
+
+
+def test_only_the_silhouette_sees_that_one_cluster_of_all_images_means_nothing() -> None:
+    """Why studies maximise it by default: settings may lead to such a clustering (docs/studies.md)."""
+    random = np.random.default_rng(0)
+    rows = np.repeat(random.normal(size=(12, 16)), 10, axis=0) + 0.1 * random.normal(size=(120, 16))
+    features = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    one, right = np.zeros(120, dtype=np.int64), np.repeat(np.arange(12), 10)
+    similarity = jaccard_similarity(features, 8, 3)
+    assert stability(one, one) == 1.0
+    assert cycle_consistency(features, one, features[::-1].copy(), one) == 1.0
+    assert silhouettes(similarity, right).mean() > 0.7
+    assert silhouettes(similarity, one).mean() < 0.2

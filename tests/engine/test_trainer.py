@@ -22,7 +22,7 @@ from pclhd.config import Settings
 from pclhd.data.images import load_images
 from pclhd.data.near_copies import image_hashes
 from pclhd.data.records import Modality, make_training_set
-from pclhd.engine import labelling, trainer
+from pclhd.engine import labelling
 from pclhd.engine.checkpoint import load_latest_checkpoint
 from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.position import Position
@@ -299,18 +299,6 @@ def test_a_missing_accelerator_is_a_user_error(small: SmallData, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_tensorboard_is_noticed_before_anything_is_written(
-    small: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing() -> type[object]:
-        raise UserError("engine.tensorboard=true needs TensorBoard")
-
-    monkeypatch.setattr(trainer, "require_tensorboard", missing)
-    with pytest.raises(UserError, match="needs TensorBoard"):
-        small.train(tmp_path / "run", "engine.tensorboard=true")
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_loss_that_explodes_names_the_setting(small: SmallData, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lower schedule\.learning_rate"):
         small.train(tmp_path / "run", "schedule.learning_rate=1e30", "schedule.iterations=3")
@@ -414,7 +402,7 @@ REACH_THE_WEIGHTS = [
     "engine.precision=bf16-mixed",
 ]
 DECAYS = ["schedule.decay_every=1", "schedule.decay_factor=0.5"]
-MUST_NOT_REACH_THE_WEIGHTS = ["engine.log_every=2", "data.workers=2", "engine.tensorboard=true"]
+MUST_NOT_REACH_THE_WEIGHTS = ["engine.log_every=2", "data.workers=2"]
 
 
 @pytest.mark.slow
@@ -644,17 +632,6 @@ def test_without_a_compiler_nothing_is_written(
     with pytest.raises(UserError, match=r"engine\.compile=true does not work .* install a C\+\+ compiler"):
         small.train(tmp_path / "run", "engine.compile=true")
     assert not (tmp_path / "run").exists()
-
-
-def test_tensorboard_events(small: SmallData, tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = tmp_path / "run"
-    small.train(run, "engine.tensorboard=true", "schedule.stage2_epochs=0")
-    events = accumulator.EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    (epoch,) = events.Scalars("epoch/loss/total")
-    assert epoch.value == pytest.approx(records(run)[0]["loss"]["total"], rel=1e-6)
-    assert [step.step for step in events.Scalars("step/loss/total")] == [0, 1]
 
 
 def test_provenance_records_seed_and_images(small: SmallData, tmp_path: Path) -> None:

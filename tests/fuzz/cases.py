@@ -80,6 +80,7 @@ TARGETS: tuple[Target, ...] = (
     _target("combine runs/one runs/two --force", *_RUN, "runs/two/*", weight=6),
     _target("compare runs/one runs/two", *_RUN, "runs/two/*", weight=6),
     _target("compare runs/one runs/two --json", "runs/two/*"),
+    _target("runs runs", *_RUN, "runs/two/*", "runs/stopped/*", weight=2),
     _target("report runs/one", *_RUN, "data/sysu/cam*/*/*", writes=(r"runs/one/report(/.*)?",), weight=2),
     _target("report runs/one", "runs/one/*.json*", writes=(r"runs/one/report(/.*)?",), weight=2),
     _target(

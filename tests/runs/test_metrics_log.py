@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import errno
 import json
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 from pclhd.errors import UserError
-from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
+from pclhd.runs.metrics_log import MetricsLog
 
 
 def epoch(number: int, **more: Any) -> dict[str, Any]:
@@ -123,18 +122,3 @@ def test_a_new_run_starts_empty(tmp_path: Path) -> None:
     path.write_text(EPOCH)
     MetricsLog(path)
     assert lines(path) == []
-
-
-def test_missing_tensorboard_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if "tensorboard" in name:
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"pip install tensorboard"):
-        require_tensorboard()
-    with pytest.raises(UserError, match="needs TensorBoard"):
-        MetricsLog(tmp_path / "metrics.jsonl", tensorboard=tmp_path / "events")

@@ -78,6 +78,7 @@ def test_sessions_that_resume_record_what_changed(tmp_path: Path, monkeypatch: p
         ("{", "Expecting property name"),
         ("[]", "not provenance"),
         ('{"resumed": 3}', "not provenance"),
+        ('{"memory_bytes": NaN}', "NaN is not a number"),
     ],
 )
 def test_an_invalid_provenance_is_refused(damaged: str, reason: str) -> None:

@@ -92,3 +92,22 @@ def report(
 
     root = data or RunFolder(run).settings().data.root
     say(f"report: {write_report(run, data_root=root)}")
+
+
+@verb()
+def runs(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER", help="Folders with run folders in or below them.", show_default="runs"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List run folders: state, method, epochs, figures of the last evaluation, and disk used.
+
+    Nothing is written. A damaged run folder is named, and does not stop the list.
+    """
+    from pclhd.report.run_list import runs_text
+    from pclhd.runs.listing import list_runs
+
+    listed = list_runs(folders or [Path("runs")])
+    show(json.dumps([run.to_dict() for run in listed], indent=2, ensure_ascii=False) if as_json else runs_text(listed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -108,6 +109,12 @@ class ConsoleObserver:
         parts += [self._time_left()] if self._time_left() else []
         self._print("  ".join(parts))
         return measured
+
+    def logged(self, record: Mapping[str, Any]) -> None:
+        """Do nothing: what is printed of a record is printed where it arises."""
+
+    def finished(self, model: Path) -> None:
+        """Do nothing: the verb prints where the model is."""
 
     def warned(self, message: str) -> None:
         """Print the warning."""

@@ -12,7 +12,7 @@ import typer
 import typer.main
 
 from pclhd import __version__
-from pclhd.cli import answers, data, features, gallery, results, serving, settings, terminal, training, weights
+from pclhd.cli import answers, data, features, gallery, results, serving, settings, studies, terminal, training, weights
 from pclhd.cli.environment import check_environment
 from pclhd.cli.options import verb
 from pclhd.cli.terminal import complain, console
@@ -156,6 +156,7 @@ app.command()(results.combine)
 app.command()(results.compare)
 app.command()(training.verify)
 app.command()(results.report)
+app.command()(results.runs)
 app.command()(features.cluster)
 app.command(name="import")(weights.import_weights)
 app.command()(weights.export)
@@ -166,6 +167,7 @@ app.add_typer(gallery.app, name="gallery")
 app.command()(serving.serve)
 app.add_typer(serving.token_app, name="token")
 app.add_typer(serving.audit_app, name="audit")
+app.add_typer(studies.app, name="study")
 app.command()(data.check)
 # Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from pclhd.data.datasets import TrainingImages
 from pclhd.engine.duration import Plan
@@ -29,6 +30,12 @@ class Observer(Protocol):
     def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
         """An epoch is over. The result is logged as ``labels`` and does not affect training."""
 
+    def logged(self, record: Mapping[str, Any]) -> None:
+        """A line was written to the log: one of the models of `pclhd.runs.records.LogRecord`."""
+
+    def finished(self, model: Path) -> None:
+        """The final model is saved."""
+
     def warned(self, message: str) -> None:
         """A problem occurred that training recovered from."""
 
@@ -51,6 +58,12 @@ class Silent:
     def epoch_ended(self, position: Position, labels: EpochLabels, record: Mapping[str, object]) -> dict[str, float]:
         """Do nothing."""
         return {}
+
+    def logged(self, record: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def finished(self, model: Path) -> None:
+        """Do nothing."""
 
     def warned(self, message: str) -> None:
         """Do nothing."""

@@ -50,7 +50,7 @@ from pclhd.pair import Pair
 from pclhd.parsing import read_text
 from pclhd.runs.decline import decline_warning
 from pclhd.runs.folder import RunFolder, owning_run
-from pclhd.runs.metrics_log import MetricsLog, require_tensorboard
+from pclhd.runs.metrics_log import MetricsLog
 from pclhd.runs.provenance import provenance_json, provenance_resumed
 from pclhd.streams import Streams
 
@@ -89,8 +89,6 @@ def train(
     # The saved settings must state correctly whether labels were used.
     if (labeller is None) != (settings.method.labels == "clusters"):
         raise ValueError(f"method.labels={settings.method.labels} with{'out' if labeller is None else ''} a labeller")
-    if settings.engine.tensorboard:
-        require_tensorboard()
     settings = _with_sizes_for(resolve_precision(settings), training_set)
     processes = join_processes(on_gpu=runs_on_gpu(settings))
     with processes.raise_once():
@@ -190,6 +188,7 @@ class _Training:
             if warning is not None:
                 self.observer.warned(warning)
         self._calibrate(model)
+        self.observer.finished(model)
         return model
 
     def _calibrate(self, model: Path) -> None:
@@ -384,13 +383,13 @@ class _Writer:
             first_epoch=progress.next_epoch,
             first_step=0 if progress.state is None else progress.state.step,
             restarts=progress.restarts,
-            tensorboard=self.run.tensorboard_folder if self.settings.engine.tensorboard else None,
         )
 
     def log(self, record: dict[str, Any]) -> None:
         """Write a line of the log."""
         if self._log is not None:
             self._log.write(record)
+            self.observer.logged(record)
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint."""

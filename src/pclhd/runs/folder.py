@@ -123,6 +123,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def tracking_file(self) -> Path:
+        """Under which numbers MLflow and Weights & Biases record the run, as JSON."""
+        return self.path / "tracking.json"
+
+    @property
     def checkpoints_folder(self) -> Path:
         """Checkpoints and weights of earlier epochs."""
         return self.path / "checkpoints"

@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object per epoch and per logged step, and TensorBoard if it is switched on."""
+"""The log of a training: one JSON object per epoch and per logged step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pclhd.errors import UserError
 from pclhd.files import write_durably
 from pclhd.parsing import read_text
-from pclhd.runs.records import LogRecord, RestartRecord, StepRecord, flatten, log_line, parse_log_line
+from pclhd.runs.records import LogRecord, RestartRecord, StepRecord, log_line, parse_log_line
 
 
 class MetricsLog:
@@ -20,10 +20,9 @@ class MetricsLog:
         first_epoch: Lines of this epoch and later ones, left by an interrupted run, are removed first,
         first_step: except those of its steps before this one.
         restarts: Records of later restarts are removed too.
-        tensorboard: Folder for TensorBoard events, or None.
 
     Raises:
-        UserError: A line is not a record, the file cannot be read or written, or TensorBoard is not installed.
+        UserError: A line is not a record, or the file cannot be read or written.
     """
 
     def __init__(
@@ -33,7 +32,6 @@ class MetricsLog:
         first_epoch: int = 0,
         first_step: int = 0,
         restarts: int = 0,
-        tensorboard: Path | None = None,
     ) -> None:
         self._path = path
         lines = [
@@ -42,7 +40,6 @@ class MetricsLog:
             if _place(record) < (first_epoch, first_step) and _restarts(record) <= restarts
         ]
         write_durably(path, "".join(lines))
-        self._events = require_tensorboard()(str(tensorboard)) if tensorboard is not None else None
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record, with the fields of one of the models of `pclhd.runs.records.LogRecord`.
@@ -60,15 +57,6 @@ class MetricsLog:
                 f"{self._path}: cannot be written ({error.strerror}); make room or repair the folder, then "
                 "resume the run"
             ) from error
-        if self._events is not None:
-            # Flushed once per epoch, because the program does not wait for the writer's thread at its end.
-            at = record.get("global_step", record["epoch"])
-            for name, value in flatten(record, "/").items():
-                position = name.rpartition("/")[2] in {"epoch", "step", "global_step"}
-                if isinstance(value, int | float) and not position:
-                    self._events.add_scalar(f"{record['kind']}/{name}", float(value), at)
-            if record["kind"] == "epoch":
-                self._events.flush()
 
 
 def _lines(path: Path) -> list[tuple[str, LogRecord]]:
@@ -93,16 +81,3 @@ def _place(record: LogRecord) -> tuple[int, float]:
 
 def _restarts(record: LogRecord) -> int:
     return record.restarts if isinstance(record, RestartRecord) else 0
-
-
-def require_tensorboard() -> type[Any]:
-    """The class that writes TensorBoard events.
-
-    Raises:
-        UserError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError("engine.tensorboard=true needs TensorBoard: pip install tensorboard") from error
-    return SummaryWriter

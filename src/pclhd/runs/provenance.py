@@ -85,7 +85,7 @@ def provenance_resumed(
     Raises:
         ValueError: The text is not provenance.
     """
-    facts = parse_json(saved)
+    facts = parse_json(saved, finite=True)
     if not isinstance(facts, dict) or not isinstance(facts.setdefault("resumed", []), list):
         raise ValueError("is not provenance that training wrote")
     now = _describe_session(settings, device)

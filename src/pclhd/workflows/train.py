@@ -119,19 +119,21 @@ def train_run(
     from pclhd.devices import keep_freed_memory, limit_threads
     from pclhd.engine.networks import runs_on_gpu
     from pclhd.engine.trainer import train
+    from pclhd.sinks.recording import recording
 
     labeller = labeller_for(settings, dataset)
     limit_threads()
     if not runs_on_gpu(settings):
         keep_freed_memory()
-    train(
-        with_data_root(settings, dataset),
-        dataset.train,
-        run.path,
-        observer,
-        resume=resume,
-        replace=replace,
-        labeller=labeller,
-        interruption=interruption,
-    )
+    with recording(settings, run, observer) as watching:
+        train(
+            with_data_root(settings, dataset),
+            dataset.train,
+            run.path,
+            watching,
+            resume=resume,
+            replace=replace,
+            labeller=labeller,
+            interruption=interruption,
+        )
     return run

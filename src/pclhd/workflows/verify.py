@@ -303,7 +303,6 @@ class _FirstEpoch(Silent):
 
 
 def _train_first_epoch(settings: Settings, dataset: Dataset, run: Path) -> _FirstEpoch:
-    settings = _changed(settings, engine=_changed(settings.engine, tensorboard=False))
     labeller = labeller_for(settings, dataset)
     observer = _FirstEpoch()
     try:

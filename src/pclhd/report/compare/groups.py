@@ -21,6 +21,8 @@ _MAY_VARY = frozenset(
         "engine.checkpoint_minutes",
         "engine.keep_weights",
         "engine.tensorboard",
+        "engine.mlflow",
+        "engine.wandb",
     }
 )
 

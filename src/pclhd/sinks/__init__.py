@@ -1,0 +1,1 @@
+"""Records of a training for other programs: TensorBoard, MLflow, Weights & Biases."""

@@ -1,0 +1,1 @@
+"""Studies: many trainings whose settings Optuna chooses, in one folder or one database."""

@@ -129,8 +129,8 @@ def add_with_ray(
     plan = plan_of(parts, model_id=encoder.model_id, keep=keep)
     with store.collecting(plan) as folder:
         files = [part_file(folder, number) for number in range(len(parts))]
-        left = [{"part": number, "images": parts[number]} for number, file in enumerate(files) if not file.exists()]
-        done = len(images) - sum(len(one["images"]) for one in left)
+        left = [number for number, file in enumerate(files) if not file.exists()]
+        done = len(images) - sum(len(parts[number]) for number in left)
         if left:
             given = (
                 store.path.absolute(), folder.absolute(), encoder.origin.absolute(), encoder.model_id, keep, device,
@@ -138,7 +138,8 @@ def add_with_ray(
             workers = min(workers, len(left))
             with _connected(ray, workers), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Ray about its own options
-                for embedded in _embedded(ray, left, given, workers, device):
+                rows = [{"part": number, "images": parts[number]} for number in left]
+                for embedded in _embedded(ray, rows, given, workers, device):
                     done += embedded
                     if on_progress is not None:
                         on_progress(done, len(images))
@@ -157,7 +158,7 @@ def _embedded(ray: Any, left: list[dict[str, Any]], given: tuple[Any, ...], work
         )  # fmt: skip
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    found = ray.data.from_items(left, override_num_blocks=len(left)).map_batches(
+    found = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         EmbedParts,
         fn_constructor_args=given,
         batch_size=1,

@@ -13,10 +13,10 @@ TEST_PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
 
 SOURCES := src tests benchmarks scripts examples
-PROSE := README.md CONTRIBUTING.md CHANGELOG.md $(wildcard docs/*.md) $(SOURCES)
+PROSE := $(wildcard *.md docs/*.md .github/*.md) $(SOURCES)
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-run check lint test mutants fuzz format bench demo clean
+.PHONY: help env env-run check lint test mutants fuzz format bench demo docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fi
 	$(BIN)/python scripts/demo_gallery.py $(DEMO)/data $(DEMO)/gallery.csv
 	$(BIN)/pclhd gallery add $(DEMO)/gallery $(DEMO)/gallery.csv --model $(DEMO)/run
 	@echo "search these people in a browser: $(BIN)/pclhd serve $(DEMO)/gallery"
+
+docs: $(STAMP) ## Build the site into build/site
+	$(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html, or: $(BIN)/python -m http.server -d build/site"
 
 clean: ## Remove the environment and the output of the demo
 	rm -rf $(VENV) build

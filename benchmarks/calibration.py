@@ -23,10 +23,11 @@ from scipy.stats import kendalltau
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import markdown_table, write_json
-from benchmarks.training_runs import TrainingRun, benchmark_of, complete, epoch_rows, result_rows, training_parser
+from benchmarks.training_runs import benchmark_of, complete, epoch_rows, result_rows, training_parser
 
 from pclhd.data.open import open_dataset
 from pclhd.synthetic import write_synthetic
+from pclhd.workflows.trainings import TrainingRun
 
 METHODS = ("dcl", "adca", "pgm", "mmm", "supervised")
 SEARCH = "all/single-shot"

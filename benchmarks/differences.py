@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import markdown_table, write_json
 from benchmarks.training_runs import (
-    TrainingRun,
     benchmark_of,
     complete,
     refuse_other_settings,
@@ -39,6 +38,7 @@ from benchmarks.training_runs import (
 
 from pclhd.config import load_preset
 from pclhd.report.compare.seeds import compare_seeds
+from pclhd.workflows.trainings import TrainingRun
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import colour_of, markdown_table, name_the_ends, write_json, write_png
 from benchmarks.training_runs import (
-    TrainingRun,
     benchmark_of,
     complete,
     epoch_rows,
@@ -41,6 +40,7 @@ from benchmarks.training_runs import (
 
 from pclhd.config import load_preset
 from pclhd.report.figures import DASHES, GREY, INK, style
+from pclhd.workflows.trainings import TrainingRun
 
 #: The default recipe as it was when these were measured. Since then its joint memory holds all clusters, and it no
 #: longer computes the dynamic loss that was only logged.

@@ -21,9 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import write_json
-from benchmarks.training_runs import TrainingRun, benchmark_of, complete, result_rows, training_parser
+from benchmarks.training_runs import benchmark_of, complete, result_rows, training_parser
 
 from pclhd.recipes import RECIPES
+from pclhd.workflows.trainings import TrainingRun
 
 SEARCHES = ("all/single-shot", "indoor/single-shot")
 MEASURES = ("rank1", "mAP")

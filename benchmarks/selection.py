@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.showing import markdown_table, write_json
-from benchmarks.training_runs import TrainingRun, benchmark_of, complete, epoch_rows, log_rows, training_parser
+from benchmarks.training_runs import benchmark_of, complete, epoch_rows, log_rows, training_parser
 
 from pclhd.config import load_settings
 from pclhd.data.open import open_dataset
@@ -36,6 +36,7 @@ from pclhd.evaluation.evaluate import evaluate_embeddings
 from pclhd.evaluation.protocols import searches_for
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder
+from pclhd.workflows.trainings import TrainingRun
 
 CRITERIA: tuple[Criterion, ...] = ("silhouette", "stability", "cycle")
 CHOICES = ("last", *CRITERIA, "oracle")

@@ -8,41 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pclhd.config import Settings, load_preset
-from pclhd.runs.folder import RunFolder, checkpoint_files
+from pclhd.errors import UserError
 from pclhd.synthetic import VERSIONS
-
-#: Settings that say where images are and how they are read.
-_WHERE = {"data.root", "data.workers", "data.cache", "data.cache_gib"}
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """One training.
-
-    Attributes:
-        name: What is trained; runs of one name differ in their seed.
-        seed: Of the training.
-        folder: Its run folder.
-        words: The words after ``pclhd`` that train it, without seed, data and folder.
-    """
-
-    name: str
-    seed: int
-    folder: Path
-    words: tuple[str, ...]
-
-    @property
-    def finished(self) -> bool:
-        """Whether it was trained and evaluated."""
-        return (self.folder / "results.json").exists()
+from pclhd.workflows import trainings
+from pclhd.workflows.trainings import Task, TrainingRun, work
 
 
 @dataclass(frozen=True)
@@ -124,30 +97,22 @@ def pclhd(*words: object) -> None:
 
 
 def complete(runs: list[TrainingRun], data: Path, jobs: int) -> None:
-    """Train and evaluate what is not finished, `jobs` runs at a time.
+    """Train and evaluate what is not finished, `jobs` runs at a time; failures end the program at the end.
 
     With one thread each, the figures do not depend on the number of cores.
     """
     refuse_other_settings(runs)
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda run: _train_and_evaluate(run, data), runs))
+    failed = work([Task(run, data) for run in runs], jobs=jobs)
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 def refuse_other_settings(runs: Iterable[TrainingRun]) -> None:
-    """End the program with one line if an existing run was trained with settings other than the wanted ones.
-
-    Recipes and presets change, and figures of an earlier version must not pass for those of the current one. A setting
-    that did not exist when the run was made is ignored.
-    """
-    for run in runs:
-        saved = run.folder / "config.yaml"
-        if not saved.exists():
-            continue
-        reached = _flat(yaml.safe_load(saved.read_text("utf-8")))  # as saved: nothing filled in from the current recipe
-        wanted = load_preset(run.words[1], [*run.words[2:], f"seed={run.seed}"])
-        for name, value in _choices(wanted).items():
-            if reached.get(name, value) != value:
-                sys.exit(f"{saved}: {name} is {reached[name]}, but {value} is wanted; move the run elsewhere")
+    """End the program with one line if an existing run was trained with settings other than the wanted ones."""
+    try:
+        trainings.refuse_other_settings(runs)
+    except UserError as error:
+        sys.exit(str(error))
 
 
 def result_rows(run: TrainingRun, weights: str) -> dict[str, dict[str, Any]]:
@@ -165,33 +130,3 @@ def log_rows(run: TrainingRun, kind: str) -> list[dict[str, Any]]:
     """The lines of a kind in a run's ``metrics.jsonl``, in order."""
     lines = (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
-
-
-def _choices(settings: Settings) -> dict[str, Any]:
-    """What a training's result depends on besides its images.
-
-    That is all settings except those of folders and hardware, and except the communities' resolution when there are no
-    communities.
-    """
-    unread = _WHERE if settings.method.clustering == "community" else _WHERE | {"clustering.resolution"}
-    found = _flat(settings.model_dump(mode="json", exclude={"preset", "recipe", "engine"}))
-    return {name: value for name, value in found.items() if name not in unread}
-
-
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    """``{"a": 1, "b": {"c": 2}}`` as ``{"a": 1, "b.c": 2}``."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= {f"{name}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _train_and_evaluate(run: TrainingRun, data: Path) -> None:
-    if run.finished:
-        return
-    if not (run.folder / "model.safetensors").exists():
-        if checkpoint_files(RunFolder(run.folder).checkpoints_folder):  # an interrupted run goes on
-            pclhd("train", "--resume", run.folder, "--data", data)
-        else:
-            pclhd(*run.words, f"seed={run.seed}", "--data", data, "--out", run.folder)
-    pclhd("evaluate", run.folder)

@@ -92,6 +92,7 @@ PUBLIC = {
         "provenance_file",
         "report_file",
         "require_model",
+        "require_weights",
         "require_results",
         "require_run",
         "results",

@@ -36,7 +36,7 @@ from benchmarks.jaccard import EPS, largest_differences
 from benchmarks.made_up import Crowd, crowd_of, even_crowd, made_up_features
 from benchmarks.measuring import Steps, as_singletons, in_a_process
 from benchmarks.showing import markdown_table, name_the_ends, read_rows, short, spread_out, write_json
-from benchmarks.training_runs import TrainingRun, complete, refuse_other_settings
+from benchmarks.training_runs import complete
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -49,6 +49,7 @@ from pclhd.clustering.neighbours import nearest_neighbours
 from pclhd.config import load_preset
 from pclhd.engine.labelling import EpochLabels
 from pclhd.models.architecture import NARROW
+from pclhd.workflows.trainings import TrainingRun
 
 ROOT = Path(__file__).parent.parent
 
@@ -324,73 +325,17 @@ def test_a_difference_changes_one_setting_of_its_recipe(name: str) -> None:
     assert len(differing) == bool(wanted.change)
 
 
-def run_with_settings(root: Path, *changed: str, without: str = "") -> TrainingRun:
-    run = TrainingRun("pclhd", 3, root / "pclhd-3", ("train", "tiny", "recipe=pclhd"))
-    run.folder.mkdir()
-    text = load_preset("tiny", ["recipe=pclhd", "seed=3", *changed], root=root).to_yaml()
-    kept = [line for line in text.splitlines() if not without or without not in line]
-    (run.folder / "config.yaml").write_text("\n".join(kept))
-    return run
-
-
-@pytest.mark.parametrize(
-    ("change", "name"),
-    [
-        ("method.joint_prototypes=shared", "method.joint_prototypes is shared, but all is wanted"),
-        ("schedule.iterations=999", "schedule.iterations is 999, but"),
-        ("seed=4", "seed is 4, but 3 is wanted"),
-        ("model.weights=random", "model.weights is random, but"),
-    ],
-)
-def test_a_run_with_other_settings_does_not_pass_for_the_wanted_one(tmp_path: Path, change: str, name: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        refuse_other_settings([run_with_settings(tmp_path, change)])
-    assert str(tmp_path / "pclhd-3" / "config.yaml") in str(ended.value)
-    assert name in str(ended.value)
-
-
-@pytest.mark.parametrize(
-    "change", ["engine.keep_weights=true", "engine.accelerator=cpu", "data.workers=2", "clustering.resolution=0.7"]
-)
-def test_a_run_made_in_another_place_does_not_raise(tmp_path: Path, change: str) -> None:
-    refuse_other_settings([run_with_settings(tmp_path, change)])
-
-
-def test_the_resolution_counts_where_there_are_communities(tmp_path: Path) -> None:
-    run = run_with_settings(tmp_path, "method.clustering=community", "clustering.resolution=0.7")
-    wanted = TrainingRun(run.name, run.seed, run.folder, (*run.words, "method.clustering=community"))
-    with pytest.raises(SystemExit, match=r"clustering\.resolution is 0\.7"):
-        refuse_other_settings([wanted])
-
-
-def test_a_run_without_a_later_setting_does_not_raise(tmp_path: Path) -> None:
-    refuse_other_settings([run_with_settings(tmp_path, without="joint_prototypes")])
-
-
-def test_a_run_that_is_not_there_does_not_raise(tmp_path: Path) -> None:
-    refuse_other_settings([TrainingRun("pclhd", 0, tmp_path / "none", ("train", "tiny"))])
-
-
-@pytest.mark.parametrize(
-    ("there", "verbs"),
-    [
-        ((), [("train", "tiny"), ("evaluate",)]),
-        (("checkpoints/epoch-0001-step-00000.safetensors",), [("train", "--resume"), ("evaluate",)]),
-        (("model.safetensors",), [("evaluate",)]),
-        (("model.safetensors", "results.json"), []),
-    ],
-)
-def test_only_what_is_missing_of_a_run_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], verbs: list[tuple[str, ...]]
+def test_failures_and_other_settings_end_a_benchmark_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = run_with_settings(tmp_path)
-    for name in there:
-        (run.folder / name).parent.mkdir(exist_ok=True)
-        (run.folder / name).touch()
-    calls: list[tuple[object, ...]] = []
-    monkeypatch.setattr(training_runs, "pclhd", lambda *words: calls.append(words))
-    complete([run], tmp_path / "data", jobs=1)
-    assert [call[: len(verb)] for call, verb in zip(calls, verbs, strict=True)] == verbs
+    run = TrainingRun("pclhd", 3, tmp_path / "pclhd-3", ("train", "tiny", "recipe=pclhd"))
+    monkeypatch.setattr(training_runs, "work", lambda tasks, jobs: [f"{tasks[0].run.name} failed"])
+    with pytest.raises(SystemExit, match="pclhd failed"):
+        complete([run], tmp_path / "data", jobs=1)
+    run.folder.mkdir()
+    (run.folder / "config.yaml").write_text(load_preset("tiny", ["recipe=pclhd", "seed=4"]).to_yaml())
+    with pytest.raises(SystemExit, match="seed is 4, but 3 is wanted"):
+        complete([run], tmp_path / "data", jobs=1)
 
 
 def test_yields_are_compared_seed_by_seed(tmp_path: Path) -> None:

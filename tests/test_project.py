@@ -9,8 +9,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from pclhd import __version__
 
 ROOT = Path(__file__).parent.parent
 # Folders made by tools; everything else belongs to the project.
@@ -127,3 +130,30 @@ def test_each_target_installs_only_what_it_needs(
     assert re.findall(r"pip install .* -c constraints.txt -e (.*)", ran.stdout) == ([installs] if installs else [])
     # Developers get the runtime dependencies, too.
     assert ("touch .venv/.runtime .venv/.installed" in ran.stdout) == (installs == "'.[dev]'")
+
+
+def test_the_citation_names_the_software_and_the_paper() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)  # what the format requires
+    assert (cited["title"], str(cited["version"]), cited["license"]) == ("pclhd", __version__, project["license"])
+    (paper,) = cited["references"]
+    assert {"type", "title", "authors"} <= set(paper)
+    assert all({"given-names", "family-names"} == set(author) for author in paper["authors"])
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert paper["title"] in " ".join(readme.split())
+    assert paper["url"] in readme
+
+
+def test_templates_and_workflow_are_read_by_their_programs() -> None:
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        content = yaml.safe_load(form.read_text("utf-8"))
+        if form.stem == "config":
+            continue
+        assert {"name", "description", "body"} <= set(content)
+        fields = [part for part in content["body"] if part["type"] != "markdown"]
+        assert len({part["id"] for part in fields}) == len(fields) > 0
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    (job,) = workflow["jobs"].values()
+    assert job["steps"][-1]["run"] == ".ci/run"
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

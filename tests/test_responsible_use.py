@@ -351,6 +351,16 @@ def test_a_search(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
 
 
 @pytest.mark.slow
+def test_figures(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
+    found = _compare("figures", leaves("figures", run, "--out", "DIR"), when={"always"})
+    points = next(name for name in found if name == "DIR/tsne-stages.csv")
+    assert _contents(Path(points), tiny_sysu) == found[points].kinds
+    for name in found:
+        if name.rpartition(".")[2] not in ("png", "pdf", "csv"):
+            assert _contents(Path(name), tiny_sysu) <= found[name].kinds, name
+
+
+@pytest.mark.slow
 def test_an_onnx_file(leaves: Leaves, run: Path, tiny_sysu: Path) -> None:
     pytest.importorskip("onnxscript")
     files = leaves("export", run, "--format", "onnx", "--out", "OUT.onnx")

@@ -76,7 +76,7 @@ def test_thresholds_between_and_beyond_what_was_measured() -> None:
 
 def test_what_it_cannot_say() -> None:
     known = calibration()
-    with pytest.raises(UserError, match="no calibration for visible queries in a infrared gallery"):
+    with pytest.raises(UserError, match="no calibration for visible queries among infrared images"):
         known.prior("visible", "infrared", 10)
     for prior in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ArgumentError, match="above 0 and below 1"):

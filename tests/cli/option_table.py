@@ -18,6 +18,8 @@ _SEARCH = (
 _EMBEDDED = f"embed calibrated --out out/e.parquet --device cpu ; {_SEARCH}"
 _ONNX = "export calibrated --format onnx --out calibrated/model.onnx"
 _CALIBRATE = "calibrate calibrated --data strangers.csv --device cpu"
+_ABLATE = "ablate tiny --data listed.csv --out out/ab --dry-run {words}"
+_FIGURES = "figures run second --out out/figures --device cpu"
 _SERVE = "serve people --port {port}"
 _ADD = "gallery add people own/visible --modality visible --device cpu"
 _LIST = "gallery list people --json"
@@ -103,6 +105,32 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "report": {
         "--quiet": ("report run", "report run --quiet"),
     },
+    "ablate": {
+        "--data": (_ABLATE, f"{_ABLATE} --data nowhere"),
+        "--out": ("ablate tiny --data listed.csv --dry-run {words}", _ABLATE),
+        "--table": (_ABLATE, f"{_ABLATE} --table k"),
+        "--floor": (_ABLATE, f"{_ABLATE} --floor baseline"),
+        "--setting": (_ABLATE, f"{_ABLATE} --setting method.cross=0,1"),
+        "--recipe": (f"{_ABLATE} --setting method.cross=0,1", f"{_ABLATE} --setting method.cross=0,1 --recipe pgm"),
+        "--methods": (_ABLATE, f"{_ABLATE} --methods pgm,dcl"),
+        "--both-stages": (f"{_ABLATE} --setting method.cross=0,1", f"{_ABLATE} --setting method.cross=0 --both-stages"),
+        "--seeds": (_ABLATE, f"{_ABLATE} --seeds 3"),
+        "--test-data": (_ABLATE, f"{_ABLATE} --test-data nowhere"),
+        "--search": (_ABLATE, f"{_ABLATE} --search nothing"),
+        "--entry": (_ABLATE, f"{_ABLATE} --entry pgm-hard"),
+        "--jobs": (_ABLATE, f"{_ABLATE} --jobs 2"),
+        "--quick": ("ablate --out out/ab --dry-run", "ablate --out out/ab --dry-run --quick"),
+    },
+    "figures": {
+        "--out": (_FIGURES, f"{_FIGURES} --out out/others"),
+        "--published": (_FIGURES, f"{_FIGURES} --published"),
+        "--data": (_FIGURES, f"{_FIGURES} --data nowhere"),
+        "--people": (_FIGURES, f"{_FIGURES} --people 3"),
+        "--seed": (f"{_FIGURES} --people 3", f"{_FIGURES} --people 3 --seed 1"),
+        "--device": (_FIGURES, f"{_FIGURES} --device cuda:99"),
+        "--force": (f"{_FIGURES} ; {_FIGURES}", f"{_FIGURES} ; {_FIGURES} --force"),
+        "--quiet": (_FIGURES, f"{_FIGURES} --quiet"),
+    },
     "cluster": {
         "--out": (_CLUSTER, f"{_CLUSTER} --out out/m.csv"),
         "--modality": (_CLUSTER, _CLUSTER.replace("--modality modality.txt", "")),
@@ -163,6 +191,7 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "--device": (_EMBED, f"{_EMBED} --device cuda:99"),
         "--runtime": (_EMBED, f"{_EMBED} --runtime onnx"),  # there is no ONNX file
+        "--weights": (_EMBED, f"{_EMBED} --weights start"),
         "--force": (f"{_EMBED} --out there.npy", f"{_EMBED} --out there.npy --force"),
         "--quiet": (_EMBED, f"{_EMBED} --quiet"),
     },
@@ -323,6 +352,8 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
 NO_RESULT = {
     ("evaluate", "--quiet"): "only a progress bar on a terminal",
     ("verify", "--quiet"): "only a spinner on a terminal",
+    ("ablate", "--dry-run"): "tests/workflows/test_ablate.py: nothing is trained",
+    ("ablate", "--quiet"): "only a progress bar, and which training begins",
     ("report", "--data"): "tests/report/test_page.py: images come from the settings unless named",
     ("synth", "--workers"): "tests/synthetic/test_write.py: the same bytes",
     ("fetch-imagenet", "--quiet"): "only the note after a download",

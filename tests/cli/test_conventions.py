@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 import yaml
 
 from pclhd.cli.terminal import as_options
+from pclhd.config import preset_names
 from pclhd.errors import ArgumentError, UserError
 from pclhd.models.weights import model_metadata
+from pclhd.recipes import RECIPES
+from pclhd.workflows.settings import all_settings
 from tests.commands import Call, all_verbs, complaint
 
 VERBS = all_verbs()
@@ -47,10 +51,17 @@ def test_the_help_of_pclhd(pclhd: Call) -> None:
     assert pclhd("help") == pclhd() == shown
 
 
-def test_train_names_where_settings_and_recipes_are_listed(pclhd: Call) -> None:
-    shown = pclhd("train", "--help").out
+def test_train_lists_presets_recipes_and_settings_that_exist(pclhd: Call) -> None:
+    shown = " ".join(pclhd("train", "--help").out.split())
     assert "pclhd settings" in shown
     assert "pclhd recipes" in shown
+    lists = {
+        name: re.search(rf"{name}: (.+?)[.;] ", shown) for name in ("Presets", "Recipes", "Settings often changed")
+    }
+    named = {name: re.sub(r" \([^)]*\)", "", found[1]).split(", ") for name, found in lists.items() if found}
+    assert set(named["Presets"]) == set(preset_names())
+    assert set(named["Recipes"]) == set(RECIPES)
+    assert set(named["Settings often changed"]) <= {setting.key for setting in all_settings()}
 
 
 def test_one_way_to_name_a_thing() -> None:

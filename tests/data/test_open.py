@@ -64,6 +64,29 @@ def test_auto_needs_something_known(tmp_path: Path) -> None:
         resolve_layout("auto", tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("layout", ["auto", "own"])
+@pytest.mark.parametrize(
+    ("folders", "hint"),
+    [
+        (("Visible", "ir"), "if these are your own images, rename Visible to visible and ir to infrared"),
+        (("RGB", "infrared"), "if these are your own images, rename RGB to visible"),
+        (("day", "night", "other"), "if these are your own images, rename day to visible and night to infrared"),
+    ],
+)
+def test_misnamed_folders_of_own_images(tmp_path: Path, layout: str, folders: tuple[str, ...], hint: str) -> None:
+    for name in folders:
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{hint}$"):
+        open_dataset(layout, tmp_path)
+
+
+def test_one_folder_alone_gets_no_hint(tmp_path: Path) -> None:
+    (tmp_path / "rgb").mkdir()
+    with pytest.raises(UserError) as refused:
+        resolve_layout("auto", tmp_path)
+    assert "rename" not in str(refused.value)
+
+
 def test_trial_reaches_regdb_and_is_refused_elsewhere(tmp_path: Path) -> None:
     write_regdb(tmp_path / "regdb", trial=4)
     write_sysu(tmp_path / "sysu")

@@ -88,6 +88,18 @@ def _load(run: Path) -> Encoder:
     return pclhd.load(run, device="cpu")
 
 
+def test_a_direction_without_calibration_is_searched_without_probabilities(
+    pclhd: Call, calibrated: Path, photos: Path
+) -> None:
+    words = ("search", calibrated, photos.parent / "night.png", "--images", photos, "--modality", "infrared")
+    plain = pclhd(*words, "--query-modality", "infrared", "--top", 3)
+    assert plain.code == 0, plain.err
+    assert "no calibration for such a search" in plain.out
+    assert "rank  similarity  image" in plain.out
+    shown = json.loads(pclhd(*words, "--query-modality", "infrared", "--json").out)
+    assert shown["calibrated_with"] is None
+
+
 def test_text_for_people(pclhd: Call, run: Path, calibrated: Path, photos: Path) -> None:
     plain = pclhd(*words(run, photos), "--top", 3).out
     assert "night.png (infrared), compared with 8 visible images" in plain

@@ -120,8 +120,8 @@ class Calibration(_Saved):
             if (one.query, one.gallery) == (str(query_modality), str(gallery_modality)):
                 return one
         raise UserError(
-            f"no calibration for {query_modality} queries in a {gallery_modality} gallery: the images that this one "
-            "was made from had too few pairs; make one with: pclhd calibrate RUN --data DIR"
+            f"no calibration for {query_modality} queries among {gallery_modality} images: those that this one was "
+            "made from had too few pairs; make one with: pclhd calibrate RUN --data DIR"
         )
 
     def require_model(self, model_id: str) -> None:

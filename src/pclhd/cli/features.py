@@ -45,9 +45,12 @@ def embed(
     ] = None,
     device: Device = "auto",
     runtime: Runtime = "torch",
+    weights: Annotated[
+        Literal["start", "stage1", "final"], typer.Option(help="Which weights of the run folder.")
+    ] = "final",
     force: Force = False,
 ) -> None:
-    """Embed images with a run's final weights; writes one row per image, for pclhd cluster.
+    """Embed images with a run's weights; writes one row per image, for pclhd cluster.
 
     Example: pclhd embed RUN --data DIR --out features.parquet
     """
@@ -64,6 +67,7 @@ def embed(
         modality=None if modality is None else Modality(modality),
         device=device,
         runtime=runtime,
+        weights=weights,
         force=force,
     )
     try:

@@ -56,8 +56,15 @@ def train(
 ) -> None:
     """Train without labels and create a run folder. Only the recipes supervised and semi-supervised use labels.
 
-    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own (a graphics card), own-laptop (a processor). pclhd settings
-    lists all settings and pclhd recipes the methods.
+    Presets: synthetic, tiny, vit, sysu, regdb, llcm, own (a graphics card), own-laptop (a processor).
+
+    Recipes: pclhd, released, paper, baseline, dcl, adca, pgm, mmm, bmil, posed,
+    supervised, semi-supervised; pclhd recipes explains them.
+
+    Settings often changed: schedule.stage1_epochs, schedule.stage2_epochs,
+    schedule.iterations, batch.instances, clustering.k1, clustering.eps,
+    model.weights, data.cache; pclhd settings lists all.
+
     Example: pclhd train synthetic --data build/small --recipe paper schedule.iterations=20
     """
     from pclhd.config import load_preset

@@ -12,7 +12,20 @@ import typer
 import typer.main
 
 from pclhd import __version__
-from pclhd.cli import answers, data, features, gallery, results, serving, settings, studies, terminal, training, weights
+from pclhd.cli import (
+    ablation,
+    answers,
+    data,
+    features,
+    gallery,
+    results,
+    serving,
+    settings,
+    studies,
+    terminal,
+    training,
+    weights,
+)
 from pclhd.cli.environment import check_environment
 from pclhd.cli.options import verb
 from pclhd.cli.terminal import complain, console
@@ -157,6 +170,8 @@ app.command()(results.compare)
 app.command()(training.verify)
 app.command()(results.report)
 app.command()(results.runs)
+app.command()(ablation.ablate)
+app.command()(ablation.figures)
 app.command()(features.cluster)
 app.command(name="import")(weights.import_weights)
 app.command()(weights.export)

@@ -17,6 +17,12 @@ EXPECTED_CONTENT = {
 }
 LAYOUTS = tuple(EXPECTED_CONTENT)
 
+#: Names that people give to the two folders of their own images. They are never read as such, only pointed out.
+_MEANT = {
+    "visible": ("visible", "vis", "rgb", "color", "colour", "day"),
+    "infrared": ("infrared", "ir", "nir", "thermal", "night"),
+}
+
 DRAWN_MARK = "synthetic.json"
 """The file that `pclhd synth` leaves in a data set, whose people are then drawn, whatever its layout."""
 
@@ -52,6 +58,16 @@ def guess_layout(root: Path) -> str | None:
     return next((layout for layout in LAYOUTS if has_layout(root, layout)), None)
 
 
+def renaming_hint(root: Path) -> str:
+    """The end of an error message where folders of a person's own images seem to have other names; else empty."""
+    names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    found = {meant: [name for name in names if name.lower() in known] for meant, known in _MEANT.items()}
+    if not all(found.values()):
+        return ""
+    wrong = [f"{ones[0]} to {meant}" for meant, ones in found.items() if meant not in ones]
+    return f"; if these are your own images, rename {' and '.join(wrong)}" if wrong else ""
+
+
 def require_layout(root: Path, layout: str) -> None:
     """Stop early, and with a hint, where a path cannot be of the layout that was asked for.
 
@@ -64,7 +80,7 @@ def require_layout(root: Path, layout: str) -> None:
     if has_layout(root, layout):
         return
     other = guess_layout(root)
-    hint = f"; it looks like {other}: give that as the layout" if other else ""
+    hint = f"; it looks like {other}: give that as the layout" if other else renaming_hint(root)
     raise UserError(f"{root}: not layout {layout}, which expects {EXPECTED_CONTENT[layout]}{hint}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pclhd.data.folder import read_own
-from pclhd.data.layouts import EXPECTED_CONTENT, LAYOUTS, guess_layout, nearest_name
+from pclhd.data.layouts import EXPECTED_CONTENT, LAYOUTS, guess_layout, nearest_name, renaming_hint
 from pclhd.data.llcm import read_llcm
 from pclhd.data.records import Dataset
 from pclhd.data.regdb import read_regdb
@@ -49,7 +49,8 @@ def resolve_layout(layout: str, root: Path) -> str:
         guess = guess_layout(root)
         if guess is None:
             known = "; ".join(f"{name}: {content}" for name, content in EXPECTED_CONTENT.items())
-            raise UserError(f"{root}: the layout is none of those known; expected one of: {known}")
+            hint = renaming_hint(root)
+            raise UserError(f"{root}: the layout is none of those known{hint or f'; expected one of: {known}'}")
         return guess
     if layout not in LAYOUTS:
         raise UserError(f"layout {layout!r} is unknown; {nearest_name(layout, (*LAYOUTS, AUTO))}")

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
+from pclhd.config import Settings
 from pclhd.data.normalise import normalise
 from pclhd.data.records import Modality
 from pclhd.engine.epoch import uses_dynamic
@@ -29,8 +31,23 @@ _LONG_ENOUGH = 0.3
 _CLUSTERING = 1e-4
 _SEARCH_DOMINATES = 50_000
 
-# Of an image embedded with its mirror image, forward, and forward and backward, where nothing is measured.
-_RATIOS = (2.0, 1.0, 3.0)
+
+class Speed(NamedTuple):
+    """Seconds that one image takes.
+
+    Attributes:
+        embed: Embedded together with its mirror image.
+        forward: Forward in training.
+        train: Forward and backward.
+    """
+
+    embed: float
+    forward: float
+    train: float
+
+
+# Only their ratios mean something, where nothing is measured.
+_RATIOS = Speed(2.0, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -83,10 +100,21 @@ def plan_epochs(session: Session, first: int = 0) -> Plan:
         session: Images, settings and networks.
         first: The first epoch to come.
     """
-    settings, images = session.settings, session.images
-    measured = session.networks.processes.count == 1 and not settings.engine.compile
-    embed, forward, both = _measure(session) if measured else _RATIOS
-    number = sum(map(len, images))
+    measured = session.networks.processes.count == 1 and not session.settings.engine.compile
+    speed = measure_speed(session) if measured else _RATIOS
+    plans = plan_with(speed, session.settings, sum(map(len, session.images)), first)
+    return Plan(first, plans, measured)
+
+
+def plan_with(speed: Speed, settings: Settings, number: int, first: int = 0) -> tuple[EpochPlan, ...]:
+    """Extrapolate from the speed for one image to all epochs.
+
+    Args:
+        speed: As measured by `measure_speed`.
+        settings: With sizes that are numbers.
+        number: Training images of both modalities.
+        first: The first epoch to come.
+    """
     size = settings.batch.numbers()
     batch = 3 * size.clusters * size.instances  # two views of visible images, one of infrared
     plans = []
@@ -96,14 +124,15 @@ def plan_epochs(session: Session, first: int = 0) -> Plan:
         clustered = 2 if joint else 1
         clustering = _CLUSTERING * number * clustered * (1 + number * clustered / _SEARCH_DOMINATES)
         own_pass = position.stage == 2 and settings.method.momentum_buffers == "own"
-        step = batch * ((2 if joint else 1) * both + (forward if own_pass else 0.0))
+        step = batch * ((2 if joint else 1) * speed.train + (speed.forward if own_pass else 0.0))
         embedded = 2 if uses_dynamic(settings.method, position.stage) else 1
-        plans.append(EpochPlan(embedded * number * embed + clustering, step, settings.schedule.numbers().iterations))
-    return Plan(first, tuple(plans), measured)
+        begin = embedded * number * speed.embed + clustering
+        plans.append(EpochPlan(begin, step, settings.schedule.numbers().iterations))
+    return tuple(plans)
 
 
-def _measure(session: Session) -> tuple[float, float, float]:
-    """Seconds for an image: embedded with its mirror image; forward in training; forward and backward."""
+def measure_speed(session: Session) -> Speed:
+    """Measure this machine on a few images; networks and random streams do not change."""
     networks, half = session.networks, autocast_type(session.settings)
     device = networks.fabric.device
     # A copy, since batch norms keep statistics. Dropout draws from the global generator, which is put back.
@@ -129,7 +158,7 @@ def _measure(session: Session) -> tuple[float, float, float]:
         train_seconds = _per_image(train, device)
         with torch.no_grad():
             forward_seconds = _per_image(lambda count: forward(count)[1], device)
-    return _per_image(embed, device), forward_seconds, train_seconds
+    return Speed(_per_image(embed, device), forward_seconds, train_seconds)
 
 
 def _per_image(work: Callable[[int], int], device: torch.device) -> float:

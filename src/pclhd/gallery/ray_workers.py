@@ -146,7 +146,7 @@ def add_with_ray(
         return add_parts(store, files)
 
 
-def _embedded(ray: Any, left: list[dict[str, Any]], given: tuple[Any, ...], workers: int, device: str) -> Iterator[int]:
+def _embedded(ray: Any, rows: list[dict[str, Any]], given: tuple[Any, ...], workers: int, device: str) -> Iterator[int]:
     """Have parts embedded; gives the number of images of each as it is done."""
     resources = ray.cluster_resources()
     on_gpus = device != "cpu" and (device != "auto" or resources.get("GPU", 0) >= workers)

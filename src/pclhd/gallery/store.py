@@ -57,7 +57,7 @@ def load_lancedb() -> Any:
         import lancedb
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise UserError("a gallery needs LanceDB; install it with: pip install 'pclhd[gallery]'") from error
+        raise UserError("a gallery needs LanceDB; install it with: pip install lancedb pyarrow") from error
     return lancedb
 
 

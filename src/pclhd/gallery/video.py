@@ -39,7 +39,7 @@ def load_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise UserError("videos need PyAV; install it with: pip install 'pclhd[video]'") from error
+        raise UserError("videos need PyAV; install it with: pip install av") from error
     return av
 
 

@@ -1,9 +1,9 @@
-"""Published figures, transcribed second-hand, and a table of them with those of a run."""
+"""Published figures, transcribed second-hand, and tables of them with those of one run or of several."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Literal, cast, get_args
@@ -73,6 +73,7 @@ _ABBREVIATIONS: dict[Benchmark, str] = {
     "sysu": "Rank-1 (R1) and mAP of all and indoor search, single-shot",
     "regdb": "Rank-1 (R1) and mAP of visible (V) queries for infrared (I) images and the reverse",
 }
+_TITLES: dict[Benchmark, str] = {"sysu": "SYSU", "regdb": "RegDB"}
 _CAMERA_LABELS = {"yes": True, "no": False, "": None}
 _CAMERA_TEXTS = {True: "yes", False: "no", None: "–"}
 
@@ -210,6 +211,85 @@ def published_table(benchmark: Benchmark, results: Results, measured: MeasuredRo
         "here; the last row is this run's final weights, measured here."
     )
     return Table(caption, columns, tuple(rows), headers=2), sources
+
+
+@dataclass(frozen=True)
+class MeasuredMethod:
+    """A method measured here, for the comparison table.
+
+    Attributes:
+        setting: Labels used in training; None for imported weights, whose training is unknown.
+        row: Its name, remark and camera labels.
+        benchmark: The benchmark that it was measured on.
+        figures: Mean and, over several runs, standard deviation in percent, by column name such as ``sysu_all_r1``.
+    """
+
+    setting: Setting | None
+    row: MeasuredRow
+    benchmark: Benchmark
+    figures: Mapping[str, tuple[float, float | None]]
+
+
+def comparison_table(measured: Sequence[MeasuredMethod] = ()) -> tuple[Table, tuple[str, ...]]:
+    """All published figures in blocks by the labels used, in each block followed by those measured here (paper).
+
+    Args:
+        measured: Methods measured on SYSU-MM01 or RegDB; none shows the published figures alone.
+
+    Returns:
+        The table, and the sources, which its last column references by number from 1.
+    """
+    published = read_published()
+    sources = tuple(dict.fromkeys(row.source for row in published))
+    columns = [measure.column for measures in MEASURES.values() for measure in measures]
+    rows: list[tuple[str, ...]] = []
+    for setting in (*SETTINGS, None):
+        rows += [
+            (
+                row.setting,
+                row.method,
+                row.venue,
+                _CAMERA_TEXTS[row.camera_labels],
+                *(_as_reported(row.figures[column]) for column in columns),
+                f"published ({sources.index(row.source) + 1})",
+            )
+            for row in published
+            if row.setting == setting
+        ]
+        rows += [
+            (
+                setting or "unknown labels",
+                method.row.name,
+                method.row.remark,
+                _CAMERA_TEXTS[method.row.camera_labels],
+                *(spread_percent(method.figures.get(column)) for column in columns),
+                "measured here",
+            )
+            for method in measured
+            if method.setting == setting
+        ]
+    headings = [f"{_TITLES[name]} {measure.heading}" for name, measures in MEASURES.items() for measure in measures]
+    table_columns = (
+        *(Column(heading) for heading in ("Setting", "Method", "Venue", "Camera labels")),
+        *(Column(heading, "right") for heading in headings),
+        Column("Figures"),
+    )
+    caption = (
+        "Rank-1 (R1) and mAP in percent: SYSU-MM01 in all and indoor search, single-shot; RegDB with visible (V) "
+        "queries for infrared (I) images and the reverse. Published figures are transcribed second-hand and were not "
+        "measured here. Camera labels: whether training uses them; – where the source does not say."
+    )
+    if measured:
+        caption += " Measured here: final weights; mean ± standard deviation (n − 1) over several runs."
+    return Table(caption, table_columns, tuple(rows), headers=2), sources
+
+
+def spread_percent(value: tuple[float, float | None] | None) -> str:
+    """Mean ± deviation of figures in percent; a dash for none."""
+    if value is None:
+        return "–"
+    mean, std = value
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
 def _parse_row(cells: Mapping[str, str], where: str) -> PublishedRow:

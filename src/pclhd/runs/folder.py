@@ -187,6 +187,21 @@ class RunFolder:
         names: tuple[WeightsName, ...] = ("start", "stage1", "final")
         return {name: self.weights_file(name) for name in names if self.weights_file(name).exists()}
 
+    def require_weights(self, name: WeightsName) -> Path:
+        """The model file at the start, after stage I, or at the end.
+
+        Raises:
+            UserError: This is not a run folder, or has no such file.
+        """
+        if name == "final":
+            return self.require_model()
+        path = self.weights_file(name)
+        if not path.is_file():
+            self.require_run()
+            there = ", ".join(self.weights()) or "none"
+            raise UserError(f"{path}: is missing; weights of this run that are there: {there}")
+        return path
+
     # Reading.
 
     def settings(self) -> Settings:

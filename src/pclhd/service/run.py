@@ -40,7 +40,7 @@ def open_service(
         from pclhd.service.access import Service
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the service needs {error.name}, which is not installed; pip install 'pclhd[serve]' from the source folder"
+            f"the service needs {error.name}, which is not installed: pip install fastapi uvicorn prometheus-client"
         ) from error
     from pclhd.gallery.gallery import Gallery
     from pclhd.service.audit import AuditLog

@@ -1,4 +1,4 @@
-"""Embed images with a run's final weights and save the embeddings, for clustering, search or plots."""
+"""Embed images with a run's weights and save the embeddings, for clustering, search or plots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pclhd.features.write import EmbeddedImage, check_embeddings_path, write_emb
 from pclhd.files import claiming
 from pclhd.models.encoder import embed_records
 from pclhd.models.opening import Runtime, open_encoder
-from pclhd.runs.folder import RunFolder
+from pclhd.runs.folder import RunFolder, WeightsName
 from pclhd.text_tables import escaped_bytes
 
 
@@ -36,6 +36,7 @@ class EmbeddingRequest:
         modality: Modality of `images`.
         device: Device for the computation; ``auto`` uses a GPU if there is one.
         runtime: ``torch``, or ``onnx`` for the ONNX file in the run folder.
+        weights: Which weights of a run folder: at the start, after stage I, or at the end.
         force: Whether to replace an existing `out`.
     """
 
@@ -48,6 +49,7 @@ class EmbeddingRequest:
     modality: Modality | None = None
     device: str = "auto"
     runtime: Runtime = "torch"
+    weights: WeightsName = "final"
     force: bool = False
 
 
@@ -74,10 +76,15 @@ def run_embedding(
 def _embed_claimed(request: EmbeddingRequest, on_progress: Callable[[int, int], None] | None) -> tuple[int, PassedOver]:
     run = RunFolder(request.run)
     is_folder = request.run.suffix.lower() not in (".onnx", ".safetensors")
-    if is_folder:
+    source = request.run
+    if request.weights != "final":
+        if not is_folder or request.runtime != "torch":
+            raise ArgumentError("weights", "applies only to a run folder and torch", value=request.weights)
+        source = run.require_weights(request.weights)
+    elif is_folder:
         run.require_model()
     data = run.settings().data if is_folder else DataSettings()
-    encoder = open_encoder(request.run, device=request.device, runtime=request.runtime)
+    encoder = open_encoder(source, device=request.device, runtime=request.runtime)
     rows, passed_over = _find_images(request, data)
     records = [row.record for row in rows]
     (embeddings,) = embed_records([encoder], records, workers=data.workers, on_progress=on_progress)

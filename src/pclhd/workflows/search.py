@@ -178,7 +178,7 @@ def _search(request: SearchRequest, encoder: ImageEncoder, on_progress: Callable
         queries=queries,
         gallery=gallery.images,
     )
-    calibration = _calibration(request.run, encoder)
+    calibration = _calibration(request.run, encoder, request.query_modality or other, request.modality)
     answers = None
     if calibration is not None:
         answers = answer(results, calibration, false_match_rate=request.false_match_rate, expected=request.expected)
@@ -187,14 +187,19 @@ def _search(request: SearchRequest, encoder: ImageEncoder, on_progress: Callable
     return Found(results, answers, calibration, gallery.passed_over, gallery.cameras)
 
 
-def _calibration(run: Path, encoder: ImageEncoder) -> Calibration | None:
-    """The calibration of the run that a model is in. An 8-bit model has none: its similarities were not measured."""
+def _calibration(run: Path, encoder: ImageEncoder, query: Modality, gallery: Modality) -> Calibration | None:
+    """The calibration of the run that a model is in; None if it has none for this direction.
+
+    An 8-bit model has none: its similarities were not measured. A training on a few people has none for a direction in
+    which too few clusters had a partner; the search is as good without it.
+    """
     calibration = RunFolder(run if run.is_dir() else run.parent).calibration()
     if calibration is not None and calibration.model_id != encoder.model_id:
         if isinstance(encoder, OnnxEncoder) or not run.is_dir():
             return None
         calibration.require_model(encoder.model_id)
-    return calibration
+    measured = () if calibration is None else {(one.query, one.gallery) for one in calibration.directions}
+    return calibration if (str(query), str(gallery)) in measured else None
 
 
 def _read_gallery(path: Path, modality: Modality, encoder: ImageEncoder) -> _Gallery:
@@ -272,8 +277,8 @@ def found_text(found: Found) -> str:
 def _explanation(found: Found) -> str:
     if found.answers is None or found.calibration is None:
         return (
-            "similarity: 1 is the same direction, 0 is unrelated. This run has no calibration, so there is no "
-            "probability and no threshold; make one with: pclhd calibrate RUN --data DIR"
+            "similarity: 1 is the same direction, 0 is unrelated. This run has no calibration for such a search, so "
+            "there is no probability and no threshold; make one with: pclhd calibrate RUN --data DIR"
         )
     hits = [hit for one in found.answers for hit in one.hits[:1]]
     about = f"about {hits[0].expected:.3g} of the images show" if hits else "some of the images show"

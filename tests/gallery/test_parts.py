@@ -50,7 +50,7 @@ def assert_same(one: Gallery, other: Gallery) -> None:
     assert rows[0] == rows[1]
     columns = [*NARROW_COLUMNS, "thumbnail", "embedding"]
     tables = [gallery._store.select(columns).sort_by("number") for gallery in (one, other)]
-    np.testing.assert_allclose(*(embeddings_of(table) for table in tables), atol=1e-6)
+    np.testing.assert_allclose(embeddings_of(tables[0]), embeddings_of(tables[1]), atol=1e-6)
     assert tables[0]["thumbnail"].to_pylist() == tables[1]["thumbnail"].to_pylist()
 
 

@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 DEMO := build/demo
+# A comma in the argument of a call would end it.
+comma := ,
 
 # Tests run in several processes, so torch uses one thread in each; more threads would compete for the cores.
 TEST_PROCESSES ?= auto
@@ -40,7 +42,7 @@ define install
 endef
 
 $(RUNTIME): pyproject.toml constraints.txt
-	$(call install,.[serve])
+	$(call install,.[plots$(comma)serve])
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt

@@ -380,6 +380,14 @@ def quick(name: str, folder: Path, *words: object) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_report_in_its_quick_form(tmp_path: Path) -> None:
+    (row,) = quick("report", tmp_path)["rows"]
+    assert row["images"] == 120
+    assert 0.1 < row["megabytes"] < 25
+    assert row["survey_megabytes"] < 0.1
+
+
+@pytest.mark.slow
 def test_jaccard_in_its_quick_form(tmp_path: Path) -> None:
     rows = quick("jaccard", tmp_path, "--sizes", 700)["rows"]
     assert [row["way"] for row in rows][:2] == ["ours", "lean"]

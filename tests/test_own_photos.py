@@ -112,9 +112,10 @@ def test_photos_of_a_phone_from_the_check_to_the_report(pclhd: Call, photos: Pat
 
     unmeasured = pclhd("evaluate", run)
     assert unmeasured.code == 2
-    assert unmeasured.err.endswith("has no labelled test images to evaluate on\n")
+    assert "has no labelled test images to evaluate on" in unmeasured.err
+    assert unmeasured.err.endswith(f"pclhd report {run}\n")
     reported = pclhd("report", run)
     assert reported.code == 0, reported.err
     page = (run / "report" / "index.html").read_text("utf-8")
-    assert "pclhd evaluate" in page
+    assert "pclhd evaluate" not in page  # it would refuse
     assert "No identity label of this data was used in training" in page

@@ -109,7 +109,7 @@ def test_make_alone_lists_every_target() -> None:
 @pytest.mark.parametrize(
     ("installed", "target", "installs"),
     [
-        ([], "demo", "'.[serve]'"),
+        ([], "demo", "'.[plots,serve]'"),
         ([], "test", "'.[dev]'"),
         ([".runtime"], "demo", None),
         ([".runtime"], "test", "'.[dev]'"),

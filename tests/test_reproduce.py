@@ -342,7 +342,7 @@ def test_the_sequence_for_regdb_runs(
         assert [run["dataset"]["name"] for run in runs] == ["regdb-1", "regdb-2"]
         assert all(run["dataset"]["synthetic"] and run["training"] == "unsupervised" for run in runs)
         assert runs[0]["dataset"]["checksum"] != runs[1]["dataset"]["checksum"]
-        assert table.startswith("regdb-1, regdb-2, percent")
+        assert table.startswith("drawn people in RegDB's layout, trials 1, 2, percent")
         for row, other in zip(runs[0]["rows"], runs[1]["rows"], strict=True):
             assert f"{100 * fmean([row['mAP']['mean'], other['mAP']['mean']]):.1f} ±" in table
     released = yaml.safe_load(Path("runs/regdb-released-2/config.yaml").read_text("utf-8"))

@@ -35,6 +35,9 @@ _LIKE = "gallery remove people --like photos/night/n1.png --modality infrared --
 _EXPIRE = "gallery expire people --older-than 200w"
 _PARQUET = "gallery export people --out out/people.parquet"
 _ROW = "{id}"
+_ASK = "report run --queries own/visible/0-1-0.png --device cpu"
+_STRANGER = "report run --queries strangers/0-1-0.png --device cpu"
+_BESIDE = "report run second --out out/beside.html"
 _STUDY = "study run study.yaml {words} schedule.stage2_epochs=0 --data own --trials 1 --out out/study"
 _MADE = f"{_STUDY} ; study"
 
@@ -103,6 +106,11 @@ OPTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "--quiet": (f"{_MADE} plot out/study", f"{_MADE} plot out/study --quiet"),
     },
     "report": {
+        "--queries": ("report run --device cpu", _ASK),
+        "--query-modality": (_STRANGER, f"{_STRANGER} --query-modality visible"),
+        "--device": (_ASK, f"{_ASK} --device cuda:99"),
+        "--out": (_BESIDE, f"{_BESIDE} --out out/other.html"),
+        "--force": (f"{_BESIDE} --out there.html", f"{_BESIDE} --out there.html --force"),
         "--quiet": ("report run", "report run --quiet"),
     },
     "ablate": {

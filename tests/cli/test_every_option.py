@@ -83,7 +83,7 @@ def stage(small: SmallData, photos: Photos, tmp_path_factory: pytest.TempPathFac
     (root / "broken" / "visible" / "0-1-0.png").write_bytes(b"broken")
     _calibrated(root)
     _people(root, photos)
-    for name in ("there.csv", "there.pth", "there.npy", "there.safetensors", "there.parquet"):
+    for name in ("there.csv", "there.pth", "there.npy", "there.safetensors", "there.parquet", "there.html"):
         (root / name).write_bytes(b"old")
     return root
 
@@ -155,7 +155,7 @@ _CHANGING = re.compile(
     r"[\d.]+ ?(ms|s|min|h)\b|seconds [\d.]+ of these clustering [\d.]+|\"seconds\": ({[^}]*}|[\d.]+)"
     r"|\"added\": \"[^\"]*\"|pclhd_[\w-]{20,}"
 )
-_TELLING = {".csv", ".npy", ".pth", ".safetensors", ".jpg", ".yaml", ".parquet"}
+_TELLING = {".csv", ".html", ".npy", ".pth", ".safetensors", ".jpg", ".yaml", ".parquet"}
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def shows(
         for name, value in inserted.items():
             text = text.replace(name, value)
         ended = [call(*command.split()) for command in text.split(" ; ")]
-        files = sorted([*root.glob("out/**/*"), *root.glob("run/*"), *root.glob("there.*")])
+        files = sorted([*root.glob("out/**/*"), *root.glob("run/*"), *root.glob("run/report/*"), *root.glob("there.*")])
         # The metadata of a checkpoint come in any order.
         files = [path for path in files if path.suffix in _TELLING and path.parent.name != "checkpoints"]
         files = [path for path in files if path.name != "trials.csv"]  # it says how long each trial took

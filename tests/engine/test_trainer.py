@@ -103,6 +103,7 @@ def test_what_a_run_leaves_behind(small: SmallData, tmp_path: Path) -> None:
         "checkpoints",
         "model.safetensors",
         "calibration.json",
+        "survey.safetensors",
     }
     assert {item.name for item in (run / "checkpoints").iterdir()} == {
         "start.safetensors",

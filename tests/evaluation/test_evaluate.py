@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pclhd.data.records import NOBODY, ImageRecord, LabelledImages, Modality, Names
 from pclhd.errors import UserError
 from pclhd.evaluation import evaluate
-from pclhd.evaluation.evaluate import combine, evaluate_embeddings, ranked_examples
+from pclhd.evaluation.evaluate import combine, evaluate_embeddings
+from pclhd.evaluation.examples import ranked_examples
 from pclhd.evaluation.metrics import ExclusionRule, measure_ranking
 from pclhd.evaluation.protocols import Search, Trial, searches_for
 

@@ -7,7 +7,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from pclhd.clustering.matching import Matching
+from pclhd.engine.labelling import EpochLabels
+from pclhd.engine.surveying import survey_images
+from pclhd.pair import Pair
+from pclhd.report.album import Album, Picture
 
 SEARCHES = ("visible→infrared", "infrared→visible", "all/single-shot", "indoor/single-shot")
 _LEVELS = {"start": 0.26, "stage1": 0.34, "final": 0.47}
@@ -168,3 +176,35 @@ def _draw_person(path: Path, identity: int, *, infrared: bool) -> None:
     draw.ellipse((17, 6, 31, 23), fill=colours[2])
     path.parent.mkdir(parents=True, exist_ok=True)
     (image.convert("L") if infrared else image).save(path)
+
+
+def make_album(root: Path, *, people: int = 6, shots: int = 3, labelled: bool = True, has_test: bool = False) -> Album:
+    """Drawn people in two modalities, and what a model would make of them that confuses the last two."""
+    pictures, person_of = [], []
+    for modality in ("visible", "infrared"):
+        for person in range(people):
+            for shot in range(shots):
+                path = f"{modality}/person{person}/{shot}.jpg"
+                _draw_person(root / path, person, infrared=modality == "infrared")
+                identity = person if labelled else None
+                pictures.append(Picture(root / path, path, modality, 1 + shot % 2, identity))
+                person_of.append(person)
+    own = Pair(np.array(person_of[: people * shots]), np.array(person_of[people * shots :]))
+    own.infrared[-1] = people - 2  # a wrong image in a cluster
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(people, 16))
+    centres[-1] = centres[-2] + 0.3 * random.normal(size=16)
+    features = own.map(lambda labels: _unit(centres[labels] + 0.25 * random.normal(size=(len(labels), 16))))
+    partners = np.roll(np.arange(people), 0)
+    partners[-1] = -1
+    labels = EpochLabels(own.visible, own.infrared, None, Matching(partners, partners.copy()))
+    survey = survey_images(
+        features, labels, "5f" * 32, random=random, look=lambda _, rows: random.random((len(rows), 6, 3), np.float32)
+    )
+    places = survey.map_features[:, :2]
+    return Album("own", drawn=False, pictures=tuple(pictures), survey=survey, places=places, has_test=has_test)
+
+
+def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit

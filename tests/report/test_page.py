@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pclhd.errors import UserError
 from pclhd.report.page import write_report
-from tests.report.fixtures import SEARCHES, make_metrics, make_results, write_data, write_run
+from tests.report.fixtures import SEARCHES, make_album, make_metrics, make_results, write_data, write_run
 
 _VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -96,6 +99,7 @@ def test_numbers_appear(page: str) -> None:
     text = _Outline(page).text
     for shown in (
         "47.0 ± 1.2",
+        "For 47 of 100 infrared queries",
         "+21.0",
         "7,200 training images",
         "4,104",
@@ -114,6 +118,8 @@ def test_numbers_appear(page: str) -> None:
 
 
 def test_ranked_strips_show_right_and_wrong_by_sign_and_words(page: str) -> None:
+    assert 'class="absent"' not in page
+    page = re.findall(r'<section id="examples".*?</section>', page, flags=re.DOTALL)[0]
     outline = _Outline(page)
     alts = [str(attributes["alt"]) for attributes in outline.all("img")]
     examples = make_results()["ranked_examples"]["weights"]
@@ -123,9 +129,7 @@ def test_ranked_strips_show_right_and_wrong_by_sign_and_words(page: str) -> None
     )
     assert sum(", wrong:" in alt for alt in alts) == 60 - right == page.count("✗</b>")
     assert sum(alt.startswith("Query ") for alt in alts) == 3
-    assert sum(alt.startswith("Contact sheet") for alt in alts) == 1
     assert "first correct image at rank 27" in page
-    assert 'class="absent"' not in page
 
 
 def test_settings_are_shown_as_they_are(page: str) -> None:
@@ -195,8 +199,8 @@ def test_without_metrics_results_are_shown(tmp_path: Path) -> None:
     absent = _absent_parts(run)
     assert [part.split(";")[0] for part in absent] == [
         "The images were not found",
-        "No epochs were logged",
         "No clusters were logged",
+        "No epochs were logged",
     ]
 
 
@@ -207,7 +211,7 @@ def test_images_come_from_the_settings_unless_named(tmp_path: Path) -> None:
     assert not any("images were not found" in part for part in _absent_parts(run))
     (data / "list.csv").write_text("path\n", encoding="utf-8")
     page = write_report(run, data_root=data / "list.csv").read_text(encoding="utf-8")
-    assert "Contact sheet" in page
+    assert "<img" in page
     other = write_report(run, data_root=tmp_path / "elsewhere").read_text(encoding="utf-8")
     assert "<img" not in other
     assert other.count('class="missing"') == 3 + 60
@@ -348,8 +352,8 @@ def test_a_run_is_called_by_the_labels_that_it_had(tmp_path: Path, training: str
 @pytest.mark.parametrize(
     ("name", "called"),
     [
-        ("sysu", "synthetic people in SYSU-MM01's layout"),
-        ("regdb-2", "synthetic people in RegDB's layout, trial 2"),
+        ("sysu", "drawn people in SYSU-MM01's layout"),
+        ("regdb-2", "drawn people in RegDB's layout, trial 2"),
         ("synthetic-small", "synthetic-small"),
     ],
 )
@@ -409,3 +413,89 @@ def test_a_run_trained_on_other_images_says_so(tmp_path: Path) -> None:
     assert here is not None
     assert "trained on other images" in elsewhere
     assert "trained on other images" not in here
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a run on images without labels: no evaluation, no identities."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    run = write_run(folder / "run")
+    (run / "results.json").unlink()
+    return write_report(run, album=make_album(folder / "data", labelled=False)).read_text(encoding="utf-8")
+
+
+def test_images_without_labels_fill_the_page(unlabelled: str) -> None:
+    outline = _Outline(_without_scripts(unlabelled))
+    assert set(outline.ids) >= {"chosen", "sheets", "pairs", "prototypes", "alike", "focus", "map", "data"}
+    assert not set(outline.ids) & {"results", "examples", "similarities", "confused", "published"}
+    assert 'class="absent"' not in unlabelled
+    assert "pclhd evaluate" not in unlabelled  # it would refuse
+    assert "From 18 visible and 18 infrared images without labels" in outline.text
+    assert "infrared/person0/0.jpg" in outline.text
+
+
+def test_images_without_labels_are_not_judged(unlabelled: str) -> None:
+    outline = _Outline(_without_scripts(unlabelled))
+    for sign in ("✓", "✗", "visible, identity", "% of identity", "same person ("):
+        assert sign not in outline.text
+    assert not re.search(r'class="(shot|both) (right|wrong)"', unlabelled)
+
+
+def test_infrared_queries_come_first(unlabelled: str) -> None:
+    queries = re.findall(r'alt="query (\w+)', unlabelled)
+    assert queries
+    assert set(queries) == {"infrared"}
+
+
+def test_identities_only_judge_the_clusters(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path / "run"), album=make_album(tmp_path / "data")).read_text(encoding="utf-8")
+    text = _Outline(_without_scripts(page)).text
+    assert "5 of 5 pairs show the same person (100.0 %)" in text
+    assert "5 of 6 clusters show one person only" in text  # the last infrared image is in a cluster of another person
+    assert "two people who look alike" in text
+
+
+def test_the_script_is_ours_and_the_library_alone(unlabelled: str) -> None:
+    outline = _Outline(_without_scripts(unlabelled))
+    assert "<script" not in _without_scripts(unlabelled)
+    assert not any(attribute.startswith("on") for _, attributes in outline.tags for attribute in attributes)
+    scripts = re.findall(r"<script([^>]*)>", unlabelled)
+    assert scripts in ([], [' type="application/json" id="map-points"', ' type="text/plain" id="map-library"', ""])
+
+
+def test_hostile_names_of_files_and_people_are_only_text(tmp_path: Path) -> None:
+    evil = "\"'></script><script>alert(1)</script>\x1b[2J"
+    album = make_album(tmp_path / "data")
+    pictures = tuple(replace(one, path=evil, identity=evil, camera=evil) for one in album.pictures)
+    page = write_report(write_run(tmp_path / "run"), album=replace(album, pictures=pictures)).read_text("utf-8")
+    rest = _without_scripts(page)
+    assert "<script" not in rest
+    assert "\x1b" not in page
+    assert "alert(1)</script>" not in page.replace(_library(page), "")
+
+
+def test_metadata_of_images_do_not_travel(tmp_path: Path) -> None:
+    album = make_album(tmp_path / "data")
+    for picture in album.pictures:
+        with Image.open(picture.file) as image:
+            image.load()
+        exif = Image.Exif()
+        exif[0x010E] = "taken by Ann"
+        image.save(picture.file, exif=exif, comment=b"taken by Ann")
+    page = write_report(write_run(tmp_path / "run"), album=album).read_text(encoding="utf-8")
+    uris = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert len(uris) > 50
+    assert not any(b"Ann" in base64.b64decode(uri) for uri in uris)
+
+
+def _library(page: str) -> str:
+    return max(re.findall(r"<script[^>]*>(.*?)</script>", page, flags=re.DOTALL), key=len, default="")
+
+
+def _without_scripts(page: str) -> str:
+    """The page without the map's data, the plotting library and the map's script, which come last in their section."""
+    scripts = (
+        r'<script type="application/json" id="map-points">.*?</script>\n'
+        r'<script type="text/plain" id="map-library">.*?</script>\n<script>.*?</script>\n'
+    )
+    return re.sub(scripts, "", page, flags=re.DOTALL)

@@ -103,7 +103,8 @@ def test_percent() -> None:
     assert percent(1.0) == "100.0"
     assert percent(None) == "–"
     assert percent_spread(Spread(mean=0.5, std=None), 10) == "50.0"
-    assert percent_spread(Spread(mean=0.5, std=0.0), 2) == "50.0 ± 0.0"
+    assert percent_spread(Spread(mean=0.5, std=0.0004), 2) == "50.0 ± 0.0"
+    assert percent_spread(Spread(mean=0.5, std=1e-17), 2) == "50.0"  # all trials were alike
     assert percent_gain(0.5, 0.5) == "0.0"
     assert percent_gain(0.49999, 0.5) == "0.0"
     assert percent_gain(0.6, 0.5) == "+10.0"

@@ -119,7 +119,18 @@ RESULTS: dict[str, Any] = {
                 }
             ]
         },
+        "chosen": {
+            "best": [
+                {
+                    "query": RANKED,
+                    "gallery": [{**RANKED, "correct": True, "distance": 0.5}],
+                    "first_correct_rank": 1,
+                }
+            ]
+        },
     },
+    "similarities": {"final": {"same": [0, 2], "different": [7, 1]}},
+    "confused": [{"queries": 2, "query": RANKED, "found": {**RANKED, "correct": False, "distance": 0.25}}],
     "runs": ["one", "two"],
 }
 PROVENANCE: dict[str, Any] = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from pclhd.cli.options import Device, Json, MovedData, Run, verb
+from pclhd.cli.options import Device, Force, Json, MovedData, Run, verb
 from pclhd.cli.terminal import embedding_progress, say, say_passed_over, show
+from pclhd.errors import ArgumentError
 
 
 @verb(quiet=True)
@@ -83,15 +84,50 @@ def compare(
 
 @verb(quiet=True)
 def report(
-    run: Run,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Run folder made by pclhd train; with several, they are compared."),
+    ],
     data: MovedData = None,
+    queries: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Image, or folder of images, to search for among the run's images of the other modality; repeatable.",
+        ),
+    ] = None,
+    query_modality: Annotated[
+        Literal["visible", "infrared"], typer.Option(help="Modality of queries that are not images of the run.")
+    ] = "infrared",
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(metavar="HTML", help="Where to write the page of several runs.")] = None,
+    force: Force = False,
 ) -> None:
-    """Write the run's report as one HTML page, into the run folder."""
-    from pclhd.report.page import write_report
-    from pclhd.runs.folder import RunFolder
+    """Write a run's report as one HTML page, into the run folder; or compare several runs on one page.
 
-    root = data or RunFolder(run).settings().data.root
-    say(f"report: {write_report(run, data_root=root)}")
+    Example: pclhd report runs/first runs/second --out comparison.html
+    """
+    from pclhd.data.records import Modality
+    from pclhd.files import check_output
+    from pclhd.report.compare.comparison import compare_runs
+    from pclhd.report.compare.page import write_comparison
+    from pclhd.runs.folder import RunFolder
+    from pclhd.workflows.report import ReportRequest, report_run
+
+    if len(runs) == 1:
+        if out is not None:
+            raise ArgumentError("out", "is for several runs; the report of one run is written into its folder")
+        request = ReportRequest(RunFolder(runs[0]), data, tuple(queries or ()), Modality(query_modality), device)
+        with embedding_progress() as on_progress:
+            say(f"report: {report_run(request, on_progress)}")
+        return
+    if queries or data is not None:
+        raise ArgumentError("queries" if queries else "data", "is for the report of one run; leave it out")
+    if out is None:
+        raise ArgumentError("out", "is missing: name the HTML file for the comparison of several runs")
+    check_output(out, (".html",), "a comparison", force=force)
+    write_comparison(compare_runs(runs), out, force=force)
+    say(f"report: {out}")
 
 
 @verb()

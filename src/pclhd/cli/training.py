@@ -90,9 +90,12 @@ def train(
     dataset = open_data(settings, data)
     # The slow imports come last, so that errors in the settings or in the data are reported immediately.
     from pclhd.cli.training_console import ConsoleObserver
+    from pclhd.data.layouts import is_drawn
     from pclhd.engine.interruption import Interrupted, Interruption
+    from pclhd.runs.data_name import shown_data_name
 
-    say(f"training {settings.recipe} on {dataset.name} into {run}")
+    name = shown_data_name(dataset.name, drawn=is_drawn(dataset.folder))
+    say(f"training {settings.recipe} on {name} into {run}")
     say_passed_over(dataset.passed_over)
     for line in resolved_sizes(settings, dataset):
         say(line)
@@ -116,7 +119,8 @@ def train(
         message = f"interrupted; continue with: pclhd train --resume {run}"
         complain(message if run.is_begun() else "interrupted before the start")
         sys.exit(stop.exit_code)
-    say(f"done: {run}; next: pclhd evaluate {run}")
+    # Without labelled test images, an evaluation would refuse.
+    say(f"done: {run}; next: pclhd {'report' if dataset.test is None else 'evaluate'} {run}")
 
 
 @verb(quiet=True)

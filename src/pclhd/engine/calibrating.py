@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -17,7 +19,11 @@ from pclhd.models.encoder import Encoder
 from pclhd.pair import Pair
 
 
-def measure_calibration(session: Session, encoder: Encoder) -> Calibration:
+def measure_calibration(
+    session: Session,
+    encoder: Encoder,
+    on_labelled: Callable[[Pair[Features], EpochLabels], None] = lambda features, labels: None,
+) -> Calibration:
     """Calibrate the final model on the training images, labelled as at the beginning of an epoch.
 
     Nothing is drawn at random and no weight changes. Called in all processes.
@@ -25,6 +31,7 @@ def measure_calibration(session: Session, encoder: Encoder) -> Calibration:
     Args:
         session: Images, settings and labeller.
         encoder: The final model.
+        on_labelled: Called in the first process with the embeddings, of unit length, and their labels.
 
     Returns:
         The calibration.
@@ -41,7 +48,9 @@ def measure_calibration(session: Session, encoder: Encoder) -> Calibration:
         request = LabelRequest(
             features, settings.clustering, settings.method, joint=False, cameras=cameras, nearest=nearest
         )
-        labels = common_labels(features, session.labeller(request))
+        found = session.labeller(request)
+        on_labelled(features, found)
+        labels = common_labels(features, found)
         return fit_calibration(
             Pair(*map(Labelled, features, labels, cameras)),
             model_id=encoder.model_id,

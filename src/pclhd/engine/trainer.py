@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from pclhd.engine.diagnosis import NotFinite, explaining_memory, first_not_finit
 from pclhd.engine.duration import plan_epochs
 from pclhd.engine.epoch import begin_epoch, embed_and_label, end_epoch
 from pclhd.engine.interruption import Interrupted, Interruption
-from pclhd.engine.labelling import Labeller, label_epoch
+from pclhd.engine.labelling import EpochLabels, Features, Labeller, label_epoch
 from pclhd.engine.memory_needed import check_memory, memory_needed
 from pclhd.engine.networks import make_networks, resolve_precision, runs_on_gpu
 from pclhd.engine.observer import Observer, Silent
@@ -41,10 +42,12 @@ from pclhd.engine.resuming import changed_settings
 from pclhd.engine.selection import Selection
 from pclhd.engine.session import Session
 from pclhd.engine.steps import StepObserver, run_steps
+from pclhd.engine.surveying import survey_session
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import UNFINISHED, make_new_folder, making_folder, putting_aside, write_durably
 from pclhd.models.encoder import Encoder
 from pclhd.models.preprocessing import Preprocessing
+from pclhd.models.two_stream import TwoStreamNetwork
 from pclhd.models.weights import load_model, save_model
 from pclhd.pair import Pair
 from pclhd.parsing import read_text
@@ -192,15 +195,22 @@ class _Training:
         return model
 
     def _calibrate(self, model: Path) -> None:
-        """Measure what similarities of the final model mean. The model is saved by then, and does not change."""
+        """Measure what similarities of the final model mean, and describe the images as it sees them, for the report.
+
+        The model is saved by then, and does not change.
+        """
         processes = self.networks.processes
         network = processes.by_the_first(lambda: load_model(model))
         encoder = Encoder(network, self.writer.preprocessing, device=self.networks.fabric.device)
         try:
-            calibration = measure_calibration(self.session, encoder)
+            calibration = measure_calibration(self.session, encoder, partial(self._describe_images, network))
             processes.by_the_first(lambda: self.writer.run.write_calibration(calibration))
         except UserError as error:
             self.observer.warned(f"the model is saved, but has no calibration: {error}")
+
+    def _describe_images(self, network: TwoStreamNetwork, features: Pair[Features], labels: EpochLabels) -> None:
+        checksum = self.writer.training_set.checksum
+        self.writer.run.write_survey(survey_session(self.session, network, features, labels, checksum))
 
     def _run_epoch(self, position: Position) -> None:
         """Label images and build memories, unless that was done before an interruption; run the steps; save."""

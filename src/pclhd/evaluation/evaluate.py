@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.data.records import NOBODY, ImageInfo, LabelledImages, Names
+from pclhd.data.records import LabelledImages
 from pclhd.errors import UserError
-from pclhd.evaluation.metrics import Metrics, RankingMeter, excluded_pairs
+from pclhd.evaluation.examples import cameras_of
+from pclhd.evaluation.metrics import Metrics, RankingMeter
 from pclhd.evaluation.protocols import Search, Trial
-from pclhd.evaluation.retrieval import Hit, rank_gallery, unit_length
-from pclhd.text_tables import escaped_bytes
+from pclhd.evaluation.retrieval import unit_length
 
 REPORTED_RANKS = (1, 5, 10, 20)
 MAX_RANK = 20
@@ -85,7 +84,7 @@ def evaluate_embeddings(
         raise ValueError(f"{len(embeddings)} embeddings for {len(test)} test images")
     unit = unit_length(embeddings)
     identities = np.array(test.identities, dtype=np.int64)
-    cameras = [_cameras(test, search) for search in searches]
+    cameras = [cameras_of(test, search) for search in searches]
     meters = [
         [
             RankingMeter(
@@ -110,88 +109,6 @@ def evaluate_embeddings(
         SearchResult(search, tuple(_result(meter, search) for meter in of_search))
         for search, of_search in zip(searches, meters, strict=True)
     ]
-
-
-def is_answerable(search: Search, test: LabelledImages) -> bool:
-    """Whether a query of a search has a correct gallery image that its rule does not exclude.
-
-    The trials of a search draw from the same people and cameras, so the first speaks for all.
-
-    Raises:
-        UserError: The search needs cameras that are unknown.
-    """
-    identities = np.array(test.identities, dtype=np.int64)
-    return bool(len(_example_queries(search.trials[0], search, identities, _cameras(test, search), 1)))
-
-
-def ranked_examples(
-    embeddings: NDArray[np.floating[Any]],
-    test: LabelledImages,
-    search: Search,
-    root: Path,
-    *,
-    count: int = 6,
-    top: int = 10,
-) -> list[dict[str, Any]]:
-    """Some queries with their nearest gallery images, for the report; from the first trial of a search.
-
-    The queries are spread evenly over the identities of the gallery; each is the first image of its identity. The
-    choice depends on labels and cameras, never on how well a query is ranked, so it is the same before and after
-    training.
-
-    Args:
-        embeddings: (N, D) one row per test image.
-        test: The N test images.
-        search: The search to show.
-        root: Folder to which paths are relative.
-        count: Number of queries.
-        top: Number of gallery images for each.
-
-    Returns:
-        Entries for the results. ``first_correct_rank`` counts images, from 1, over the whole gallery.
-
-    Raises:
-        UserError: The search needs cameras that are unknown.
-        ValueError: There is not one embedding per image, or a number is not positive.
-    """
-    if len(embeddings) != len(test):
-        raise ValueError(f"{len(embeddings)} embeddings for {len(test)} test images")
-    if count < 1 or top < 1:
-        raise ValueError(f"at least one query and one image are needed, not {count} and {top}")
-    trial = search.trials[0]
-    identities = np.array(test.identities, dtype=np.int64)
-    known = _cameras(test, search)
-    query = _example_queries(trial, search, identities, known, count)
-    excluded = excluded_pairs(
-        search.rule,
-        identities[query],
-        identities[trial.gallery],
-        None if known is None else known[query],
-        None if known is None else known[trial.gallery],
-    )
-    ranked = rank_gallery(
-        embeddings[query],
-        embeddings[trial.gallery],
-        top_n=len(trial.gallery),
-        excluded=excluded,
-        queries=test.infos(query.tolist()),
-        gallery=test.infos(trial.gallery.tolist()),
-    )
-    return [
-        _example(info, hits, root, top, test.names) for info, hits in zip(ranked.queries or (), ranked, strict=True)
-    ]
-
-
-def _example(query: ImageInfo, hits: Sequence[Hit], root: Path, top: int, names: Names) -> dict[str, Any]:
-    return {
-        "query": {**_describe(query, root, names), "modality": str(query.modality)},
-        "gallery": [
-            {**_describe(hit.image, root, names), "correct": hit.correct, "distance": hit.distance}
-            for hit in hits[:top]
-            if hit.image is not None
-        ],
-        "first_correct_rank": next(hit.rank for hit in hits if hit.correct),
-    }
 
 
 def combine(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -288,63 +205,11 @@ def _take_rows(table: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[n
     return table[rows]
 
 
-def _cameras(test: LabelledImages, search: Search) -> NDArray[np.int64] | None:
-    """Camera of each test image, or None if the search's rule does not need them."""
-    if not search.rule.needs_cameras:
-        return None
-    used = np.unique(np.concatenate([rows for trial in search.trials for rows in (trial.query, trial.gallery)]))
-    numbers = np.full(len(test), -1, dtype=np.int64)
-    for row in used.tolist():
-        camera = test.images[row].camera
-        if camera is None:
-            raise UserError(
-                f"{test.images[row].path}: search {search.name} needs the camera of every test image, and this one has "
-                "none; add it or choose a protocol without a camera rule"
-            )
-        numbers[row] = camera
-    return numbers
-
-
 def _result(meter: RankingMeter, search: Search) -> Metrics:
     try:
         return meter.result()
     except UserError as error:
         raise UserError(f"search {search.name}: {error}") from error
-
-
-def _example_queries(
-    trial: Trial, search: Search, identities: NDArray[np.int64], cameras: NDArray[np.int64] | None, count: int
-) -> NDArray[np.int64]:
-    """First valid query of each of `count` identities, evenly spaced among all identities with one."""
-    firsts: dict[int, int] = {}
-    for row in trial.query.tolist():
-        identity = int(identities[row])
-        if identity in firsts:
-            continue
-        same = trial.gallery[identities[trial.gallery] == identity]
-        if not len(same):
-            continue
-        dropped = excluded_pairs(
-            search.rule,
-            identities[[row]],
-            identities[same],
-            None if cameras is None else cameras[[row]],
-            None if cameras is None else cameras[same],
-        )
-        if not dropped.all():
-            firsts[identity] = row
-    people = sorted(firsts)
-    if not people:
-        return np.array([], dtype=np.int64)
-    chosen = np.linspace(0, len(people) - 1, min(count, len(people))).round().astype(int)
-    return np.array([firsts[people[i]] for i in chosen], dtype=np.int64)
-
-
-def _describe(image: ImageInfo, root: Path, names: Names) -> dict[str, Any]:
-    path = image.path or Path()
-    shown = path.relative_to(root) if path.is_relative_to(root) else path
-    identity = None if image.identity in (None, NOBODY) else names.identity(image.identity)
-    return {"path": escaped_bytes(shown.as_posix()), "identity": identity, "camera": names.camera(image.camera)}
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:

@@ -267,6 +267,15 @@ class BackboneNetwork(TwoStreamNetwork):
             ValueError: Neither modality was given.
             UserError: A plain ViT with a rectangular table of positions gets images of another size.
         """
+        features = self.last_map(visible, infrared)
+        if cast(BackboneArchitecture, self.architecture).pooling == "power":
+            pooled = power_mean_pool(features, self.gem_power)
+        else:
+            pooled = features.float().mean(dim=(2, 3))
+        return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
+
+    def last_map(self, visible: Tensor | None, infrared: Tensor | None) -> Tensor:
+        """As `TwoStreamNetwork.last_map`; of a plain ViT (Bv + Br, C, positions, 1)."""
         given = [images for images in (visible, infrared) if images is not None]
         if not given:
             raise ValueError("the network needs visible images, infrared images or both, not None and None")
@@ -280,12 +289,7 @@ class BackboneNetwork(TwoStreamNetwork):
         joined_stem.ready = _joined(firsts)
         # The rest of the backbone uses only the shape and type of the images, so these need no memory.
         shape = given[0][:1].expand(sum(len(images) for images in given), -1, -1, -1)
-        features = self._last_features(shape)
-        if cast(BackboneArchitecture, self.architecture).pooling == "power":
-            pooled = power_mean_pool(features, self.gem_power)
-        else:
-            pooled = features.float().mean(dim=(2, 3))
-        return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
+        return self._last_features(shape)
 
     @property
     def _family(self) -> str:

@@ -94,11 +94,15 @@ class LiteNetwork(TwoStreamNetwork):
         Raises:
             ValueError: Neither modality was given.
         """
+        pooled = power_mean_pool(self.last_map(visible, infrared), self.gem_power)
+        return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
+
+    def last_map(self, visible: Tensor | None, infrared: Tensor | None) -> Tensor:
+        """As `TwoStreamNetwork.last_map`."""
         features = self._join_stems(visible, infrared)
         for block in self.blocks:
             features = block(features)
-        pooled = power_mean_pool(self.head(features), self.gem_power)
-        return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
+        return cast(Tensor, self.head(features))
 
     def _draw_start_weights(self, generator: torch.Generator) -> None:
         super()._draw_start_weights(generator)

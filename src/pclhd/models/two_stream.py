@@ -83,8 +83,12 @@ class TwoStreamNetwork(nn.Module):
         Raises:
             ValueError: Neither modality was given.
         """
-        pooled = power_mean_pool(self._run_stages(self._join_stems(visible, infrared)), self.gem_power)
+        pooled = power_mean_pool(self.last_map(visible, infrared), self.gem_power)
         return NetworkOutput(embedding=self.neck(pooled), pooled=pooled)
+
+    def last_map(self, visible: Tensor | None, infrared: Tensor | None) -> Tensor:
+        """(Bv + Br, C, h, w) features before pooling; arguments and errors as in `forward`."""
+        return self._run_stages(self._join_stems(visible, infrared))
 
     def _join_stems(self, visible: Tensor | None, infrared: Tensor | None) -> Tensor:
         """The features of each modality's stem, visible rows first."""

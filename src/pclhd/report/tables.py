@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pclhd.runs.data_name import shown_data_name
 from pclhd.runs.records import ResultRow, Results, Spread, parse_results
 from pclhd.text_tables import text_table
 
@@ -19,7 +20,10 @@ _GAINS = ("rank1", "mAP")
 _NAMED = 10
 # A smaller fall of rank-1 or mAP, as a fraction, is taken for chance.
 _LEAST_DECLINE = 0.01
-_NAMES = {"rank1": "Rank-1", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP"}
+# Trials that are all alike have a deviation of a rounding error.
+_ROUNDING = 1e-9
+METRIC_NAMES = {"rank1": "Rank-1", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP"}
+"""The measures of a results table, and their headings."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ def percent(fraction: float | None) -> str:
 
 
 def percent_spread(spread: Spread, trials: int) -> str:
-    """Mean ± standard deviation in percent; only the mean for a single trial."""
-    if trials < 2 or spread.std is None:
+    """Mean ± standard deviation in percent; only the mean for a single trial, and for trials that were all alike."""
+    if trials < 2 or spread.std is None or spread.std < _ROUNDING:
         return percent(spread.mean)
     return f"{percent(spread.mean)} ± {percent(spread.std)}"
 
@@ -118,8 +122,8 @@ def results_table(results: Mapping[str, Any] | Results) -> Table:
     columns = (
         Column("Search"),
         Column("Weights"),
-        *(Column(_NAMES[metric], "right") for metric in _METRICS),
-        *(Column(f"{_NAMES[metric]} gain", "right") for metric in _GAINS),
+        *(Column(METRIC_NAMES[metric], "right") for metric in _METRICS),
+        *(Column(f"{METRIC_NAMES[metric]} gain", "right") for metric in _GAINS),
     )
     rows = []
     for search in dict.fromkeys(row.search for row in parsed.rows):
@@ -141,11 +145,14 @@ def results_text(results: Mapping[str, Any] | Results) -> str:
     """
     parsed = parse_results(results)
     if not parsed.rows:
-        return f"{parsed.dataset.name}: no search was evaluated\n"
+        return (
+            f"{shown_data_name(parsed.dataset.name, drawn=bool(parsed.dataset.synthetic))}: no search was evaluated\n"
+        )
     sizes = "".join(f"{search}: {size}\n" for search, size in search_sizes(parsed).items())
+    name = shown_data_name(parsed.dataset.name, drawn=bool(parsed.dataset.synthetic))
     drawn = "the people are synthetic, drawn by pclhd synth\n" if parsed.dataset.synthetic else ""
     notes = "".join(f"note: {note}\n" for note in result_notes(parsed))
-    return f"{parsed.dataset.name}, percent\n\n{results_table(parsed).to_text()}\n{sizes}{drawn}{notes}"
+    return f"{name}, percent\n\n{results_table(parsed).to_text()}\n{sizes}{drawn}{notes}"
 
 
 def result_notes(results: Results) -> list[str]:
@@ -204,7 +211,8 @@ def search_sizes(results: Results) -> dict[str, str]:
                 parts[-1] += f" ({left_out:,} without a correct image in the gallery)"
         if row.gallery is not None:
             parts.append(_counted(row.gallery, "gallery image", "gallery images"))
-        parts.append(_counted(row.trials, "trial", "trials"))
+        alike = " with the same result" if row.trials > 1 and _is_constant(row) else ""
+        parts.append(_counted(row.trials, "trial", "trials") + alike)
         sizes.setdefault(row.search, ", ".join(parts))
     return sizes
 
@@ -220,6 +228,10 @@ def _result_cells(row: ResultRow, start: ResultRow | None) -> tuple[str, ...]:
             for metric in _GAINS
         ]
     return (row.search, weights_name(row.weights), *values, *gains)
+
+
+def _is_constant(row: ResultRow) -> bool:
+    return all(spread.std is not None and spread.std < _ROUNDING for spread in (row.rank1, row.mAP, row.mINP))
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -31,6 +31,7 @@ from pclhd.runs.records import (
     read_settings,
     results_json,
 )
+from pclhd.runs.survey import Survey, read_survey, survey_bytes
 from pclhd.runs.training_images import TrainingImages, read_training_images, training_images_text
 
 WeightsName = Literal["start", "stage1", "final"]
@@ -106,6 +107,11 @@ class RunFolder:
     def calibration_file(self) -> Path:
         """What similarities of the final model mean, as JSON."""
         return self.path / "calibration.json"
+
+    @property
+    def survey_file(self) -> Path:
+        """What the final model makes of the training images."""
+        return self.path / "survey.safetensors"
 
     @property
     def onnx_file(self) -> Path:
@@ -279,6 +285,14 @@ class RunFolder:
         """
         return read_calibration(self.calibration_file)
 
+    def survey(self) -> Survey | None:
+        """What the final model makes of the training images; None if no training of this version wrote it.
+
+        Raises:
+            UserError: The file is unreadable or damaged.
+        """
+        return read_survey(self.survey_file)
+
     def data_root(self) -> Path | None:
         """The data folder or CSV file that the settings name, or None."""
         saved = self.saved_settings()
@@ -330,6 +344,14 @@ class RunFolder:
             UserError: The file cannot be written.
         """
         write_durably(self.calibration_file, calibration_text(calibration))
+
+    def write_survey(self, survey: Survey) -> None:
+        """Save what the final model makes of the training images.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        write_durably(self.survey_file, survey_bytes(survey))
 
 
 @contextmanager

@@ -117,10 +117,30 @@ class RankedExample(_Saved):
 
 
 class RankedExamples(_Saved):
-    """Ranked lists of the same queries under several weights."""
+    """Ranked lists of the same queries under several weights.
+
+    Those in `chosen`, under the final weights, were chosen by how well they are answered: ``best``, ``worst``, or
+    drawn at ``random``. Absent in older files.
+    """
 
     search: Text | None = None
     weights: dict[Text, list[RankedExample]] = {}
+    chosen: dict[Text, list[RankedExample]] = {}
+
+
+class PairSimilarities(_Saved):
+    """Numbers of pairs of a visible and an infrared image, in equal bins of their cosine from −1 to 1."""
+
+    same: list[Count]
+    different: list[Count]
+
+
+class ConfusedPeople(_Saved):
+    """Two people, and the number of queries of either whose nearest image shows the other; one such query."""
+
+    queries: Count
+    query: QueryImage
+    found: RankedImage
 
 
 class EvaluatedData(_Saved):
@@ -167,6 +187,8 @@ class Results(_Saved):
     left_out: dict[Text, Text] = {}
     rows: list[ResultRow]
     ranked_examples: RankedExamples = RankedExamples()
+    similarities: dict[Text, PairSimilarities] = {}
+    confused: list[ConfusedPeople] = []
     runs: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:

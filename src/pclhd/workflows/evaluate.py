@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,15 @@ from pclhd.data.near_copies import NEAR_COPY_BITS, image_hashes, nearest_hashes
 from pclhd.data.open import resolve_layout
 from pclhd.data.records import Dataset, LabelledImages, digest_files
 from pclhd.errors import ArgumentError, UserError
-from pclhd.evaluation.evaluate import evaluate_embeddings, is_answerable, ranked_examples
-from pclhd.evaluation.protocols import Protocol, protocol_for
+from pclhd.evaluation.evaluate import evaluate_embeddings
+from pclhd.evaluation.examples import (
+    chosen_examples,
+    confused_people,
+    is_answerable,
+    pair_similarities,
+    ranked_examples,
+)
+from pclhd.evaluation.protocols import Protocol, Search, protocol_for
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.runs.folder import RunFolder, owning_run, trained_labels
 from pclhd.runs.records import Results
@@ -82,7 +89,10 @@ def _measure(
     settings = run.settings()
     test = dataset.test
     if test is None:
-        raise UserError(f"{dataset.root}: has no labelled test images to evaluate on")
+        raise UserError(
+            f"{dataset.root}: has no labelled test images to evaluate on; to see what the model makes of images "
+            f"without labels: pclhd report {run}"
+        )
     layout = resolve_layout(settings.data.layout, dataset.root)
     protocol = _answerable(protocol_for(layout, test, same_camera_rule=settings.data.same_camera_rule), test)
     searches = protocol.searches
@@ -109,13 +119,17 @@ def _measure(
         on_progress=on_progress,
         on_pixels=hash_pixels,
     )
+    shown = _search_to_show(searches)
     rows: list[dict[str, Any]] = []
     examples: dict[str, Any] = {}
+    similarities: dict[str, Any] = {}
     for name, embeddings in zip(encoders, embedded, strict=True):
         results = evaluate_embeddings(embeddings, test, searches)
         rows.extend({"weights": name, **result.to_dict()} for result in results)
         if name != "stage1":
-            examples[name] = ranked_examples(embeddings, test, searches[0], dataset.folder)
+            examples[name] = ranked_examples(embeddings, test, shown, dataset.folder)
+            similarities[name] = pair_similarities(embeddings, test)
+    final = embedded[-1]
     training = _training(run, trained_labels(run) or settings.method.labels)
     imported = training == "imported"
     return Results.model_validate(
@@ -140,7 +154,13 @@ def _measure(
             "people_in_both_splits": _people_in_both_splits(dataset, test, layout, training_images),
             "left_out": dict(protocol.left_out),
             "rows": rows,
-            "ranked_examples": {"search": searches[0].name, "weights": examples},
+            "ranked_examples": {
+                "search": shown.name,
+                "weights": examples,
+                "chosen": chosen_examples(final, test, shown, dataset.folder),
+            },
+            "similarities": similarities,
+            "confused": confused_people(final, test, shown, dataset.folder),
         },
         extra="forbid",
     )
@@ -153,6 +173,11 @@ def _answerable(protocol: Protocol, test: LabelledImages) -> Protocol:
         return protocol  # the measurement refuses it, with the reason
     none = {search.name: "no query has a correct gallery image" for search in protocol.searches if search not in kept}
     return replace(protocol, searches=kept, left_out={**protocol.left_out, **none})
+
+
+def _search_to_show(searches: Sequence[Search]) -> Search:
+    """The search of the examples: infrared queries where there is a choice, as in the benchmarks."""
+    return next((search for search in searches if search.direction == "infrared→visible"), searches[0])
 
 
 def _training_images(run: RunFolder, dataset: Dataset) -> TrainingImages | None:

@@ -15,7 +15,8 @@ from pclhd.data.images import load_images
 from pclhd.data.open import resolve_layout
 from pclhd.data.records import Dataset, ImageRecord, LabelledImages, Modality
 from pclhd.errors import ArgumentError, UserError
-from pclhd.evaluation.evaluate import evaluate_embeddings, is_answerable
+from pclhd.evaluation.evaluate import evaluate_embeddings
+from pclhd.evaluation.examples import is_answerable
 from pclhd.evaluation.protocols import protocol_for
 from pclhd.files import check_output, claiming, replacing
 from pclhd.models.encoder import Encoder, embed_records

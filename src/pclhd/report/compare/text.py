@@ -18,19 +18,27 @@ def comparison_text(compared: RunComparison) -> str:
     """A comparison as text, warnings first."""
     lines = [f"warning: {warning}\n" for warning in compared.warnings] + [f"note: {note}\n" for note in compared.notes]
     blocks = ["".join(lines)] if lines else []
+    for title, table in comparison_tables(compared).items():
+        blocks.append(f"{title}: none\n" if table is None else f"{title}\n\n{table.to_text()}")
+    return "\n".join(blocks)
+
+
+def comparison_tables(compared: RunComparison) -> dict[str, Table | None]:
+    """The tables of a comparison by title; None where the runs do not differ."""
+    tables: dict[str, Table | None] = {}
     if compared.grouped:
-        blocks.append(_titled("Groups of runs that differ only in the seed", _group_table(compared.groups)))
+        tables["Groups of runs that differ only in the seed"] = _group_table(compared.groups)
     differing: dict[str, Mapping[str, Sequence[Value]]] = {
         "Settings that differ": compared.settings(),
         "Provenance that differs": compared.facts(),
     }
     for title, rows in differing.items():
-        blocks.append(_titled(title, _differing_table(title, compared, rows)) if rows else f"{title}: none\n")
+        tables[title] = _differing_table(title, compared, rows) if rows else None
     if any(run.results is not None for run in compared.runs):
-        blocks.append(_titled(_results_caption(compared), _results_table(compared)))
+        tables[_results_caption(compared)] = _results_table(compared)
     if compared.cluster_names():
-        blocks.append(_titled("Clusters of the last epoch; shares in percent", _cluster_table(compared)))
-    return "\n".join(blocks)
+        tables["Clusters of the last epoch; shares in percent"] = _cluster_table(compared)
+    return tables
 
 
 def _group_table(groups: Sequence[Group]) -> Table:
@@ -141,7 +149,3 @@ def _cluster_cell(name: str, values: Sequence[float]) -> str:
 
 def _shown(value: Value) -> str:
     return _NOTHING if value is None else str(value)
-
-
-def _titled(title: str, table: Table) -> str:
-    return f"{title}\n\n{table.to_text()}"

@@ -562,6 +562,32 @@ def test_galleries_in_their_quick_form(tmp_path: Path) -> None:
     assert figures["add images"]["images"] == 64
 
 
+@pytest.mark.slow
+def test_sizes_of_galleries_in_their_quick_form(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    content = quick("gallery_sizes", tmp_path)
+    one, totals = content["one_crop"], content["totals"]
+    assert one["row_bytes"] > 4 * one["embedding_size"] + one["thumbnail_bytes"] > 4 * one["embedding_size"]
+    assert one["index_bytes"] > 4 * one["embedding_size"], "the index holds the embeddings"
+    assert min(one["processor_seconds"], one["list_bytes"]) > 0
+    assert [set(total) for total in totals] == [set(totals[0])] * 2
+    assert not any("price" in name for name in totals[0])
+
+
+def test_sizes_and_prices_of_galleries_are_products() -> None:
+    pytest.importorskip("lancedb")
+    from benchmarks import gallery_sizes
+
+    one = gallery_sizes.PerCrop(100, 256, 0.036, 3000, 1000, 72, 512)
+    found = gallery_sizes.total(one, 2**20, 2.0, 0.5)
+    assert found["GiB, with thumbnails and index"] == pytest.approx(3.0)
+    assert found["GiB, without thumbnails"] == pytest.approx(2072 / 1024)
+    assert found["hours of one worker to embed"] == pytest.approx(2**20 * 1e-5)
+    assert found["price of embedding"] == pytest.approx(2**20 * 2e-5)
+    assert found["price of a month, with thumbnails and index"] == pytest.approx(1.5)
+    assert found["GiB of memory for the list, if added at once"] == pytest.approx(0.5)
+
+
 def test_the_cost_of_a_network_is_measured() -> None:
     step, embedding = lite0.measure(NARROW, 32, 16, 2, torch.bfloat16)
     assert step > 0

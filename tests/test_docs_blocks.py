@@ -40,6 +40,10 @@ NOT_RUN = {
         "pclhd starter --out vit.safetensors --preset vit --people": STARTER,
         "hf download": "downloads a model",
     },
+    "docs/cluster.md": {
+        "pip install 'pclhd[gallery,ray]'": "starts Ray; tests/gallery/test_ray_workers.py does so",
+        "ray start": "needs several machines",
+    },
     "docs/clustering.md": {"pclhd synth --out build/fresh": BENCHMARK},
     "docs/export.md": {"from pathlib import Path": "tests/workflows/test_export.py runs it"},
     "docs/fidelity.md": {".venv/bin/python scripts/mutation_check.py": "tests/test_mutation_check.py runs it"},

@@ -173,6 +173,8 @@ def test_mistakes_leave_no_gallery(photos: Photos, tmp_path: Path) -> None:
         Gallery(photos.model)
     with pytest.raises(UserError, match="something else"):
         Gallery(photos.root)
+    with pytest.raises(UserError, match="is an address; a gallery is a folder"):
+        Gallery("s3://bucket/people")
 
 
 def test_another_model_is_refused(photos: Photos, gallery: Gallery, tmp_path: Path) -> None:

@@ -79,6 +79,25 @@ def test_adding_twice_is_one_row(client: TestClient, service: Service) -> None:
     assert [entry["action"] for entry in logged(service)] == ["add", "add"]
 
 
+def test_two_services_serve_one_gallery(client: TestClient, service: Service, tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "other.jsonl")
+    with asking(Service(Gallery(service.gallery.path, encoder=service.gallery.encoder), log)) as other:
+        new = image_bytes(7)
+        assert other.post(SEARCH, content=new).json()["hits"][0]["similarity"] < 0.999
+        assert client.post(ROWS, params={"camera": "street"}, content=new).json()["added"] == 1
+        found = other.post(SEARCH, content=new).json()["hits"][0]
+        assert (found["row"]["camera"], found["similarity"]) == ("street", pytest.approx(1, abs=1e-3))
+        with service.gallery._store.writing():
+            busy = other.post(ROWS, content=image_bytes(8))
+            assert (busy.status_code, busy.json()["error"]) == (
+                409, "the gallery is being changed; try again in a moment",
+            )  # fmt: skip
+            assert other.post(SEARCH, content=new).json()["hits"][0]["row"]["id"] == found["row"]["id"]
+        assert other.post("/api/v1/remove", json={"ids": [found["row"]["id"]]}).json()["removed"] == 1
+        assert client.post(SEARCH, content=new).json()["hits"][0]["similarity"] < 0.999
+    log.close()
+
+
 def test_rows_come_in_pages(shared: TestClient) -> None:
     first = shared.get(ROWS, params={"limit": 3}).json()
     rest = shared.get(ROWS, params={"limit": 3, "after": first["next"]}).json()

@@ -100,6 +100,15 @@ def add(
         float, typer.Option(min=0, metavar="N", help="With --boxes: crops of a track embedded for each second.")
     ] = 4.0,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0 means one per usable processor.")] = 0,
+    ray_workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Embed with N workers of a Ray cluster (of RAY_ADDRESS, or on this machine), and add all images in "
+            "one commit at the end; 0 embeds in this process.",
+        ),
+    ] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -118,6 +127,8 @@ def add(
         raise ArgumentError("start", "goes with `boxes`; the time of images is given with `time`", value=start)
     if boxes is not None and (time is not None or track is not None):
         raise ArgumentError("time" if time is not None else "track", "does not go with `boxes`; give `start`")
+    if boxes is not None and ray_workers:
+        raise ArgumentError("ray_workers", "does not go with `boxes`: a video is decoded in one go", value=ray_workers)
     if listed and track is not None:
         raise ArgumentError("track", "does not go with a list, which has a column for it", value=track)
     if modality is None and not listed:
@@ -133,13 +144,13 @@ def add(
             elif listed:
                 found = opened.add_list(
                     images[0], modality=modality, camera=camera, time=time, keep=keep, workers=workers,
-                    on_progress=on_progress,
+                    ray_workers=ray_workers, on_progress=on_progress,
                 )  # fmt: skip
             else:
                 assert modality is not None
                 found = opened.add(
                     list(images), modality=modality, camera=camera, time=time, track=track, keep=keep, workers=workers,
-                    on_progress=on_progress,
+                    ray_workers=ray_workers, on_progress=on_progress,
                 )  # fmt: skip
     except KeyboardInterrupt:
         complain(_INTERRUPTED)

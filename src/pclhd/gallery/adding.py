@@ -59,7 +59,7 @@ class NewImage:
 
 
 @dataclass
-class _Part:
+class Part:
     """Decoded images of one modality that are not in the gallery, and the rows that they will be."""
 
     rows: list[NewRow]
@@ -97,9 +97,9 @@ def add_images(
     Raises:
         UserError: The gallery cannot be written.
     """
-    parts = list(_parts(images))
+    parts = list(parts_of(images))
     number = next_number(store)
-    ahead = Ahead(lambda index: _prepare(store, encoder, parts[index], keep, workers), len(parts))
+    ahead = Ahead(lambda index: prepare(store, encoder, parts[index], keep, workers), len(parts))
     added, present, done = 0, 0, 0
     broken: list[str] = []
     just_added: set[str] = set()
@@ -134,14 +134,16 @@ def next_number(store: Store) -> int:
     return max(last, int(numbers.max(initial=0))) + 1
 
 
-def _parts(images: Sequence[NewImage]) -> Iterator[list[NewImage]]:
+def parts_of(images: Sequence[NewImage]) -> Iterator[list[NewImage]]:
+    """Images in parts of one modality each, which are embedded and committed as a whole."""
     for modality in Modality:
         own = [image for image in images if image.modality is modality]
         for start in range(0, len(own), _PART):
             yield own[start : start + _PART]
 
 
-def _prepare(store: Store, encoder: Encoder, images: list[NewImage], keep: Keep, workers: int) -> _Part:
+def prepare(store: Store, encoder: Encoder, images: list[NewImage], keep: Keep, workers: int) -> Part:
+    """Read and decode the images of a part that are not in the gallery, each content once."""
     broken: dict[int, str] = {}
     digests: list[str | None] = []
     for place, image in enumerate(images):
@@ -185,7 +187,7 @@ def _prepare(store: Store, encoder: Encoder, images: list[NewImage], keep: Keep,
         if original in broken and place != original:  # a copy of a broken image is broken, too
             broken[place] = f"{images[place].source.path}: has the same content as one that is left out"
     good = [at for at, place in enumerate(places) if place in complete and place not in broken]
-    return _Part(
+    return Part(
         rows=[complete[places[at]] for at in good],
         pixels=pixels if len(good) == len(places) else pixels[good],
         present=len(images) - len(good) - len(broken),

@@ -21,6 +21,7 @@ from pclhd.gallery.exporting import Map, export_gallery
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
 from pclhd.gallery.indexing import index_facts, update_index
 from pclhd.gallery.lists import read_list
+from pclhd.gallery.ray_workers import add_with_ray, load_ray
 from pclhd.gallery.records import (
     KEEPS,
     Added,
@@ -133,6 +134,7 @@ class Gallery:
         track: str | None = None,
         keep: Keep = "both",
         workers: int = 0,
+        ray_workers: int = 0,
         on_progress: Progress | None = None,
     ) -> Added:
         """Add images; those that are in the gallery already stay as they are.
@@ -149,6 +151,7 @@ class Gallery:
             track: Name of the track that they all belong to.
             keep: What to keep besides the embedding: ``path``, ``thumbnail`` (a JPEG of at most 128 × 256), ``both``.
             workers: Threads for decoding; 0 uses one per usable processor.
+            ray_workers: Embed with this many workers of a Ray cluster, and add all images in one commit at the end.
             on_progress: Called with the number of images done and of all.
 
         Returns:
@@ -164,9 +167,7 @@ class Gallery:
             NewImage(source, light, camera or (None if source.camera is None else str(source.camera)), when, track)
             for source in gather_images(images)
         ]
-        return self._add(lambda encoder: add_images(
-            self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
-        ))  # fmt: skip
+        return self._add_images(new, keep, workers, ray_workers, on_progress)
 
     def add_list(
         self,
@@ -177,6 +178,7 @@ class Gallery:
         time: TimeOf = None,
         keep: Keep = "both",
         workers: int = 0,
+        ray_workers: int = 0,
         on_progress: Progress | None = None,
     ) -> Added:
         """Add the images of a CSV list with the column ``path`` and, if wanted, modality, camera, time and track.
@@ -188,6 +190,7 @@ class Gallery:
             time: Time of images whose line says none, as for `add`.
             keep: As for `add`.
             workers: As for `add`.
+            ray_workers: As for `add`.
             on_progress: As for `add`.
 
         Raises:
@@ -196,9 +199,7 @@ class Gallery:
         _check_keep(keep)
         light = None if modality is None else Modality(modality)
         new = read_list(Path(path), modality=light, camera=camera, time=check_time(time))
-        return self._add(lambda encoder: add_images(
-            self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
-        ))  # fmt: skip
+        return self._add_images(new, keep, workers, ray_workers, on_progress)
 
     def add_video(
         self,
@@ -479,6 +480,7 @@ class Gallery:
         """
         self._store.require()
         with self._store.writing():
+            self._store.discard_parts()
             self._store.purge()
             return update_index(self._store)
 
@@ -522,6 +524,18 @@ class Gallery:
             return self._given.origin
         place = self._about()["model"] if self._given is None else self._given
         return None if place is None else expanded(Path(place))
+
+    def _add_images(
+        self, new: Sequence[NewImage], keep: Keep, workers: int, ray_workers: int, on_progress: Progress | None
+    ) -> Added:
+        if not ray_workers:
+            return self._add(lambda encoder: add_images(
+                self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
+            ))  # fmt: skip
+        load_ray()
+        return self._add(lambda encoder: add_with_ray(
+            self._store, encoder, new, keep=keep, workers=ray_workers, device=self._device, on_progress=on_progress
+        ))  # fmt: skip
 
     def _add(self, add: Callable[[Encoder], Added]) -> Added:
         with self._store.writing():
@@ -593,6 +607,7 @@ class Gallery:
         if ids is not None:
             condition = ids_among(ids) if ids else None
         with self._store.writing():
+            self._store.discard_parts()
             self._store.write_fact("last_number", next_number(self._store) - 1)
             removed = 0 if condition is None else self._store.remove(condition)
             if removed:

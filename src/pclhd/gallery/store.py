@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import UserError
-from pclhd.files import owning_folder
+from pclhd.files import discard, owning_folder
 from pclhd.gallery.filters import numbers_between
 
 Value = TypeVar("Value")
@@ -34,6 +35,9 @@ NARROW_COLUMNS = (
 
 _METADATA_CACHE = 32 * 2**20
 _IMAGES, _FACTS = "images", "facts"
+_PARTS = ".parts"
+# Of a path that was an address, such as s3://bucket/people; a drive of Windows has one letter.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)
 _TRIES = 5
@@ -75,6 +79,8 @@ class Store:
         self._lancedb = load_lancedb()
         self._opened: Any = None
         self._tables: dict[str, Any] = {}
+        if _ADDRESS.match(path.as_posix()):
+            raise UserError(f"{path}: is an address; a gallery is a folder, which may be on a network file system")
         if path.is_file():
             raise UserError(f"{path}: is a file; a gallery is a folder")
         if path.is_dir() and not self.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
@@ -258,6 +264,26 @@ class Store:
             self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
         else:
             self._table(_IMAGES).add(rows)
+
+    @contextmanager
+    def collecting(self, plan: str) -> Iterator[Path]:
+        """A folder for files whose rows are to be added in one commit, in the block.
+
+        If the block fails, the folder stays for the next try with the same plan; those of other plans are removed.
+
+        Args:
+            plan: A name for what is to be added.
+        """
+        folder = self.path / _PARTS / plan
+        if not folder.is_dir():
+            self.discard_parts()
+            folder.mkdir(parents=True)
+        yield folder
+        self.discard_parts()
+
+    def discard_parts(self) -> None:
+        """Remove rows that were embedded but not added."""
+        discard(self.path / _PARTS)
 
     def tidy(self) -> None:
         """Merge small files, bring the indices up to date, and remove versions that no reader uses any more."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pclhd.data import augment
 from pclhd.data.normalise import IMAGENET_MEAN, IMAGENET_STD
-from pclhd.models import embed
+from pclhd.models import activation, embed
 
 
 def normalise(images: Tensor, *_: object) -> Tensor:
@@ -34,6 +34,7 @@ def in_double_precision() -> Iterator[None]:
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         patch.setattr(embed, "normalise", normalise)
         patch.setattr(augment, "normalise", normalise)
+        patch.setattr(activation, "normalise", normalise)
         torch.set_default_dtype(torch.float64)
         try:
             yield

@@ -33,6 +33,12 @@ def test_the_first_broken_entry_is_named(name: str, value: float) -> None:
         refuse_broken_network(broken, where="epoch 1", learning_rate=0.1)
 
 
+def test_a_negative_variance_is_named() -> None:
+    broken = network()
+    broken.state_dict()["1.running_var"][0] = -1e-3
+    assert first_not_finite(broken) == "1.running_var"
+
+
 def test_a_counter_may_be_as_large_as_it_likes() -> None:
     large = network()
     large.state_dict()["1.num_batches_tracked"].fill_(2**62)

@@ -587,7 +587,8 @@ def test_both_networks_run_in_half_precision(
     monkeypatch.setattr(Stem, "forward", watched)
     small.train(tmp_path / "run", f"engine.precision={precision}", "schedule.stage1_epochs=0")
     steps, momentum, embedding = (True, True), (True, False), (False, False)
-    assert seen == {(*passes, kind) for passes in (steps, momentum, embedding)}
+    # The activation maps of the report, at the end, are computed in 32 bits.
+    assert seen == {*((*passes, kind) for passes in (steps, momentum, embedding)), (*embedding, torch.float32)}
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pclhd.answers.fit import Labelled, fit_calibration
 from pclhd.clustering.matching import match_clusters
 from pclhd.clustering.pseudo_labels import cluster_centres
 from pclhd.distributed.search import shared_search
+from pclhd.engine.diagnosis import refuse_useless_embeddings
 from pclhd.engine.epoch import embed_both
 from pclhd.engine.labelling import EpochLabels, Features, LabelRequest, Labels
 from pclhd.engine.session import Session
@@ -37,10 +38,14 @@ def measure_calibration(
         The calibration.
 
     Raises:
-        UserError: A modality has no cluster.
+        UserError: A modality has no cluster, or the model gives no embeddings that could be compared.
     """
     settings, networks = session.settings, session.networks
-    features = embed_both(session, encoder.network).map(_unit_length)
+    embeddings = embed_both(session, encoder.network)
+    with networks.processes.raise_once():
+        for name, part in embeddings.items():
+            refuse_useless_embeddings(part, name)
+    features = embeddings.map(_unit_length)
     cameras = session.images.map(lambda part: part.cameras)
     nearest = shared_search(networks.processes, networks.fabric.device)
 

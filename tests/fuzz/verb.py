@@ -253,7 +253,9 @@ def faults(command: Command, ended: Ended, world: World) -> Iterator[str]:
     changed = world.changed()
     saved = [name for name in changed if _TRACEBACK.search(name)]
     lines = [line for line in ended.err.splitlines() if line.strip()]
-    errors = [line for line in lines if not line.startswith(("note: ", "warning: "))]
+    # A training that was asked to end says so.
+    no_errors = ("note: ", "warning: ", *(["interrupted; "] if command.may_be_long else []))
+    errors = [line for line in lines if not line.startswith(no_errors)]
     if ended.code is None:
         yield "hang: it computed too long, or waited for something"
     elif ended.code == 70:
@@ -284,6 +286,8 @@ def _wrongly_changed(name: str, command: Command, ended: Ended, world: World) ->
     if _PARTIAL.search(name):
         path = world.root / name
         return not (path.name == ".lock" and any(path.parent.glob("images-*.npy")))  # a cache of images keeps its lock
+    if name.startswith("cache/"):  # decoded images stay, whatever happens afterwards
+        return False
     # A training that ends in the middle leaves a run that can be resumed.
     trains = command.words[:1] == ("train",)
     begun = trains and list(world.root.glob("**/checkpoints/epoch-*"))

@@ -1111,10 +1111,10 @@ def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
             if fault.part == part:
                 yield row(fault, observations[fault.name])
     yield from kinds_lines()
-    yield _AT_RANDOM
+    yield AT_RANDOM
 
 
-_AT_RANDOM = """
+AT_RANDOM = """
 ## Damage at random
 
 `make fuzz` damages settings, options, lists, images, features and every file of a run folder at random, over all verbs
@@ -1127,10 +1127,10 @@ make fuzz INPUTS=10000 SEED=9
 
 This tried 9,861 inputs (139 draws could not be applied) in 59 minutes beside other work: 3,937 ended with 0, 443 with
 1, 5,480 with 2, one with 70. It found two faults, which are fixed: a negative variance in a forged checkpoint ended in
-an unforeseen error, and a resumed run copied NaN from a damaged provenance. Two more reports were its own mistakes. About
-850 inputs of seed 7 had found before that `compare` and `train --resume` waited for ever where weights are a named pipe,
-and earlier runs of about 1,500 that a damaged cache of images was parsed by numpy, and that `training_images.txt` might
-be a named pipe.
+an unforeseen error, and a resumed run copied NaN from a damaged provenance. Two more reports were its own mistakes.
+About 850 inputs of seed 7 had found before that `compare` and `train --resume` waited for ever where weights are a
+named pipe, and earlier runs of about 1,500 that a damaged cache of images was parsed by numpy, and that
+`training_images.txt` might be a named pipe.
 """
 
 _INTRODUCTION = """# What happens when something goes wrong

@@ -113,7 +113,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     """Train what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="images that are there (default: the synthetic benchmark, drawn)")
+    parser.add_argument(
+        "--data", type=Path, help="images (default: the synthetic benchmark); drawn if they are not there"
+    )
     parser.add_argument("--recipes", nargs="+", default=[*RECIPES])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--json", type=Path, help="keep the figures in this file")
@@ -121,7 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     preset, scale, words = ("tiny", "tiny", ()) if arguments.quick else ("synthetic", "small", SCHEDULE)
     data = arguments.data or Path("build/benchmarks/precision", f"data-{scale}")
-    if arguments.data is None:
+    if not data.exists():
         pclhd("synth", "--out", data, "--scale", scale, "--generator", "1")
     dataset = open_data(load_preset(preset, [*words]), data)
     # Kept figures of another schedule must not be mixed with these.

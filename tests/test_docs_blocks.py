@@ -46,7 +46,14 @@ NOT_RUN = {
     },
     "docs/clustering.md": {"pclhd synth --out build/fresh": BENCHMARK},
     "docs/export.md": {"from pathlib import Path": "tests/workflows/test_export.py runs it"},
-    "docs/fidelity.md": {".venv/bin/python scripts/mutation_check.py": "tests/test_mutation_check.py runs it"},
+    "docs/fidelity.md": {
+        ".venv/bin/python scripts/mutation_check.py": "tests/test_mutation_check.py runs it",
+        "pclhd synth --out build/small --scale small --generator 1": BENCHMARK,
+    },
+    "docs/report.md": {
+        "pclhd report runs/mine --queries": "names images of yours; tests/workflows/test_report.py",
+        "pclhd report runs/baseline-0": "names four runs; tests/workflows/test_report.py",
+    },
     "docs/figures.md": {
         "pclhd ablate synthetic": "many trainings; tests/workflows/test_ablate.py does a few",
         "pclhd figures runs/baseline-0": "needs four runs; tests/workflows/test_ablate.py draws figures of two",

@@ -230,6 +230,7 @@ def _in_columns(names: list[str]) -> set[str]:
         "number",
         "frame",
         "added",
+        "model",
         "model_id",
         "x",
         "y",

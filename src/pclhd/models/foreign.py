@@ -20,6 +20,7 @@ from pclhd.text_tables import printable
 _MOST_ENTRIES = 200_000
 _MOST_CLASSES = 200
 _LONGEST_NAME = 10_000
+_DEEPEST = 64
 _FOREIGN = re.compile(r"Unsupported global: GLOBAL ([\w.]+)")
 
 _RESAVE = "where it was made, save the weights alone: torch.save(model.state_dict(), FILE)"
@@ -163,12 +164,15 @@ def _begins_like_a_checkpoint(path: Path) -> bool:
         return file.read(2) in (b"PK", b"\x80\x02")
 
 
-def _entries(value: object, name: str) -> Iterator[tuple[str, object]]:
+def _entries(value: object, name: str, depth: int = 0) -> Iterator[tuple[str, object]]:
     """All entries with their places, mappings included: mappings that share each other may lead to no other entry."""
+    if depth > _DEEPEST:  # Python's own limit is another where a library has raised it
+        raise RecursionError
     yield name, value
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _entries(inner, f"{name}.{printable(str(key))}" if name else printable(str(key)))
+            place = f"{name}.{printable(str(key))}" if name else printable(str(key))
+            yield from _entries(inner, place, depth + 1)
 
 
 def _what(content: object) -> str:

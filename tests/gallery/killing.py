@@ -123,6 +123,8 @@ def main(root: Path) -> None:
         begin = time.perf_counter()
         reported = in_a_child(partial(change, path, operation, folder), kill_after=after)
         seconds.setdefault(operation, time.perf_counter() - begin)
+        if kill >= 0 and "end" in reported:  # on a busy machine the first one may have taken longer than usual
+            seconds[operation] *= 0.8
         left, finished = in_a_child(partial(look_and_finish, path))
         gone = {row[2] for row in before["rows"]} - {row[2] for row in finished["rows"]}
         content = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())

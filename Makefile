@@ -77,11 +77,11 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-# Fewer people and epochs than docs/results.md, so that it ends within five minutes on two cores.
+# Fewer epochs than docs/results.md, so that it ends within five minutes on two cores.
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
-	$(BIN)/pclhd synth --out $(DEMO)/data --scale small --people 300 --generator 1
+	$(BIN)/pclhd synth --out $(DEMO)/data --scale small --generator 1
 	rm -rf $(DEMO)/run
-	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run schedule.stage1_epochs=3 schedule.stage2_epochs=6
+	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run schedule.stage1_epochs=3 schedule.stage2_epochs=5
 	$(BIN)/pclhd evaluate $(DEMO)/run
 	$(BIN)/pclhd report $(DEMO)/run
 	rm -rf $(DEMO)/gallery

@@ -77,7 +77,7 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-# Fewer epochs than docs/results.md, so that it ends within five minutes on two cores.
+# Fewer epochs than docs/results.md, so that it takes about five minutes on two cores.
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
 	$(BIN)/pclhd synth --out $(DEMO)/data --scale small --generator 1
 	rm -rf $(DEMO)/run

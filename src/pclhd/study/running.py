@@ -1,4 +1,4 @@
-"""Run a study: train one trial after the other, and tell the database what came of each."""
+"""Run a study: train one trial after the other, and record the result of each in the database."""
 
 from __future__ import annotations
 

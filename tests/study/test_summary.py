@@ -116,7 +116,8 @@ def test_plots(tmp_path: Path) -> None:
 
 def test_without_plotly_there_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(tmp_path / "study", trials=2)
-    monkeypatch.setattr(optuna.visualization, "is_available", lambda: False)
+    # By name: other tests import Optuna again.
+    monkeypatch.setattr("optuna.visualization.is_available", lambda: False)
     written = write_plots(study, summarise(study), StudyFolder(tmp_path / "study"))
     assert {path.suffix for path in written} == {".csv", ".png"}
 

@@ -1117,9 +1117,10 @@ def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
 AT_RANDOM = """
 ## Damage at random
 
-`make fuzz` damages settings, options, lists, images, features and every file of a run folder at random, over all verbs
-but those of galleries and the service, and asserts: exit code 0, 1 or 2 with at most one line, nothing left behind, no
-hang, no number in an output that is not finite. `tests/test_fuzz.py` tries some hundred inputs, drawn by hypothesis.
+`make fuzz` damages settings, options, lists, images, features and every file of a run folder at random, over most
+verbs (not those of galleries, search, the service, figures and studies). It asserts: exit code 0, 1 or 2 with at most
+one line, nothing left behind, no hang, no number in an output that is not finite. `tests/test_fuzz.py` tries some
+hundred inputs, drawn by hypothesis.
 
 ```bash
 make fuzz INPUTS=10000 SEED=9

@@ -26,7 +26,7 @@ from pclhd.data.datasets import TrainingImages, load_training_images
 from pclhd.data.open import open_dataset
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
-from pclhd.losses import contrast, hardest_similarities
+from pclhd.losses import contrast
 from pclhd.models.backbones import build_network
 from pclhd.models.embed import embed_images
 from pclhd.models.momentum import MomentumNetwork
@@ -39,12 +39,18 @@ from pclhd.prototypes import (
     balanced_cluster_means,
     cluster_means,
     draw_members,
-    hard_prototypes,
     normalise,
 )
 from pclhd.streams import Streams
 
 Losses = dict[str, Tensor]
+
+
+class Prototypes(NamedTuple):
+    """Prototypes of some clusters: centroids and hard ones, and random members."""
+
+    clusters: ClusterMemory
+    instances: DynamicMemory
 
 
 class Epoch(NamedTuple):
@@ -53,9 +59,8 @@ class Epoch(NamedTuple):
     labels: Pair[Tensor]
     joint_labels: Pair[Tensor]
     partners: Pair[Tensor]
-    clusters: Pair[ClusterMemory]
-    instances: Pair[DynamicMemory]
-    joint: ClusterMemory
+    own: Pair[Prototypes]
+    joint: Prototypes
 
 
 def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, float]]:
@@ -76,23 +81,24 @@ def train(settings: Settings, images: TrainingImages) -> Iterator[dict[str, floa
         epoch = begin(embed(network, images), embed(momentum.network, images), settings, streams, number)
         own_batches = draw(images, epoch.labels, settings, streams, "own", number)
         joint_batches = own_batches  # not used without joint clusters
-        has_joint = stage == 2 and len(epoch.joint.centroids) > 0
+        has_joint = stage == 2 and len(epoch.joint.clusters.centroids) > 0
         if has_joint:
             joint_batches = draw(images, epoch.joint_labels, settings, streams, "joint", number)
         augment = streams.torch("augment", number)
         network.train()
+        progress = 0.0 if stage == 1 else (of_stage + 1) / (settings.epochs - first)
         for rows, joint_rows in zip(own_batches, joint_batches, strict=True):
             # … then train on batches: first on each modality's own clusters, …
             queries, labels = forward(network, images, rows, epoch.labels, augment)
-            losses = own_losses(queries, labels, epoch, settings, stage, of_stage)
+            losses = own_losses(queries, labels, epoch, settings, progress, of_stage)
             minimise(losses, adam)
-            for memory, part, label in zip(epoch.clusters, queries, labels, strict=True):
-                memory.update(part.detach(), label)
+            for memory, part, label in zip(epoch.own, queries, labels, strict=True):
+                memory.clusters.update(part.detach(), label)
             if has_joint:  # … then on the joint clusters.
                 queries, labels = forward(network, images, joint_rows, epoch.joint_labels, augment)
-                joint = joint_losses(queries, labels, epoch.joint, settings)
+                joint = joint_losses(queries, labels, epoch.joint, settings, progress)
                 minimise(joint, adam)
-                epoch.joint.update(torch.cat(queries).detach(), torch.cat(labels))
+                epoch.joint.clusters.update(torch.cat(queries).detach(), torch.cat(labels))
                 losses |= joint
             momentum.update(network, ema_decay)
             yield {name: loss.item() for name, loss in losses.items()}
@@ -111,14 +117,15 @@ def begin(features: Pair[Tensor], averaged: Pair[Tensor], settings: Settings, st
     labels = clusters.map(torch.tensor)
     matching = match_clusters(*map(cluster_centres, features.map(Tensor.numpy), clusters), method="progressive")
 
-    # The centroid of each cluster, its furthest member, and random members as the momentum network embeds them.
-    random, memories, instances = streams.torch("prototypes", number), [], []
-    for part, slow, label in zip(features, averaged, labels, strict=True):
-        count = int(label.max()) + 1
-        centroids = normalise(cluster_means(part, label, count))
-        hard = hard_prototypes(part, label, centroids, method.hard_samples)
-        memories.append(ClusterMemory(centroids, hard, momentum=kept))
-        instances.append(DynamicMemory(slow[draw_members(label, count, method.dynamic_samples, random)]))
+    # The centroid of each cluster, where its hard prototype starts, and a random member from the momentum network.
+    random = streams.torch("prototypes", number)
+
+    def prototypes(means: Tensor, slow: Tensor, label: Tensor) -> Prototypes:
+        members = draw_members(label, len(means), method.dynamic_samples, random)
+        return Prototypes(ClusterMemory(normalise(means), momentum=kept), DynamicMemory(slow[members]))
+
+    means = [cluster_means(part, label, int(label.max()) + 1) for part, label in zip(features, labels, strict=True)]
+    own = Pair(*map(prototypes, means, averaged, labels))
 
     # Joint clusters that hold both modalities (stage II needs them); their centroids weigh the modalities alike.
     both, counts = torch.cat(features), [len(part) for part in features]
@@ -127,14 +134,13 @@ def begin(features: Pair[Tensor], averaged: Pair[Tensor], settings: Settings, st
     joint = cluster_features(both, together, modality=modality.numpy()).labels
     shared = np.intersect1d(joint[modality == 0], joint[modality == 1])
     joint_labels = torch.tensor(compact_labels(np.where(np.isin(joint, shared), joint, -1)))
-    means = balanced_cluster_means(both, joint_labels, modality, int(joint_labels.max()) + 1)
+    balanced = balanced_cluster_means(both, joint_labels, modality, int(joint_labels.max()) + 1)
     return Epoch(
         labels,
         Pair(*torch.split(joint_labels, counts)),
         Pair(*map(torch.tensor, (matching.visible_to_infrared, matching.infrared_to_visible))),
-        Pair(*memories),
-        Pair(*instances),
-        ClusterMemory(means, momentum=kept),
+        own,
+        prototypes(balanced, torch.cat(averaged), joint_labels),
     )
 
 
@@ -166,35 +172,48 @@ def forward(
     return Pair(*features), Pair(labels.visible[rows.visible].repeat(2), labels.infrared[rows.infrared])
 
 
+def mixed(name: str, part: Tensor, label: Tensor, memory: Prototypes, settings: Settings, progress: float) -> Losses:
+    """Centroids at first; then hard and dynamic prototypes grow next to them (progressively)."""
+    method, tau = settings.method, settings.memory.temperature
+    others = progress * (1 - method.centroid_share)
+    weights = {"centroid": 1 - others, "hard": others * method.hard_share, "dynamic": others * (1 - method.hard_share)}
+    to = {
+        "centroid": memory.clusters.centroid_similarities(part),
+        "hard": memory.clusters.hard_similarities(part),
+        "dynamic": memory.instances.similarities(part)[:, :, 0],  # one random member for each cluster
+    }
+    kept = label >= 0  # a cluster may have no partner
+    return {
+        f"{name}_{kind}": weight * contrast(to[kind][kept], label[kept], tau).mean()
+        for kind, weight in weights.items()
+        if weight
+    }
+
+
 def own_losses(
-    queries: Pair[Tensor], labels: Pair[Tensor], epoch: Epoch, settings: Settings, stage: int, of_stage: int
+    queries: Pair[Tensor], labels: Pair[Tensor], epoch: Epoch, settings: Settings, progress: float, of_stage: int
 ) -> Losses:
-    """Stage I: centroids. Stage II: hard and dynamic prototypes, and, in turns, the other modality's centroids."""
-    share, tau, losses = settings.method.hard_share, settings.memory.temperature, {}
+    """Each modality against its own prototypes and, in stage II in turns, against the other modality's."""
+    losses: Losses = {}
     for name, part in queries.items():
-        memory, label = epoch.clusters.of(name), labels.of(name)
-        if stage == 1:
-            losses[f"{name}_centroid"] = contrast(memory.centroid_similarities(part), label, tau).mean()
-        else:
-            hardest = hardest_similarities(epoch.instances.of(name).similarities(part), label)
-            losses[f"{name}_hard"] = share * contrast(memory.hard_similarities(part), label, tau).mean()
-            losses[f"{name}_dynamic"] = (1 - share) * contrast(hardest, label, tau).mean()
-    if stage == 2:
+        losses |= mixed(name, part, labels.of(name), epoch.own.of(name), settings, progress)
+    if progress:
         turns: tuple[ModalityName, ModalityName] = ("visible", "infrared")
         mine, other = turns if of_stage % 2 == 0 else turns[::-1]
-        similarities = epoch.clusters.of(other).centroid_similarities(queries.of(mine))
         label = epoch.partners.of(mine)[labels.of(mine)]
-        losses[f"{mine}_cross"] = settings.method.cross * contrast(similarities, label, tau).mean()
+        across = mixed(f"{mine}_cross", queries.of(mine), label, epoch.own.of(other), settings, progress)
+        losses |= {name: settings.method.cross * loss for name, loss in across.items()}
     return losses
 
 
-def joint_losses(queries: Pair[Tensor], labels: Pair[Tensor], memory: ClusterMemory, settings: Settings) -> Losses:
-    """Each modality against the centroids of the joint clusters."""
-    joint, tau = settings.method.joint, settings.memory.temperature
-    return {
-        f"{name}_joint": joint * contrast(memory.centroid_similarities(part), labels.of(name), tau).mean()
-        for name, part in queries.items()
-    }
+def joint_losses(
+    queries: Pair[Tensor], labels: Pair[Tensor], memory: Prototypes, settings: Settings, progress: float
+) -> Losses:
+    """Each modality against the prototypes of the joint clusters."""
+    losses: Losses = {}
+    for name, part in queries.items():
+        losses |= mixed(f"{name}_joint", part, labels.of(name), memory, settings, progress)
+    return {name: settings.method.joint * loss for name, loss in losses.items()}
 
 
 def minimise(losses: Losses, adam: torch.optim.Adam) -> None:

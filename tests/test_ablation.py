@@ -51,7 +51,7 @@ def test_names_of_folders_stay_as_they_were(tmp_path: Path) -> None:
     here = Ablation("synthetic", tmp_path / "data", tmp_path, starts=STARTS)
     expected = {
         "parts-pgm": ["pgm", "pgm-hard", "pgm-dynamic", "pgm-both", "pgm-ramp", "pgm-fresh", "pgm-harsh"],
-        "lambda": ["paper-gentle", *(f"paper-gentle-hard_share-{value}" for value in ("0", "0.25", "0.75", "1"))],
+        "lambda": ["paper", *(f"paper-hard_share-{value}" for value in ("0", "0.25", "0.75", "1"))],
         "k": ["paper-furthest", *(f"paper-furthest-hard_samples-{value}" for value in (2, 4, 8))],
     }
     for name, names in expected.items():

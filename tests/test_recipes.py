@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from pclhd.config import load_preset
 from pclhd.recipes import BASELINE, PAPER, RECIPES, RELEASED, Recipe
+from tests.readings import ABRUPT, ABRUPT_WORDS
 
 
 def _differences(first: Recipe, second: Recipe) -> set[str]:
@@ -41,15 +43,25 @@ def test_what_sets_the_other_methods_apart() -> None:
 
 
 def test_the_baseline_differs_from_the_paper_in_the_prototypes_alone() -> None:
-    assert _differences(BASELINE, PAPER) == {"stage2"}
+    assert _differences(BASELINE, PAPER) == {
+        *("stage2", "progressive", "centroid_share", "hard_start", "dynamic_samples"),
+        *("cross_contrast", "joint_contrast"),
+    }
+    assert BASELINE.stage2 == "centroid"
+
+
+def test_the_former_reading_of_the_paper_is_reached_by_settings() -> None:
+    assert load_preset("tiny", ["recipe=paper", *ABRUPT_WORDS]).method == ABRUPT
 
 
 def test_what_the_paper_says() -> None:
     assert (PAPER.stage1, PAPER.stage2) == ("centroid", "hard+dynamic")
-    assert (PAPER.hard_start, PAPER.hard_samples) == ("furthest", 1)
+    assert PAPER.progressive == "ramp"
+    assert (PAPER.cross_contrast, PAPER.joint_contrast) == ("own", "own")
+    assert PAPER.hard_samples == 1
     assert PAPER.dynamic_gradient
     assert PAPER.cross_direction == "alternate"
-    assert (PAPER.dynamic_samples, PAPER.dynamic_redraw) == (16, "epoch")
+    assert PAPER.dynamic_redraw == "epoch"
     assert (PAPER.memory_update, PAPER.joint_step) == ("after_step", "own")
 
 

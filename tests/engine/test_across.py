@@ -16,11 +16,12 @@ from pclhd.engine.term_weights import TermWeights
 from pclhd.engine.terms import Losses, Queries
 from pclhd.pair import Pair
 from pclhd.prototypes import ClusterMemory, DynamicMemory, SplitRows
-from pclhd.recipes import BASELINE, PAPER, RELEASED, Recipe
+from pclhd.recipes import BASELINE, RELEASED, Recipe
 from tests.engine.test_terms import PARTNERS, TAU, WIDTH, cluster_memory, gradient_of, memories, queries, rows
+from tests.readings import ABRUPT
 
 NOBODY = Pair(torch.tensor([-1, -1, -1]), torch.tensor([-1, -1]))
-OWN = PAPER.model_copy(update={"cross_contrast": "own", "cross_direction": "both"})
+OWN = ABRUPT.model_copy(update={"cross_contrast": "own", "cross_direction": "both"})
 WEIGHTS = TermWeights(centroid=0.2, hard=0.5, dynamic=0.3, cross=0.4)
 
 
@@ -80,12 +81,12 @@ def test_the_mix_of_the_own_term_across_the_modalities() -> None:
 @pytest.mark.parametrize(
     ("choice", "recipe", "expected"),
     [
-        ("auto", PAPER, (("centroid", 1.0),)),
+        ("auto", ABRUPT, (("centroid", 1.0),)),
         ("auto", RELEASED, (("hybrid", 1.0),)),
-        ("hard", PAPER, (("hard", 1.0),)),
+        ("hard", ABRUPT, (("hard", 1.0),)),
         ("hybrid", BASELINE, (("hybrid", 1.0),)),
-        ("own", PAPER, (("centroid", 0.2), ("hard", 0.5), ("dynamic", 0.3))),
-        ("own", PAPER.model_copy(update={"dynamic_gradient": False}), (("centroid", 0.2), ("hard", 0.5))),
+        ("own", ABRUPT, (("centroid", 0.2), ("hard", 0.5), ("dynamic", 0.3))),
+        ("own", ABRUPT.model_copy(update={"dynamic_gradient": False}), (("centroid", 0.2), ("hard", 0.5))),
     ],
 )
 def test_kinds_across(choice: str, recipe: Recipe, expected: tuple[tuple[str, float], ...]) -> None:
@@ -105,7 +106,7 @@ def test_nothing_across_without_partners(recipe: Recipe) -> None:
 @pytest.mark.parametrize("partners", [PARTNERS, NOBODY, Pair(torch.tensor([1, 1, 1]), torch.tensor([0, 2]))])
 @pytest.mark.parametrize("kind", ["centroid", "hard", "hybrid", "own"])
 def test_unified_losses_by_their_formula(kind: str, partners: Pair[Tensor]) -> None:
-    recipe = PAPER.model_copy(update={"cross_form": "unified", "cross_contrast": kind, "cross_direction": "both"})
+    recipe = ABRUPT.model_copy(update={"cross_form": "unified", "cross_contrast": kind, "cross_direction": "both"})
     held, part = memories(), batch()
     found = losses_of(recipe, WEIGHTS, held, part, partners)
     shares = {"hybrid": {"centroid": 0.5, "hard": 0.5}, "own": {"centroid": 0.2, "hard": 0.5, "dynamic": 0.3}}
@@ -204,7 +205,7 @@ def test_beside_memories_that_are_written_in_the_backward_pass() -> None:
 
 
 def test_dynamic_prototypes_are_drawn_from_the_batch() -> None:
-    recipe = PAPER.model_copy(update={"dynamic_redraw": "batch"})
+    recipe = ABRUPT.model_copy(update={"dynamic_redraw": "batch"})
     held, part = memories(), batch()
     found = own_losses(
         part,
@@ -249,7 +250,7 @@ MEMBERS = {0: (0, 3), 1: (1, 4), 2: (2,), 3: (5,)}
 @pytest.mark.parametrize("kind", ["centroid", "hybrid", "own"])
 @pytest.mark.parametrize("update", ["after_step", "in_backward"])
 def test_split_joint_losses_by_their_formula(update: str, kind: str, negatives: int | None) -> None:
-    recipe = PAPER.model_copy(
+    recipe = ABRUPT.model_copy(
         update={
             "joint_memory": "split",
             "joint_contrast": kind,
@@ -281,7 +282,7 @@ def test_split_joint_losses_by_their_formula(update: str, kind: str, negatives: 
 
 
 def test_a_joint_memory_with_the_own_mix() -> None:
-    recipe = PAPER.model_copy(update={"joint_contrast": "own"})
+    recipe = ABRUPT.model_copy(update={"joint_contrast": "own"})
     source = split_memories(dynamic=True).held.dynamic
     held = JointMemories(ModalityMemories(cluster_memory(6, 50), source))
     halves = Pair(queries([0, 2, 1], 1), queries([1, 3, 5], 2))
@@ -312,7 +313,7 @@ def test_the_margin_of_the_centroid_loss() -> None:
 
 
 def test_pooled_dynamic_prototypes_are_the_mean_of_the_instances() -> None:
-    recipe = PAPER.model_copy(update={"dynamic_similarity": "pooled"})
+    recipe = ABRUPT.model_copy(update={"dynamic_similarity": "pooled"})
     held, part = memories(), batch()
     found = losses_of(recipe, TermWeights(dynamic=1), held, part)
     assert held.own.visible.dynamic is not None

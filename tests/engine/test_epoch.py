@@ -21,9 +21,10 @@ from pclhd.engine.steps import run_steps
 from pclhd.models.momentum import MomentumNetwork
 from pclhd.models.two_stream import NARROW, TwoStreamNetwork
 from pclhd.models.weights import initialise
-from pclhd.recipes import PAPER, RECIPES, RELEASED
+from pclhd.recipes import RECIPES, RELEASED
 from pclhd.streams import Streams
 from tests.engine.runs import HEIGHT, WIDTH, SmallData
+from tests.readings import ABRUPT
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_the_momentum_network_of_the_released_code_waits_for_stage_two(
 ) -> None:
     assert momentum_waits(RELEASED, 1)
     assert not momentum_waits(RELEASED, 2)
-    assert not momentum_waits(PAPER, 1)
+    assert not momentum_waits(ABRUPT, 1)
     networks, *_ = run(small, images, "recipe=released", stage=1)
     for mine, theirs in zip(
         networks.momentum.network.state_dict().values(), networks.online.state_dict().values(), strict=True

@@ -20,7 +20,8 @@ from pclhd.engine.labelling import (
 )
 from pclhd.errors import UserError
 from pclhd.pair import ModalityName, Pair
-from pclhd.recipes import PAPER, Recipe
+from pclhd.recipes import Recipe
+from tests.readings import ABRUPT
 
 Features = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -45,7 +46,7 @@ def label(
     visible: Features,
     infrared: Features,
     *,
-    recipe: Recipe = PAPER,
+    recipe: Recipe = ABRUPT,
     settings_: ClusteringSettings = SETTINGS,
     cameras: tuple[Ints | None, Ints | None] = (None, None),
     joint: bool = True,
@@ -57,7 +58,7 @@ def cluster(
     features_: Features,
     modality: ModalityName,
     settings_: ClusteringSettings,
-    recipe: Recipe = PAPER,
+    recipe: Recipe = ABRUPT,
     previous: Ints | None = None,
 ) -> Grouping:
     """Cluster one modality; the other one is empty."""
@@ -118,7 +119,7 @@ def test_a_modality_of_noise_keeps_the_labels_of_the_epoch_before(scattered: str
     together, apart = features(1, noise=0), features(2, noise=9)
     parts = Pair(apart, together) if scattered == "visible" else Pair(together, apart)
     before = Pair(np.roll(IDENTITIES, 3), np.array([-1, *IDENTITIES[1:]]))
-    recipe = PAPER.model_copy(update={"confidence": "weight"})
+    recipe = ABRUPT.model_copy(update={"confidence": "weight"})
     labels = label_epoch(LabelRequest(parts, STRICT, recipe, joint=True, previous=before))
     number = ("visible", "infrared").index(scattered)
     own = labels.own
@@ -136,14 +137,14 @@ def test_a_modality_of_noise_keeps_the_labels_of_the_epoch_before(scattered: str
     # Without earlier labels it is an error.
     noise = np.full(len(IDENTITIES), -1)
     with pytest.raises(UserError, match=f"no {scattered} cluster"):
-        label_epoch(LabelRequest(parts, STRICT, PAPER, joint=True, previous=Pair(noise, noise)))
+        label_epoch(LabelRequest(parts, STRICT, ABRUPT, joint=True, previous=Pair(noise, noise)))
 
 
 def test_labels_that_are_found_are_not_kept() -> None:
     parts = features(1), features(2)
     usual = label(*parts)
     before = Pair(np.roll(IDENTITIES, 3), np.roll(IDENTITIES, 3))
-    labels = label_epoch(LabelRequest(Pair(*parts), SETTINGS, PAPER, joint=True, previous=before))
+    labels = label_epoch(LabelRequest(Pair(*parts), SETTINGS, ABRUPT, joint=True, previous=before))
     assert np.array_equal(labels.visible, usual.visible)
     assert labels.kept() == labels.warnings() == []
 
@@ -230,14 +231,14 @@ def test_radii_of_their_own() -> None:
 def test_centring_takes_the_gap_between_the_modalities_away() -> None:
     visible, infrared = features(1), features(2, shift=3.0)
     plain = label(visible, infrared)
-    centred = label(visible, infrared, recipe=PAPER.model_copy(update={"centre_features": "modality"}))
+    centred = label(visible, infrared, recipe=ABRUPT.model_copy(update={"centre_features": "modality"}))
     assert plain.joint_shared() is None
     assert centred.joint is not None
     assert same_partition(centred.joint, np.tile(IDENTITIES, 2))
 
 
 def test_centring_by_camera() -> None:
-    by_camera = PAPER.model_copy(update={"centre_features": "camera"})
+    by_camera = ABRUPT.model_copy(update={"centre_features": "camera"})
     cameras = np.tile([1, 2], PEOPLE * EACH // 2)
     visible = features(1)
     visible[cameras == 2] += 0.8 * np.random.default_rng(5).normal(size=WIDTH).astype(np.float32)
@@ -248,21 +249,21 @@ def test_centring_by_camera() -> None:
     assert same_partition(centred.visible, IDENTITIES)
     # If cameras are unknown, the modality's mean is subtracted.
     unknown = label(visible, features(2), recipe=by_camera)
-    by_modality = label(visible, features(2), recipe=PAPER.model_copy(update={"centre_features": "modality"}))
+    by_modality = label(visible, features(2), recipe=ABRUPT.model_copy(update={"centre_features": "modality"}))
     assert np.array_equal(unknown.visible, by_modality.visible)
 
 
 def test_features_stay_as_they_are() -> None:
     visible, infrared = features(1), features(2)
     for choice in ("none", "modality"):
-        label(visible, infrared, recipe=PAPER.model_copy(update={"centre_features": choice}))
+        label(visible, infrared, recipe=ABRUPT.model_copy(update={"centre_features": choice}))
     assert np.array_equal(visible, features(1))
     assert np.array_equal(infrared, features(2))
 
 
 @pytest.mark.parametrize("clustering", ["hdbscan", "agglomerative", "community"])
 def test_every_clustering_finds_well_separated_people(clustering: str) -> None:
-    recipe = PAPER.model_copy(update={"clustering": clustering})
+    recipe = ABRUPT.model_copy(update={"clustering": clustering})
     labels = label(features(1), features(2), recipe=recipe, settings_=SETTINGS.model_copy(update={"min_samples": 4}))
     for found, people in ((labels.visible, IDENTITIES), (labels.infrared, IDENTITIES)):
         assert same_partition(found, people)
@@ -270,7 +271,7 @@ def test_every_clustering_finds_well_separated_people(clustering: str) -> None:
 
 
 def test_all_noise_without_an_eps_names_the_setting() -> None:
-    hdbscan = PAPER.model_copy(update={"clustering": "hdbscan"})
+    hdbscan = ABRUPT.model_copy(update={"clustering": "hdbscan"})
     strict = SETTINGS.model_copy(update={"min_samples": 30})
     with pytest.raises(UserError, match=r"no visible cluster: all 24 images are noise; lower clustering\.min_samples"):
         label(features(1), features(2), recipe=hdbscan, settings_=strict)
@@ -288,7 +289,7 @@ def test_a_chosen_eps_is_reported() -> None:
 def test_balanced_neighbours_join_what_the_gap_keeps_apart() -> None:
     visible, infrared = features(1), features(2, shift=2.0)
     plain = label(visible, infrared)
-    balanced = label(visible, infrared, recipe=PAPER.model_copy(update={"balanced_neighbours": True}))
+    balanced = label(visible, infrared, recipe=ABRUPT.model_copy(update={"balanced_neighbours": True}))
     assert plain.joint_shared() is None
     assert balanced.joint_shared() is not None
     assert np.array_equal(plain.visible, balanced.visible)
@@ -298,8 +299,8 @@ def test_an_approximate_search_reports_its_recall() -> None:
     visible, infrared = features(1), features(2)
     assert all(grouping.recall is None for grouping in label(visible, infrared).groupings.values())
     approximate = SETTINGS.model_copy(update={"search": "approximate"})
-    balanced = PAPER.model_copy(update={"balanced_neighbours": True})
-    for recipe in (PAPER, balanced):
+    balanced = ABRUPT.model_copy(update={"balanced_neighbours": True})
+    for recipe in (ABRUPT, balanced):
         found = label(visible, infrared, recipe=recipe, settings_=approximate).groupings
         # This few images are in one list, so nothing is missed.
         assert [grouping.recall for grouping in found.values()] == [1.0, 1.0, 1.0]
@@ -309,7 +310,7 @@ def test_confidence_on_request() -> None:
     visible, infrared = features(1, noise=0.6), features(2, noise=0.6)
     plain = label(visible, infrared)
     assert plain.confidence() == plain.joint_confidence() == (None, None)
-    weighed = label(visible, infrared, recipe=PAPER.model_copy(update={"confidence": "weight"}))
+    weighed = label(visible, infrared, recipe=ABRUPT.model_copy(update={"confidence": "weight"}))
     for parts in (weighed.confidence(), weighed.joint_confidence()):
         for part, images in zip(parts, (visible, infrared), strict=True):
             assert part is not None
@@ -323,7 +324,7 @@ def test_confidence_on_request() -> None:
 
 
 def test_an_epochs_labels_are_those_of_each_modality() -> None:
-    recipe = PAPER.model_copy(update={"confidence": "weight"})
+    recipe = ABRUPT.model_copy(update={"confidence": "weight"})
     strict = SETTINGS.model_copy(update={"eps_infrared": 0.35})
     parts = features(1, noise=1.5), features(2, noise=1.5)
     whole = label(*parts, recipe=recipe, settings_=strict)
@@ -343,7 +344,7 @@ def across(
 ) -> EpochLabels:
     """Labels that do not come from clustering, used as they are."""
     groups = [Grouping(np.array(labels, dtype=np.int64)) for labels in (visible, infrared)]
-    recipe = PAPER.model_copy(update=choices)
+    recipe = ABRUPT.model_copy(update=choices)
     return label_across_modalities(LabelRequest(Pair(*parts), SETTINGS, recipe, joint), Pair(*groups))
 
 
@@ -398,7 +399,7 @@ def test_clusters_without_a_partner_stay_alone() -> None:
 
 def test_merged_clusters_have_no_joint_clustering() -> None:
     parts = features(1), features(2)
-    recipe = PAPER.model_copy(update={"joint_labels": "matching", "confidence": "weight"})
+    recipe = ABRUPT.model_copy(update={"joint_labels": "matching", "confidence": "weight"})
     merged = label(*parts, recipe=recipe)
     assert set(merged.groupings) == {"visible", "infrared"}
     # An image is in its joint cluster as surely as in its own.

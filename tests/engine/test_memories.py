@@ -13,7 +13,8 @@ from pclhd.engine.labelling import EpochLabels
 from pclhd.engine.memories import Memories, as_tensor, build_memories
 from pclhd.pair import Pair
 from pclhd.prototypes import ClusterMemory
-from pclhd.recipes import PAPER, RELEASED, Recipe
+from pclhd.recipes import RELEASED, Recipe
+from tests.readings import ABRUPT
 
 WIDTH = 6
 VISIBLE = np.array([0, 1, 0, -1, 1, 0, 1, 0])
@@ -53,7 +54,7 @@ def joint_of(memories: Memories) -> ClusterMemory:
 
 
 def test_centroids_are_scaled_means() -> None:
-    memories = build(PAPER)
+    memories = build(ABRUPT)
     for memory, features, pseudo in (
         (memories.own.visible, rows(8, 1), VISIBLE),
         (memories.own.infrared, rows(5, 2), INFRARED),
@@ -67,7 +68,7 @@ def test_centroids_are_scaled_means() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_hard_prototypes_are_the_furthest_members(k: int) -> None:
-    memories = build(PAPER.model_copy(update={"hard_samples": k}))
+    memories = build(ABRUPT.model_copy(update={"hard_samples": k}))
     features = rows(8, 1)
     for cluster, hard in enumerate(memories.own.visible.clusters.hard):
         members = [features[row] for row in range(8) if VISIBLE[row] == cluster]
@@ -86,7 +87,7 @@ def test_hard_prototypes_that_start_as_centroids() -> None:
 
 def test_the_joint_memory_has_the_shared_clusters_balanced() -> None:
     # The joint clusters 0, 1 and 2 all hold both modalities: see JOINT, whose first eight rows are visible.
-    memories = build(PAPER)
+    memories = build(ABRUPT)
     assert joint_of(memories).num_clusters == 3
     features = torch.cat([rows(8, 1), rows(5, 2)])
     for cluster, centroid in enumerate(joint_of(memories).centroids):
@@ -97,8 +98,8 @@ def test_the_joint_memory_has_the_shared_clusters_balanced() -> None:
 
 
 def test_plain_joint_means_count_every_image_alike() -> None:
-    plain = build(PAPER.model_copy(update={"joint_means": "plain"}))
-    balanced = build(PAPER)
+    plain = build(ABRUPT.model_copy(update={"joint_means": "plain"}))
+    balanced = build(ABRUPT)
     features = torch.cat([rows(8, 1), rows(5, 2)])
     for cluster, centroid in enumerate(joint_of(plain).centroids):
         members = [features[row] for row in range(13) if JOINT[row] == cluster]
@@ -110,12 +111,12 @@ def test_plain_joint_means_count_every_image_alike() -> None:
 
 
 def test_without_joint_labels_there_is_no_joint_memory() -> None:
-    assert build(PAPER, joint=False).joint is None
+    assert build(ABRUPT, joint=False).joint is None
 
 
 def test_dynamic_prototypes_are_members_of_the_momentum_networks_features() -> None:
     slow = Pair(rows(8, 3, unit=False), rows(5, 4, unit=False))
-    memories = build(PAPER.model_copy(update={"dynamic_samples": 9}), momentum=slow)
+    memories = build(ABRUPT.model_copy(update={"dynamic_samples": 9}), momentum=slow)
     for memory, features, pseudo in (
         (memories.own.visible, slow[0], VISIBLE),
         (memories.own.infrared, slow[1], INFRARED),
@@ -130,7 +131,7 @@ def test_dynamic_prototypes_are_members_of_the_momentum_networks_features() -> N
 
 
 def test_no_momentum_features_no_dynamic_prototypes() -> None:
-    memories = build(PAPER)
+    memories = build(ABRUPT)
     assert memories.own.visible.dynamic is None
     assert memories.own.infrared.dynamic is None
 
@@ -139,7 +140,7 @@ def test_the_generator_draws_the_dynamic_prototypes() -> None:
     slow = Pair(rows(8, 3), rows(5, 4))
 
     def drawn(seed: int) -> Tensor:
-        source = build(PAPER, momentum=slow, seed=seed).own.visible.dynamic
+        source = build(ABRUPT, momentum=slow, seed=seed).own.visible.dynamic
         assert source is not None
         return source.memory.instances
 
@@ -148,7 +149,7 @@ def test_the_generator_draws_the_dynamic_prototypes() -> None:
 
 
 def test_redrawing_takes_other_members_of_the_same_clusters() -> None:
-    source = build(PAPER, momentum=Pair(rows(8, 3), rows(5, 4))).own.visible.dynamic
+    source = build(ABRUPT, momentum=Pair(rows(8, 3), rows(5, 4))).own.visible.dynamic
     assert source is not None
     before = source.memory.instances.clone()
     source.redraw(torch.Generator().manual_seed(5))
@@ -167,7 +168,7 @@ def test_several_prototypes_per_cluster_are_the_means_of_its_parts(most: int) ->
         parts,
         None,
         labels(),
-        recipe=PAPER.model_copy(update={"sub_prototypes": most}),
+        recipe=ABRUPT.model_copy(update={"sub_prototypes": most}),
         settings=MemorySettings(momentum=0.4),
         generator=torch.Generator(),
         device=torch.device("cpu"),
@@ -188,7 +189,7 @@ def test_several_prototypes_per_cluster_are_the_means_of_its_parts(most: int) ->
 
 
 def test_one_prototype_per_cluster_is_the_centroid() -> None:
-    memories = build(PAPER)
+    memories = build(ABRUPT)
     assert memories.own.visible.multi is None
     assert memories.own.infrared.multi is None
 

@@ -14,7 +14,8 @@ from pclhd.engine.term_weights import TermWeights
 from pclhd.engine.terms import MEMORY_USE, Losses, Queries, Term, compute_losses
 from pclhd.pair import Pair
 from pclhd.prototypes import ClusterMemory, DynamicMemory, MultiMemory
-from pclhd.recipes import BASELINE, MMM, PAPER, RECIPES, RELEASED, Recipe
+from pclhd.recipes import BASELINE, MMM, RECIPES, RELEASED, Recipe
+from tests.readings import ABRUPT
 
 WIDTH, TAU = 5, 0.1
 PARTNERS = Pair(torch.tensor([1, -1, 0]), torch.tensor([2, 0]))  # three visible clusters, two infrared ones
@@ -95,20 +96,20 @@ def changed(memory: ClusterMemory, before: tuple[Tensor, Tensor]) -> bool:
     [
         (BASELINE, 1, 0.5, TermWeights(centroid=1)),
         (BASELINE, 2, 0.5, TermWeights(centroid=1, cross=0.25, joint=1)),
-        (PAPER, 1, 1.0, TermWeights(centroid=1)),
-        (PAPER, 2, 0.1, TermWeights(hard=0.5, dynamic=0.5, cross=0.25, joint=1)),
+        (ABRUPT, 1, 1.0, TermWeights(centroid=1)),
+        (ABRUPT, 2, 0.1, TermWeights(hard=0.5, dynamic=0.5, cross=0.25, joint=1)),
         (RELEASED, 1, 0.5, TermWeights(hybrid=1)),
         (RELEASED, 2, 0.5, TermWeights(hybrid=1, cross=0.25, joint=1)),
-        (PAPER.model_copy(update={"stage2": "hard"}), 2, 0.5, TermWeights(hard=1, cross=0.25, joint=1)),
-        (PAPER.model_copy(update={"stage2": "dynamic"}), 2, 0.5, TermWeights(dynamic=1, cross=0.25, joint=1)),
+        (ABRUPT.model_copy(update={"stage2": "hard"}), 2, 0.5, TermWeights(hard=1, cross=0.25, joint=1)),
+        (ABRUPT.model_copy(update={"stage2": "dynamic"}), 2, 0.5, TermWeights(dynamic=1, cross=0.25, joint=1)),
         (
-            PAPER.model_copy(update={"hard_share": 0.75}),
+            ABRUPT.model_copy(update={"hard_share": 0.75}),
             2,
             0,
             TermWeights(hard=0.75, dynamic=0.25, cross=0.25, joint=1),
         ),
         (
-            PAPER.model_copy(update={"centroid_share": 0.6, "hard_share": 0.25}),
+            ABRUPT.model_copy(update={"centroid_share": 0.6, "hard_share": 0.25}),
             2,
             0,
             TermWeights(centroid=0.6, hard=0.1, dynamic=0.3, cross=0.25, joint=1),
@@ -119,8 +120,8 @@ def changed(memory: ClusterMemory, before: tuple[Tensor, Tensor]) -> bool:
             0,
             TermWeights(centroid=1, cross=0.25, joint=1),
         ),
-        (PAPER.model_copy(update={"cross_stage1": True}), 1, 0, TermWeights(centroid=1, cross=0.25)),
-        (PAPER.model_copy(update={"joint": 0.0, "cross": 0.0}), 2, 0, TermWeights(hard=0.5, dynamic=0.5)),
+        (ABRUPT.model_copy(update={"cross_stage1": True}), 1, 0, TermWeights(centroid=1, cross=0.25)),
+        (ABRUPT.model_copy(update={"joint": 0.0, "cross": 0.0}), 2, 0, TermWeights(hard=0.5, dynamic=0.5)),
     ],
 )
 def test_weights_of_each_stage(recipe: Recipe, stage: int, progress: float, expected: TermWeights) -> None:
@@ -130,8 +131,8 @@ def test_weights_of_each_stage(recipe: Recipe, stage: int, progress: float, expe
 
 @pytest.mark.parametrize("stage2", ["centroid", "hybrid", "hard", "dynamic", "hard+dynamic"])
 def test_a_ramp_goes_from_stage_one_to_stage_two(stage2: str) -> None:
-    ramp = PAPER.model_copy(update={"stage2": stage2, "progressive": "ramp"})
-    switch = PAPER.model_copy(update={"stage2": stage2})
+    ramp = ABRUPT.model_copy(update={"stage2": stage2, "progressive": "ramp"})
+    switch = ABRUPT.model_copy(update={"stage2": stage2})
     first, last = TermWeights.at(ramp, stage=1, progress=1), TermWeights.at(switch, stage=2, progress=1)
     for progress in (0.0, 0.25, 0.5, 1.0):
         weights = TermWeights.at(ramp, stage=2, progress=progress)
@@ -143,7 +144,7 @@ def test_a_ramp_goes_from_stage_one_to_stage_two(stage2: str) -> None:
 
 
 def test_the_cross_term_grows_by_itself() -> None:
-    grows = PAPER.model_copy(update={"cross": 0.8, "cross_progressive": "ramp"})
+    grows = ABRUPT.model_copy(update={"cross": 0.8, "cross_progressive": "ramp"})
     for progress in (0.1, 0.5, 1.0):
         weights = TermWeights.at(grows, stage=2, progress=progress)
         assert weights.cross == pytest.approx(0.8 * progress)
@@ -153,7 +154,7 @@ def test_the_cross_term_grows_by_itself() -> None:
 
 
 def test_self_distillation_belongs_to_stage_two() -> None:
-    recipe = PAPER.model_copy(update={"distillation": 0.7, "progressive": "ramp"})
+    recipe = ABRUPT.model_copy(update={"distillation": 0.7, "progressive": "ramp"})
     assert TermWeights.at(recipe, stage=1, progress=1).distillation == 0
     assert TermWeights.at(recipe, stage=2, progress=0.2).distillation == 0.7
 
@@ -242,8 +243,18 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
         turn = epoch % 2 == (name == "infrared")
         if weights.cross and method.cross_form == "partner" and (turn or method.cross_direction == "both"):
             kept, targets = with_partner(mine, partner)
-            value = slow_hybrid(kept, targets, other.clusters) if coupled else slow_centres(kept, targets, other)
-            expected[f"{name}_cross"] = weights.cross * value
+            if method.cross_contrast == "own":
+                assert other.dynamic is not None
+                members = other.dynamic.memory.instances
+                across = {
+                    "centroid": weights.centroid * slow_centres(kept, targets, other),
+                    "hard": weights.hard * slow_mean(kept, targets, other.clusters.hard),
+                    "dynamic": weights.dynamic * slow_dynamic(kept, targets, members),
+                }
+                expected |= {f"{name}_cross_{kind}": weights.cross * value for kind, value in across.items()}
+            else:
+                value = slow_hybrid(kept, targets, other.clusters) if coupled else slow_centres(kept, targets, other)
+                expected[f"{name}_cross"] = weights.cross * value
     found = {name: float(value.detach()) for name, value in losses.terms.items()}
     total = sum(found.values())
     elsewhere = {f"{name}_distillation" for name in ("visible", "infrared")}  # tests/engine/test_across.py
@@ -255,7 +266,7 @@ def test_losses_equal_their_formulas(recipe: str, stage: int, progress: float, e
     assert float(losses.total.detach()) == pytest.approx(total, rel=1e-4)
 
 
-@pytest.mark.parametrize("recipe", ["paper", "released"])
+@pytest.mark.parametrize("recipe", ["baseline", "released"])
 def test_joint_losses_equal_their_formulas(recipe: str) -> None:
     memory = cluster_memory(2, 30)
     halves = Pair(queries([0, 1, 1], 1), queries([1, 0], 2))
@@ -293,8 +304,8 @@ def test_every_term_pushes_its_own_modality_and_no_other(recipe: str, stage: int
 
 
 def test_the_dynamic_loss_trains_in_the_paper_and_is_only_logged_by_the_released_code() -> None:
-    paper = TermWeights.at(PAPER, stage=2, progress=1)
-    losses, first, _ = collect(PAPER, paper, memories(), momentum=True)
+    paper = TermWeights.at(ABRUPT, stage=2, progress=1)
+    losses, first, _ = collect(ABRUPT, paper, memories(), momentum=True)
     assert losses.terms["visible_dynamic"].requires_grad
     assert gradient_of(losses.terms["visible_dynamic"], first) is not None
     assert losses.logged == {}
@@ -307,7 +318,7 @@ def test_the_dynamic_loss_trains_in_the_paper_and_is_only_logged_by_the_released
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_the_mean_of_the_instances_by_its_formula(gradient: bool) -> None:
-    mean = PAPER.model_copy(update={"dynamic_similarity": "mean", "dynamic_gradient": gradient})
+    mean = ABRUPT.model_copy(update={"dynamic_similarity": "mean", "dynamic_gradient": gradient})
     held = memories()
     losses, first, second = collect(mean, TermWeights(dynamic=0.4), held, momentum=True)
     for name, queries_, part in (("visible", first, held.own.visible), ("infrared", second, held.own.infrared)):
@@ -332,23 +343,25 @@ def test_the_mean_of_the_instances_by_its_formula(gradient: bool) -> None:
         found = gradient_of(losses.terms[f"{name}_dynamic"], queries_)
         assert found is not None
         torch.testing.assert_close(found, expected_gradient, rtol=1e-4, atol=1e-6)
-    hardest, *_ = collect(PAPER.model_copy(update={"dynamic_gradient": gradient}), TermWeights(dynamic=0.4), memories())
+    hardest, *_ = collect(
+        ABRUPT.model_copy(update={"dynamic_gradient": gradient}), TermWeights(dynamic=0.4), memories()
+    )
     assert not gradient or not torch.equal(hardest.terms["visible_dynamic"], losses.terms["visible_dynamic"])
 
 
 @pytest.mark.parametrize(("epoch", "name"), [(0, "visible_cross"), (1, "infrared_cross"), (2, "visible_cross")])
 def test_the_cross_term_takes_turns(epoch: int, name: str) -> None:
-    losses, *_ = collect(PAPER, TermWeights(centroid=1, cross=1), memories(), epoch=epoch)
+    losses, *_ = collect(ABRUPT, TermWeights(centroid=1, cross=1), memories(), epoch=epoch)
     assert [term for term in losses.terms if "cross" in term] == [name]
 
 
 def test_both_directions_at_once() -> None:
-    both = PAPER.model_copy(update={"cross_direction": "both"})
+    both = ABRUPT.model_copy(update={"cross_direction": "both"})
     losses, *_ = collect(both, TermWeights(centroid=1, cross=1), memories())
     assert {term for term in losses.terms if "cross" in term} == {"visible_cross", "infrared_cross"}
 
 
-@pytest.mark.parametrize("recipe", [PAPER, RELEASED])
+@pytest.mark.parametrize("recipe", [ABRUPT, RELEASED])
 def test_queries_without_a_partner_are_left_out(recipe: Recipe) -> None:
     mine, memory = visible(), ModalityMemories(cluster_memory(2, 20))
     across = Term("cross", MEMORY_USE[recipe.memory_update].across, mine, memory, 1.0, PARTNERS.visible)
@@ -363,20 +376,20 @@ def test_queries_without_a_partner_are_left_out(recipe: Recipe) -> None:
 def test_no_cross_term_without_partners_or_weight(partner: list[int], weight: float) -> None:
     partners = Pair(torch.tensor(partner), PARTNERS.infrared)
     weights = TermWeights(cross=weight)
-    terms = cross_terms(Pair(visible(), infrared()), memories().own, partners, weights, epoch=0, recipe=PAPER)
-    assert compute_losses(terms, recipe=PAPER, temperature=TAU).terms == {}
+    terms = cross_terms(Pair(visible(), infrared()), memories().own, partners, weights, epoch=0, recipe=ABRUPT)
+    assert compute_losses(terms, recipe=ABRUPT, temperature=TAU).terms == {}
 
 
 def test_a_dynamic_term_needs_dynamic_prototypes() -> None:
     term = Term("dynamic", "dynamic", visible(), memories(dynamic=False).own.visible, 1.0)
     with pytest.raises(ValueError, match="a dynamic term needs"):
-        compute_losses([term], recipe=PAPER, temperature=TAU)
+        compute_losses([term], recipe=ABRUPT, temperature=TAU)
 
 
 # When memories change.
 
 
-@pytest.mark.parametrize("recipe", [BASELINE, PAPER, RELEASED.model_copy(update={"memory_update": "after_step"})])
+@pytest.mark.parametrize("recipe", [BASELINE, ABRUPT, RELEASED.model_copy(update={"memory_update": "after_step"})])
 def test_memories_change_only_when_updated(recipe: Recipe) -> None:
     held = memories()
     kept = [held.own.visible.clusters, held.own.infrared.clusters]
@@ -426,7 +439,7 @@ def test_memories_of_the_released_code_change_within_the_backward_pass() -> None
     assert changed(held.own.infrared.clusters, before[1])
 
 
-@pytest.mark.parametrize("recipe", [PAPER, RELEASED])
+@pytest.mark.parametrize("recipe", [ABRUPT, RELEASED])
 def test_the_joint_memory(recipe: Recipe) -> None:
     memory = cluster_memory(2, 30)
     before = frozen(memory)
@@ -490,7 +503,7 @@ def test_the_order_of_the_terms() -> None:
 
 def test_every_weight_matters() -> None:
     everything = TermWeights(**{field.name: 1.0 for field in fields(TermWeights)})
-    recipe = PAPER.model_copy(update={"cross_direction": "both"})
+    recipe = ABRUPT.model_copy(update={"cross_direction": "both"})
     whole, *_ = collect(recipe, everything, memories())
     for field in fields(TermWeights):
         if field.name == "joint":  # has a step of its own

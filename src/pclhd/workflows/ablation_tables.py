@@ -12,8 +12,8 @@ from pclhd.recipes import MEANINGS, RECIPES
 from pclhd.runs.ablation import Entry, Table
 from pclhd.runs.records import find_setting
 
-#: The paper's parts in the reading that the published facts suggest: prototypes start as centroids, one dynamic
-#: prototype per cluster, and the same prototypes within and across the modalities.
+#: How recipe `paper` brings hard and dynamic prototypes in, as settings for other recipes: they start as centroids, one
+#: dynamic prototype per cluster, and the same prototypes within and across the modalities.
 GENTLE = (
     "method.centroid_share=0.5",
     "method.hard_start=centroid",
@@ -23,17 +23,12 @@ GENTLE = (
 )
 RAMP = (*GENTLE, "method.stage2=hard+dynamic", "method.progressive=ramp")
 
-#: The method on which λ is varied: `paper` in that reading.
-BASE = Entry("paper-gentle", "paper", (*GENTLE, "method.progressive=ramp"), "the gentle reading")
+#: The method on which λ is varied.
+BASE = Entry("paper", "paper", about="`paper`")
 
 #: The method on which k is varied: the same, but hard prototypes start as the mean of the k furthest images. Where they
 #: start as centroids, k is not read.
-FURTHEST = Entry(
-    "paper-furthest",
-    "paper",
-    tuple(word for word in BASE.settings if not word.startswith("method.hard_start=")),
-    "the gentle reading, from the furthest images",
-)
+FURTHEST = Entry("paper-furthest", "paper", ("method.hard_start=furthest",), "`paper`, from the furthest images")
 
 #: Values of λ and k besides those of the recipe.
 LAMBDAS = ("0", "0.25", "0.75", "1")

@@ -89,7 +89,9 @@ def run(
     from pclhd.study.storage import require_optuna
 
     require_optuna()
+    from pclhd.data.layouts import is_drawn
     from pclhd.engine.interruption import Interrupted, Interruption
+    from pclhd.runs.data_name import shown_data_name
     from pclhd.study.definition import read_definition
     from pclhd.study.folder import StudyFolder
     from pclhd.study.running import StudyData, run_study
@@ -115,8 +117,9 @@ def run(
     if people is not None and people.test is None:
         raise ArgumentError("validation", "has no labelled test images", value=validation)
     folder = StudyFolder(out or Path("studies") / file.stem)
+    name_of_data = shown_data_name(dataset.name, drawn=is_drawn(dataset.folder))
     say(
-        f"study of {len(definition.space)} settings on {dataset.name} in {folder}; "
+        f"study of {len(definition.space)} settings on {name_of_data} in {folder}; "
         f"objective {NAMES[definition.objective]}"
     )
     interruption = Interruption()

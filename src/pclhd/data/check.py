@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pclhd.data.layouts import require_layout
+from pclhd.data.layouts import TITLES, require_layout
 from pclhd.data.lists import missing_files, read_identity_list, read_image_list
 from pclhd.data.llcm import llcm_folders_without_image, llcm_list
 from pclhd.data.near_copies import NEAR_COPY_BITS, nearest_hashes
@@ -28,7 +28,6 @@ from pclhd.threads import usable_cpus
 # Of each kind of problem, this many are named one by one.
 NAMED = 20
 _FIRST = 3
-TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,7 +354,7 @@ def test_a_run_is_called_by_the_labels_that_it_had(tmp_path: Path, training: str
     [
         ("sysu", "drawn people in SYSU-MM01's layout"),
         ("regdb-2", "drawn people in RegDB's layout, trial 2"),
-        ("synthetic-small", "synthetic-small"),
+        ("synthetic-small", "drawn people"),
     ],
 )
 def test_drawn_people_are_not_called_by_a_benchmark_alone(tmp_path: Path, name: str, called: str) -> None:

@@ -61,8 +61,8 @@ def run(
     objective: Annotated[
         Literal["silhouette", "stability", "cycle", "oracle"] | None,
         typer.Option(
-            help="What to maximise. silhouette, stability and cycle use no label; oracle is rank-1 on the labelled "
-            "people of --validation, a bound and not a result.",
+            help="What to maximise. silhouette, stability and cycle are measured without labels; oracle is rank-1 on "
+            "the labelled people of --validation, a bound and not a result.",
             show_default="that of FILE, or silhouette",
         ),
     ] = None,

@@ -54,12 +54,12 @@ def train(
         bool, typer.Option("--force", help="Replace the run folder if it exists, once the new training begins.")
     ] = False,
 ) -> None:
-    """Train without labels and create a run folder. Only the recipes supervised and semi-supervised use labels.
+    """Train without labels and create a run folder.
 
     Presets: synthetic, tiny, vit, sysu, regdb, llcm, own (a graphics card), own-laptop (a processor).
 
     Recipes: pclhd, released, paper, baseline, dcl, adca, pgm, mmm, bmil, posed,
-    supervised, semi-supervised; pclhd recipes explains them.
+    supervised, semi-supervised; pclhd recipes explains them. Only the last two use labels.
 
     Settings often changed: schedule.stage1_epochs, schedule.stage2_epochs,
     schedule.iterations, batch.instances, clustering.k1, clustering.eps,

@@ -17,6 +17,7 @@ from pclhd.runs.folder import RunFolder, WeightsName
 from pclhd.runs.records import EpochRecord
 from pclhd.runs.saved import SavedRun, read_run
 
+
 @dataclass(frozen=True)
 class MethodRun:
     """A run of a method.

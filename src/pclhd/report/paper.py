@@ -54,8 +54,8 @@ def ari_drawing(of_data: MethodsOfData, name: str = "ari", *, colours_of: Sequen
     figure = ari_figure(points, _boundary(of_data.methods), methods=colours_of)
     caption = (
         f"Adjusted Rand Index of the clusters with the identities over the epochs, on {of_data.data}. Training does "
-        "not use the identities. Lines are means over the runs of a method, bands a standard deviation (n − 1) to either "
-        "side."
+        "not use the identities. Lines are means over the runs of a method, bands a standard deviation (n − 1) to "
+        "either side."
     )
     columns = ("method", "modality", "epoch", "ari", "std", "seeds")
     rows = [(one.method, one.modality, one.epoch, one.ari.mean, one.ari.std, one.ari.seeds) for one in points]

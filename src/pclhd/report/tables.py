@@ -145,9 +145,7 @@ def results_text(results: Mapping[str, Any] | Results) -> str:
     """
     parsed = parse_results(results)
     if not parsed.rows:
-        return (
-            f"{shown_data_name(parsed.dataset.name, drawn=parsed.dataset.synthetic)}: no search was evaluated\n"
-        )
+        return f"{shown_data_name(parsed.dataset.name, drawn=parsed.dataset.synthetic)}: no search was evaluated\n"
     sizes = "".join(f"{search}: {size}\n" for search, size in search_sizes(parsed).items())
     name = shown_data_name(parsed.dataset.name, drawn=parsed.dataset.synthetic)
     drawn = "the people are synthetic, drawn by pclhd synth\n" if parsed.dataset.synthetic else ""

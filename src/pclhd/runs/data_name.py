@@ -22,8 +22,7 @@ def shown_data_name(name: str, *, drawn: bool | None) -> str:
 def _named(layout: str, trials: list[str], drawn: bool | None) -> str:
     title = TITLES.get(layout)
     if title is None:
-        shown = "drawn people" if drawn else "own images" if layout == "own" else "-".join([layout, *trials])
-        return shown
+        return "drawn people" if drawn else "own images" if layout == "own" else "-".join([layout, *trials])
     words = f", trial{'' if len(trials) == 1 else 's'} {', '.join(trials)}" if trials else ""
     if drawn is None:
         return f"{title} or drawn people in its layout{words}"

@@ -69,7 +69,7 @@ def _curves(compared: RunComparison) -> list[Chart]:
     names = [group.name for group in compared.groups]
     found = []
     for number, of_data in enumerate(methods_of_groups(compared.groups, by_name=True), start=1):
-        drawing = ari_drawing(of_data, f"ari-{number}", colours_of=names)
+        drawing = ari_drawing(of_data, f"ari{number}", colours_of=names)
         if drawing is not None:
             found += filter(None, [chart(drawing.figure, drawing.name, _last_words(of_data), drawing.caption)])
     return found

@@ -27,7 +27,8 @@ def comparison_tables(compared: RunComparison) -> dict[str, Table | None]:
     """The tables of a comparison by title; None where the runs do not differ."""
     tables: dict[str, Table | None] = {}
     if compared.grouped:
-        tables[f"Groups of runs that differ only in {compared.draws}"] = _group_table(compared)
+        apart = "the seed" if compared.draws == "seeds" else "trial and seed"
+        tables[f"Groups of runs that differ only in {apart}"] = _group_table(compared)
     differing: dict[str, Mapping[str, Sequence[Value]]] = {
         "Settings that differ": compared.settings(),
         "Provenance that differs": compared.facts(),
@@ -42,7 +43,7 @@ def comparison_tables(compared: RunComparison) -> dict[str, Table | None]:
 
 
 def _group_table(compared: RunComparison) -> Table:
-    between = ", " if all(run.trial is None for run in compared.runs) else "; "
+    between = ", " if compared.draws == "seeds" else "; "
     rows = tuple(
         (group.name, between.join(str(run.draw) for run in group.runs), ", ".join(run.name for run in group.runs))
         for group in compared.groups

@@ -41,7 +41,7 @@ NOT_RUN = {
         "hf download": "downloads a model",
     },
     "docs/cluster.md": {
-        "pip install 'pclhd[gallery,ray]'": "starts Ray; tests/gallery/test_ray_workers.py does so",
+        "pip install lancedb pyarrow 'ray[data]'": "starts Ray; tests/gallery/test_ray_workers.py does so",
         "ray start": "needs several machines",
     },
     "docs/clustering.md": {"pclhd synth --out build/fresh": BENCHMARK},

@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Measure how well a run's weights find test people: at the start, after stage I, and at the end.
 
-    Which images are queries, and which are searched, follows the protocol of the data. The results are saved in the run.
+    The protocol of the data says which images are queries, and which are searched. The results are saved in the run.
     """
     from pclhd.report.tables import results_text
     from pclhd.runs.folder import RunFolder
@@ -41,6 +41,7 @@ def evaluate(
         show(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
     else:
         show(results_text(results))
+        say(f"saved in {folder.results_file}; next: pclhd report {run}")
 
 
 @verb()

@@ -89,9 +89,9 @@ def run(
     from pclhd.study.storage import require_optuna
 
     require_optuna()
+    from pclhd.data.data_name import shown_data_name
     from pclhd.data.layouts import is_drawn
     from pclhd.engine.interruption import Interrupted, Interruption
-    from pclhd.runs.data_name import shown_data_name
     from pclhd.study.definition import read_definition
     from pclhd.study.folder import StudyFolder
     from pclhd.study.running import StudyData, run_study

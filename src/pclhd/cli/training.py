@@ -90,9 +90,9 @@ def train(
     dataset = open_data(settings, data)
     # The slow imports come last, so that errors in the settings or in the data are reported immediately.
     from pclhd.cli.training_console import ConsoleObserver
+    from pclhd.data.data_name import shown_data_name
     from pclhd.data.layouts import is_drawn
     from pclhd.engine.interruption import Interrupted, Interruption
-    from pclhd.runs.data_name import shown_data_name
 
     name = shown_data_name(dataset.name, drawn=is_drawn(dataset.folder))
     say(f"training {settings.recipe} on {name} into {run}")

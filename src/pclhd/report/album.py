@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pclhd.data.images import DecodingOptions
-from pclhd.report.drawings import Drawing, NamedTable
+from pclhd.report.figures.maps import PeopleMaps
 from pclhd.report.images import heated, jpeg_uri, shrunk, sprite
 from pclhd.runs.survey import Survey
 
@@ -129,7 +129,7 @@ class Album:
     places: NDArray[np.float32] | None = None
     searches: tuple[Search, ...] = ()
     has_test: bool = False
-    stages: tuple[Drawing, NamedTable] | str | None = None
+    stages: PeopleMaps | str | None = None
 
     def members(self, modality: str, cluster: int) -> list[Picture]:
         """The images of a cluster, the most typical first."""

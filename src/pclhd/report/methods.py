@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from pclhd.data.data_name import shown_data_name
 from pclhd.errors import UserError
 from pclhd.report.compare.groups import Group, group_runs
 from pclhd.report.compare.runs import ComparedRun, read_runs
 from pclhd.runs.ablation import AblationFolder, Table
-from pclhd.runs.data_name import shown_data_name
 from pclhd.runs.folder import RunFolder, WeightsName
 from pclhd.runs.records import EpochRecord
 from pclhd.runs.saved import SavedRun, read_run

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pclhd.runs.data_name import shown_data_name
+from pclhd.data.data_name import shown_data_name
 from pclhd.runs.records import ResultRow, Results, Spread, parse_results
 from pclhd.text_tables import text_table
 

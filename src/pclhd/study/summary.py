@@ -80,11 +80,9 @@ def rank_agreement(values: Sequence[float], measures: Sequence[float]) -> Agreem
     estimating Pearson, Kendall and Spearman correlations"). It takes the pairs for independent, which the trials of a
     sampler that learns are not quite.
     """
-    if len(values) < 3:
+    if len(values) < 3 or len(set(values)) == 1 or len(set(measures)) == 1:
         return None
     found = float(spearmanr(values, measures).statistic)
-    if math.isnan(found):
-        return None
     if len(values) < 4 or abs(found) > 1 - 1e-12:
         return Agreement(found, None, None, len(values))
     reach = _NORMAL_95 * math.sqrt((1 + found**2 / 2) / (len(values) - 3))

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pclhd.data.data_name import shown_data_name
 from pclhd.data.images import DecodingOptions
 from pclhd.data.layouts import is_drawn
 from pclhd.data.records import Dataset, ImageRecord, Modality
 from pclhd.errors import ArgumentError, UserError
 from pclhd.report.album import Album, Picture, Search
-from pclhd.report.drawings import Drawing, NamedTable
+from pclhd.report.figures.maps import PeopleMaps
 from pclhd.report.page import write_report
-from pclhd.runs.data_name import shown_data_name
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.survey import Survey
 from pclhd.text_tables import escaped_bytes
@@ -105,12 +105,12 @@ def make_album(
 
 def _stages(
     run: RunFolder, dataset: Dataset, device: str, on_progress: Callable[[int, int], None] | None
-) -> tuple[Drawing, NamedTable] | str | None:
+) -> PeopleMaps | str | None:
     """Maps of some test people by the start and the final weights, or why they cannot be made.
 
     None if there are no such people or weights.
     """
-    from pclhd.workflows.maps import Model, map_drawing, people_in_both
+    from pclhd.workflows.maps import Model, people_in_both, people_maps
 
     weights = run.weights()
     if dataset.test is None or not people_in_both(dataset.test) or not {"start", "final"} <= weights.keys():
@@ -118,7 +118,7 @@ def _stages(
     models = [Model("start weights", weights["start"]), Model("final weights", weights["final"])]
     name = shown_data_name(dataset.name, drawn=is_drawn(dataset.folder))
     try:
-        return map_drawing("stages", models, dataset, name, device=device, on_progress=on_progress)
+        return people_maps(models, dataset, name, device=device, on_progress=on_progress)
     except UserError as error:  # too few images, or a damaged one: the rest of the page does not need them
         return str(error)
 

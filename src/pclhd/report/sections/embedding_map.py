@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from pclhd.report.album import Album
 from pclhd.report.figures import BLUE, VERMILLION, style
+from pclhd.report.figures.maps import maps_figure, separation_text
 from pclhd.report.inline_svg import inline_svg
 from pclhd.report.sections.parts import ReportedRun, Values, chart
 from pclhd.runs.survey import Survey
@@ -49,15 +50,20 @@ def stages(run: ReportedRun) -> Values | None:
     """Maps of the same test people by the start and the final weights; None where they cannot be made."""
     if run.album is None or run.album.stages is None:
         return None
-    if isinstance(run.album.stages, str):
-        return {"problem": run.album.stages, "charts": [], "table": None}
-    drawing, separation = run.album.stages
-    words = "; ".join(
-        f"{model}: same person {same}, different people {different}, rightly ordered {right} %"
-        for model, same, different, right in separation.table.rows
-    )
-    drawn = chart(drawing.figure, "stages", f"Maps of the same people. {words}.", drawing.caption)
-    return {"problem": None, "charts": [] if drawn is None else [drawn], "table": separation.table}
+    maps = run.album.stages
+    if isinstance(maps, str):
+        return {"problem": maps, "charts": [], "caption": ""}
+    people = [f"identity {owner}" for owner in maps.people]
+    charts = [
+        chart(
+            maps_figure([panel], people, maps.modality),
+            f"stage{number}",
+            f"Map of some people by the {panel.title}; {separation_text(panel.separation)}.",
+            f"With the {panel.title}.",
+        )
+        for number, panel in enumerate(maps.panels)
+    ]
+    return {"problem": None, "charts": charts, "caption": maps.caption}
 
 
 def plotly_script() -> Markup | None:

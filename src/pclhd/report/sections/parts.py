@@ -10,9 +10,9 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from pclhd.data.data_name import shown_data_name
 from pclhd.report.album import Album
 from pclhd.report.inline_svg import inline_svg
-from pclhd.runs.data_name import shown_data_name
 from pclhd.runs.records import EpochRecord
 from pclhd.runs.saved import SavedRun
 from pclhd.runs.survey import Survey

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pclhd.runs.data_name import shown_data_name
+from pclhd.data.data_name import shown_data_name
 
 
 @pytest.mark.parametrize(

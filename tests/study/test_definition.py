@@ -156,3 +156,9 @@ def test_all_choices_and_bounds_are_tried() -> None:
     tried = definition.space["clustering.eps"].examples()
     assert set(tried) >= {0.4, 0.7}
     assert all(isinstance(one, float) and 0.4 <= one <= 0.7 for one in tried)
+
+
+def test_the_published_study_can_be_run() -> None:
+    definition = read_definition(Path(__file__).parents[2] / "examples" / "study.yaml", [])
+    assert set(definition.space) == {"clustering.eps", "clustering.k1", "method.hard_share", "method.cross"}
+    assert not definition.uses_identities

@@ -84,7 +84,7 @@ def run(
     """Train many times with settings that Optuna chooses, until the study has as many trials as asked for.
 
     The same command continues a study that was interrupted, and shares the work if it is started several times.
-    Example: pclhd study run examples/study.yaml --data build/small --trials 30
+    Example: pclhd study run examples/study.yaml --data build/study --trials 24
     """
     from pclhd.study.storage import require_optuna
 

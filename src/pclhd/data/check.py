@@ -144,8 +144,8 @@ def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = Tru
     try:
         dataset = open_dataset(layout, root, trial=trial)
     except UserError as error:
-        problems = tuple(missing or [str(error)])
-        return CheckReport(layout, layout, root, "", (), (), problems, (), drawn=is_drawn(root))
+        faults = tuple(missing or [str(error)])
+        return CheckReport(layout, layout, root, "", (), (), faults, (), drawn=is_drawn(root))
     doubled, notes = _doubled(dataset)
     problems = _empty_folders(layout, root) + doubled + _people_in_both(dataset)
     if decode:

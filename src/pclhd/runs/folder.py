@@ -216,7 +216,8 @@ class RunFolder:
         Raises:
             UserError: This is not a run folder, or its settings are invalid in this version.
         """
-        self.require_run()
+        if not self.settings_file.exists():
+            self.require_run()
         return load_settings(self.settings_file)
 
     def saved_settings(self) -> tuple[str, dict[str, Any]] | None:

@@ -12,7 +12,7 @@ import matplotlib as mpl
 from jinja2 import Environment
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -132,6 +132,10 @@ def _label(axes: Axes, name: str, summary: Summary) -> None:
         figure = axes.get_figure(root=True)
         assert figure is not None
         figure.suptitle(PLOTS[name][0])
+        for panel in figure.axes:
+            if panel.get_xscale() == "log":  # 20 and not 2×10¹
+                panel.xaxis.set_major_formatter(ScalarFormatter())
+                panel.xaxis.set_minor_formatter(ScalarFormatter())
         return
     axes.set_title("", loc="left")
     axes.set_title(PLOTS[name][0])

@@ -79,6 +79,8 @@ NOT_RUN = {
     "docs/studies.md": {
         "pclhd study run": "many trainings; tests/study runs small studies",
         "python -c": "many trainings; tests/study runs small studies",
+        "import pandas": "reads the table of these trainings",
+        "for seed in 0 1 2": "three trainings on these data",
         "export PCLHD_STUDY_STORAGE": "needs a database server; tests/study shares a study without one",
     },
     "docs/weights.md": {

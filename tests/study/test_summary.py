@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,12 @@ def test_measures_made_afterwards_are_shown_and_choose_nothing(tmp_path: Path) -
     assert summary.best.number == 3
     assert "chose nothing; its rank correlation with the objective is -0.50 over 3 trials" in summary_text(summary)
     assert summary.to_dict()["trials"][2]["rank1"] == pytest.approx(0.8)
+    # The sampler chose the last of four.
+    learnt = replace(summary, drawn=3)
+    assert learnt.agreement_at_random == summary.agreement
+    assert "among the trials drawn at random it is -0.50 over 3 trials" in summary_text(learnt)
+    assert replace(summary, drawn=2).agreement_at_random is None
+    assert replace(summary, drawn=4).agreement_at_random is None
     # One seed alone, or other test images, are not compared.
     folder.run(2, 1).results_file.unlink()
     assert set(read_study(folder, None)[1].rank1) == {0, 1}

@@ -113,6 +113,7 @@ def test_several_runs_on_one_page(mine: Path, pclhd: Call, tmp_path: Path) -> No
     assert pclhd("report", mine / "run", twin, "--out", out, "--force").code == 0
 
 
+@pytest.mark.slow
 def test_labelled_test_people_are_mapped_before_and_after_training(
     pclhd: Call, mine: Path, small: SmallData, tmp_path: Path
 ) -> None:

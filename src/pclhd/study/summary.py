@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -101,6 +101,7 @@ class Summary:
         rows: The trials by number, without those that were dropped.
         rank1: By trial, rank-1 of the final weights in the first search of an evaluation, the mean over seeds; of
             trials that `pclhd evaluate` measured afterwards. It chose nothing.
+        drawn: How many of the first trials were drawn at random, before the sampler learnt.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Summary:
     keys: tuple[str, ...]
     rows: tuple[TrialRow, ...]
     rank1: Mapping[int, float] = field(default_factory=dict)
+    drawn: int = 0
 
     @property
     def best(self) -> TrialRow | None:
@@ -122,10 +124,20 @@ class Summary:
     @property
     def agreement(self) -> Agreement | None:
         """The agreement of the objective with `rank1` over the trials that have both."""
+        return self._agreement_of(self.rows)
+
+    @property
+    def agreement_at_random(self) -> Agreement | None:
+        """The same over the trials that were drawn at random; None if those are all.
+
+        Trials that were chosen for their objective may please it more than they find people.
+        """
+        drawn = [row for row in self.rows if row.number < self.drawn]
+        return None if len(drawn) == len(self.rows) else self._agreement_of(drawn)
+
+    def _agreement_of(self, rows: Iterable[TrialRow]) -> Agreement | None:
         both = [
-            (row.value, self.rank1[row.number])
-            for row in self.rows
-            if row.value is not None and row.number in self.rank1
+            (row.value, self.rank1[row.number]) for row in rows if row.value is not None and row.number in self.rank1
         ]
         return rank_agreement([value for value, _ in both], [measure for _, measure in both])
 
@@ -139,6 +151,7 @@ class Summary:
             "best": None if best is None else best.to_dict(),
             "trials": [{**row.to_dict(), "rank1": self.rank1.get(row.number)} for row in self.rows],
             "agreement": None if self.agreement is None else asdict(self.agreement),
+            "agreement_at_random": None if self.agreement_at_random is None else asdict(self.agreement_at_random),
         }
 
 
@@ -182,7 +195,8 @@ def summarise(study: Study) -> Summary:
     """The trials of a study."""
     identity = identity_of(study)
     rows = [_row(trial) for trial in study.get_trials(deepcopy=False) if DROPPED not in trial.user_attrs]
-    return Summary(study.study_name, str(identity["objective"]), tuple(identity["space"]), tuple(rows))
+    drawn = identity.get("startup_trials", 0) if identity.get("sampler") == "tpe" else len(rows)
+    return Summary(study.study_name, str(identity["objective"]), tuple(identity["space"]), tuple(rows), drawn=drawn)
 
 
 def _row(trial: FrozenTrial) -> TrialRow:
@@ -202,16 +216,21 @@ def summary_text(summary: Summary) -> str:
         lines.append("identities chose between these trials: the best value is a bound, not a label-free result")
     if best is not None:
         lines.append(f"best: trial {best.number} with {best.value:.4f}: {words_of(best.params)}")
-    agreement = summary.agreement
-    if agreement is not None:
-        interval = "" if agreement.low is None else f" (95 % interval {agreement.low:.2f} to {agreement.high:.2f})"
+    if summary.agreement is not None:
         lines.append(
-            f"rank-1 was measured afterwards and chose nothing; its rank correlation with the objective is "
-            f"{agreement.correlation:.2f}{interval} over {agreement.trials} trials"
+            "rank-1 was measured afterwards and chose nothing; its rank correlation with the objective is "
+            + _agreement_text(summary.agreement)
         )
+    if summary.agreement_at_random is not None:
+        lines.append(f"among the trials drawn at random it is {_agreement_text(summary.agreement_at_random)}")
     if summary.rows:
         lines += ["", _table(summary)]
     return "\n".join(lines)
+
+
+def _agreement_text(agreement: Agreement) -> str:
+    interval = "" if agreement.low is None else f" (95 % interval {agreement.low:.2f} to {agreement.high:.2f})"
+    return f"{agreement.correlation:.2f}{interval} over {agreement.trials} trials"
 
 
 def words_of(params: Mapping[str, Any]) -> str:

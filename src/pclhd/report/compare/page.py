@@ -67,7 +67,7 @@ def comparison_html(compared: RunComparison) -> str:
 def _curves(compared: RunComparison) -> list[Chart]:
     """The ARI over the epochs, a figure for each data set; the colours are those of the first figure."""
     names = [group.name for group in compared.groups]
-    found = []
+    found: list[Chart] = []
     for number, of_data in enumerate(methods_of_groups(compared.groups, by_name=True), start=1):
         drawing = ari_drawing(of_data, f"ari{number}", colours_of=names)
         if drawing is not None:

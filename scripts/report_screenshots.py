@@ -1,6 +1,6 @@
 """Take pictures of a report in a headless Chromium, light and dark, at the widths of a desk and of a phone.
 
-Usage: python scripts/report_screenshots.py REPORT [--out docs/pictures] [--whole]
+Usage: python scripts/report_screenshots.py REPORT [--out docs/pictures] [--only NAME] [--whole]
 
 REPORT is the index.html of a run with drawn people only: the pictures are published. With --whole, the whole page is
 taken in all widths and colours, in pieces of one screen, to look at it.
@@ -20,8 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scripts.page_screenshots import write
 
 WIDTHS = {"desktop": (1280, 1000), "phone": (390, 1000)}
-#: Pictures for the documentation: width and colours.
-SHOTS = {"report-desktop": ("desktop", "light"), "report-phone": ("phone", "dark")}
+#: Pictures for the documentation: width, colours, and a section; None for the beginning of the page.
+SHOTS = {
+    "report-desktop": ("desktop", "light", None),
+    "report-phone": ("phone", "dark", None),
+    "report-maps": ("desktop", "light", "stages"),
+}
 
 
 def main() -> None:
@@ -29,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--only", choices=SHOTS, help="one of the pictures")
     parser.add_argument("--whole", action="store_true", help="the whole page, to look at it")
     arguments = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,8 +46,11 @@ def main() -> None:
                 for colours in ("light", "dark"):
                     take_pieces(opened(browser, arguments.report, width, colours), arguments.out, f"{width}-{colours}")
         else:
-            for name, (width, colours) in SHOTS.items():
-                picture = opened(browser, arguments.report, width, colours).screenshot()
+            for name, (width, colours, section) in SHOTS.items():
+                if arguments.only is not None and name != arguments.only:
+                    continue
+                page = opened(browser, arguments.report, width, colours)
+                picture = page.screenshot() if section is None else page.locator(f"#{section}").screenshot()
                 write(arguments.out / f"{name}.png", picture)
         browser.close()
 

@@ -868,7 +868,7 @@ FAULTS: tuple[Fault, ...] = (
         RUNS,
         _resumed(lambda bench: (bench.run / "config.yaml").unlink()),
         2,
-        "config.yaml: cannot be read",
+        "is not a run folder (no config.yaml)",
     ),
     Fault(
         "`config.yaml` is not YAML",

@@ -148,6 +148,8 @@ def test_reports_are_made_from_run_folders_not_from_models() -> None:
         "data.images",
         "data.image_formats",
         "data.stretch",
+        "data.data_name",
+        "data.layouts",
         "threads",
     )
     below = [f"pclhd.{name}" for name in low]

@@ -41,7 +41,7 @@ NOT_RUN = {
         "hf download": "downloads a model",
     },
     "docs/cluster.md": {
-        "pip install 'pclhd[gallery,ray]'": "starts Ray; tests/gallery/test_ray_workers.py does so",
+        "pip install lancedb pyarrow 'ray[data]'": "starts Ray; tests/gallery/test_ray_workers.py does so",
         "ray start": "needs several machines",
     },
     "docs/clustering.md": {"pclhd synth --out build/fresh": BENCHMARK},
@@ -78,7 +78,9 @@ NOT_RUN = {
     "docs/speed.md": {"git worktree add": BENCHMARK},
     "docs/studies.md": {
         "pclhd study run": "many trainings; tests/study runs small studies",
-        "pclhd synth --out build/tiny": "twelve trainings; tests/study runs small studies",
+        "python -c": "many trainings; tests/study runs small studies",
+        "import pandas": "reads the table of these trainings",
+        "for seed in 0 1 2": "three trainings on these data",
         "export PCLHD_STUDY_STORAGE": "needs a database server; tests/study shares a study without one",
     },
     "docs/weights.md": {

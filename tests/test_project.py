@@ -157,3 +157,9 @@ def test_templates_and_workflow_are_read_by_their_programs() -> None:
     (job,) = workflow["jobs"].values()
     assert job["steps"][-1]["run"] == ".ci/run"
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_nothing_advises_to_install_a_package_that_is_not_published() -> None:
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+    advised = [path.name for path in texts if re.search(r"pip install '?pclhd\b", path.read_text("utf-8"))]
+    assert advised == []

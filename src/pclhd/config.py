@@ -24,7 +24,7 @@ from pydantic import (
 
 from pclhd.clustering.options import JOINT_DEFAULTS, ClusteringSizes, Eps, Size, automatic_sizes
 from pclhd.errors import UserError
-from pclhd.parsing import Unparsable, parse_yaml, read_text
+from pclhd.parsing import Unparsable, parse_yaml, read_text, yaml_mapping
 from pclhd.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from pclhd.sizes import BatchSize, Lengths, automatic_batch, automatic_decay, automatic_lengths
 
@@ -421,26 +421,29 @@ def load_settings(path: Path) -> Settings:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     text = read_text(path, "expected a YAML file with settings")
-    try:
-        tree = parse_yaml(text)
-    except Unparsable as error:
-        line = "" if error.line is None else f", line {error.line}"
-        raise UserError(f"{path}{line}: is not valid YAML ({error})") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
-    return tree
+    return yaml_mapping(text, path, "settings as 'key: value' lines")
 
 
 def _override(tree: dict[str, Any], item: str) -> None:
-    key, equals, text = item.partition("=")
-    if not equals or not key:
-        raise UserError(f"'{item}' is not a setting; expected key=value, for example schedule.iterations=20")
+    key, value = parse_override(item)
     *sections, name = key.split(".")
     node = tree
     for section in sections:
         node = _section(node, section, key)
+    node[name] = value
+
+
+def parse_override(item: str) -> tuple[str, Any]:
+    """The dotted key and the value of ``key=value``; the value is read as YAML.
+
+    Raises:
+        UserError: It has no key, or the value is not YAML.
+    """
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise UserError(f"'{item}' is not a setting; expected key=value, for example schedule.iterations=20")
     try:
-        node[name] = parse_yaml(text)
+        return key, parse_yaml(text)
     except Unparsable as error:
         shown = item if len(item) <= _LONGEST_SHOWN else f"{item[:_LONGEST_SHOWN]}…"
         raise UserError(f"'{shown}': the value is not valid YAML ({error}); quote it if it holds : or #") from error

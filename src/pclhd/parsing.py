@@ -142,6 +142,29 @@ def parse_yaml(text: str) -> Any:
         raise Unparsable(str(error)) from error
 
 
+def yaml_mapping(text: str, path: Path, expected: str, advice: str = "") -> dict[str, Any]:
+    """The mapping that the text of a YAML file holds.
+
+    Args:
+        text: The text.
+        path: The file, for the message.
+        expected: What the file should hold, for the message.
+        advice: How to correct a fault; empty where `expected` says it.
+
+    Raises:
+        UserError: It is not YAML, beyond the bounds, or no mapping.
+    """
+    end = f"; {advice}" if advice else ""
+    try:
+        tree = parse_yaml(text)
+    except Unparsable as error:
+        line = "" if error.line is None else f", line {error.line}"
+        raise UserError(f"{path}{line}: is not valid YAML ({error}){end}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected {expected}, found {type(tree).__name__}{end}")
+    return tree
+
+
 class _Loader(yaml.SafeLoader):
     """Counts values while nodes are put together, each alias as often as it is named."""
 

@@ -74,9 +74,7 @@ def stage(small: SmallData, photos: Photos, tmp_path_factory: pytest.TempPathFac
     save_model(theirs / "model.safetensors", stirred(SMALL_BOTTLENECK))
     torch.save(released_state(stirred(SMALL_BOTTLENECK, 1)), root / "theirs.pth")
     (root / "small.yaml").write_text("data: {height: 48, width: 24}\nmodel: {architecture: narrow, weights: none}\n")
-    (root / "study.yaml").write_text(
-        "preset: tiny\nspace: {method.hard_share: {type: categorical, choices: [0.5, 1.0]}}\n"
-    )
+    (root / "study.yaml").write_text("preset: tiny\nspace: {method.cross: {type: categorical, choices: [0.5, 1.0]}}\n")
     _features(root)
     write_regdb(root / "regdb")
     shutil.copytree(root / "own", root / "broken")

@@ -20,6 +20,7 @@ from pclhd.engine.steps import Steps
 from pclhd.engine.terms import Losses
 from pclhd.engine.trainer import train
 from pclhd.runs.folder import checkpoint_files
+from pclhd.runs.listing import list_runs
 from pclhd.runs.metrics_log import MetricsLog
 from tests.engine.runs import SmallData, Watcher, digest, records
 
@@ -60,6 +61,40 @@ def test_without_restarts_the_last_checkpoint_stays(small: SmallData, bound: lis
     assert newest.state is not None
     assert (newest.next_epoch, newest.state[1]["step"]) == (1, 1)
     assert records(run, "restart") == []
+
+
+def test_an_error_is_logged_until_the_training_goes_on(small: SmallData, bound: list[float], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(NotFinite) as raised:
+        small.train(run, *OVERRIDES)
+    (failure,) = records(run, "failure")
+    assert failure == {"kind": "failure", "epoch": 1, "reason": str(raised.value)}
+    (listed,) = list_runs([run])
+    assert (listed.state, listed.problem) == ("failed", str(raised.value))
+    bound[0] = 1.0
+    small.train(run, *OVERRIDES, resume=True)
+    assert records(run, "failure") == []
+    assert list_runs([run])[0].state == "finished"
+
+
+def test_an_error_of_the_program_is_logged_with_its_kind(small: SmallData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault\nin two lines")
+
+    with pytest.raises(RuntimeError):
+        small.train(run, *OVERRIDES, observer=Watcher(step=fail))
+    assert records(run, "failure") == [{"kind": "failure", "epoch": 0, "reason": "RuntimeError: a fault"}]
+    # A signal is no error.
+    with pytest.raises(Interrupted):
+        small.train(run, *OVERRIDES, resume=True, observer=Watcher(step=lambda *_: _interrupt()))
+    assert records(run, "failure") == []
+    assert list_runs([run])[0].state == "interrupted"
+
+
+def _interrupt() -> None:
+    raise Interrupted(signal.SIGTERM)
 
 
 def test_a_restart_lowers_the_rate_for_good(small: SmallData, bound: list[float], tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_cluster_that_is_too_small_or_missing(photos: Photos, tmp_path: Path) 
 
 
 def test_without_ray_and_with_a_video(photos: Photos, tmp_path: Path) -> None:
-    with mock.patch.dict("sys.modules", ray=None), pytest.raises(UserError, match=r"pip install 'pclhd\[ray\]'"):
+    with mock.patch.dict("sys.modules", ray=None), pytest.raises(UserError, match=r"pip install 'ray\[data\]'"):
         Gallery(tmp_path / "gallery", encoder=photos.model).add(photos.day, modality="visible", ray_workers=2)
     said = call("gallery", "add", tmp_path / "gallery", photos.day, "--modality", "visible", "--boxes", "boxes.txt",
                  "--ray-workers", 2)  # fmt: skip

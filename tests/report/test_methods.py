@@ -51,6 +51,24 @@ def test_data_sets_are_kept_apart(tmp_path: Path) -> None:
     assert [run.folder.path.name for run in first.methods[0].runs] == ["a", "c"]
 
 
+def test_the_trials_of_regdb_are_one_method(tmp_path: Path) -> None:
+    runs = []
+    for recipe in ("pgm", "pclhd"):
+        for trial in (2, 1):
+            run = make(tmp_path, f"{recipe}-{trial}", 0, recipe=recipe, data=f"{trial}f")
+            settings = yaml.safe_load((run / "config.yaml").read_text())
+            settings["data"] = {"layout": "regdb", "trial": trial, "root": "/regdb"}
+            (run / "config.yaml").write_text(yaml.safe_dump(settings))
+            (run / "results.json").write_text((run / "results.json").read_text().replace('"sysu"', f'"regdb-{trial}"'))
+            runs.append(run)
+    (found,) = methods_of_runs(runs)
+    assert found.data == "drawn people in RegDB's layout, trials 2, 1"
+    assert [(method.label, [run.folder.path.name for run in method.runs]) for method in found.methods] == [
+        ("pgm", ["pgm-1", "pgm-2"]),
+        ("pclhd", ["pclhd-1", "pclhd-2"]),
+    ]
+
+
 def test_nothing_and_the_same_run_twice(tmp_path: Path) -> None:
     assert methods_of_runs([]) == []
     run = make(tmp_path, "a", 0)

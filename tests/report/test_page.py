@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pclhd.errors import UserError
+from pclhd.report.figures.maps import MapPanel, PeopleMaps, Separation
 from pclhd.report.page import write_report
 from tests.report.fixtures import SEARCHES, make_album, make_metrics, make_results, write_data, write_run
 
@@ -354,7 +356,7 @@ def test_a_run_is_called_by_the_labels_that_it_had(tmp_path: Path, training: str
     [
         ("sysu", "drawn people in SYSU-MM01's layout"),
         ("regdb-2", "drawn people in RegDB's layout, trial 2"),
-        ("synthetic-small", "synthetic-small"),
+        ("synthetic-small", "drawn people"),
     ],
 )
 def test_drawn_people_are_not_called_by_a_benchmark_alone(tmp_path: Path, name: str, called: str) -> None:
@@ -499,3 +501,35 @@ def _without_scripts(page: str) -> str:
         r'<script type="text/plain" id="map-library">.*?</script>\n<script>.*?</script>\n'
     )
     return re.sub(scripts, "", page, flags=re.DOTALL)
+
+
+def maps_before_and_after() -> PeopleMaps:
+    random = np.random.default_rng(0)
+    panels = [
+        MapPanel(title, random.normal(size=(8, 2)), Separation(same, 0.25, right))
+        for title, same, right in (("start weights", 0.3, 0.5), ("final weights", 0.75, 0.96))
+    ]
+    people, modality = ("a", "<b>") * 4, ("visible", "infrared") * 4
+    return PeopleMaps(tuple(panels), people, modality, tuple("12345678"), "Eight images of two people.")
+
+
+def test_the_same_people_stand_side_by_side_before_and_after_training(tmp_path: Path) -> None:
+    album = replace(make_album(tmp_path / "album"), stages=maps_before_and_after())
+    page = write_report(write_run(tmp_path / "run"), album=album).read_text(encoding="utf-8")
+    _Outline(page)
+    (section,) = re.findall(r'<section id="stages".*?</section>', page, flags=re.DOTALL)
+    assert section.count("<figure") == 2
+    assert "Eight images of two people." in section
+    assert "identity &lt;b&gt;" in section
+    for words in ("the start weights; similarity across modalities: same person 0.30", "rightly ordered 96 %"):
+        assert words in " ".join(section.split())
+
+
+def test_maps_that_could_not_be_made_say_why(tmp_path: Path) -> None:
+    album = replace(make_album(tmp_path / "album"), stages="only 4 test images of people in both modalities")
+    page = write_report(write_run(tmp_path / "run"), album=album).read_text(encoding="utf-8")
+    (section,) = re.findall(r'<section id="stages".*?</section>', page, flags=re.DOTALL)
+    assert "Left out: only 4 test images of people in both modalities" in section
+    assert "<figure" not in section
+    without = write_report(write_run(tmp_path / "other"), album=make_album(tmp_path / "more")).read_text("utf-8")
+    assert '<section id="stages"' not in without

@@ -11,13 +11,17 @@ from tests.runs.test_listing import make_run
 def test_the_list_as_text(tmp_path: Path) -> None:
     make_run(tmp_path / "one", epochs=3, model=True)
     make_run(tmp_path / "two", epochs=1, seed=4)
+    failed = make_run(tmp_path / "three") / "metrics.jsonl"
+    failed.write_text('{"kind": "failure", "epoch": 0, "reason": "all images are noise"}\n')
     (make_run(tmp_path / "bad") / "config.yaml").write_text("[")
     lines = runs_text(list_runs([tmp_path])).splitlines()
     assert " ".join(lines[0].split()) == "run state method preset data seed epochs rank-1 mAP best disk"
     assert lines[2].split()[:7] == [f"{tmp_path}/one", "finished", "pclhd", "tiny", "data", "0", "3/3"]
-    assert lines[3].split()[:7] == [f"{tmp_path}/two", "interrupted", "pclhd", "tiny", "data", "4", "1/3"]
-    assert lines[4].startswith(f"damaged: {tmp_path}/bad/config.yaml")
-    assert lines[6].startswith("3 runs, ")
+    assert lines[3].split()[:7] == [f"{tmp_path}/three", "failed", "pclhd", "tiny", "data", "0", "0/3"]
+    assert lines[4].split()[:7] == [f"{tmp_path}/two", "interrupted", "pclhd", "tiny", "data", "4", "1/3"]
+    assert lines[5] == f"failed: {tmp_path}/three: all images are noise"
+    assert lines[6].startswith(f"damaged: {tmp_path}/bad/config.yaml")
+    assert lines[8].startswith("4 runs, ")
     assert runs_text([]) == "no run folders"
 
 

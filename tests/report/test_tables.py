@@ -37,7 +37,8 @@ def test_results_text_layout() -> None:
 def test_results_on_drawn_people_say_so() -> None:
     results = make_results(searches=("all/single-shot",))
     results["dataset"]["synthetic"] = True
-    assert results_text(results) == TEXT + "the people are synthetic, drawn by pclhd synth\n"
+    named = TEXT.replace("synthetic-small", "drawn people")
+    assert results_text(results) == named + "the people are synthetic, drawn by pclhd synth\n"
 
 
 def test_results_text_without_rows() -> None:

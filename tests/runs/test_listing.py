@@ -59,6 +59,25 @@ def test_the_state_of_each_run(tmp_path: Path) -> None:
     assert run.rank1 is None
 
 
+def test_a_training_that_an_error_ended_is_no_interrupted_one(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", epochs=1)
+    line = '{"kind": "failure", "epoch": 1, "reason": "the loss is no longer finite"}\n'
+    with (path / "metrics.jsonl").open("a") as log:
+        log.write(line)
+    (run,) = list_runs([tmp_path])
+    assert (run.state, run.problem, run.epochs) == ("failed", "the loss is no longer finite", 1)
+    with owning_folder(path):
+        assert list_runs([tmp_path])[0].state == "training"
+    # It went on: later lines follow, or the model is there.
+    with (path / "metrics.jsonl").open("a") as log:
+        log.write(EPOCH.format(1))
+    assert states(list_runs([tmp_path])) == {"run": "interrupted"}
+    (path / "metrics.jsonl").write_text(line)
+    (path / "model.safetensors").write_bytes(b"weights")
+    (run,) = list_runs([tmp_path])
+    assert (run.state, run.problem) == ("finished", None)
+
+
 def test_figures_are_those_of_the_first_search(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", model=True)
     results = make_results()

@@ -77,6 +77,15 @@ def test_a_restart_comes_before_the_steps_of_its_epoch(tmp_path: Path) -> None:
     assert lines(path) == records[:1], "removed lines do not come back"
 
 
+def test_a_failure_is_forgotten_once_the_training_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for line in (epoch(0), {"kind": "failure", "epoch": 1, "reason": "the loss is NaN"}):
+        log.write(line)
+    MetricsLog(path, first_epoch=3)
+    assert lines(path) == [epoch(0)]
+
+
 @pytest.mark.parametrize(
     "line",
     ["{rubbish", "[]", "7", "null", '"text"', "", '{"kind": "epoch"}', '{"epoch": 0}', '{"kind": "step", "epoch": 0}'],

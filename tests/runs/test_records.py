@@ -188,7 +188,7 @@ def test_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [1\nb: 2\n", "line 2: not valid YAML"), ("- 1\n", "found list"), ("", "found NoneType")],
+    [("a: [1\nb: 2\n", "line 2: is not valid YAML"), ("- 1\n", "found list"), ("", "found NoneType")],
 )
 def test_broken_settings_are_named(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(UserError) as error:

@@ -18,6 +18,7 @@ from pclhd.runs.records import (
     ClusterRecord,
     EpochRecord,
     EvaluatedData,
+    FailureRecord,
     NearCopies,
     Provenance,
     QueryImage,
@@ -74,6 +75,7 @@ LINES: list[dict[str, Any]] = [
         "labels": {"ari_visible": 0.5, "nmi_visible": None},
     },
     {"kind": "restart", "epoch": 1, "restarts": 2, "lr": 0.125, "reason": "the loss is NaN"},
+    {"kind": "failure", "epoch": 1, "reason": "the loss is NaN"},
     {"kind": "selection", "epoch": 3, "criteria": {"cycle": 0.5}, "selected": {"by": "cycle", "epoch": 2}},
 ]
 SPREAD = {"mean": 0.5, "std": 0.25}
@@ -160,11 +162,11 @@ def assert_whole(model: type[BaseModel], values: dict[str, Any]) -> None:
 
 
 def test_the_examples_hold_every_field() -> None:
-    models: tuple[type[BaseModel], ...] = (StepRecord, EpochRecord, RestartRecord, SelectionRecord)
+    models: tuple[type[BaseModel], ...] = (StepRecord, EpochRecord, RestartRecord, FailureRecord, SelectionRecord)
     for model, line in zip(models, LINES, strict=True):
         assert_whole(model, line)
     assert_whole(ClusterRecord, CLUSTERS)
-    assert_whole(Selected, LINES[3]["selected"])
+    assert_whole(Selected, LINES[4]["selected"])
     assert_whole(Results, RESULTS)
     assert_whole(EvaluatedData, RESULTS["dataset"])
     assert_whole(ResultRow, RESULTS["rows"][0])

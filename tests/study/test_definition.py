@@ -71,6 +71,11 @@ def test_a_file_with_everything(tmp_path: Path) -> None:
         (tree(space={"recipe": {"type": "categorical", "choices": ["paper"]}}), "at least 2 items"),
         (tree(space={"recipe": {"type": "categorical", "choices": ["paper", "paper"]}}), "listed twice"),
         (tree(settings={"clustering.eps": 0.5}), "is in settings and in space"),
+        (tree(space={"method.hard_share": EPS}), "method.hard_share does nothing with method.stage2=hybrid"),
+        (
+            tree(settings={"recipe": "pgm"}, space={"method.dynamic_samples": {"type": "int", "low": 1, "high": 4}}),
+            "method.dynamic_samples does nothing with method.stage2=centroid",
+        ),
         (tree(settings={"schedule.iteration": 5}), "did you mean 'schedule.iterations'"),
         (tree(settings={"schedule": {"iterations": 5}}), "write schedule.NAME: value"),
         (
@@ -94,6 +99,13 @@ def test_mistakes_are_named_before_anything_starts(tmp_path: Path, content: obje
     assert said in str(caught.value)
     assert "study.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_some_trials_read_may_be_searched(tmp_path: Path) -> None:
+    share = {"method.hard_share": EPS}
+    assert read_definition(write(tmp_path, tree(settings={"recipe": "paper"}, space=share)), [])
+    recipes = {"recipe": {"type": "categorical", "choices": ["paper", "pclhd"]}}
+    assert read_definition(write(tmp_path, tree(space=share | recipes)), [])
 
 
 def test_a_word_that_is_no_setting(tmp_path: Path) -> None:
@@ -144,3 +156,9 @@ def test_all_choices_and_bounds_are_tried() -> None:
     tried = definition.space["clustering.eps"].examples()
     assert set(tried) >= {0.4, 0.7}
     assert all(isinstance(one, float) and 0.4 <= one <= 0.7 for one in tried)
+
+
+def test_the_published_study_can_be_run() -> None:
+    definition = read_definition(Path(__file__).parents[2] / "examples" / "study.yaml", [])
+    assert set(definition.space) == {"clustering.eps", "clustering.k1", "method.hard_share", "method.cross"}
+    assert not definition.uses_identities

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import sys
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -16,7 +18,15 @@ from pclhd.study.folder import StudyFolder
 from pclhd.study.plots import PLOTS, write_plots
 from pclhd.study.slots import DROPPED, ERROR
 from pclhd.study.storage import open_study, write_record
-from pclhd.study.summary import Summary, read_study, shown, summarise, summary_text, trials_csv
+from pclhd.study.summary import (
+    Summary,
+    rank_agreement,
+    read_study,
+    shown,
+    summarise,
+    summary_text,
+    trials_csv,
+)
 
 SPACE = {"clustering.eps": FloatDistribution(0.4, 0.7), "recipe": CategoricalDistribution(["<b>", "released"])}
 
@@ -145,7 +155,7 @@ def test_a_missing_optuna_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -
     from pclhd.study.storage import require_optuna
 
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UserError, match=r"pip install 'pclhd\[study\]'"):
+    with pytest.raises(UserError, match="pip install optuna"):
         require_optuna()
 
 
@@ -178,12 +188,51 @@ def test_measures_made_afterwards_are_shown_and_choose_nothing(tmp_path: Path) -
             run.results_file.write_text(json.dumps(results))
     summary = read_study(folder, None)[1]
     assert summary.rank1 == {0: pytest.approx(0.9), 1: pytest.approx(0.7), 2: pytest.approx(0.8)}
-    assert summary.agreement == pytest.approx(-0.5)
+    assert summary.agreement is not None
+    assert astuple(summary.agreement) == (pytest.approx(-0.5), None, None, 3)
     assert summary.best is not None
     assert summary.best.number == 3
     assert "chose nothing; its rank correlation with the objective is -0.50 over 3 trials" in summary_text(summary)
     assert summary.to_dict()["trials"][2]["rank1"] == pytest.approx(0.8)
+    # The sampler chose the last of four.
+    learnt = replace(summary, drawn=3)
+    assert learnt.agreement_at_random == summary.agreement
+    assert "among the trials drawn at random it is -0.50 over 3 trials" in summary_text(learnt)
+    assert replace(summary, drawn=2).agreement_at_random is None
+    assert replace(summary, drawn=4).agreement_at_random is None
     # One seed alone, or other test images, are not compared.
     folder.run(2, 1).results_file.unlink()
     assert set(read_study(folder, None)[1].rank1) == {0, 1}
     assert read_study(folder, None)[1].agreement is None
+
+
+def test_the_interval_of_a_rank_correlation() -> None:
+    values = list(range(20))
+    alike = rank_agreement(values, values)
+    assert alike is not None
+    assert astuple(alike) == (pytest.approx(1.0), None, None, 20)
+    assert rank_agreement([1, 2], [1, 2]) is None
+    assert rank_agreement(values, [0.5] * 20) is None
+    # In its own words: ranks, Pearson's correlation, Fisher's z.
+    measures = np.random.default_rng(0).permutation(20) + 0.7071 * np.arange(20)
+    ranks = np.argsort(np.argsort(measures))
+    r = float(np.corrcoef(np.arange(20), ranks)[0, 1])
+    z, reach = 0.5 * np.log((1 + r) / (1 - r)), 1.959964 * np.sqrt((1 + r * r / 2) / 17)
+    ends = [(np.exp(2 * end) - 1) / (np.exp(2 * end) + 1) for end in (z - reach, z + reach)]
+    found = rank_agreement(values, measures.tolist())
+    assert found is not None
+    assert astuple(found) == (pytest.approx(r), pytest.approx(ends[0]), pytest.approx(ends[1]), 20)
+
+
+@pytest.mark.slow
+def test_the_interval_holds_the_true_correlation_nineteen_times_of_twenty() -> None:
+    random, held = np.random.default_rng(1), 0
+    truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's, of normal pairs whose Pearson correlation is 0.6
+    for _ in range(2000):
+        pairs = random.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 16)
+        found = rank_agreement(pairs[:, 0].tolist(), pairs[:, 1].tolist())
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= truth <= found.high
+    assert 0.93 < held / 2000 < 0.97

@@ -111,3 +111,35 @@ def test_several_runs_on_one_page(mine: Path, pclhd: Call, tmp_path: Path) -> No
         assert refused.code == 2, words
         assert refused.err.count("\n") == 1
     assert pclhd("report", mine / "run", twin, "--out", out, "--force").code == 0
+
+
+@pytest.mark.slow
+def test_labelled_test_people_are_mapped_before_and_after_training(
+    pclhd: Call, mine: Path, small: SmallData, tmp_path: Path
+) -> None:
+    """As the run saw them: the training images again, now with the names of their people as a test set."""
+    lines = ["path,modality,camera,identity,split"]
+    for path in sorted((mine / "data").rglob("*.png")):
+        camera, person, *_ = path.stem.removeprefix("camera").split("-")
+        for split in ("train", "test"):
+            target = tmp_path / split / path.parent.name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(path) as image:
+                (image if split == "train" else image.point(lambda value: value // 2)).save(target)
+            name = f"{split}/{path.parent.name}/{path.name},{path.parent.name},{camera},{split}{person},"
+            lines.append(name if split == "train" else name + "test")
+    (tmp_path / "images.csv").write_text("\n".join(lines))
+    run = tmp_path / "run"
+    words = [word for word in small.words if "data.workers" not in word]
+    done = pclhd("train", "tiny", "--data", tmp_path / "images.csv", "--out", run, *words, "schedule.stage2_epochs=1")
+    assert done.code == 0, done.err
+    done = pclhd("report", run, "--device", "cpu")
+    assert done.code == 0, done.err
+    page = (run / "report" / "index.html").read_text("utf-8")
+    (section,) = re.findall(r'<section id="stages".*?</section>', page, flags=re.DOTALL)
+    assert len(re.findall(r'aria-label="Map of some people by the (start|final) weights;', section)) == 2
+    assert "6 test people drawn at random among 6" in " ".join(section.split())
+    # Without the start weights there is nothing to compare with.
+    (run / "checkpoints" / "start.safetensors").unlink()
+    assert pclhd("report", run, "--device", "cpu").code == 0
+    assert '<section id="stages"' not in (run / "report" / "index.html").read_text("utf-8")

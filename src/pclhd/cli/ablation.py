@@ -93,7 +93,7 @@ def ablate(
         bool, typer.Option("--quick", help="Show in minutes that all works: tiny drawn data, a few rows, two seeds.")
     ] = False,
 ) -> None:
-    """Find out what each part of the method is worth: train a grid, then write all tables and figures of the paper.
+    """Train a method with and without each part, over several seeds, and write all tables and figures of the paper.
 
     Four tables are made by default: the parts of the method (parts), the share λ of hard prototypes (lambda), the
     number k of hard samples (k), and whole methods (methods). Stage I is trained once for each seed, and all rows

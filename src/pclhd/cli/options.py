@@ -87,9 +87,19 @@ def verb(*, quiet: bool = False) -> Callable[[Verb], Verb]:
                 terminal.be_quiet()
             function(**values)
 
+        called.__doc__ = unwrapped(function.__doc__ or "")
         return typing.cast(Verb, _with_parameters(called, function, extra))
 
     return decorate
+
+
+def unwrapped(text: str) -> str:
+    """A docstring with one line for each paragraph, which the terminal wraps at its own width.
+
+    Lines below one that ends with a colon are a list and stay as they are.
+    """
+    paragraphs = [paragraph.split("\n") for paragraph in inspect.cleandoc(text).split("\n\n")]
+    return "\n\n".join(("\n" if lines[0].endswith(":") else " ").join(lines) for lines in paragraphs)
 
 
 def with_fields(

@@ -23,7 +23,10 @@ def evaluate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a run's weights (start, stage I, final) by the protocol of its data; saves the results in the run."""
+    """Measure how well a run's weights find test people: at the start, after stage I, and at the end.
+
+    The protocol of the data says which images are queries, and which are searched. The results are saved in the run.
+    """
     from pclhd.report.tables import results_text
     from pclhd.runs.folder import RunFolder
     from pclhd.workflows.evaluate import evaluate_run
@@ -38,6 +41,7 @@ def evaluate(
         show(json.dumps(results.to_dict(), indent=2, ensure_ascii=False))
     else:
         show(results_text(results))
+        say(f"saved in {folder.results_file}; next: pclhd report {run}")
 
 
 @verb()
@@ -50,7 +54,7 @@ def combine(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Average the results of several runs: RegDB's ten trials, which are ten trainings, or several seeds."""
+    """Average the results of several runs: the ten trials of RegDB, or several seeds."""
     from pclhd.report.tables import results_text
     from pclhd.runs.folder import RunFolder
     from pclhd.workflows.combine import combine_runs
@@ -103,7 +107,10 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="HTML", help="Where to write the page of several runs.")] = None,
     force: Force = False,
 ) -> None:
-    """Write a run's report as one HTML page, into the run folder; or compare several runs on one page.
+    """Write a report with pictures as one HTML page: of one run, or of several side by side.
+
+    The report of one run lies in its folder. With labelled test people it also has maps of some of them before and
+    after training, for which their images are embedded.
 
     Example: pclhd report runs/first runs/second --out comparison.html
     """
@@ -138,9 +145,10 @@ def runs(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List run folders: state, method, epochs, figures of the last evaluation, and disk used.
+    """List run folders: state, method, epochs, results of the last evaluation, and disk used.
 
-    Nothing is written. A damaged run folder is named, and does not stop the list.
+    The state is finished, training, interrupted (pclhd train --resume RUN continues), failed (by an error, which is
+    printed), unfinished (it ended before the first checkpoint), in use, or damaged. Nothing is written.
     """
     from pclhd.report.run_list import runs_text
     from pclhd.runs.listing import list_runs

@@ -72,7 +72,10 @@ def serve(
 @token_app.callback()
 @verb()
 def token() -> None:
-    """Make, list and revoke the tokens of the search service. pclhd token VERB --help explains a verb."""
+    """Make, list and revoke the tokens of the search service.
+
+    pclhd token VERB --help explains a verb.
+    """
 
 
 @token_app.command()
@@ -145,7 +148,10 @@ def revoke(
 @audit_app.callback()
 @verb()
 def audit() -> None:
-    """Check the audit log of the search service. pclhd audit VERB --help explains a verb."""
+    """Check the audit log of the search service.
+
+    pclhd audit VERB --help explains a verb.
+    """
 
 
 @audit_app.command()

@@ -61,8 +61,8 @@ def run(
     objective: Annotated[
         Literal["silhouette", "stability", "cycle", "oracle"] | None,
         typer.Option(
-            help="What to maximise. silhouette, stability and cycle use no label; oracle is rank-1 on the labelled "
-            "people of --validation, a bound and not a result.",
+            help="What to maximise. silhouette, stability and cycle are measured without labels; oracle is rank-1 on "
+            "the labelled people of --validation, a bound and not a result.",
             show_default="that of FILE, or silhouette",
         ),
     ] = None,
@@ -84,11 +84,13 @@ def run(
     """Train many times with settings that Optuna chooses, until the study has as many trials as asked for.
 
     The same command continues a study that was interrupted, and shares the work if it is started several times.
-    Example: pclhd study run examples/study.yaml --data build/small --trials 30
+    Example: pclhd study run examples/study.yaml --data build/study --trials 24
     """
     from pclhd.study.storage import require_optuna
 
     require_optuna()
+    from pclhd.data.data_name import shown_data_name
+    from pclhd.data.layouts import is_drawn
     from pclhd.engine.interruption import Interrupted, Interruption
     from pclhd.study.definition import read_definition
     from pclhd.study.folder import StudyFolder
@@ -115,8 +117,9 @@ def run(
     if people is not None and people.test is None:
         raise ArgumentError("validation", "has no labelled test images", value=validation)
     folder = StudyFolder(out or Path("studies") / file.stem)
+    name_of_data = shown_data_name(dataset.name, drawn=is_drawn(dataset.folder))
     say(
-        f"study of {len(definition.space)} settings on {dataset.name} in {folder}; "
+        f"study of {len(definition.space)} settings on {name_of_data} in {folder}; "
         f"objective {NAMES[definition.objective]}"
     )
     interruption = Interruption()

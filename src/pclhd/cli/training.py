@@ -54,12 +54,12 @@ def train(
         bool, typer.Option("--force", help="Replace the run folder if it exists, once the new training begins.")
     ] = False,
 ) -> None:
-    """Train without labels and create a run folder. Only the recipes supervised and semi-supervised use labels.
+    """Train without labels and create a run folder.
 
     Presets: synthetic, tiny, vit, sysu, regdb, llcm, own (a graphics card), own-laptop (a processor).
 
     Recipes: pclhd, released, paper, baseline, dcl, adca, pgm, mmm, bmil, posed,
-    supervised, semi-supervised; pclhd recipes explains them.
+    supervised, semi-supervised; pclhd recipes explains them. Only the last two use labels.
 
     Settings often changed: schedule.stage1_epochs, schedule.stage2_epochs,
     schedule.iterations, batch.instances, clustering.k1, clustering.eps,
@@ -90,9 +90,9 @@ def train(
     dataset = open_data(settings, data)
     # The slow imports come last, so that errors in the settings or in the data are reported immediately.
     from pclhd.cli.training_console import ConsoleObserver
+    from pclhd.data.data_name import shown_data_name
     from pclhd.data.layouts import is_drawn
     from pclhd.engine.interruption import Interrupted, Interruption
-    from pclhd.runs.data_name import shown_data_name
 
     name = shown_data_name(dataset.name, drawn=is_drawn(dataset.folder))
     say(f"training {settings.recipe} on {name} into {run}")

@@ -33,7 +33,6 @@ from pclhd.errors import UserError, ran_out_of_memory
 from pclhd.threads import set_up_threads
 
 app = typer.Typer(
-    help="Unsupervised visible-infrared person re-identification: train, evaluate, report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -149,9 +148,10 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Unsupervised visible-infrared person re-identification: train, evaluate, report.
+    """Find the same person across visible and infrared cameras, trained without labels.
 
-    pclhd VERB --help explains a verb; pclhd settings lists all settings, and pclhd recipes the methods.
+    Begin with your own images: pclhd check DIR, then pclhd train own-laptop --data DIR, then pclhd report RUN.
+    Without images: pclhd synth draws some. pclhd VERB --help explains a verb.
     """
 
 
@@ -163,35 +163,39 @@ def show_help(
     app([*(words or ()), "--help"], standalone_mode=False)
 
 
-app.command()(training.train)
-app.command()(results.evaluate)
-app.command()(results.combine)
-app.command()(results.compare)
-app.command()(training.verify)
-app.command()(results.report)
-app.command()(results.runs)
-app.command()(ablation.ablate)
-app.command()(ablation.figures)
-app.command()(features.cluster)
-app.command(name="import")(weights.import_weights)
-app.command()(weights.export)
-app.command()(features.embed)
-app.command()(answers.search)
-app.command()(answers.calibrate)
-app.add_typer(gallery.app, name="gallery")
-app.command()(serving.serve)
-app.add_typer(serving.token_app, name="token")
-app.add_typer(serving.audit_app, name="audit")
-app.add_typer(studies.app, name="study")
-app.command()(data.check)
+#: The verbs under their headings in the help of `pclhd`.
+_TRAIN, _SEARCH, _DATA = "Train and look", "Search", "Data"
+_SEVERAL, _MODELS, _HELP = "Several runs", "Features and weights", "Help"
 # Their output used to be a positional argument, which is not in the help any more; see `terminal.output`.
 _OLD_ARGUMENT = {"allow_extra_args": True}
-app.command(context_settings=_OLD_ARGUMENT)(data.synth)
-app.command(context_settings=_OLD_ARGUMENT)(weights.starter)
-app.command(name="fetch-imagenet", context_settings=_OLD_ARGUMENT)(weights.fetch_imagenet)
-app.command()(settings.settings)
-app.command()(settings.recipes)
-app.command(name="help")(show_help)
+
+app.command(rich_help_panel=_TRAIN)(training.train)
+app.command(rich_help_panel=_TRAIN)(results.evaluate)
+app.command(rich_help_panel=_TRAIN)(results.report)
+app.command(rich_help_panel=_TRAIN)(results.runs)
+app.command(rich_help_panel=_TRAIN)(training.verify)
+app.command(rich_help_panel=_SEARCH)(answers.search)
+app.command(rich_help_panel=_SEARCH)(answers.calibrate)
+app.add_typer(gallery.app, name="gallery", rich_help_panel=_SEARCH)
+app.command(rich_help_panel=_SEARCH)(serving.serve)
+app.add_typer(serving.token_app, name="token", rich_help_panel=_SEARCH)
+app.add_typer(serving.audit_app, name="audit", rich_help_panel=_SEARCH)
+app.command(rich_help_panel=_DATA)(data.check)
+app.command(context_settings=_OLD_ARGUMENT, rich_help_panel=_DATA)(data.synth)
+app.command(rich_help_panel=_SEVERAL)(results.compare)
+app.command(rich_help_panel=_SEVERAL)(results.combine)
+app.command(rich_help_panel=_SEVERAL)(ablation.ablate)
+app.command(rich_help_panel=_SEVERAL)(ablation.figures)
+app.add_typer(studies.app, name="study", rich_help_panel=_SEVERAL)
+app.command(rich_help_panel=_MODELS)(features.embed)
+app.command(rich_help_panel=_MODELS)(features.cluster)
+app.command(name="import", rich_help_panel=_MODELS)(weights.import_weights)
+app.command(rich_help_panel=_MODELS)(weights.export)
+app.command(name="fetch-imagenet", context_settings=_OLD_ARGUMENT, rich_help_panel=_MODELS)(weights.fetch_imagenet)
+app.command(context_settings=_OLD_ARGUMENT, rich_help_panel=_MODELS)(weights.starter)
+app.command(rich_help_panel=_HELP)(settings.settings)
+app.command(rich_help_panel=_HELP)(settings.recipes)
+app.command(name="help", rich_help_panel=_HELP)(show_help)
 
 _ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(name="upper-bound", hidden=True, context_settings=_ANY_WORDS)(training.upper_bound)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pclhd.data.layouts import require_layout
+from pclhd.data.data_name import shown_data_name
+from pclhd.data.layouts import TITLES, is_drawn, require_layout
 from pclhd.data.lists import missing_files, read_identity_list, read_image_list
 from pclhd.data.llcm import llcm_folders_without_image, llcm_list
 from pclhd.data.near_copies import NEAR_COPY_BITS, nearest_hashes
@@ -28,7 +29,6 @@ from pclhd.threads import usable_cpus
 # Of each kind of problem, this many are named one by one.
 NAMED = 20
 _FIRST = 3
-TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class CheckReport:
         problems: What is missing, broken or doubled, one line each.
         notes: What is worth knowing but no problem, one line each.
         passed_over: Files that are no part of the data.
+        drawn: Whether `pclhd synth` drew the people.
     """
 
     layout: str
@@ -86,6 +87,7 @@ class CheckReport:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     passed_over: PassedOver = field(default=PassedOver())
+    drawn: bool = False
 
     @property
     def ok(self) -> bool:
@@ -103,12 +105,15 @@ class CheckReport:
 
     def render(self) -> str:
         """The report as plain text, without colours or markup, for a terminal."""
-        lines = [f"{self.name}: {self.root}"]
+        lines = [f"{shown_data_name(self.name, drawn=self.drawn)}: {self.root}"]
         if self.checksum:
             lines.append(f"checksum of the training images: {self.checksum}")
         lines += _count_lines(self.counts)
-        lines += [_comparison_line(comparison, TITLES[self.layout]) for comparison in self.expected]
-        if self.checksum:
+        if self.expected and self.drawn:
+            lines.append(f"not compared with the published {TITLES[self.layout]}: the people are drawn")
+        else:
+            lines += [_comparison_line(comparison, TITLES[self.layout]) for comparison in self.expected]
+        if self.passed_over:
             lines.append(self.passed_over.summary())
             lines += [
                 f"  {line}" for line in self.passed_over.lines(self.root if self.root.is_dir() else self.root.parent)
@@ -139,7 +144,8 @@ def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = Tru
     try:
         dataset = open_dataset(layout, root, trial=trial)
     except UserError as error:
-        return CheckReport(layout, layout, root, "", (), (), tuple(missing or [str(error)]), ())
+        faults = tuple(missing or [str(error)])
+        return CheckReport(layout, layout, root, "", (), (), faults, (), drawn=is_drawn(root))
     doubled, notes = _doubled(dataset)
     problems = _empty_folders(layout, root) + doubled + _people_in_both(dataset)
     if decode:
@@ -157,6 +163,7 @@ def check_dataset(layout: str, root: Path, *, trial: int = 1, decode: bool = Tru
         problems=tuple(map(printable, problems)),
         notes=tuple(map(printable, notes + _listed_without_image(layout, root, dataset) + _people_notes(dataset))),
         passed_over=dataset.passed_over,
+        drawn=is_drawn(dataset.folder),
     )
 
 
@@ -430,5 +437,5 @@ def _comparison_line(comparison: Comparison, title: str) -> str:
         return f"{comparison.what}: {comparison.found:,}, as in the published {title}"
     return (
         f"{comparison.what}: differs from the published {title}: {comparison.expected:,} expected, "
-        f"{comparison.found:,} found; fine for a subset or a synthetic copy"
+        f"{comparison.found:,} found; fine for a subset"
     )

@@ -16,6 +16,8 @@ EXPECTED_CONTENT = {
     "own": "a CSV file, or a folder with an images.csv, or a folder with subfolders visible and infrared",
 }
 LAYOUTS = tuple(EXPECTED_CONTENT)
+TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM"}
+"""The names of the data sets that were published in a layout."""
 
 #: Names that people give to the two folders of their own images. They are never read as such, only pointed out.
 _MEANT = {

@@ -9,7 +9,7 @@ used for training.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,11 +132,15 @@ def train(
             training.resume()
         else:
             training.start(replace=replace)
-        observer.loaded(images, settings.epochs)
-        observer.estimated(needed.total, lambda: plan_epochs(session, training.progress.next_epoch))
-        if may_not_fit is not None:
-            observer.warned(may_not_fit)
-        return training.run()
+        try:
+            observer.loaded(images, settings.epochs)
+            observer.estimated(needed.total, lambda: plan_epochs(session, training.progress.next_epoch))
+            if may_not_fit is not None:
+                observer.warned(may_not_fit)
+            return training.run()
+        except Exception as error:
+            writer.note_failure(training.progress, error)
+            raise
 
 
 class _Training:
@@ -400,6 +404,15 @@ class _Writer:
         if self._log is not None:
             self._log.write(record)
             self.observer.logged(record)
+
+    def note_failure(self, progress: Progress, error: Exception) -> None:
+        """Log the error that ends the training, so that others see why; not one that the log cannot take."""
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        if not isinstance(error, UserError):
+            reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        if self._log is not None:
+            with suppress(UserError):  # the disk may be full
+                self._log.write({"kind": "failure", "epoch": progress.next_epoch, "reason": reason})
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint."""

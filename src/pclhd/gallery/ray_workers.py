@@ -37,7 +37,7 @@ def load_ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError("several workers need Ray; install it with: pip install 'pclhd[ray]'") from error
+        raise UserError("several workers need Ray; install it with: pip install 'ray[data]'") from error
     return ray
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pclhd.data.images import DecodingOptions
+from pclhd.report.figures.maps import PeopleMaps
 from pclhd.report.images import heated, jpeg_uri, shrunk, sprite
 from pclhd.runs.survey import Survey
 
@@ -117,6 +118,8 @@ class Album:
         places: (S, 2) places of `survey.map_rows` on the map; None without a survey.
         searches: Queries of one's choice.
         has_test: Whether the data have labelled test images, so that `pclhd evaluate` can measure.
+        stages: Maps of some test people by the start and by the final weights, and how far each separates them, or why
+            there are none; None without labelled test images or without start weights.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Album:
     places: NDArray[np.float32] | None = None
     searches: tuple[Search, ...] = ()
     has_test: bool = False
+    stages: PeopleMaps | str | None = None
 
     def members(self, modality: str, cluster: int) -> list[Picture]:
         """The images of a cluster, the most typical first."""

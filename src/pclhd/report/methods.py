@@ -1,22 +1,21 @@
-"""Runs put together as methods: one label for all seeds of a method, apart for each data set (ours)."""
+"""Runs put together as methods: one label for all seeds and trials of a method, apart for each data set (ours)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from pclhd.data.data_name import shown_data_name
 from pclhd.errors import UserError
 from pclhd.report.compare.groups import Group, group_runs
 from pclhd.report.compare.runs import ComparedRun, read_runs
 from pclhd.runs.ablation import AblationFolder, Table
 from pclhd.runs.folder import RunFolder, WeightsName
-from pclhd.runs.records import EpochRecord, Results
+from pclhd.runs.records import EpochRecord
 from pclhd.runs.saved import SavedRun, read_run
-
-_BENCHMARKS = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM", "own": "own images"}
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,11 @@ class MethodRun:
 
 @dataclass(frozen=True)
 class Method:
-    """All runs of one method on one data set; they differ in the seed only.
+    """All runs of one method on one data set; they differ in the seed only, and in RegDB in the trial.
 
     Attributes:
         label: Its name in legends and tables.
-        runs: In the order of the seeds.
+        runs: In the order of trials and seeds.
     """
 
     label: str
@@ -96,13 +95,23 @@ def methods_of_runs(folders: Sequence[Path]) -> list[MethodsOfData]:
     twice = [folder for folder in folders if seen[folder.resolve()] > 1]
     if twice:
         raise UserError(f"{twice[0]}: is named twice; name each run once")
-    groups = group_runs(read_runs(folders))
-    of_data: dict[tuple[str, str], list[Group]] = {}
+    return methods_of_groups(group_runs(read_runs(folders)))
+
+
+def methods_of_groups(groups: Sequence[Group], *, by_name: bool = False) -> list[MethodsOfData]:
+    """Put groups of runs together by their data.
+
+    Args:
+        groups: The groups.
+        by_name: Whether a method's label is the name of its group, and not that of its recipe.
+    """
+    of_data: dict[Hashable, list[Group]] = {}
     for group in groups:
-        of_data.setdefault(_data_of(group.runs), []).append(group)
+        of_data.setdefault(_images_of(group), []).append(group)
+    names = _distinct([_data_of(run for group in members for run in group.runs) for members in of_data.values()])
     return [
-        MethodsOfData(name, tuple(_labelled(members)))
-        for name, members in zip(_distinct([name for name, _ in of_data]), of_data.values(), strict=True)
+        MethodsOfData(name, tuple(_labelled(members, by_name=by_name)))
+        for name, members in zip(names, of_data.values(), strict=True)
     ]
 
 
@@ -133,18 +142,7 @@ def data_name(saved: SavedRun) -> str:
     results = saved.results
     if results is None:
         return f"images in the layout {saved.setting('data.layout') or 'unknown'}, not evaluated"
-    return evaluated_name(results)
-
-
-def evaluated_name(results: Results) -> str:
-    """The name of evaluated data; see `data_name`."""
-    layout, _, trial = results.dataset.name.partition("-")
-    name = _BENCHMARKS.get(layout, results.dataset.name)
-    if results.dataset.synthetic:
-        name = f"drawn people in {name}'s layout" if layout in _BENCHMARKS else "drawn people"
-    elif results.dataset.synthetic is None:
-        name = f"{name} or drawn people in its layout"
-    return name + (f", trial {trial}" if trial else "")
+    return shown_data_name(results.dataset.name, drawn=results.dataset.synthetic)
 
 
 def mean_and_std(values: Iterable[float]) -> tuple[float, float | None]:
@@ -164,10 +162,21 @@ def final_measures(saved: SavedRun) -> Mapping[tuple[str, str], float]:
     }
 
 
-def _data_of(runs: Sequence[ComparedRun]) -> tuple[str, str]:
-    """Name and checksum of a group's data; its runs have the same training images."""
-    evaluated = next((run for run in runs if run.results is not None), runs[0])
-    return data_name(evaluated.saved), evaluated.facts.get("data.training_checksum", "")
+def _images_of(group: Group) -> Hashable:
+    """What the groups of one data set have in common."""
+    first = group.runs[0]
+    return first.pool if first.trial is not None else (*first.pool, _data_of(group.runs))
+
+
+def _data_of(runs: Iterable[ComparedRun]) -> str:
+    """The name of the data of some runs."""
+    every = list(runs)
+    found = [run.results.dataset for run in every if run.results is not None]
+    if not found:
+        return data_name(every[0].saved)
+    if all(run.trial is None for run in every):
+        found = found[:1]
+    return shown_data_name(", ".join(dict.fromkeys(one.name for one in found)), drawn=found[0].synthetic)
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:
@@ -178,12 +187,12 @@ def _distinct(names: Sequence[str]) -> Iterator[str]:
         yield name if total[name] == 1 else f"{name} ({seen[name]})"
 
 
-def _labelled(groups: Sequence[Group]) -> Iterator[Method]:
+def _labelled(groups: Sequence[Group], *, by_name: bool) -> Iterator[Method]:
     """A label for each group: its recipe, and the name of its runs where that is not enough."""
-    recipes = [_recipe(group.runs[0]) for group in groups]
+    recipes = [None if by_name else _recipe(group.runs[0]) for group in groups]
     for group, recipe in zip(groups, recipes, strict=True):
         label = group.name if recipe is None else recipe if recipes.count(recipe) == 1 else f"{recipe} ({group.name})"
-        ordered = sorted(group.runs, key=lambda run: (str(type(run.seed)), run.seed or 0))
+        ordered = sorted(group.runs, key=lambda run: (run.trial or 0, str(type(run.seed)), run.seed or 0))
         yield Method(label, tuple(MethodRun(run.saved) for run in ordered))
 
 

@@ -21,7 +21,7 @@ from pclhd.errors import UserError
 from pclhd.files import write_durably
 from pclhd.report.album import Album, short_name
 from pclhd.report.sections import examples, images, overview, record, results, training
-from pclhd.report.sections.embedding_map import embedding_map
+from pclhd.report.sections.embedding_map import embedding_map, stages
 from pclhd.report.sections.parts import Absent, ReportedRun, Values
 from pclhd.report.strips import about
 from pclhd.runs.folder import RunFolder, owning_run
@@ -49,6 +49,7 @@ _SECTIONS = (
     _Section("prototypes", "What was hard", images.prototypes),
     _Section("alike", "Clusters that look alike", images.alike, "alike"),
     _Section("focus", "Where the network looks", images.focus),
+    _Section("stages", "The same people before and after training", stages),
     _Section("map", "Map of all images", embedding_map),
     _Section("clusters", "Clusters during training", training.clusters),
     _Section("training", "Losses and time", training.training),

@@ -40,15 +40,22 @@ _SETTING_OF: dict[str, Setting] = {
 # ARI over the epochs.
 
 
-def ari_drawing(of_data: MethodsOfData, name: str = "ari") -> Drawing | None:
-    """The ARI over the epochs; None if no run logged it, as with images without identities."""
+def ari_drawing(of_data: MethodsOfData, name: str = "ari", *, colours_of: Sequence[str] = ()) -> Drawing | None:
+    """The ARI over the epochs; None if no run logged it, as with images without identities.
+
+    Args:
+        of_data: The methods.
+        name: Of the files.
+        colours_of: Labels in the order in which another figure gave them colours.
+    """
     points = [point for method in of_data.methods for point in agreement_points(method)]
     if not points:
         return None
-    figure = ari_figure(points, _boundary(of_data.methods))
+    figure = ari_figure(points, _boundary(of_data.methods), methods=colours_of)
     caption = (
         f"Adjusted Rand Index of the clusters with the identities over the epochs, on {of_data.data}. Training does "
-        "not use the identities. Lines are means over the seeds, bands a standard deviation (n − 1) to either side."
+        "not use the identities. Lines are means over the runs of a method, bands a standard deviation (n − 1) to "
+        "either side."
     )
     columns = ("method", "modality", "epoch", "ari", "std", "seeds")
     rows = [(one.method, one.modality, one.epoch, one.ari.mean, one.ari.std, one.ari.seeds) for one in points]

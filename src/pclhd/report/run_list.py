@@ -11,12 +11,13 @@ _HEADINGS = ("run", "state", "method", "preset", "data", "seed", "epochs", "rank
 
 
 def runs_text(listed: Sequence[ListedRun]) -> str:
-    """A table of the runs, then a line for each damaged one, and the total size."""
+    """A table of the runs, then a line for each that failed or is damaged, and the total size."""
     if not listed:
         return "no run folders"
-    whole = [run for run in listed if run.problem is None]
+    whole = [run for run in listed if run.state != "damaged"]
     lines = [text_table([_cells(run) for run in whole], headings=_HEADINGS, right={5, 6, 7, 8, 10})] if whole else []
-    lines += [f"damaged: {run.problem}" for run in listed if run.problem is not None]
+    lines += [f"failed: {run.path}: {run.problem}" for run in whole if run.problem is not None]
+    lines += [f"damaged: {run.problem}" for run in listed if run.state == "damaged"]
     count = f"{len(listed):,} run" + ("" if len(listed) == 1 else "s")
     notes = [f"{count}, {as_size(sum(run.bytes for run in listed))}"]
     searches = sorted({run.search for run in whole if run.search is not None})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pclhd.runs.data_name import shown_data_name
+from pclhd.data.data_name import shown_data_name
 from pclhd.runs.records import ResultRow, Results, Spread, parse_results
 from pclhd.text_tables import text_table
 
@@ -145,11 +145,9 @@ def results_text(results: Mapping[str, Any] | Results) -> str:
     """
     parsed = parse_results(results)
     if not parsed.rows:
-        return (
-            f"{shown_data_name(parsed.dataset.name, drawn=bool(parsed.dataset.synthetic))}: no search was evaluated\n"
-        )
+        return f"{shown_data_name(parsed.dataset.name, drawn=parsed.dataset.synthetic)}: no search was evaluated\n"
     sizes = "".join(f"{search}: {size}\n" for search, size in search_sizes(parsed).items())
-    name = shown_data_name(parsed.dataset.name, drawn=bool(parsed.dataset.synthetic))
+    name = shown_data_name(parsed.dataset.name, drawn=parsed.dataset.synthetic)
     drawn = "the people are synthetic, drawn by pclhd synth\n" if parsed.dataset.synthetic else ""
     notes = "".join(f"note: {note}\n" for note in result_notes(parsed))
     return f"{name}, percent\n\n{results_table(parsed).to_text()}\n{sizes}{drawn}{notes}"

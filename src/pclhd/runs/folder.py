@@ -214,8 +214,10 @@ class RunFolder:
         """The validated settings.
 
         Raises:
-            UserError: They are missing or invalid in this version.
+            UserError: This is not a run folder, or its settings are invalid in this version.
         """
+        if not self.settings_file.exists():
+            self.require_run()
         return load_settings(self.settings_file)
 
     def saved_settings(self) -> tuple[str, dict[str, Any]] | None:

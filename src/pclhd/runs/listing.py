@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, is_owned
 from pclhd.runs.folder import RunFolder
-from pclhd.runs.records import EpochRecord, Results
+from pclhd.runs.records import EpochRecord, FailureRecord, Results
 from pclhd.runs.saved import SavedRun, read_run
 
-State = Literal["finished", "training", "in use", "interrupted", "unfinished", "damaged"]
+State = Literal["finished", "training", "in use", "interrupted", "failed", "unfinished", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class ListedRun:
     Attributes:
         path: The folder.
         state: ``finished``; ``training``, where a process writes to it now, or ``in use``, where it does so although
-            the model is there; ``interrupted``, by a signal or an error, so that ``pclhd train --resume`` continues;
-            ``unfinished``, where it ended before the first checkpoint; or ``damaged``.
+            the model is there; ``interrupted``, by a signal or by a kill, so that ``pclhd train --resume`` continues;
+            ``failed``, by an error; ``unfinished``, where it ended before the first checkpoint; or ``damaged``.
         bytes: Disk used.
-        problem: What is damaged, in a line.
+        problem: What is damaged, or why the training failed, in a line.
         recipe: The method; ``imported`` for imported weights.
         preset: What the settings started from.
         data: Folder of the images.
@@ -118,10 +118,13 @@ def _read(run: RunFolder, saved: SavedRun, size: int) -> ListedRun:
     given = [saved.setting(f"schedule.{name}_epochs") for name in ("stage1", "stage2")]
     lengths = [length for length in given if isinstance(length, int)]
     last: EpochRecord | None = saved.epochs[-1] if saved.epochs else None
+    state = _state(run)
+    problem = _failure(run) if state == "interrupted" else None
     return ListedRun(
         str(run.path),
-        _state(run),
+        state if problem is None else "failed",
         size,
+        problem,
         recipe="imported" if saved.imported else _text(saved.setting("recipe")),
         preset=_text(saved.setting("preset")),
         data=_text(saved.setting("data.root")),
@@ -156,6 +159,12 @@ def _state(run: RunFolder) -> State:
     if owned:
         return "training"
     return "unfinished" if (run.path / UNFINISHED).is_file() or not run.is_begun() else "interrupted"
+
+
+def _failure(run: RunFolder) -> str | None:
+    """The error that ended the training; None if its log does not end with one."""
+    log = run.log()
+    return log[-1].reason if log and isinstance(log[-1], FailureRecord) else None
 
 
 def _text(value: object) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from pclhd.errors import UserError
 from pclhd.files import write_durably
 from pclhd.parsing import read_text
-from pclhd.runs.records import LogRecord, RestartRecord, StepRecord, log_line, parse_log_line
+from pclhd.runs.records import FailureRecord, LogRecord, RestartRecord, StepRecord, log_line, parse_log_line
 
 
 class MetricsLog:
@@ -37,7 +37,9 @@ class MetricsLog:
         lines = [
             line
             for line, record in _lines(path)
-            if _place(record) < (first_epoch, first_step) and _restarts(record) <= restarts
+            if _place(record) < (first_epoch, first_step)
+            and _restarts(record) <= restarts
+            and not isinstance(record, FailureRecord)  # it goes on
         ]
         write_durably(path, "".join(lines))
 

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from pclhd.errors import UserError
-from pclhd.parsing import Unparsable, parse_json, parse_yaml, read_text
+from pclhd.parsing import Unparsable, parse_json, read_text, yaml_mapping
 from pclhd.text_tables import printable
 
 SCHEMA = 1
@@ -255,6 +255,14 @@ class RestartRecord(_Saved):
     reason: Text
 
 
+class FailureRecord(_Saved):
+    """An error that ended the training in an epoch; the first line of its message. A resumed training removes it."""
+
+    kind: Literal["failure"]
+    epoch: Count
+    reason: Text
+
+
 class Selected(_Saved):
     """The epoch whose weights became the final model, and the criterion."""
 
@@ -271,12 +279,13 @@ class SelectionRecord(_Saved):
     selected: Selected
 
 
-LogRecord = StepRecord | EpochRecord | RestartRecord | SelectionRecord
+LogRecord = StepRecord | EpochRecord | RestartRecord | FailureRecord | SelectionRecord
 
 _KINDS: dict[str, type[LogRecord]] = {
     "step": StepRecord,
     "epoch": EpochRecord,
     "restart": RestartRecord,
+    "failure": FailureRecord,
     "selection": SelectionRecord,
 }
 
@@ -418,14 +427,7 @@ def read_settings(path: Path) -> tuple[str, dict[str, Any]] | None:
     if not path.exists():
         return None
     text = _read_text(path)
-    try:
-        settings = parse_yaml(text)
-    except Unparsable as error:
-        line = "" if error.line is None else f", line {error.line}"
-        raise UserError(f"{path}{line}: not valid YAML ({error}); restore the file that training wrote") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected settings as `key: value` lines, found {type(settings).__name__}")
-    return text, settings
+    return text, yaml_mapping(text, path, "settings as 'key: value' lines", "restore the file that training wrote")
 
 
 def read_facts(path: Path) -> dict[str, str]:

@@ -52,7 +52,7 @@ class MLflow:
         try:
             from mlflow import MlflowClient
         except ImportError as error:
-            raise UserError("engine.mlflow needs MLflow: pip install 'pclhd[mlflow]'") from error
+            raise UserError("engine.mlflow needs MLflow: pip install mlflow-skinny") from error
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         self._settings, self._run, self._make = settings, run, MlflowClient
         self._client: Any = None

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pclhd.config import Settings
-from pclhd.engine.interruption import Interrupted
 from pclhd.engine.observer import Observer, Silent
 from pclhd.runs.folder import RunFolder
 from pclhd.sinks.mlflow import MLflow
@@ -38,12 +37,12 @@ def recording(settings: Settings, run: RunFolder, observer: Observer | None) -> 
         yield observer
         return
     watched = Watched(observer or Silent(), sinks)
-    ending: Ending = "failed"
+    ending: Ending = "interrupted"
     try:
         yield watched
         ending = "finished"
-    except Interrupted:
-        ending = "interrupted"
+    except Exception:
+        ending = "failed"
         raise
     finally:
         watched.close(ending)

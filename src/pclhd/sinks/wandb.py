@@ -37,7 +37,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError as error:
-            raise UserError("engine.wandb needs Weights & Biases: pip install 'pclhd[wandb]'") from error
+            raise UserError("engine.wandb needs Weights & Biases: pip install wandb") from error
         self._settings, self._run, self._wandb = settings, run, wandb
         self._open: Any = None
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pclhd.config import Settings, load_preset
+from pclhd.config import Settings, load_preset, parse_override
 from pclhd.errors import UserError
-from pclhd.parsing import Unparsable, parse_yaml, read_text
+from pclhd.parsing import read_text, yaml_mapping
+from pclhd.recipes import Recipe
 
 Objective = Literal["silhouette", "stability", "cycle", "oracle"]
 #: What reads identities: rank-1 on labelled people. All other objectives are measured on pseudo labels.
@@ -26,6 +27,15 @@ _NOT_SEARCHED = {
     "preset": "name the preset in the file",
     "seed": "name the seeds in the file",
     "selection": "the objective sets it",
+}
+
+#: Settings that only some methods read, each with the setting and its values that make it count.
+_READ_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
+    "method.hard_share": ("stage2", ("hard+dynamic",)),
+    "method.hard_samples": ("hard_start", ("furthest",)),
+    "method.dynamic_samples": ("stage2", ("dynamic", "hard+dynamic")),
+    "method.dynamic_similarity": ("stage2", ("dynamic", "hard+dynamic")),
+    "method.dynamic_redraw": ("stage2", ("dynamic", "hard+dynamic")),
 }
 
 
@@ -185,7 +195,7 @@ def read_definition(path: Path, words: list[str], *, objective: Objective | None
         UserError: The file is unreadable or invalid, or a setting in it is unknown or out of range.
     """
     tree = _read(path)
-    given = dict(_parsed(word) for word in words)
+    given = dict(parse_override(word) for word in words)
     if given:
         settings = tree.get("settings")
         tree["settings"] = {**(settings if isinstance(settings, dict) else {}), **given}
@@ -209,24 +219,7 @@ def read_definition(path: Path, words: list[str], *, objective: Objective | None
 
 def _read(path: Path) -> dict[str, Any]:
     text = read_text(path, "expected a YAML file with a preset and a space; see docs/studies.md")
-    try:
-        tree = parse_yaml(text)
-    except Unparsable as error:
-        line = "" if error.line is None else f", line {error.line}"
-        raise UserError(f"{path}{line}: is not valid YAML ({error})") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected 'preset: …' and 'space: …', found {type(tree).__name__}")
-    return tree
-
-
-def _parsed(word: str) -> tuple[str, Any]:
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise UserError(f"'{word}' is not a setting; expected key=value, for example schedule.iterations=20")
-    try:
-        return key, parse_yaml(text)
-    except Unparsable as error:
-        raise UserError(f"'{word[:80]}': the value is not valid YAML ({error})") from error
+    return yaml_mapping(text, path, "'preset: …' and 'space: …'")
 
 
 def _try(definition: Definition, path: Path) -> None:
@@ -236,11 +229,26 @@ def _try(definition: Definition, path: Path) -> None:
     """
     try:
         base = definition.model_copy(update={"space": {}})
-        base.settings_for({}, definition.seeds[0])
+        _refuse_unread(definition.space, base.settings_for({}, definition.seeds[0]).method)
         for params in _alone(definition):
             base.settings_for(params, definition.seeds[0])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _refuse_unread(space: Mapping[str, Range], method: Recipe) -> None:
+    """Refuse to search what the method does not read; its slice would show chance.
+
+    Raises:
+        UserError: A setting of the space is such a one.
+    """
+    for key, (other, values) in _READ_WITH.items():
+        chosen = getattr(method, other)
+        if key in space and chosen not in values and not {"recipe", f"method.{other}"} & space.keys():
+            raise UserError(
+                f"{key} does nothing with method.{other}={chosen}; leave it out of the space, or set "
+                f"method.{other}={values[-1]} or another recipe in settings"
+            )
 
 
 def _alone(definition: Definition) -> Iterator[dict[str, Scalar]]:

@@ -12,7 +12,7 @@ import matplotlib as mpl
 from jinja2 import Environment
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -132,6 +132,11 @@ def _label(axes: Axes, name: str, summary: Summary) -> None:
         figure = axes.get_figure(root=True)
         assert figure is not None
         figure.suptitle(PLOTS[name][0])
+        for panel in figure.axes:
+            if panel.get_xscale() == "log":  # 10, 20, 30 and not 10¹, 2×10¹
+                panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+                panel.xaxis.set_major_formatter(ScalarFormatter())
+                panel.xaxis.set_minor_locator(NullLocator())
         return
     axes.set_title("", loc="left")
     axes.set_title(PLOTS[name][0])

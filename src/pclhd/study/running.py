@@ -34,8 +34,8 @@ from pclhd.workflows.train import train_run
 _MOST_ERRORS = 3
 
 
-class Pruned(Exception):
-    """A trial ends early, since others were better at the same epoch."""
+class Pruned(BaseException):
+    """A trial ends early, since others were better at the same epoch. Not an `Exception`: nothing failed."""
 
 
 class StudyObserver:

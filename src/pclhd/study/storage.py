@@ -42,7 +42,7 @@ def require_optuna() -> None:
     try:
         import optuna
     except ImportError as error:
-        raise UserError("pclhd study needs Optuna: pip install 'pclhd[study]'") from error
+        raise UserError("pclhd study needs Optuna: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -82,7 +82,7 @@ def _with_driver(url: str) -> str:
         return url
     driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name) is not None), None)
     if driver is None:
-        raise UserError("the study's storage needs a driver for PostgreSQL: pip install 'pclhd[postgresql]'")
+        raise UserError("the study's storage needs a driver for PostgreSQL: pip install psycopg2-binary")
     return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +19,8 @@ from pclhd.study.folder import StudyFolder
 from pclhd.study.slots import DROPPED, ERROR
 from pclhd.study.storage import find_study, identity_of, open_study, speaking_plainly
 from pclhd.text_tables import duration, text_table
+
+_NORMAL_95 = 1.959964
 
 #: How an objective is named wherever its values are shown.
 NAMES = {
@@ -55,6 +57,40 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How well an objective orders trials by rank-1.
+
+    Attributes:
+        correlation: Spearman's rank correlation.
+        low: Lower end of its 95 % confidence interval; None below 4 trials.
+        high: Upper end.
+        trials: How many there are.
+    """
+
+    correlation: float
+    low: float | None
+    high: float | None
+    trials: int
+
+
+def rank_agreement(values: Sequence[float], measures: Sequence[float]) -> Agreement | None:
+    """Spearman's rank correlation with its 95 % confidence interval; None below 3 pairs or where one side is constant.
+
+    The interval is Fisher's, with the standard error of Bonett and Wright (2000, "Sample size requirements for
+    estimating Pearson, Kendall and Spearman correlations"). It takes the pairs for independent, which the trials of a
+    sampler that learns are not quite.
+    """
+    if len(values) < 3 or len(set(values)) == 1 or len(set(measures)) == 1:
+        return None
+    found = float(spearmanr(values, measures).statistic)
+    if len(values) < 4 or abs(found) > 1 - 1e-12:
+        return Agreement(found, None, None, len(values))
+    reach = _NORMAL_95 * math.sqrt((1 + found**2 / 2) / (len(values) - 3))
+    place = math.atanh(found)
+    return Agreement(found, math.tanh(place - reach), math.tanh(place + reach), len(values))
+
+
+@dataclass(frozen=True)
 class Summary:
     """A study and its trials.
 
@@ -65,6 +101,7 @@ class Summary:
         rows: The trials by number, without those that were dropped.
         rank1: By trial, rank-1 of the final weights in the first search of an evaluation, the mean over seeds; of
             trials that `pclhd evaluate` measured afterwards. It chose nothing.
+        drawn: How many of the first trials were drawn at random, before the sampler learnt.
     """
 
     name: str
@@ -72,6 +109,7 @@ class Summary:
     keys: tuple[str, ...]
     rows: tuple[TrialRow, ...]
     rank1: Mapping[int, float] = field(default_factory=dict)
+    drawn: int = 0
 
     @property
     def best(self) -> TrialRow | None:
@@ -84,18 +122,24 @@ class Summary:
         return sum(row.state == state for row in self.rows)
 
     @property
-    def agreement(self) -> float | None:
-        """Spearman's rank correlation of the objective with `rank1` over the trials that have both; None below 3."""
+    def agreement(self) -> Agreement | None:
+        """The agreement of the objective with `rank1` over the trials that have both."""
+        return self._agreement_of(self.rows)
+
+    @property
+    def agreement_at_random(self) -> Agreement | None:
+        """The same over the trials that were drawn at random; None if those are all.
+
+        Trials that were chosen for their objective may please it more than they find people.
+        """
+        drawn = [row for row in self.rows if row.number < self.drawn]
+        return None if len(drawn) == len(self.rows) else self._agreement_of(drawn)
+
+    def _agreement_of(self, rows: Iterable[TrialRow]) -> Agreement | None:
         both = [
-            (row.value, self.rank1[row.number])
-            for row in self.rows
-            if row.value is not None and row.number in self.rank1
+            (row.value, self.rank1[row.number]) for row in rows if row.value is not None and row.number in self.rank1
         ]
-        if len(both) < 3:
-            return None
-        values, measures = [value for value, _ in both], [measure for _, measure in both]
-        found = float(spearmanr(values, measures).statistic)
-        return None if math.isnan(found) else found
+        return rank_agreement([value for value, _ in both], [measure for _, measure in both])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible values."""
@@ -106,7 +150,8 @@ class Summary:
             "uses_identities": self.objective == ORACLE,
             "best": None if best is None else best.to_dict(),
             "trials": [{**row.to_dict(), "rank1": self.rank1.get(row.number)} for row in self.rows],
-            "agreement": self.agreement,
+            "agreement": None if self.agreement is None else asdict(self.agreement),
+            "agreement_at_random": None if self.agreement_at_random is None else asdict(self.agreement_at_random),
         }
 
 
@@ -150,7 +195,8 @@ def summarise(study: Study) -> Summary:
     """The trials of a study."""
     identity = identity_of(study)
     rows = [_row(trial) for trial in study.get_trials(deepcopy=False) if DROPPED not in trial.user_attrs]
-    return Summary(study.study_name, str(identity["objective"]), tuple(identity["space"]), tuple(rows))
+    drawn = identity.get("startup_trials", 0) if identity.get("sampler") == "tpe" else len(rows)
+    return Summary(study.study_name, str(identity["objective"]), tuple(identity["space"]), tuple(rows), drawn=drawn)
 
 
 def _row(trial: FrozenTrial) -> TrialRow:
@@ -172,12 +218,19 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"best: trial {best.number} with {best.value:.4f}: {words_of(best.params)}")
     if summary.agreement is not None:
         lines.append(
-            f"rank-1 was measured afterwards and chose nothing; its rank correlation with the objective is "
-            f"{summary.agreement:.2f} over {len(summary.rank1)} trials"
+            "rank-1 was measured afterwards and chose nothing; its rank correlation with the objective is "
+            + _agreement_text(summary.agreement)
         )
+    if summary.agreement_at_random is not None:
+        lines.append(f"among the trials drawn at random it is {_agreement_text(summary.agreement_at_random)}")
     if summary.rows:
         lines += ["", _table(summary)]
     return "\n".join(lines)
+
+
+def _agreement_text(agreement: Agreement) -> str:
+    interval = "" if agreement.low is None else f" (95 % interval {agreement.low:.2f} to {agreement.high:.2f})"
+    return f"{agreement.correlation:.2f}{interval} over {agreement.trials} trials"
 
 
 def words_of(params: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from pclhd.data.records import Dataset, LabelledImages, Modality
 from pclhd.errors import UserError
 from pclhd.models.encoder import Encoder, embed_records
 from pclhd.report.drawings import Drawing, NamedTable
-from pclhd.report.figures.maps import MapPanel, Separation, maps_figure
+from pclhd.report.figures.maps import MapPanel, PeopleMaps, Separation, maps_figure
 from pclhd.report.tables import Column, Table
 from pclhd.streams import Streams
 from pclhd.text_tables import escaped_bytes
@@ -53,10 +53,37 @@ def map_drawing(
     device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Drawing, NamedTable]:
-    """The maps of some models side by side, and how far each separates people across the modalities.
+    """The maps of some models side by side, and how far each separates people across the modalities, as files.
+
+    Args and errors are those of `people_maps`; `name` is that of the files.
+    """
+    maps = people_maps(models, dataset, data_name, people=people, seed=seed, device=device, on_progress=on_progress)
+    figure = maps_figure(maps.panels, [f"identity {owner}" for owner in maps.people], maps.modality)
+    points = [
+        (panel.title, path, owner, kind, float(x), float(y))
+        for panel in maps.panels
+        for path, owner, kind, (x, y) in zip(maps.paths, maps.people, maps.modality, panel.points, strict=True)
+    ]
+    columns = ("model", "path", "identity", "modality", "x", "y")
+    return (
+        Drawing(name, maps.caption, figure, columns, points),
+        NamedTable(f"{name}-separation", _table(maps.panels)),
+    )
+
+
+def people_maps(
+    models: Sequence[Model],
+    dataset: Dataset,
+    data_name: str,
+    *,
+    people: int = PEOPLE,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PeopleMaps:
+    """The maps of some models, and how far each separates people across the modalities.
 
     Args:
-        name: Of the files.
         models: In the order of the panels.
         dataset: Whose test images are shown.
         data_name: What it is called in the caption.
@@ -85,20 +112,13 @@ def map_drawing(
         encoder = Encoder.load(model.weights, device=device)
         (embeddings,) = embed_records([encoder], records, on_progress=progress)
         panels.append(MapPanel(model.title, project(embeddings, seed), separation_of(embeddings, owners, modality)))
-    figure = maps_figure(panels, [f"identity {owner}" for owner in owners], modality)
     shown, among = len(dict.fromkeys(owners)), len(people_in_both(test))
     caption = (
         f"t-SNE of the embeddings of {shown} test people drawn at random among {among} (seed {seed}) on {data_name}, "
         f"{len(rows)} images: a colour for each person, circles visible, stars infrared; axes have no unit. {_MEASURED}"
     )
     paths = [escaped_bytes(_shown(record.path, dataset.folder)) for record in records]
-    points = [
-        (panel.title, path, owner, kind, float(x), float(y))
-        for panel in panels
-        for path, owner, kind, (x, y) in zip(paths, owners, modality, panel.points, strict=True)
-    ]
-    columns = ("model", "path", "identity", "modality", "x", "y")
-    return Drawing(name, caption, figure, columns, points), NamedTable(f"{name}-separation", _table(panels))
+    return PeopleMaps(tuple(panels), tuple(owners), tuple(modality), tuple(paths), caption)
 
 
 def draw_images(test: LabelledImages, people: int, seed: int) -> list[int]:

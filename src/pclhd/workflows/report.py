@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pclhd.data.data_name import shown_data_name
 from pclhd.data.images import DecodingOptions
 from pclhd.data.layouts import is_drawn
 from pclhd.data.records import Dataset, ImageRecord, Modality
 from pclhd.errors import ArgumentError, UserError
 from pclhd.report.album import Album, Picture, Search
+from pclhd.report.figures.maps import PeopleMaps
 from pclhd.report.page import write_report
 from pclhd.runs.folder import RunFolder
 from pclhd.runs.survey import Survey
@@ -33,7 +35,7 @@ class ReportRequest:
         data: The data set, if it has moved.
         queries: Images to search for among the run's images of the other modality, and folders of them.
         query_modality: The modality of queries that are not images of the run.
-        device: Where to embed for `queries`.
+        device: Where to embed queries and the test people on the maps.
     """
 
     run: RunFolder
@@ -48,7 +50,7 @@ def report_run(request: ReportRequest, on_progress: Callable[[int, int], None] |
 
     Args:
         request: The arguments.
-        on_progress: Called with the number of embedded images and the total, where there are queries.
+        on_progress: Called with the number of embedded images and the total, where any are embedded.
 
     Returns:
         The page's path.
@@ -97,7 +99,28 @@ def make_album(
         places=None if survey is None else map_places(survey),
         searches=_searches(run, pictures, dataset, request, options, on_progress) if request.queries else (),
         has_test=dataset.test is not None,
+        stages=_stages(run, dataset, request.device, on_progress) if is_own else None,
     )
+
+
+def _stages(
+    run: RunFolder, dataset: Dataset, device: str, on_progress: Callable[[int, int], None] | None
+) -> PeopleMaps | str | None:
+    """Maps of some test people by the start and the final weights, or why they cannot be made.
+
+    None if there are no such people or weights.
+    """
+    from pclhd.workflows.maps import Model, people_in_both, people_maps
+
+    weights = run.weights()
+    if dataset.test is None or not people_in_both(dataset.test) or not {"start", "final"} <= weights.keys():
+        return None
+    models = [Model("start weights", weights["start"]), Model("final weights", weights["final"])]
+    name = shown_data_name(dataset.name, drawn=is_drawn(dataset.folder))
+    try:
+        return people_maps(models, dataset, name, device=device, on_progress=on_progress)
+    except UserError as error:  # too few images, or a damaged one: the rest of the page does not need them
+        return str(error)
 
 
 def _picture(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,3 +132,56 @@ def test_groups_of_one_name_are_numbered(make_run: MakeRun) -> None:
     assert [group.name for group in compare_runs(runs).groups] == ["run (1)", "run (2)"]
     runs = [make_run("x", seed=0), make_run("y", seed=1)]
     assert [group.name for group in compare_runs(runs).groups] == ["x …"]
+
+
+def trial(make_run: MakeRun, name: str, number: int, level: float, **config: Any) -> Path:
+    """A run on a trial of RegDB, which has images of its own."""
+    checksum = f"{number:02d}" * 32
+    results = results_with(name=f"regdb-{number}", checksum=checksum, test_checksum=checksum[::-1], synthetic=True)
+    return make_run(
+        f"{name}-{number}",
+        level=level,
+        results=results,
+        config={"data": {"root": "/regdb", "layout": "regdb", "trial": number}, **config},
+        facts={"data": {"training_checksum": checksum}},
+    )
+
+
+def test_the_trials_of_regdb_are_one_method(make_run: MakeRun) -> None:
+    first, second = [0.5, 0.52, 0.48], [0.6, 0.63, 0.57]
+    runs = [trial(make_run, "a", number, level) for number, level in enumerate(first, start=1)]
+    runs += [trial(make_run, "b", number, level, recipe="b") for number, level in enumerate(second, start=1)]
+    compared = compare_runs(runs)
+    assert [(group.name, [run.trial for run in group.runs]) for group in compared.groups] == [
+        ("a", [1, 2, 3]),
+        ("b", [1, 2, 3]),
+    ]
+    assert compared.warnings == ()
+    (row,) = [row for row in compared.to_dict()["results"] if (row["weights"], row["measure"]) == ("final", "rank1")]
+    a, b = row["groups"]
+    assert (a["mean"], a["std"]) == (pytest.approx(0.5), pytest.approx(0.02))
+    # The same trials of both methods are compared.
+    wanted = stats.ttest_rel(second, first).confidence_interval(0.95)
+    assert b["difference"]["low"] == pytest.approx(wanted.low)
+    text = comparison_text(compared)
+    assert "Groups of runs that differ only in trial and seed" in text
+    assert "trial 1, seed 0; trial 2, seed 0; trial 3, seed 0" in text
+    assert "over the trials and seeds" in text
+
+
+def test_which_trials_of_regdb_do_not_belong_together(make_run: MakeRun) -> None:
+    one = trial(make_run, "a", 1, 0.5)
+    for name, number, changes in (
+        ("other-settings", 2, {"recipe": "b"}),
+        ("other-data", 2, {"data": {"root": "/elsewhere", "layout": "regdb", "trial": 2}}),
+        ("the-same-again", 1, {}),
+    ):
+        assert not compare_runs([one, trial(make_run, name, number, 0.5, **changes)]).grouped, name
+    (warning,) = compare_runs([one, trial(make_run, "apart", 2, 0.5, recipe="b")]).warnings
+    assert warning == "not comparable: apart-2 was tested on regdb-2, a-1 on regdb-1"
+
+
+def test_a_trial_that_is_not_evaluated_yet_stays_in_its_group(make_run: MakeRun) -> None:
+    runs = [trial(make_run, "a", number, 0.5) for number in (1, 2, 3)]
+    (runs[1] / "results.json").unlink()
+    assert [len(group.runs) for group in compare_runs(runs).groups] == [3]

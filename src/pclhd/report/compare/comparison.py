@@ -1,4 +1,5 @@
-"""Compare run folders: settings, provenance and results; several seeds of one setting form a group.
+"""Compare run folders: settings, provenance and results; several seeds of one setting form a group, and so do the
+trials of RegDB.
 
 Nothing is computed from images or models. If two numbers must not be compared, there is a warning, and they are still
 shown. `pclhd.report.compare.text` formats a comparison.
@@ -28,7 +29,7 @@ class RunComparison:
 
     Attributes:
         runs: The runs in the given order.
-        groups: The same runs; those that differ only in their seed form a group.
+        groups: The same runs; those that differ only in seed or trial form a group.
         warnings: Why some of the numbers must not be compared.
         notes: What is missing.
     """
@@ -42,6 +43,11 @@ class RunComparison:
     def grouped(self) -> bool:
         """Whether any group has more than one run."""
         return len(self.groups) < len(self.runs)
+
+    @property
+    def draws(self) -> str:
+        """What the runs of a group differ in, in words."""
+        return "seeds" if all(run.trial is None for run in self.runs) else "trials and seeds"
 
     def result_keys(self) -> list[ResultKey]:
         """Keys of all results: searches in order of occurrence, weights in order of training, measures as listed."""
@@ -92,6 +98,7 @@ class RunComparison:
                     "name": group.name,
                     "runs": [run.name for run in group.runs],
                     "seeds": [run.seed for run in group.runs],
+                    "trials": [run.trial for run in group.runs],
                 }
                 for group in self.groups
             ],
@@ -152,4 +159,5 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
     if twice:
         raise UserError(f"{twice[0]}: is named twice; name each run once")
     runs = read_runs(folders)
-    return RunComparison(runs, group_runs(runs), tuple(find_warnings(runs)), tuple(find_notes(runs)))
+    groups = group_runs(runs)
+    return RunComparison(runs, groups, tuple(find_warnings(runs, groups)), tuple(find_notes(runs)))

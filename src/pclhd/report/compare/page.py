@@ -13,7 +13,10 @@ from pclhd.report.compare.comparison import RunComparison
 from pclhd.report.compare.text import comparison_tables
 from pclhd.report.figures import BLUE, GREY, MARKERS, PALETTE, style
 from pclhd.report.inline_svg import inline_svg
+from pclhd.report.methods import MethodsOfData, methods_of_groups
 from pclhd.report.page import templates
+from pclhd.report.paper import agreement_points, ari_drawing
+from pclhd.report.sections.parts import Chart, chart
 from pclhd.report.tables import percent, weights_name
 
 # Weights and measure of the figure.
@@ -54,14 +57,37 @@ def comparison_html(compared: RunComparison) -> str:
             warnings=compared.warnings,
             notes=compared.notes,
             figure=drawn,
+            curves=_curves(compared),
             first={title: tables[title] for title in first},
             folded={title: tables[title] for title in folded},
         )
     )
 
 
+def _curves(compared: RunComparison) -> list[Chart]:
+    """The ARI over the epochs, a figure for each data set; the colours are those of the first figure."""
+    names = [group.name for group in compared.groups]
+    found: list[Chart] = []
+    for number, of_data in enumerate(methods_of_groups(compared.groups, by_name=True), start=1):
+        drawing = ari_drawing(of_data, f"ari{number}", colours_of=names)
+        if drawing is not None:
+            found += filter(None, [chart(drawing.figure, drawing.name, _last_words(of_data), drawing.caption)])
+    return found
+
+
+def _last_words(of_data: MethodsOfData) -> str:
+    """The end of each curve, for those who do not see it."""
+    ends = {
+        (point.method, point.modality): point.ari.mean
+        for method in of_data.methods
+        for point in agreement_points(method)
+    }
+    words = [f"{method}, {modality}: {value:.2f}" for (method, modality), value in ends.items()]
+    return f"Adjusted Rand index over the epochs. Last epoch: {'; '.join(words)}."
+
+
 def comparison_figure(compared: RunComparison) -> Figure | None:
-    """Rank-1 of the final weights: a row per group in each search, a mark per seed, a line at the mean."""
+    """Rank-1 of the final weights: a row per group in each search, a mark per training, a line at the mean."""
     searches = [search for search, weights, measure in compared.result_keys() if (weights, measure) == _SHOWN]
     if not searches:
         return None
@@ -83,8 +109,8 @@ def comparison_figure(compared: RunComparison) -> Figure | None:
             axes.set_axisbelow(True)
         panels[-1].set_xlabel("rank-1 of the final weights (%)")
         if compared.grouped:
-            mark = Line2D([], [], linestyle="", marker="o", color=GREY, label="one seed")
-            line = Line2D([], [], linestyle="", marker="|", markersize=10, color=BLUE, label="mean over the seeds")
+            mark = Line2D([], [], linestyle="", marker="o", color=GREY, label="one training")
+            line = Line2D([], [], linestyle="", marker="|", markersize=10, color=BLUE, label="mean")
             figure.legend(handles=[mark, line], loc="outside upper left", ncols=2)
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,30 @@ class ComparedRun:
     def seed(self) -> Value:
         """The seed of its training; None if it is unknown."""
         return None if self.saved.imported else self.settings.get("seed")
+
+    @property
+    def trial(self) -> int | None:
+        """Which of RegDB's ten splits it was trained and tested on; None for other data, or if it is unknown."""
+        if self.results is not None:
+            layout, _, number = self.results.dataset.name.partition("-")
+            return int(number) if layout == "regdb" and number.isdecimal() else None
+        number_set = self.settings.get("data.trial")
+        return number_set if self.settings.get("data.layout") == "regdb" and isinstance(number_set, int) else None
+
+    @property
+    def draw(self) -> Value:
+        """What differs between the runs of a group: the seed, and in RegDB the trial; None if the seed is unknown."""
+        return self.seed if self.seed is None or self.trial is None else f"trial {self.trial}, seed {self.seed}"
+
+    @property
+    def pool(self) -> tuple[Hashable, ...]:
+        """What the runs of a group have in common besides settings: images, or in RegDB those of all trials.
+
+        The trials have other images each, so the folder says that they are of one data set.
+        """
+        if self.trial is not None:
+            return "regdb", self.settings.get("data.root")
+        return (self.facts.get("data.training_checksum"),)
 
     def measured(self) -> dict[ResultKey, float]:
         """Means over the trials, by search, weights and measure."""

@@ -27,7 +27,8 @@ def comparison_tables(compared: RunComparison) -> dict[str, Table | None]:
     """The tables of a comparison by title; None where the runs do not differ."""
     tables: dict[str, Table | None] = {}
     if compared.grouped:
-        tables["Groups of runs that differ only in the seed"] = _group_table(compared.groups)
+        apart = "the seed" if compared.draws == "seeds" else "trial and seed"
+        tables[f"Groups of runs that differ only in {apart}"] = _group_table(compared)
     differing: dict[str, Mapping[str, Sequence[Value]]] = {
         "Settings that differ": compared.settings(),
         "Provenance that differs": compared.facts(),
@@ -41,12 +42,13 @@ def comparison_tables(compared: RunComparison) -> dict[str, Table | None]:
     return tables
 
 
-def _group_table(groups: Sequence[Group]) -> Table:
+def _group_table(compared: RunComparison) -> Table:
+    between = ", " if compared.draws == "seeds" else "; "
     rows = tuple(
-        (group.name, ", ".join(str(run.seed) for run in group.runs), ", ".join(run.name for run in group.runs))
-        for group in groups
+        (group.name, between.join(str(run.draw) for run in group.runs), ", ".join(run.name for run in group.runs))
+        for group in compared.groups
     )
-    return Table("Groups", (Column("Group"), Column("Seeds"), Column("Runs")), rows)
+    return Table("Groups", (Column("Group"), Column(compared.draws.capitalize()), Column("Runs")), rows)
 
 
 def _differing_table(title: str, compared: RunComparison, rows: Mapping[str, Sequence[Value]]) -> Table:
@@ -65,8 +67,8 @@ def _results_caption(compared: RunComparison) -> str:
     if not compared.grouped:
         return f"Results in percent; in brackets, percentage points against {first}"
     return (
-        "Results in percent: mean ± standard deviation (n − 1) over the seeds, and the difference to "
-        f"{first} over the seeds\nthat both have, with its 95 % confidence interval, "
+        f"Results in percent: mean ± standard deviation (n − 1) over the {compared.draws}, and the difference to "
+        f"{first} over the {compared.draws}\nthat both have, with its 95 % confidence interval, "
         "not corrected for multiple comparisons"
     )
 

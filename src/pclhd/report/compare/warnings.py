@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pclhd.report.compare.groups import Group
 from pclhd.report.compare.runs import ComparedRun
 
 
-def find_warnings(runs: Sequence[ComparedRun]) -> Iterator[str]:
+def find_warnings(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> Iterator[str]:
     """Reasons why numbers of a run must not be compared with those of the first, one line each."""
-    first = runs[0]
-    for run in runs[1:]:
-        yield from _data_warnings(first, run)
-        yield from _search_warnings(first, run)
+    first_group = next(group for group in groups if runs[0] in group.runs)
+    for place, run in enumerate(runs[1:], start=1):
+        # A trial of RegDB is compared with the same trial of another method, and other trials of a method belong to it.
+        first = next((one for one in runs[:place] if one.trial == run.trial), runs[0])
+        if first.trial == run.trial or run not in first_group.runs:
+            yield from _data_warnings(first, run)
+            yield from _search_warnings(first, run)
     for run in runs:
         if run.saved.labels != "none":
             which = "the visible images" if run.saved.labels == "visible_identities" else "all training images"

@@ -88,6 +88,25 @@ class MapPanel:
     separation: Separation
 
 
+@dataclass(frozen=True)
+class PeopleMaps:
+    """Maps of the same images of some people by several models.
+
+    Attributes:
+        panels: One per model.
+        people: The name of the person in each image.
+        modality: ``visible`` or ``infrared`` for each image.
+        paths: The name of each image.
+        caption: What the maps show, in a few sentences.
+    """
+
+    panels: tuple[MapPanel, ...]
+    people: tuple[str, ...]
+    modality: tuple[str, ...]
+    paths: tuple[str, ...]
+    caption: str
+
+
 def maps_figure(
     panels: Sequence[MapPanel], people: Sequence[str], modality: Sequence[str], *, across: int = 3
 ) -> Figure:

@@ -68,7 +68,9 @@ class ValuePoint:
     own: bool = False
 
 
-def ari_figure(points: Sequence[AgreementPoint], boundary: float | None = None) -> Figure:
+def ari_figure(
+    points: Sequence[AgreementPoint], boundary: float | None = None, *, methods: Sequence[str] = ()
+) -> Figure:
     """The Adjusted Rand Index over the epochs, a panel per modality and a line per method (paper, third panel).
 
     The band about a line is a standard deviation over the seeds to either side.
@@ -76,14 +78,17 @@ def ari_figure(points: Sequence[AgreementPoint], boundary: float | None = None) 
     Args:
         points: In the order of the epochs.
         boundary: Where stage II begins, between two epochs; None if that differs.
+        methods: All methods that have a colour on the page, also those without points here.
     """
-    methods = list(dict.fromkeys(point.method for point in points))
+    drawn = dict.fromkeys(point.method for point in points)
+    looks = {method: number for number, method in enumerate(dict.fromkeys((*methods, *drawn)))}
     modalities = list(dict.fromkeys(point.modality for point in points))
     with style():
         figure = Figure(figsize=(4.6 * len(modalities), 3.5), layout="constrained")
         panels = figure.subplots(1, len(modalities), squeeze=False, sharey=True)[0]
         handles = []
-        for number, method in enumerate(methods):
+        for method in drawn:
+            number = looks[method]
             colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
             dash = DASHES[number % len(DASHES)]
             handle = Line2D([], [], color=colour, marker=marker, label=method)

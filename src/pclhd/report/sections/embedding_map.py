@@ -1,4 +1,7 @@
-"""A map of the embeddings of the training images: a still picture, and one to hover and zoom where scripts run."""
+"""Maps of embeddings: of some test people before and after training, and of the training images.
+
+The latter is a still picture, and one to hover and zoom where scripts run.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from matplotlib.lines import Line2D
 
 from pclhd.report.album import Album
 from pclhd.report.figures import BLUE, VERMILLION, style
+from pclhd.report.figures.maps import maps_figure, separation_text
 from pclhd.report.inline_svg import inline_svg
-from pclhd.report.sections.parts import ReportedRun, Values
+from pclhd.report.sections.parts import ReportedRun, Values, chart
 from pclhd.runs.survey import Survey
 
 _WIDTH, _HEIGHT, _ACROSS = 32, 64, 40
@@ -40,6 +44,26 @@ def embedding_map(run: ReportedRun) -> Values | None:
         "sprite": None if library is None else album.map_sprite(width=_WIDTH, height=_HEIGHT, across=_ACROSS),
         "people": all(picture.identity is not None for picture in album.pictures),
     }
+
+
+def stages(run: ReportedRun) -> Values | None:
+    """Maps of the same test people by the start and the final weights; None where they cannot be made."""
+    if run.album is None or run.album.stages is None:
+        return None
+    maps = run.album.stages
+    if isinstance(maps, str):
+        return {"problem": maps, "charts": [], "caption": ""}
+    people = [f"identity {owner}" for owner in maps.people]
+    charts = [
+        chart(
+            maps_figure([panel], people, maps.modality),
+            f"stage{number}",
+            f"Map of some people by the {panel.title}; {separation_text(panel.separation)}.",
+            f"With the {panel.title}.",
+        )
+        for number, panel in enumerate(maps.panels)
+    ]
+    return {"problem": None, "charts": charts, "caption": maps.caption}
 
 
 def plotly_script() -> Markup | None:

@@ -31,7 +31,7 @@ def headline(run: ReportedRun) -> Values:
         "imported": saved.imported,
         "architecture": saved.setting("model.architecture"),
         "recipe": None if saved.imported else saved.setting("recipe"),
-        "synthetic": run.synthetic,
+        "synthetic": run.drawn is True,
         "data": run.data_name,
         "images": images if images is not None or run.album is None else len(run.album.pictures) or None,
         "epochs": counted(len(saved.epochs), "epoch") if saved.epochs else None,

@@ -10,9 +10,9 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from pclhd.data.data_name import shown_data_name
 from pclhd.report.album import Album
 from pclhd.report.inline_svg import inline_svg
-from pclhd.runs.data_name import shown_data_name
 from pclhd.runs.records import EpochRecord
 from pclhd.runs.saved import SavedRun
 from pclhd.runs.survey import Survey
@@ -58,12 +58,12 @@ class ReportedRun:
         return self.album is None or self.album.has_test
 
     @property
-    def synthetic(self) -> bool:
-        """Whether the people are drawn."""
+    def drawn(self) -> bool | None:
+        """Whether `pclhd synth` drew the people; None if that is not known."""
         results = self.saved.results
         if results is not None and results.dataset.synthetic is not None:
             return results.dataset.synthetic
-        return self.album is not None and self.album.drawn
+        return None if self.album is None else self.album.drawn
 
     @property
     def data_name(self) -> str | None:
@@ -74,7 +74,7 @@ class ReportedRun:
             name = str(setting) if setting not in (None, "auto") else None if self.album is None else self.album.name
         else:
             name = results.dataset.name
-        return None if name is None else shown_data_name(name, drawn=self.synthetic)
+        return None if name is None else shown_data_name(name, drawn=self.drawn)
 
     @property
     def title(self) -> str:

@@ -76,7 +76,7 @@ def test_an_epoch_trains_and_reports(small: SmallData, images: TrainingImages) -
     assert record.keys() >= {"seconds", "seconds_clustering", "images_per_second", "lr", "visible", "infrared", "joint"}
     assert labels.joint is not None
     for losses in seen:
-        assert {"visible_joint", "infrared_joint"} <= losses.keys()
+        assert {"visible_joint_centroid", "infrared_joint_dynamic"} <= losses.keys()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -98,7 +98,7 @@ def test_the_index(photos: Photos, tmp_path: Path) -> None:
         facts = update_index(store, least=2_000)
     assert facts is not None
     assert gallery.stats().index == facts == index_facts(store)
-    assert (facts.rows, facts.partitions) == (2_000, 45)
+    assert (facts.rows, facts.partitions) == (2_000, 44)
     assert facts.recall >= 0.99
     assert 1 <= facts.probes <= 45
     assert "of the ten nearest images, measured with 200 images" in stats_text(gallery.stats())

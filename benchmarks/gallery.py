@@ -1,6 +1,6 @@
 """What a gallery of a million embeddings costs to build and to search, and what adding costs beyond embedding.
 
-    python benchmarks/gallery.py [--quick] [--rows 1000000] [--folder DIR] [--json FILE] [--images 2000]
+    python benchmarks/gallery.py [--quick] [--rows 1000000] [--folder DIR [--kept]] [--json FILE] [--images 2000]
 
 Embeddings of made-up people (clustered on the sphere, 256 wide) are added without images, and indexed. Queries are
 further images of the same people: rows of the gallery, drawn at random and moved. Measured are the median and the 95th
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--images", type=int, default=2_000, help="crops to add; 0 for none")
     parser.add_argument("--folder", type=Path, help="keep the table and the embeddings there")
+    parser.add_argument("--kept", action="store_true", help="only search the table that --folder holds from before")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.quick:
@@ -71,10 +72,12 @@ def main() -> None:
     with nullcontext(arguments.folder) if arguments.folder else TemporaryDirectory() as folder:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        in_a_process(draw, place, arguments.rows)
-        rows = [in_a_process(build, place, arguments.rows)]
+        rows = []
+        if not arguments.kept:
+            in_a_process(draw, place, arguments.rows)
+            rows.append(in_a_process(build, place, arguments.rows))
         rows += in_a_process(searches, place, arguments.rows, arguments.queries)
-        if arguments.images:
+        if arguments.images and not arguments.kept:
             rows += in_a_process(adding, place / "images", arguments.images)
     print(markdown_table(["", "value"], [[row["what"], f"{short(row['value'])} {row['unit']}"] for row in flat(rows)]))
     if arguments.json:

@@ -240,7 +240,8 @@ def adding(place: Path, number: int, turns: int = 5) -> list[dict[str, Any]]:
     def add(turn: int) -> None:
         Gallery(place.with_name(f"added{turn}"), encoder=used).add(place, modality="visible")
 
-    embed(0), add(-1)  # loads what both need
+    embed(0)  # loads what both need, as does the next
+    add(-1)
     taken: dict[Callable[[int], None], list[tuple[float, float]]] = {embed: [], add: []}
     for turn in range(turns):
         for what in (embed, add) if turn % 2 else (add, embed):

@@ -98,7 +98,8 @@ def _neighbours(
     found: Any = store.nearest(query, INDEXED_CANDIDATES * _TOP + 1, where, probes=probes, columns=["number"])
     numbers: NDArray[np.int64] = found["number"].to_numpy()
     nearest = numbers[np.argsort(-(embeddings_of(found) @ query), kind="stable")]
-    return nearest[nearest != number][:_TOP]
+    others: NDArray[np.int64] = nearest[nearest != number][:_TOP]
+    return others
 
 
 def _exact_neighbours(

@@ -360,8 +360,8 @@ class Store:
             table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
         # The size of the parts and not their number, which is forgotten: LanceDB would merge them to its own size of
         # some thousand rows when it optimises. Centres for the dot product would be of unequal length, and parts, too.
-        kind = IvfSq(distance_type="l2", target_partition_size=rows_per_part)
-        table.create_index("embedding", config=kind, replace=True, name=VECTOR_INDEX)
+        parts = IvfSq(distance_type="l2", target_partition_size=rows_per_part)
+        table.create_index("embedding", config=parts, replace=True, name=VECTOR_INDEX)
         # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
         # so what the first call replaces is removed by the second.
         _optimize(table, timedelta(0))

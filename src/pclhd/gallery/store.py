@@ -220,6 +220,9 @@ class Store:
     ) -> Any:
         """The rows nearest to a vector, as an Arrow table with the column ``embedding``.
 
+        The index compares embeddings that are rounded to 8 bits a number, so the last of the rows may not be the right
+        ones: ask for some more than are wanted.
+
         Args:
             vector: (D,) of unit length.
             limit: At most this many.
@@ -229,7 +232,9 @@ class Store:
         """
 
         def run(table: Any) -> Any:
-            query = table.search(vector, vector_column_name="embedding").distance_type("dot").limit(limit)
+            # Without a distance named, it is that of the index, or Euclidean. Unit vectors are in the same order by
+            # each of them; galleries of older versions have an index for the dot product.
+            query = table.search(vector, vector_column_name="embedding").limit(limit)
             query = query.bypass_vector_index() if probes is None else query.nprobes(probes)
             if where is not None:
                 query = query.where(where, prefilter=True)
@@ -341,18 +346,22 @@ class Store:
                 table.update(where=within, values_sql={"frame": "frame"})
             _optimize(table, timedelta(0))
         self.write_fact("purging", None)
+        # What LanceDB keeps in memory is about files that are gone now, and it would keep it until there is too much.
+        self._opened = None
+        self._tables.clear()
 
-    def build_index(self, partitions: int) -> None:
-        """Index the embeddings, and the columns of filters."""
-        from lancedb.index import Bitmap, BTree, IvfFlat
+    def build_index(self, rows_per_part: int) -> None:
+        """Index the embeddings, in parts of about this many rows, and the columns of filters."""
+        from lancedb.index import Bitmap, BTree, IvfSq
 
         table = self._table(_IMAGES)
         _optimize(table, _KEPT)  # before, since merging files would change the indices again
         for column, kind in INDEXED_COLUMNS.items():
             table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
-        table.create_index(
-            "embedding", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True, name=VECTOR_INDEX
-        )
+        # The size of the parts and not their number, which is forgotten: LanceDB would merge them to its own size of
+        # some thousand rows when it optimises. Centres for the dot product would be of unequal length, and parts, too.
+        parts = IvfSq(distance_type="l2", target_partition_size=rows_per_part)
+        table.create_index("embedding", config=parts, replace=True, name=VECTOR_INDEX)
         # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
         # so what the first call replaces is removed by the second.
         _optimize(table, timedelta(0))

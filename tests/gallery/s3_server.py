@@ -1,0 +1,69 @@
+"""An S3 server in a thread of the test, for galleries on object storage."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+
+@dataclass(frozen=True)
+class S3:
+    """A server that runs.
+
+    Attributes:
+        endpoint: Its address.
+        client: For what only an administrator does: make buckets, look at all objects.
+    """
+
+    endpoint: str
+    client: Any
+
+    def environment(self, **others: str) -> dict[str, str]:
+        """The variables that name it."""
+        return {
+            "AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": self.endpoint, "AWS_ALLOW_HTTP": "true", **others,
+        }  # fmt: skip
+
+    def objects(self, bucket: str) -> dict[str, bytes]:
+        """Everything in a bucket, all versions of each object included."""
+        found = {}
+        listed = self.client.get_paginator("list_object_versions").paginate(Bucket=bucket)
+        for one in (one for page in listed for one in page.get("Versions", [])):
+            body = self.client.get_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])["Body"]
+            found[f"{one['Key']} {one['VersionId']}"] = body.read()
+        return found
+
+
+@contextmanager
+def s3_server() -> Iterator[S3]:
+    """Run a server until the block ends; the environment of this process names it.
+
+    It answers one request at a time. That makes its conditional writes atomic, which moto alone does not promise.
+    """
+    import boto3
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+    )
+    made = S3(endpoint, client)
+    try:
+        with mock.patch.dict("os.environ", made.environment()):
+            yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,12 @@ class S3:
     Attributes:
         endpoint: Its address.
         client: For what only an administrator does: make buckets, look at all objects.
+        stop: Ends the server.
     """
 
     endpoint: str
     client: Any
+    stop: Callable[[], None]
 
     def environment(self, **others: str) -> dict[str, str]:
         """The variables that name it."""
@@ -59,11 +61,16 @@ def s3_server() -> Iterator[S3]:
     client = boto3.client(
         "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
     )
-    made = S3(endpoint, client)
+
+    def stop() -> None:
+        if thread.is_alive():
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    made = S3(endpoint, client, stop)
     try:
         with mock.patch.dict("os.environ", made.environment()):
             yield made
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        stop()

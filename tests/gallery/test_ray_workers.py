@@ -28,7 +28,7 @@ class KilledOnce(EmbedParts):
     """A worker that notes what it does beside the gallery, and is killed the first time that it has embedded part 1."""
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        notes, number = self._gallery.with_name("notes.txt"), int(batch["part"][0])
+        notes, number = Path(self._gallery).with_name("notes.txt"), int(batch["part"][0])
         first = not notes.exists() or str(number) not in notes.read_text().split()
         with notes.open("a") as file:
             file.write(f"{number}\n")

@@ -52,7 +52,8 @@ _INTERRUPTED = "interrupted; what had been added is kept, and the same command c
 def gallery() -> None:
     """Embed images once, then search them by an image of a person, in visible or infrared light.
 
-    A gallery is a folder, or s3://BUCKET/NAME on object storage. It needs LanceDB (pip install lancedb pyarrow). pclhd gallery VERB --help explains a verb.
+    A gallery is a folder, or s3://BUCKET/NAME on object storage. It needs LanceDB (pip install lancedb pyarrow). pclhd
+    gallery VERB --help explains a verb.
     """
 
 

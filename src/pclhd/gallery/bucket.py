@@ -121,9 +121,11 @@ class Bucket:
 
     def trouble(self, error: Exception) -> UserError | None:
         """See `Place`."""
-        text = f"{error}"
+        text = str(error)
         for signs, reason in _TROUBLES:
             if any(sign in text for sign in signs):
+                if reason == _NOT_ALLOWED and not os.environ.get("AWS_ACCESS_KEY_ID"):
+                    reason = _NO_CREDENTIALS
                 return Unreachable(f"{self.address}: {reason}")
         return None
 
@@ -133,6 +135,10 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+_NOT_ALLOWED = (
+    "the credentials do not allow this; they must allow to list the bucket, and to read, write and delete objects"
+)
+_NO_CREDENTIALS = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 # What the storage, or the library that asks it, says; the first that fits.
 _TROUBLES = (
     (("NoSuchBucket",), "there is no such bucket; create it, or correct the name"),
@@ -140,14 +146,8 @@ _TROUBLES = (
         ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidClientTokenId"),
         "the storage does not accept the credentials; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     ),
-    (
-        ("AccessDenied", "403 Forbidden", "401 Unauthorized"),
-        "the credentials do not allow this; they must allow to list the bucket, and to read, write and delete objects",
-    ),
-    (
-        ("169.254.169.254", "169.254.170.2", "no credentials", "CredentialsNotLoaded", "credential"),
-        "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    ),
+    (("AccessDenied", "403 Forbidden", "401 Unauthorized"), _NOT_ALLOWED),
+    (("169.254.169.254", "169.254.170.2", "no credentials", "CredentialsNotLoaded"), _NO_CREDENTIALS),
     (
         ("builder error", "scheme is not allowed"),
         "AWS_ENDPOINT_URL is no address that may be used; one that begins with http:// is not encrypted, and needs "

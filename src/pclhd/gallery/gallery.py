@@ -626,8 +626,8 @@ class Gallery:
         own = self._about()["model_id"]
         if own != model_id:
             raise UserError(
-                f"{self.address}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings cannot "
-                "be compared; use that model, or make a new gallery"
+                f"{self.address}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings "
+                "cannot be compared; use that model, or make a new gallery"
             )
 
     def _index_facts(self) -> IndexFacts | None:

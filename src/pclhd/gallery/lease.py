@@ -2,7 +2,8 @@
 
 A file system ends the lock of a process that ends. Object storage does not, so a lease ends by itself when it has not
 been renewed for a while. All times that are compared are those of the storage, so the clocks of the machines do not
-matter. Every write of the object is conditional: it is new (``If-None-Match: *``) or as it was last seen (``If-Match``).
+matter. Every write of the object has a condition: it is new (``If-None-Match: *``), or is as it was last seen
+(``If-Match`` with its ETag).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Protocol
 from pclhd.errors import UserError
 from pclhd.files import expanded, owning_folder
 
-# A path that is an address, such as s3://bucket/people; a drive of Windows has one letter. `Path` makes one slash of two.
+# An address, such as s3://bucket/people, of which `Path` makes s3:/bucket/people. A drive of Windows has one letter.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 
 
@@ -23,8 +23,8 @@ class Turn:
 
     Attributes:
         check: To be called before each commit; raises `pclhd.files.InUse` if another process writes now.
-        after_a_failure: Whether the writer before did not end properly: it may have left files that belong to nothing, and
-            if it only sleeps, it may still be about to commit.
+        after_a_failure: Whether the writer before did not end properly. It may have left files that belong to nothing,
+            and if it only sleeps, it may still be about to commit.
     """
 
     check: Callable[[], None]

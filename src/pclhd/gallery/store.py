@@ -1,12 +1,12 @@
 """The rows of a gallery in LanceDB tables: append, look, search, and remove so that nothing stays on the disk.
 
-A gallery is two tables in a folder or a bucket (`places.py`): `images`, one row per image, and `facts`, a few named JSON
-texts. Every change is one commit of LanceDB, which is there as a whole or not at all, however the process ends.
+A gallery is two tables in a folder or a bucket (`places.py`): `images`, one row per image, and `facts`, a few named
+JSON texts. Every change is one commit of LanceDB, which is there as a whole or not at all, however the process ends.
 
-On object storage a writer may lose its turn while it sleeps, between a check and a commit. Three rules make such a commit
-fail. A writer's tables stay at the version that its own last commit made (`_pinned`). The next writer commits first that
-each table is restored to its newest version (`_fence`), with which LanceDB lets no commit of an older version agree. And
-versions are deleted only after another such commit, so that one is always among those that are left.
+On object storage a writer may lose its turn while it sleeps, between a check and a commit. Three rules make such a
+commit fail. A writer's tables stay at the version that its own last commit made (`_pinned`). A writer that takes over
+first restores each table to its newest version (`_fence`): LanceDB refuses all commits that began before a restore.
+And versions are deleted only after another restore, so that there is always one among those that are left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,8 @@ _IMAGES, _FACTS = "images", "facts"
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)
 _NEVER = timedelta(days=36_500)
+# Older files that belong to no version are deleted by LanceDB in any case, from an age of seven days on.
+_UNVERIFIED = timedelta(days=8)
 _TRIES = 5
 # Fragments are rewritten, and rows read, this many at a time.
 _STEP = 8192
@@ -120,7 +122,7 @@ class Store:
                         if self.place.has_table(name):
                             self._fence(self._table(name))
                     if self.exists():
-                        self.write_fact("leftovers", True)
+                        self.write_fact("leftovers", datetime.now(UTC).isoformat())
                 if self.fact("purging") is not None:
                     self._purge(None)
                 yield
@@ -356,8 +358,7 @@ class Store:
                 within = f"_rowid >= {one << 32} AND _rowid < {(one + 1) << 32}"
                 self._turn.check()
                 table.update(where=within, values_sql={"frame": "frame"})
-            self._optimize(table, timedelta(0), leftovers=self.fact("leftovers") is not None)
-        self.write_fact("leftovers", None)
+            self._optimize(table, timedelta(0), leftovers=self._may_have_leftovers())
         self.write_fact("purging", None)
 
     def build_index(self, partitions: int) -> None:
@@ -384,9 +385,9 @@ class Store:
         Args:
             table: The table.
             older_than: The age.
-            leftovers: On object storage, also delete files that belong to no version. A writer that sleeps while it does
-                that, and loses its turn, would delete what the next one is about to commit; so this is only done where
-                a writer has left such files. In a folder they are always deleted.
+            leftovers: On object storage, also delete files that belong to no version. A writer that sleeps while it
+                does that, and loses its turn, would delete what the next one is about to commit; so this is only done
+                where a writer has left such files. In a folder they are always deleted.
         """
         self._turn.check()
         with warnings.catch_warnings():
@@ -399,6 +400,11 @@ class Store:
             self._fence(table)
             self._turn.check()
             table.optimize(cleanup_older_than=older_than, delete_unverified=leftovers)
+
+    def _may_have_leftovers(self) -> bool:
+        """Whether a writer failed so lately that it may have left files, or may still wake and leave some."""
+        failed = self.fact("leftovers")
+        return failed is not None and datetime.now(UTC) - datetime.fromisoformat(failed) < _UNVERIFIED
 
     def _fence(self, table: Any) -> None:
         """Make all commits fail that begin from an older version than this one makes."""

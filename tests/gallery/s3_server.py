@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
+import pytest
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,13 @@ def s3_server() -> Iterator[S3]:
 
     It answers one request at a time. That makes its conditional writes atomic, which moto alone does not promise.
     """
-    import boto3
+    pytest.importorskip("flask_cors", reason="the S3 server of the tests (moto, flask and flask-cors) is not installed")
+    boto3 = pytest.importorskip("boto3", reason="the S3 server of the tests, moto, is not installed")
+    moto = pytest.importorskip("moto.moto_server.werkzeug_app", reason="the S3 server of the tests is not installed")
+    from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
+    server = make_server("127.0.0.1", 0, moto.DomainDispatcherApplication(moto.create_backend_app), threaded=False)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     endpoint = f"http://127.0.0.1:{server.server_port}"

@@ -30,7 +30,6 @@ from tests.gallery.holding_a_lease import SECONDS
 from tests.gallery.photos import Photos
 
 pytest.importorskip("obstore", reason="the extra `s3` is not installed")
-pytest.importorskip("moto.server", reason="the S3 server of the tests, moto, is not installed")
 
 from tests.gallery.s3_server import S3, s3_server
 

@@ -15,7 +15,6 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 pytest.importorskip("obstore", reason="the extra `s3` is not installed")
-pytest.importorskip("moto.server", reason="the S3 server of the tests, moto, is not installed")
 
 from pclhd import Gallery
 from tests.commands import call
@@ -78,13 +77,11 @@ def test_what_one_changes_the_other_finds(photos: Photos, tmp_path: Path) -> Non
         removed = other.post("/api/v1/remove", json={"cameras": ["gate"]})
         assert removed.json()["removed"] == 5, removed.text
         assert cameras(one, day, "visible") == []
-        # The storage does not answer any more: the services say so, in bounded time.
+        # The storage does not answer any more, and the service says so in bounded time.
         s3.stop()
         began = time.monotonic()
-        for client in (one, other):
-            answer = client.post("/api/v1/search", params={"modality": "visible"}, content=day)
-            assert (answer.status_code, answer.json()["error"]) == (
-                503, "the storage of the gallery does not answer; try again in a moment",
-            )  # fmt: skip
-            assert client.get("/readyz").status_code == 503
-        assert time.monotonic() - began < 120
+        answer = one.post("/api/v1/search", params={"modality": "visible"}, content=day)
+        assert time.monotonic() - began < 60
+        assert (answer.status_code, answer.json()["error"]) == (
+            503, "the storage of the gallery does not answer; try again in a moment",
+        )  # fmt: skip

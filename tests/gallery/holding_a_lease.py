@@ -1,5 +1,7 @@
-"""Adds two images to a gallery on object storage, one after the other: `python -m tests.gallery.holding_a_lease ADDRESS
-MODEL IMAGE IMAGE`. It says when it has added the first, and goes on when it reads a line. Its lease holds for two seconds.
+"""Adds two images to a gallery on object storage, one after the other.
+
+`python -m tests.gallery.holding_a_lease ADDRESS MODEL IMAGE IMAGE` says when it has added the first, and goes on when
+it reads a line. Its lease holds for two seconds.
 """
 
 from __future__ import annotations

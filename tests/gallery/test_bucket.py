@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -72,7 +73,7 @@ def _traces(s3: S3, bucket: str, *needles: bytes) -> list[str]:
 @contextmanager
 def _expired() -> Iterator[None]:
     """By the storage's clock, every lease has ended."""
-    with mock.patch.object(Lease, "_now", lambda _: datetime.now(UTC) + timedelta(hours=1)):
+    with mock.patch.object(Lease, "_now", return_value=datetime.now(UTC) + timedelta(hours=1)):
         yield
 
 
@@ -160,7 +161,7 @@ def test_two_writers_at_once(photos: Photos, gallery: Gallery) -> None:
 def _another_writer(photos: Photos, address: str) -> Iterator[Any]:
     """A process that has added one of two images, and waits."""
     images = [photos.day / "20260301_120000.png", photos.day / "20260302_120000.png"]
-    words = [sys.executable, "-m", "tests.gallery.holding_a_lease", address, photos.model, *images]
+    words = [sys.executable, "-m", "tests.gallery.holding_a_lease", address, *map(str, [photos.model, *images])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     with subprocess.Popen(
         words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -240,17 +241,21 @@ def test_a_commit_after_the_check_fails(photos: Photos, s3: S3, bucket: str, gal
                 after.compact()
         known[:] = [list(after.rows())]
 
-    store = sleeper._store
-    with pytest.raises(UserError, match="has taken over"), store.writing():
-        store._turn = replace(store._turn, check=lambda check=store._turn.check: sleep(check))
-        if stale == "add":
-            rows = store.select(["number"]).num_rows  # the table is open, at its version
-            assert rows == 7
-            store.append(_rows(photos, night[2], number=20))
-        elif stale == "remove":
-            store.remove("camera = 'gate'")
-        else:
-            store.purge()
+    def commit() -> None:
+        store = sleeper._store
+        with store.writing():
+            check = store._turn.check
+            store._turn = replace(store._turn, check=partial(sleep, check))
+            if stale == "add":
+                assert store.count() == 7  # the table is open, at its version
+                store.append(_rows(photos, night[2], number=20))
+            elif stale == "remove":
+                store.remove("camera = 'gate'")
+            else:
+                store.purge()
+
+    with pytest.raises(UserError, match="has taken over"):
+        commit()
     assert list(Gallery(gallery.address).rows()) == known[0]
     jpegs = [after.thumbnail(row.id) for row in known[0]]
     assert all(jpegs), "no file of a row was lost"
@@ -296,9 +301,8 @@ def test_what_a_user_may_have_got_wrong(photos: Photos, s3: S3, bucket: str, gal
 
 @pytest.mark.slow
 def test_where_a_file_is_needed(photos: Photos, gallery: Gallery, tmp_path: Path) -> None:
-    assert "audit: is missing: the audit log is a file" in str(
-        pytest.raises(UserError, open_service, gallery.address, model=photos.model, device="cpu").value
-    )
+    with pytest.raises(UserError, match="audit: is missing: the audit log is a file"):
+        open_service(gallery.address, model=photos.model, device="cpu")
     service = open_service(gallery.address, model=photos.model, device="cpu", audit=tmp_path / "audit.jsonl")
     service.audit.close()
     pytest.importorskip("ray", reason="the extra `ray` is not installed")

@@ -10,13 +10,11 @@ from unittest import mock
 
 import pytest
 
-obstore = pytest.importorskip("obstore", reason="the extra `s3` is not installed")
-
-from obstore.store import MemoryStore
-
 from pclhd import UserError
 from pclhd.files import InUse
 from pclhd.gallery.lease import Lease, LostLease, renewed
+
+obstore = pytest.importorskip("obstore", reason="the extra `s3` is not installed")
 
 
 def _lease(objects: Any, seconds: float = 60) -> Lease:
@@ -25,12 +23,12 @@ def _lease(objects: Any, seconds: float = 60) -> Lease:
 
 def _later(seconds: float) -> Any:
     """The storage's clock is that much later."""
-    return mock.patch.object(Lease, "_now", lambda _: datetime.now(UTC) + timedelta(seconds=seconds))
+    return mock.patch.object(Lease, "_now", return_value=datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 @pytest.fixture
 def objects() -> Any:
-    return MemoryStore()
+    return obstore.store.MemoryStore()
 
 
 def _record(objects: Any) -> dict[str, Any]:
@@ -73,7 +71,7 @@ def test_a_renewal_counts(objects: Any) -> None:
     with _later(61):
         lease.renew()
         written = obstore.head(objects, "writer.json")["last_modified"]
-    with mock.patch.object(Lease, "_now", lambda _: written + timedelta(seconds=59)), pytest.raises(InUse):
+    with mock.patch.object(Lease, "_now", return_value=written + timedelta(seconds=59)), pytest.raises(InUse):
         _lease(objects)
 
 

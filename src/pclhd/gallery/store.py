@@ -156,15 +156,24 @@ class Store:
         """Write a named value that JSON can hold; None stands for none."""
         import pyarrow as pa
 
-        table = pa.table({"name": pa.array([name], pa.string()), "json": pa.array([json.dumps(value)], pa.string())})
         self._turn.check()
-        if not self.exists():
-            self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode="create")
+        if self.exists() and self.place.fenced:
+            # A table that is made again would have no version that a fence could refuse.
+            new = pa.table({"name": pa.array([name], pa.string()), "json": pa.array([json.dumps(value)], pa.string())})
+            facts = self._table(_FACTS)
+            facts.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(new)
+            if _small_files(facts) > _MANY_FRAGMENTS:
+                self._optimize(facts, _KEPT)
             return
-        facts = self._table(_FACTS)
-        facts.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(table)
-        if not self.place.fenced or _small_files(facts) > _MANY_FRAGMENTS:  # there it takes many requests
-            self._optimize(facts, _KEPT)
+        old = self._reading(_FACTS, lambda table: table.search().limit(None).to_list()) if self.exists() else []
+        kept = {row["name"]: row["json"] for row in old if row["name"] != name}
+        if value is not None:
+            kept[name] = json.dumps(value)
+        table = pa.table({"name": pa.array(kept.keys(), pa.string()), "json": pa.array(kept.values(), pa.string())})
+        mode = "overwrite" if self.exists() else "create"
+        self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
+        if not self.place.fenced:
+            self._optimize(self._tables[_FACTS], _KEPT)
 
     # Reading.
 

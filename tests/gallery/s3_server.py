@@ -30,7 +30,7 @@ class S3:
     def environment(self, **others: str) -> dict[str, str]:
         """The variables that name it."""
         return {
-            "AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": self.endpoint, "AWS_ALLOW_HTTP": "true", **others,
         }  # fmt: skip
 

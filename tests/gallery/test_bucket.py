@@ -113,7 +113,7 @@ def test_the_same_answers_as_from_a_folder(photos: Photos, gallery: Gallery, tmp
             for one in (gallery, local)
         )
         assert [(hit.row.id, hit.similarity) for hit in found] == [(hit.row.id, hit.similarity) for hit in expected]
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         _ = gallery.path
 
 

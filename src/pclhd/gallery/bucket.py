@@ -68,15 +68,17 @@ class Bucket:
         """See `Place`."""
         with self._explaining():
             found = self._obstore.list_with_delimiter(self._objects)
-        self._tables = {Path(one).stem for one in found["common_prefixes"]}
-        others = [one["path"] for one in found["objects"] if not one["path"].startswith("writer.")]
-        if "facts" not in self._tables and (self._tables or others):
+        folders = {Path(one).name for one in found["common_prefixes"]}
+        others = [one["path"] for one in found["objects"] if not Path(one["path"]).name.startswith("writer.")]
+        if "facts.lance" not in folders and (folders or others):
             raise UserError(f"{self.address}: holds something else; name a gallery, or a new name in the bucket")
 
     def has_table(self, name: str) -> bool:
         """See `Place`. A table that was there once stays."""
         if name not in self._tables:
-            self.check_kind()
+            with self._explaining():
+                if any(self._obstore.list(self._objects, prefix=f"{name}.lance/_versions", chunk_size=1)):
+                    self._tables.add(name)
         return name in self._tables
 
     def size(self) -> int:

@@ -100,7 +100,7 @@ class Gallery:
             UserError: It is on object storage.
         """
         if not isinstance(self._store.place, Folder):
-            raise UserError(f"{self.address}: is no folder")
+            raise UserError(f"{self.address}: is not a folder")
         return self._store.place.path
 
     def exists(self) -> bool:

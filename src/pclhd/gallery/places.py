@@ -106,7 +106,11 @@ class Folder:
 
     def has_table(self, name: str) -> bool:
         """See `Place`."""
-        return (self.path / f"{name}.lance").is_dir()
+        # The folder is there before the first version is, which another thread may be committing.
+        try:
+            return any(one.suffix == ".manifest" for one in (self.path / f"{name}.lance" / "_versions").iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def size(self) -> int:
         """See `Place`."""

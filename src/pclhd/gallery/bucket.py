@@ -11,8 +11,7 @@ from typing import Any
 
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import Unreachable
-from pclhd.gallery.lease import Lease, renewed
-from pclhd.gallery.places import Turn
+from pclhd.gallery.lease import Lease, Turn, renewed
 
 # A server that does not answer is named within about a minute, not after LanceDB's usual three.
 _CONNECT_SECONDS, _REQUEST_SECONDS = 5, 30

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +25,20 @@ from pclhd.files import InUse
 
 _RENEWALS = 4  # within the time for which a lease holds
 _OBJECT, _CLOCK = "writer.json", "writer.clock"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A writer's turn.
+
+    Attributes:
+        check: To be called before each commit; raises `pclhd.files.InUse` if another process writes now.
+        after_a_failure: Whether the writer before did not end properly. It may have left files that belong to nothing,
+            and if it only sleeps, it may still be about to commit.
+    """
+
+    check: Callable[[], None]
+    after_a_failure: bool = False
 
 
 class LostLease(InUse):

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pclhd.errors import UserError
 from pclhd.files import expanded, owning_folder
+from pclhd.gallery.lease import Turn
 
 # An address, such as s3://bucket/people, of which `Path` makes s3:/bucket/people. A drive of Windows has one letter.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A writer's turn.
-
-    Attributes:
-        check: To be called before each commit; raises `pclhd.files.InUse` if another process writes now.
-        after_a_failure: Whether the writer before did not end properly. It may have left files that belong to nothing,
-            and if it only sleeps, it may still be about to commit.
-    """
-
-    check: Callable[[], None]
-    after_a_failure: bool = False
 
 
 class Place(Protocol):

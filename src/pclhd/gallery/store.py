@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from pclhd.errors import UserError
 from pclhd.files import discard
 from pclhd.gallery.filters import numbers_between
-from pclhd.gallery.places import Turn, place_of
+from pclhd.gallery.lease import Turn
+from pclhd.gallery.places import place_of
 
 Value = TypeVar("Value")
 

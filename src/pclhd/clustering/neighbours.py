@@ -307,7 +307,8 @@ def _rank_block(
         if index.shape[1] > ahead:
             others = index[b, ahead:], squared_distance[b, ahead:]
             checked[b] = _rank_row(products[b], upper, lower, own_slack[b], i, rows[b], samples, *others)
-    return checked.sum()
+    total: int = checked.sum()
+    return total
 
 
 # A function of its own: on Python 3.12 numba takes variables of this loop for sums over the parallel loop around it.

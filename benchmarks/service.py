@@ -5,7 +5,7 @@
 `pclhd serve` runs in a process of its own, over a gallery of drawn noise crops, with the starter weights. Each client
 asks again as soon as it has an answer: for seven of ten requests it searches, for two it adds an image, for one it
 removes the images that it added. Every status but 200 is counted. The memory is what the system says the server holds:
-after a warm-up (a twentieth of the time, at least 3 seconds), in the middle, and at the end.
+after a warm-up (a twentieth of the time, at least 3 seconds), and at ten times more until the end.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from pclhd.models.weights import load_model, save_model
 from pclhd.weights import starter_path
 
 _TIMEOUT = 60
+_LOOKS = 10
 
 
 @dataclass
@@ -77,7 +78,7 @@ def main() -> None:
     print(markdown_table(["request", "answers", "p50, ms", "p95, ms", "longest, ms"], rows))
     print(
         f"\n{arguments.clients} clients, {arguments.minutes:g} minutes, {arguments.images:,} images at first; "
-        f"statuses: {figures['statuses']}; server memory at start, middle and end: {figures['mib']} MiB"
+        f"statuses: {figures['statuses']}; server memory from start to end: {figures['mib']} MiB"
     )
     if arguments.json:
         kept = {name: value for name, value in figures.items() if name != "seconds"}
@@ -132,7 +133,8 @@ def under_load(process: int, port: int, seconds: float, clients: int) -> dict[st
     """Ask from several clients for some seconds."""
     loads = [Load() for _ in range(clients)]
     warm_up = max(3.0, seconds / 20)
-    end = time.monotonic() + warm_up + seconds
+    begin = time.monotonic() + warm_up
+    end = begin + seconds
     threads = [
         threading.Thread(target=client, args=(number, port, end, load), daemon=True)
         for number, load in enumerate(loads)
@@ -141,8 +143,8 @@ def under_load(process: int, port: int, seconds: float, clients: int) -> dict[st
         thread.start()
     time.sleep(warm_up)
     mib = [resident_mib(process)]
-    for _ in range(2):
-        time.sleep(seconds / 2 - 0.1)
+    for time_of_look in range(1, _LOOKS + 1):
+        time.sleep(max(0.0, begin + seconds * time_of_look / _LOOKS - 0.1 - time.monotonic()))
         mib.append(resident_mib(process))
     for thread in threads:
         thread.join(_TIMEOUT)

@@ -38,6 +38,10 @@ class InUse(UserError):
     """Another process writes there."""
 
 
+class Unreachable(UserError):
+    """A storage does not answer, or refuses."""
+
+
 def name_aside(path: Path, purpose: str) -> Path:
     """A name beside `path` that cannot be predicted: others may write to the folder, or count processes alike."""
     return path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}.{purpose}")

@@ -87,15 +87,18 @@ def set_up_threads(environ: MutableMapping[str, str] = os.environ) -> None:
     Nothing that the user has set is changed. Without effect once such a library has been loaded, so the command line
     calls it first. Child processes inherit it.
     """
-    if any(name in sys.modules for name in _LOADS_THREADS):
-        return
+    if not any(name in sys.modules for name in _LOADS_THREADS):
+        environ.update(thread_settings(environ))
+
+
+def thread_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What `set_up_threads` adds to an environment, for processes that are started with it."""
     # The number of turns precedes the policy, so a policy that the user has set stays alone.
-    for name, value in (_WAITING if "OMP_WAIT_POLICY" in environ else _WAITING | _SPINS).items():
-        environ.setdefault(name, value)
+    settings = dict(_WAITING if "OMP_WAIT_POLICY" in environ else _WAITING | _SPINS)
     cpus = usable_cpus(environ=environ)
     if cpus < _processors():
-        for name in _NUMBERS:
-            environ.setdefault(name, str(cpus))
+        settings |= dict.fromkeys(_NUMBERS, str(cpus))
+    return {name: value for name, value in settings.items() if name not in environ}
 
 
 def _processors() -> int:

@@ -366,5 +366,6 @@ NO_RESULT = {
     ("synth", "--workers"): "tests/synthetic/test_write.py: the same bytes",
     ("fetch-imagenet", "--quiet"): "only the note after a download",
     ("gallery add", "--workers"): "tests/gallery/test_gallery.py: the same rows",
+    ("gallery add", "--parts"): "tests/gallery/test_parts.py: files of parts are there",
     ("gallery add", "--ray-workers"): "tests/gallery/test_ray_workers.py: the same rows, embedded by others",
 }

@@ -173,8 +173,10 @@ def test_mistakes_leave_no_gallery(photos: Photos, tmp_path: Path) -> None:
         Gallery(photos.model)
     with pytest.raises(UserError, match="something else"):
         Gallery(photos.root)
-    with pytest.raises(UserError, match="is an address; a gallery is a folder"):
-        Gallery("s3://bucket/people")
+    with pytest.raises(
+        UserError, match="gs://bucket/people: is an address; a gallery is a folder, or s3://BUCKET/NAME"
+    ):
+        Gallery("gs://bucket/people")
 
 
 def test_another_model_is_refused(photos: Photos, gallery: Gallery, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from pclhd import Gallery, GalleryFilter
+from pclhd import Gallery, GalleryFilter, UserError
 from pclhd.data.records import Modality
 from pclhd.data.sources import gather_images
 from pclhd.gallery.adding import NewImage, parts_of
@@ -150,3 +150,23 @@ def test_nothing_new_and_only_broken(photos: Photos, tmp_path: Path) -> None:
     assert (found.added, found.present, len(found.broken)) == (0, 0, 1)
     assert len(gallery) == 0
     assert gallery.add(photos.day, modality="visible").added == 5
+
+
+def test_files_of_parts_in_another_folder(photos: Photos, tmp_path: Path) -> None:
+    gallery, elsewhere = Gallery(tmp_path / "gallery", encoder=photos.encoder), tmp_path / "elsewhere"
+    with gallery._store.collecting("plan", elsewhere) as folder:
+        assert folder == elsewhere / ".parts" / "plan"
+        assert folder.is_dir()
+    assert list(elsewhere.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be made"), gallery._store.collecting("plan", tmp_path / "file"):
+        pass
+    seen: list[object] = []
+
+    def embed(*_: object, parts_in: Path, **__: object) -> Added:
+        seen.append(parts_in)
+        return Added(0, 0, ())
+
+    with mock.patch("pclhd.gallery.gallery.add_with_ray", embed), mock.patch("pclhd.gallery.gallery.load_ray"):
+        gallery.add(photos.day, modality="visible", ray_workers=2, parts=elsewhere)
+    assert seen == [elsewhere]

@@ -28,7 +28,7 @@ class KilledOnce(EmbedParts):
     """A worker that notes what it does beside the gallery, and is killed the first time that it has embedded part 1."""
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        notes, number = self._gallery.with_name("notes.txt"), int(batch["part"][0])
+        notes, number = Path(self._gallery).with_name("notes.txt"), int(batch["part"][0])
         first = not notes.exists() or str(number) not in notes.read_text().split()
         with notes.open("a") as file:
             file.write(f"{number}\n")
@@ -67,11 +67,11 @@ def test_two_workers_one_of_them_killed(photos: Photos, tmp_path: Path, monkeypa
 
 def test_a_worker_says_what_is_wrong_in_one_line(photos: Photos, tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    worker = EmbedParts(tmp_path / "gallery", tmp_path / "parts", photos.model, "0" * 64, "both", "cpu")
+    worker = EmbedParts(str(tmp_path / "gallery"), tmp_path / "parts", photos.model, "0" * 64, "both", "cpu")
     said = worker({"part": np.array([0]), "images": np.array([[]])})
     assert said["images"] == [0]
     assert "is another model on a worker's machine" in said["error"][0]
-    missing = EmbedParts(tmp_path / "gallery", tmp_path / "parts", tmp_path / "gone", "0" * 64, "both", "cpu")
+    missing = EmbedParts(str(tmp_path / "gallery"), tmp_path / "parts", tmp_path / "gone", "0" * 64, "both", "cpu")
     assert "gone" in missing({"part": np.array([0]), "images": np.array([[]])})["error"][0]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pclhd import Gallery, GalleryFilter
@@ -15,6 +16,7 @@ from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.data.records import Modality
 from pclhd.evaluation.retrieval import unit_length
 from pclhd.gallery.indexing import index_facts, update_index
+from pclhd.gallery.records import IndexFacts
 from pclhd.gallery.rows import NewRow, to_arrow
 from pclhd.gallery.searching import reranked
 from pclhd.gallery.text import stats_text
@@ -98,7 +100,7 @@ def test_the_index(photos: Photos, tmp_path: Path) -> None:
         facts = update_index(store, least=2_000)
     assert facts is not None
     assert gallery.stats().index == facts == index_facts(store)
-    assert (facts.rows, facts.partitions) == (2_000, 45)
+    assert (facts.rows, facts.partitions) == (2_000, 44)
     assert facts.recall >= 0.99
     assert 1 <= facts.probes <= 45
     assert "of the ten nearest images, measured with 200 images" in stats_text(gallery.stats())
@@ -106,6 +108,12 @@ def test_the_index(photos: Photos, tmp_path: Path) -> None:
     found = [gallery.search_embedding(one, modality="visible", top=10, group=False) for one in features[:50]]
     shares = [len({hit.row.number - 1 for hit in hits} & set(row)) / 10 for hits, row in zip(found, exact, strict=True)]
     assert np.mean(shares) > 0.95
+    # The index has as many parts as it was built with, also after it was tidied: one part is a few rows.
+    assert len(store.nearest(features[0], 2_000, probes=1)) < 300
+    assert facts.filtered_recall is not None
+    assert facts.filtered_recall >= 0.99
+    assert facts.filtered_probes is not None
+    assert facts.probes <= facts.filtered_probes <= 44
     one_camera = GalleryFilter(camera="camera 1")
     hits = gallery.search_embedding(features[0], modality="visible", top=10, where=one_camera, group=False)
     assert [hit.row.number % 2 for hit in hits] == [0] * 10
@@ -117,17 +125,39 @@ def test_the_index(photos: Photos, tmp_path: Path) -> None:
         assert update_index(store, least=2_000) == facts, "it is built again only when the gallery has grown much"
 
 
+def test_facts_of_an_older_index_are_read(photos: Photos, tmp_path: Path) -> None:
+    features = drawn(300)
+    gallery = filled(photos, tmp_path / "gallery", features, [0.0] * 300)
+    with gallery._store.writing():
+        update_index(gallery._store, least=300)
+        old = {"rows": 300, "partitions": 17, "probes": 17, "recall": 1.0, "queries": 200}
+        gallery._store.write_fact("index", old)
+    assert index_facts(gallery._store) == IndexFacts(300, 17, 17, 1.0, 200)
+    assert "with a filter" not in stats_text(gallery.stats())
+    where = GalleryFilter(camera="camera 0")
+    for wanted, first in ((None, 1), (where, 1)):
+        hits = gallery.search_embedding(features[0], modality="visible", top=10, where=wanted, group=False)
+        assert (len(hits), hits[0].row.number) == (10, first)
+
+
 def test_removing_from_an_indexed_gallery_leaves_no_byte(photos: Photos, tmp_path: Path) -> None:
     features = drawn(600)
     gallery = filled(photos, tmp_path / "gallery", features, [0.0] * 600)
     with gallery._store.writing():
         update_index(gallery._store, least=600)
     needle = struct.pack("<8f", *features[7, :8])
+    # The index holds each number in 8 bits: 0 for the lowest of all, 255 for the highest.
+    rounded = 255 * (features[7].astype(np.float64) - features.min()) / (features.max() - features.min())
 
-    def holders() -> list[Path]:
-        return [path for path in gallery.path.rglob("*") if path.is_file() and needle in path.read_bytes()]
+    def holds(content: bytes) -> bool:
+        padded = np.frombuffer(content + bytes(len(rounded)), np.uint8)
+        windows = sliding_window_view(padded, len(rounded))
+        return needle in content or bool((np.abs(windows - rounded).max(axis=1) <= 1).any())
 
-    assert len(holders()) == 2, "the table and the index"
+    def holders() -> list[str]:
+        return sorted(path.suffix for path in gallery.path.rglob("*") if path.is_file() and holds(path.read_bytes()))
+
+    assert holders() == [".idx", ".lance"], "the index and the table"
     (row,) = (row for row in gallery.rows() if row.number == 8)
     assert gallery.remove(GalleryFilter(ids=[row.id])).removed == 1
     assert holders() == []

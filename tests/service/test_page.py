@@ -147,6 +147,16 @@ def test_it_fits_the_screen(browser: Browser, service: Service, tmp_path: Path, 
         page.click("#search-form button[type=submit]")
         page.wait_for_selector(".hit")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # On a phone the filters are folded until they are wanted, and what is set is named.
+        expect = playwright.expect
+        if width == 390:
+            expect(page.locator("#cameras")).to_be_hidden()
+            expect(page.locator("#verdict")).to_be_in_viewport()
+            page.click("#filters summary")
+        expect(page.locator("#cameras")).to_be_visible()
+        page.get_by_label("yard (1)").check()
+        expect(page.locator("#filters-set")).to_have_text(": yard")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         # Everything that can be used has a name that a screen reader can say.
         unnamed = page.evaluate(
             """[...document.querySelectorAll("button, input, select, img")].filter((one) => {

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pclhd.config import load_preset
 from pclhd.data.records import Modality
 from pclhd.models import onnx_export
+from pclhd.models.architecture import LITE0
+from pclhd.models.efficientnet_lite import LiteNetwork
 from pclhd.models.encoder import Encoder
 from pclhd.models.onnx_encoder import OnnxEncoder
 from pclhd.models.preprocessing import Preprocessing
@@ -19,7 +22,7 @@ from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
 from pclhd.models.weights import save_model
 from pclhd.workflows import export
 from tests.commands import Call, complaint
-from tests.models.small import SMALL_BOTTLENECK, stirred
+from tests.models.small import SMALL_BOTTLENECK, pictures, stirred
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -86,12 +89,12 @@ def test_onnxruntime_alone_gives_the_ranking_of_torch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["narrow", "resnet50"])
-def test_every_architecture_in_batches_of_any_size(name: str) -> None:
-    height, width = (96, 48) if name == "narrow" else (64, 32)
-    # Stirred, a network as deep as ResNet-50 gives numbers beyond single precision.
-    network = stirred(ARCHITECTURES[name]) if name == "narrow" else TwoStreamNetwork(ARCHITECTURES[name])
-    encoder = Encoder(network, Preprocessing(height, width), device="cpu")
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [("narrow", 96, 48), ("resnet50", 64, 32), ("efficientnet_lite0", 75, 45)],
+)
+def test_every_architecture_in_batches_of_any_size(name: str, height: int, width: int) -> None:
+    encoder = Encoder(_network(name), Preprocessing(height, width), device="cpu")
     model = onnx_export.onnx_bytes(encoder)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, height, width), dtype=np.uint8)
     with pytest.MonkeyPatch.context() as patch:
@@ -99,6 +102,20 @@ def test_every_architecture_in_batches_of_any_size(name: str) -> None:
         for modality in Modality:
             from_file = _opened(model).embed_pixels(pixels, modality)
             assert (from_file * encoder.embed_pixels(pixels, modality)).sum(axis=1).min() > 0.9999
+
+
+def _network(name: str) -> TwoStreamNetwork:
+    if name == "narrow":
+        return stirred(ARCHITECTURES[name])
+    if name != "efficientnet_lite0":
+        # Stirred, a network as deep as ResNet-50 gives numbers beyond single precision.
+        return TwoStreamNetwork(ARCHITECTURES[name])
+    # Statistics as after some training, so that activations lie on both sides of the limits of ReLU6.
+    network = LiteNetwork(LITE0)
+    with torch.no_grad():
+        for seed in range(10):
+            network(pictures(8, 2 * seed), pictures(8, 2 * seed + 1))
+    return network
 
 
 def _opened(model: bytes) -> OnnxEncoder:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 Light = Literal["visible", "infrared"]
-GalleryFolder = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.")]
+GalleryPlace = Annotated[
+    str, typer.Argument(metavar="GALLERY", help="The gallery's folder, or s3://BUCKET/NAME on object storage.")
+]
 Model = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="Run folder or model file that embeds.", show_default="the gallery's"),
@@ -50,14 +52,15 @@ _INTERRUPTED = "interrupted; what had been added is kept, and the same command c
 def gallery() -> None:
     """Embed images once, then search them by an image of a person, in visible or infrared light.
 
-    A gallery is a folder. It needs LanceDB (pip install lancedb pyarrow). pclhd gallery VERB --help explains a verb.
+    A gallery is a folder, or s3://BUCKET/NAME on object storage. It needs LanceDB (pip install lancedb pyarrow). pclhd
+    gallery VERB --help explains a verb.
     """
 
 
 @app.command()
 @verb(quiet=True)
 def add(
-    gallery: GalleryFolder,
+    gallery: GalleryPlace,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -109,6 +112,14 @@ def add(
             "one commit at the end; 0 embeds in this process.",
         ),
     ] = 0,
+    parts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --ray-workers: folder for what they write, which all of them see; needed on object storage.",
+            show_default="in the gallery's folder",
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -129,6 +140,8 @@ def add(
         raise ArgumentError("time" if time is not None else "track", "does not go with `boxes`; give `start`")
     if boxes is not None and ray_workers:
         raise ArgumentError("ray_workers", "does not go with `boxes`: a video is decoded in one go", value=ray_workers)
+    if parts is not None and not ray_workers:
+        raise ArgumentError("parts", "goes with `ray_workers`", value=parts)
     if listed and track is not None:
         raise ArgumentError("track", "does not go with a list, which has a column for it", value=track)
     if modality is None and not listed:
@@ -144,13 +157,13 @@ def add(
             elif listed:
                 found = opened.add_list(
                     images[0], modality=modality, camera=camera, time=time, keep=keep, workers=workers,
-                    ray_workers=ray_workers, on_progress=on_progress,
+                    ray_workers=ray_workers, parts=parts, on_progress=on_progress,
                 )  # fmt: skip
             else:
                 assert modality is not None
                 found = opened.add(
                     list(images), modality=modality, camera=camera, time=time, track=track, keep=keep, workers=workers,
-                    ray_workers=ray_workers, on_progress=on_progress,
+                    ray_workers=ray_workers, parts=parts, on_progress=on_progress,
                 )  # fmt: skip
     except KeyboardInterrupt:
         complain(_INTERRUPTED)
@@ -161,7 +174,7 @@ def add(
 @app.command()
 @verb()
 def search(
-    gallery: GalleryFolder,
+    gallery: GalleryPlace,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image of the person to look for.")],
     modality: Annotated[Light, typer.Option(help="Modality of that image.")],
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of answers.")] = 10,
@@ -216,7 +229,7 @@ def search(
 @app.command(name="list")
 @verb()
 def list_rows(
-    gallery: GalleryFolder,
+    gallery: GalleryPlace,
     camera: Cameras = None,
     only: Only = None,
     source: Source = None,
@@ -249,7 +262,7 @@ def list_rows(
 
 @app.command()
 @verb()
-def stats(gallery: GalleryFolder, as_json: Json = False) -> None:
+def stats(gallery: GalleryPlace, as_json: Json = False) -> None:
     """Count a gallery's images, and show its cameras, times, model, size and how well a search finds."""
     from pclhd.gallery.gallery import Gallery
     from pclhd.gallery.text import stats_text
@@ -261,7 +274,7 @@ def stats(gallery: GalleryFolder, as_json: Json = False) -> None:
 @app.command()
 @verb(quiet=True)
 def remove(
-    gallery: GalleryFolder,
+    gallery: GalleryPlace,
     camera: Cameras = None,
     only: Only = None,
     source: Source = None,
@@ -313,7 +326,7 @@ def remove(
 @app.command()
 @verb(quiet=True)
 def expire(
-    gallery: GalleryFolder,
+    gallery: GalleryPlace,
     older_than: Annotated[str, typer.Option(metavar="AGE", help="Age, such as 30d, 12h or 8w.")],
     as_json: Json = False,
 ) -> None:
@@ -329,7 +342,7 @@ def expire(
 
 @app.command()
 @verb(quiet=True)
-def compact(gallery: GalleryFolder) -> None:
+def compact(gallery: GalleryPlace) -> None:
     """Write a gallery's files again without anything that is no longer needed, and index it if it is large."""
     from pclhd.gallery.gallery import Gallery
 
@@ -341,7 +354,7 @@ def compact(gallery: GalleryFolder) -> None:
 @app.command()
 @verb(quiet=True)
 def export(
-    gallery: GalleryFolder,
+    gallery: GalleryPlace,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Output file, .parquet.")],
     camera: Cameras = None,
     only: Only = None,
@@ -372,7 +385,7 @@ def _index_text(index: IndexFacts | None) -> str:
     return "a search is exact" if index is None else f"the index finds {index.recall:.1%} of the ten nearest images"
 
 
-def _say_added(found: Added, gallery: Path, *, as_json: bool, tracks: bool) -> None:
+def _say_added(found: Added, gallery: str, *, as_json: bool, tracks: bool) -> None:
     for line in found.broken[:10]:
         complain(f"note: left out: {line}")
     if len(found.broken) > 10:

@@ -22,7 +22,9 @@ TokenFile = Annotated[Path, typer.Option("--tokens", metavar="FILE", help="File 
 
 @verb(quiet=True)
 def serve(
-    gallery: Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's folder.")],
+    gallery: Annotated[
+        str, typer.Argument(metavar="GALLERY", help="The gallery's folder, or s3://BUCKET/NAME on object storage.")
+    ],
     model: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Run folder or model file that embeds.", show_default="the gallery's"),
@@ -36,7 +38,11 @@ def serve(
     ] = None,
     audit: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The audit log.", show_default="GALLERY.audit.jsonl beside the gallery"),
+        typer.Option(
+            metavar="FILE",
+            help="The audit log.",
+            show_default="GALLERY.audit.jsonl beside the gallery; must be named for object storage",
+        ),
     ] = None,
     false_match_rate: Annotated[
         float | None,

@@ -228,10 +228,11 @@ def source_name(path: Path | None) -> str | None:
 
 def thumbnail(image: Image.Image) -> bytes:
     """A small JPEG of an RGB image, at most 128 × 256 pixels, without any metadata."""
-    small = image.copy()
-    small.thumbnail(_THUMBNAIL)
+    if image.width > _THUMBNAIL[0] or image.height > _THUMBNAIL[1]:
+        image = image.copy()
+        image.thumbnail(_THUMBNAIL)
     target = io.BytesIO()
-    small.save(target, "JPEG", quality=_QUALITY)
+    image.save(target, "JPEG", quality=_QUALITY)
     return target.getvalue()
 
 

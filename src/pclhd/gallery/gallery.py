@@ -1,4 +1,4 @@
-"""A gallery on disk: add images of people once, then search, list, count, remove."""
+"""A gallery in a folder or on object storage: add images of people once, then search, list, count, remove."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pclhd.gallery.exporting import Map, export_gallery
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
 from pclhd.gallery.indexing import index_facts, update_index
 from pclhd.gallery.lists import read_list
+from pclhd.gallery.places import Folder
 from pclhd.gallery.ray_workers import add_with_ray, load_ray
 from pclhd.gallery.records import (
     KEEPS,
@@ -49,22 +50,22 @@ _SCHEMA_VERSION = 1
 
 
 class Gallery:
-    """Embedded images in a folder, to be searched.
+    """Embedded images in a folder or on object storage, to be searched.
 
     Any number of processes and threads may read. One writes at a time: a second writer is refused with a `UserError`.
     Each change is there as a whole or not at all, also after a kill.
 
     Args:
-        path: The gallery's folder. It is created when the first images are added.
+        path: The gallery's folder, or its address ``s3://BUCKET/NAME``. It is created when the first images are added.
         encoder: The encoder, or its run folder or model file. None takes the model that was used when images were
             added.
         device: Device for an encoder that is loaded here; ``auto`` uses a GPU if there is one.
 
     Attributes:
-        path: The gallery's folder.
+        address: The gallery's folder or address, as text.
 
     Raises:
-        UserError: LanceDB is not installed, or there is something else at the path.
+        UserError: LanceDB is not installed, there is something else at the path, or the storage does not answer.
 
     Examples:
         >>> gallery = pclhd.Gallery("people", encoder="runs/first")
@@ -74,8 +75,8 @@ class Gallery:
     """
 
     def __init__(self, path: Path | str, *, encoder: Encoder | Path | str | None = None, device: str = "auto") -> None:
-        self.path = expanded(Path(path))
-        self._store = Store(self.path)
+        self._store = Store(path)
+        self.address = self._store.address
         self._given = encoder
         self._device = device
         self._loaded: Encoder | None = encoder if isinstance(encoder, Encoder) else None
@@ -85,6 +86,22 @@ class Gallery:
 
     def __len__(self) -> int:
         return self._store.count()
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether it is a folder, not on object storage."""
+        return isinstance(self._store.place, Folder)
+
+    @property
+    def path(self) -> Path:
+        """The gallery's folder.
+
+        Raises:
+            UserError: It is on object storage.
+        """
+        if not isinstance(self._store.place, Folder):
+            raise UserError(f"{self.address}: is not a folder")
+        return self._store.place.path
 
     def exists(self) -> bool:
         """Whether there is a gallery at the path yet."""
@@ -135,6 +152,7 @@ class Gallery:
         keep: Keep = "both",
         workers: int = 0,
         ray_workers: int = 0,
+        parts: Path | str | None = None,
         on_progress: Progress | None = None,
     ) -> Added:
         """Add images; those that are in the gallery already stay as they are.
@@ -152,6 +170,8 @@ class Gallery:
             keep: What to keep besides the embedding: ``path``, ``thumbnail`` (a JPEG of at most 128 × 256), ``both``.
             workers: Threads for decoding; 0 uses one per usable processor.
             ray_workers: Embed with this many workers of a Ray cluster, and add all images in one commit at the end.
+            parts: With `ray_workers`: folder for what they write, which all of them see. None takes the gallery's; on
+                object storage there is none.
             on_progress: Called with the number of images done and of all.
 
         Returns:
@@ -167,7 +187,7 @@ class Gallery:
             NewImage(source, light, camera or (None if source.camera is None else str(source.camera)), when, track)
             for source in gather_images(images)
         ]
-        return self._add_images(new, keep, workers, ray_workers, on_progress)
+        return self._add_images(new, keep, workers, ray_workers, parts, on_progress)
 
     def add_list(
         self,
@@ -179,6 +199,7 @@ class Gallery:
         keep: Keep = "both",
         workers: int = 0,
         ray_workers: int = 0,
+        parts: Path | str | None = None,
         on_progress: Progress | None = None,
     ) -> Added:
         """Add the images of a CSV list with the column ``path`` and, if wanted, modality, camera, time and track.
@@ -191,6 +212,7 @@ class Gallery:
             keep: As for `add`.
             workers: As for `add`.
             ray_workers: As for `add`.
+            parts: As for `add`.
             on_progress: As for `add`.
 
         Raises:
@@ -199,7 +221,7 @@ class Gallery:
         _check_keep(keep)
         light = None if modality is None else Modality(modality)
         new = read_list(Path(path), modality=light, camera=camera, time=check_time(time))
-        return self._add_images(new, keep, workers, ray_workers, on_progress)
+        return self._add_images(new, keep, workers, ray_workers, parts, on_progress)
 
     def add_video(
         self,
@@ -526,15 +548,25 @@ class Gallery:
         return None if place is None else expanded(Path(place))
 
     def _add_images(
-        self, new: Sequence[NewImage], keep: Keep, workers: int, ray_workers: int, on_progress: Progress | None
+        self,
+        new: Sequence[NewImage],
+        keep: Keep,
+        workers: int,
+        ray_workers: int,
+        parts: Path | str | None,
+        on_progress: Progress | None,
     ) -> Added:
+        parts_in = None if parts is None else expanded(Path(parts)).absolute()
+        if ray_workers and parts_in is None:
+            self._store.place.parts()  # raises an error where there is none, before anything is embedded
         if not ray_workers:
             return self._add(lambda encoder: add_images(
                 self._store, encoder, new, keep=keep, workers=workers, on_progress=on_progress
             ))  # fmt: skip
         load_ray()
         return self._add(lambda encoder: add_with_ray(
-            self._store, encoder, new, keep=keep, workers=ray_workers, device=self._device, on_progress=on_progress
+            self._store, encoder, new, keep=keep, workers=ray_workers, device=self._device, parts_in=parts_in,
+            on_progress=on_progress,
         ))  # fmt: skip
 
     def _add(self, add: Callable[[Encoder], Added]) -> Added:
@@ -577,13 +609,15 @@ class Gallery:
         saved = self._about()["model"]
         if saved is None or not Path(saved).exists():
             place = "" if saved is None else f" is no longer at {saved}"
-            raise ArgumentError("model", f"is missing: that of {self.path}{place}; name the run or model file")
+            raise ArgumentError("model", f"is missing: that of {self.address}{place}; name the run or model file")
         return Encoder.load(saved, device=self._device)
 
     def _about(self) -> dict[str, Any]:
         about: dict[str, Any] = self._store.fact("gallery") or {}
         if about.get("schema_version") != _SCHEMA_VERSION:
-            raise UserError(f"{self.path}: was written by another version of pclhd; make a new gallery from the images")
+            raise UserError(
+                f"{self.address}: was written by another version of pclhd; make a new gallery from the images"
+            )
         return about
 
     def _require_model(self, model_id: str) -> None:
@@ -592,8 +626,8 @@ class Gallery:
         own = self._about()["model_id"]
         if own != model_id:
             raise UserError(
-                f"{self.path}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings cannot "
-                "be compared; use that model, or make a new gallery"
+                f"{self.address}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings "
+                "cannot be compared; use that model, or make a new gallery"
             )
 
     def _index_facts(self) -> IndexFacts | None:

@@ -17,6 +17,7 @@ from typing import Any
 from pclhd.errors import ArgumentError, UserError
 from pclhd.gallery.adding import NewImage, parts_of
 from pclhd.gallery.parts import add_parts, part_file, plan_of, write_part
+from pclhd.gallery.places import Folder
 from pclhd.gallery.records import Added, Keep
 from pclhd.gallery.store import Store
 from pclhd.models.encoder import Encoder
@@ -45,15 +46,15 @@ class EmbedParts:
     """A worker: it loads the model once, and writes the file of each part that Ray Data hands to it.
 
     Args:
-        gallery: The gallery's folder.
-        folder: Where the files go; both folders must be the same for all machines.
+        gallery: The gallery's folder or address.
+        folder: Where the files go; the folders must be the same for all machines.
         model: The model file.
         model_id: Id that the model must have.
         keep: What is kept of each image.
         device: Where it embeds.
     """
 
-    def __init__(self, gallery: Path, folder: Path, model: Path, model_id: str, keep: Keep, device: str) -> None:
+    def __init__(self, gallery: str, folder: Path, model: Path, model_id: str, keep: Keep, device: str) -> None:
         self._gallery, self._folder, self._model, self._model_id = gallery, folder, model, model_id
         self._keep, self._device = keep, device
         self._opened: tuple[Store, Encoder] | None = None
@@ -96,6 +97,7 @@ def add_with_ray(
     keep: Keep,
     workers: int,
     device: str = "auto",
+    parts_in: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Added:
     """Add images to a gallery that the caller is writing to: embedded by Ray workers, added in one commit.
@@ -112,6 +114,7 @@ def add_with_ray(
         keep: What is kept of each.
         workers: Number of workers; each uses one thread, or one GPU.
         device: Where they embed; with ``auto``, on GPUs if the cluster has as many.
+        parts_in: Folder for what the workers write; None takes the gallery's.
         on_progress: Called with the number of images done and of all.
 
     Returns:
@@ -127,13 +130,13 @@ def add_with_ray(
         raise ArgumentError("images", "are in memory, which Ray workers do not see; give files, or no `ray_workers`")
     parts = list(parts_of(images))
     plan = plan_of(parts, model_id=encoder.model_id, keep=keep)
-    with store.collecting(plan) as folder:
+    with store.collecting(plan, parts_in) as folder:
         files = [part_file(folder, number) for number in range(len(parts))]
         left = [number for number, file in enumerate(files) if not file.exists()]
         done = len(images) - sum(len(parts[number]) for number in left)
         if left:
             given = (
-                store.path.absolute(), folder.absolute(), encoder.origin.absolute(), encoder.model_id, keep, device,
+                _seen_by_all(store), folder.absolute(), encoder.origin.absolute(), encoder.model_id, keep, device,
             )  # fmt: skip
             workers = min(workers, len(left))
             with _connected(ray, workers), warnings.catch_warnings():
@@ -144,6 +147,12 @@ def add_with_ray(
                     if on_progress is not None:
                         on_progress(done, len(images))
         return add_parts(store, files)
+
+
+def _seen_by_all(store: Store) -> str:
+    """What opens the gallery in another process."""
+    place = store.place
+    return str(place.path.absolute()) if isinstance(place, Folder) else place.address
 
 
 def _embedded(ray: Any, rows: list[dict[str, Any]], given: tuple[Any, ...], workers: int, device: str) -> Iterator[int]:

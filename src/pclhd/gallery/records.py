@@ -165,6 +165,8 @@ class IndexFacts:
         probes: Parts that a search looks into.
         recall: Share of the ten nearest rows that it finds, mean of `queries` rows of the gallery drawn at random.
         queries: How many rows that was measured with.
+        filtered_probes: Parts that a search with a filter looks into.
+        filtered_recall: The same share with a filter that leaves a twentieth of the rows.
     """
 
     rows: int
@@ -172,6 +174,8 @@ class IndexFacts:
     probes: int
     recall: float
     queries: int
+    filtered_probes: int | None = None  # None in galleries of older versions
+    filtered_recall: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON-compatible values."""

@@ -18,6 +18,8 @@ from pclhd.gallery.store import Store
 # Candidates at first, for each hit that is wanted: a passage has many frames.
 _FRAMES = 8
 _LEAST_CANDIDATES = 50
+# Rows that an index is asked for, for each hit: it compares rounded embeddings, and the best are chosen by whole ones.
+INDEXED_CANDIDATES = 2
 # With fewer candidates, sightings beyond the first thousands of frames are not looked for.
 _MOST_CANDIDATES = 4096
 _RERANKED = 200
@@ -50,8 +52,11 @@ def search_store(
     if vector.ndim != 1 or not np.isfinite(length) or length == 0:
         raise ValueError(f"a query is one vector of finite length, not {vector.shape} of length {length}")
     query = np.asarray(vector / length, dtype=np.float32)
-    probes = None if index is None else index.probes
+    probes = None
     wanted = max(_LEAST_CANDIDATES, _FRAMES * top) if group else top
+    if index is not None:
+        probes = index.probes if where is None else index.filtered_probes or index.probes
+        wanted = max(wanted, INDEXED_CANDIDATES * top)
     if rerank:
         wanted = max(wanted, _RERANKED)
     while True:

@@ -1,18 +1,21 @@
 """The rows of a gallery in LanceDB tables: append, look, search, and remove so that nothing stays on the disk.
 
-A gallery is a folder with two tables: `images`, one row per image, and `facts`, a few named JSON texts. Every change is
-one commit of LanceDB, which is there as a whole or not at all, however the process ends.
+A gallery is two tables in a folder or a bucket (`places.py`): `images`, one row per image, and `facts`, a few named
+JSON texts. Every change is one commit of LanceDB, which is there as a whole or not at all, however the process ends.
+
+On object storage a writer may lose its turn while it sleeps, between a check and a commit. Three rules make such a
+commit fail. A writer's tables stay at the version that its own last commit made (`_pinned`). A writer that takes over
+first restores each table to its newest version (`_fence`): LanceDB refuses all commits that began before a restore.
+And versions are deleted only after another restore, so that there is always one among those that are left.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import UserError
-from pclhd.files import discard, owning_folder
+from pclhd.files import discard
 from pclhd.gallery.filters import numbers_between
+from pclhd.gallery.lease import Turn
+from pclhd.gallery.places import place_of
 
 Value = TypeVar("Value")
 
@@ -35,11 +40,11 @@ NARROW_COLUMNS = (
 
 _METADATA_CACHE = 32 * 2**20
 _IMAGES, _FACTS = "images", "facts"
-_PARTS = ".parts"
-# Of a path that was an address, such as s3://bucket/people; a drive of Windows has one letter.
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)
+_NEVER = timedelta(days=36_500)
+# Older files that belong to no version are deleted by LanceDB in any case, from an age of seven days on.
+_UNVERIFIED = timedelta(days=8)
 _TRIES = 5
 # Fragments are rewritten, and rows read, this many at a time.
 _STEP = 8192
@@ -68,27 +73,30 @@ class Store:
     within `writing`.
 
     Args:
-        path: The gallery's folder; it may be missing.
+        path: The gallery's folder, or its address; it may be missing.
 
     Raises:
-        UserError: LanceDB is not installed, or the path is a file or a folder that is no gallery.
+        UserError: LanceDB is not installed, the path is a file or a folder that is no gallery, or the storage does not
+            answer.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
         self._lancedb = load_lancedb()
+        self.place = place_of(path)
         self._opened: Any = None
         self._tables: dict[str, Any] = {}
-        if _ADDRESS.match(path.as_posix()):
-            raise UserError(f"{path}: is an address; a gallery is a folder, which may be on a network file system")
-        if path.is_file():
-            raise UserError(f"{path}: is a file; a gallery is a folder")
-        if path.is_dir() and not self.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
-            raise UserError(f"{path}: is a folder of something else; name a gallery, or a new folder")
+        self._turn = Turn(_nobody_writes)
+        self._pinned = False
+        self.place.check_kind()
+
+    @property
+    def address(self) -> str:
+        """The gallery's folder or address, for messages."""
+        return self.place.address
 
     def exists(self) -> bool:
         """Whether there is a gallery."""
-        return (self.path / f"{_FACTS}.lance").is_dir()
+        return self.place.has_table(_FACTS)
 
     def require(self) -> None:
         """Raise an error if there is no gallery.
@@ -97,7 +105,7 @@ class Store:
             UserError: There is none.
         """
         if not self.exists():
-            raise UserError(f"{self.path}: no gallery there; make one with: pclhd gallery add {self.path} IMAGES")
+            raise UserError(f"{self.address}: no gallery there; make one with: pclhd gallery add {self.address} IMAGES")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -106,27 +114,35 @@ class Store:
         Raises:
             UserError: Another process is writing, or the folder cannot be written.
         """
-        with owning_folder(self.path), self._explaining():
-            self._tables.clear()
-            if self.fact("purging") is not None:
-                self._purge(None)
-            yield
+        with self.place.writing() as turn, self._explaining():
+            self._turn, self._pinned = turn, self.place.fenced
+            self._forget_tables()
+            try:
+                if turn.after_a_failure:
+                    for name in (_FACTS, _IMAGES):
+                        if self.place.has_table(name):
+                            self._fence(self._table(name))
+                    if self.exists():
+                        self.write_fact("leftovers", datetime.now(UTC).isoformat())
+                if self.fact("purging") is not None:
+                    self._purge(None)
+                yield
+            finally:
+                self._turn, self._pinned = Turn(_nobody_writes), False
+                self._forget_tables()
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Turn the errors of a disk into one line."""
+        """Turn the errors of a disk, or of object storage, into one line."""
         try:
             yield
         except UserError:
             raise
         except (OSError, RuntimeError, ValueError) as error:
-            reason = _disk_trouble(error)
-            if reason is None:
+            trouble = self.place.trouble(error)
+            if trouble is None:
                 raise
-            raise UserError(
-                f"{self.path}: cannot be written ({reason}); choose a writable folder with free space. "
-                "What had been added is kept"
-            ) from error
+            raise trouble from error
 
     # Facts.
 
@@ -138,9 +154,18 @@ class Store:
         return next((json.loads(row["json"]) for row in rows if row["name"] == name), None)
 
     def write_fact(self, name: str, value: Any) -> None:
-        """Write a named value that JSON can hold; None removes it."""
+        """Write a named value that JSON can hold; None stands for none."""
         import pyarrow as pa
 
+        self._turn.check()
+        if self.exists() and self.place.fenced:
+            # A table that is made again would have no version that a fence could refuse.
+            new = pa.table({"name": pa.array([name], pa.string()), "json": pa.array([json.dumps(value)], pa.string())})
+            facts = self._table(_FACTS)
+            facts.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(new)
+            if _small_files(facts) > _MANY_FRAGMENTS:
+                self._optimize(facts, _KEPT)
+            return
         old = self._reading(_FACTS, lambda table: table.search().limit(None).to_list()) if self.exists() else []
         kept = {row["name"]: row["json"] for row in old if row["name"] != name}
         if value is not None:
@@ -148,7 +173,8 @@ class Store:
         table = pa.table({"name": pa.array(kept.keys(), pa.string()), "json": pa.array(kept.values(), pa.string())})
         mode = "overwrite" if self.exists() else "create"
         self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
-        _optimize(self._tables[_FACTS], _KEPT)
+        if not self.place.fenced:
+            self._optimize(self._tables[_FACTS], _KEPT)
 
     # Reading.
 
@@ -220,6 +246,9 @@ class Store:
     ) -> Any:
         """The rows nearest to a vector, as an Arrow table with the column ``embedding``.
 
+        The index compares embeddings that are rounded to 8 bits a number, so the last of the rows may not be the right
+        ones: ask for some more than are wanted.
+
         Args:
             vector: (D,) of unit length.
             limit: At most this many.
@@ -229,7 +258,9 @@ class Store:
         """
 
         def run(table: Any) -> Any:
-            query = table.search(vector, vector_column_name="embedding").distance_type("dot").limit(limit)
+            # Without a distance named, it is that of the index, or Euclidean. Unit vectors are in the same order by
+            # each of them; galleries of older versions have an index for the dot product.
+            query = table.search(vector, vector_column_name="embedding").limit(limit)
             query = query.bypass_vector_index() if probes is None else query.nprobes(probes)
             if where is not None:
                 query = query.where(where, prefilter=True)
@@ -246,55 +277,55 @@ class Store:
         return set() if self._missing() else {one.name for one in self._table(_IMAGES).list_indices()}
 
     def size(self) -> int:
-        """Bytes on the disk."""
-        total = 0
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                try:
-                    total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
-                except FileNotFoundError:  # a writer has just removed it
-                    continue
-        return total
+        """Bytes of all files."""
+        return self.place.size()
 
     # Writing, within `writing`.
 
     def append(self, rows: Any) -> None:
         """Add rows, all or none."""
+        self._turn.check()
         if self._missing():
             self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
         else:
             self._table(_IMAGES).add(rows)
 
     @contextmanager
-    def collecting(self, plan: str) -> Iterator[Path]:
+    def collecting(self, plan: str, within: Path | None = None) -> Iterator[Path]:
         """A folder for files whose rows are to be added in one commit, in the block.
 
         If the block fails, the folder stays for the next try with the same plan; those of other plans are removed.
 
         Args:
             plan: A name for what is to be added.
+            within: The folder for such folders; None for the one in the gallery's folder.
         """
-        folder = self.path / _PARTS / plan
+        parts = self.place.parts() if within is None else within / ".parts"
+        folder = parts / plan
         if not folder.is_dir():
-            self.discard_parts()
-            folder.mkdir(parents=True)
+            discard(parts)
+            try:
+                folder.mkdir(parents=True)
+            except OSError as error:
+                raise UserError(f"{folder}: cannot be made ({error.strerror}); choose a writable folder") from error
         yield folder
-        self.discard_parts()
+        discard(parts)
 
     def discard_parts(self) -> None:
-        """Remove rows that were embedded but not added."""
-        discard(self.path / _PARTS)
+        """Remove rows that were embedded but not added, of a gallery in a folder."""
+        if not self.place.fenced:
+            discard(self.place.parts())
 
     def tidy(self) -> None:
         """Merge small files, bring the indices up to date, and remove versions that no reader uses any more."""
         if not self._missing():
-            _optimize(self._table(_IMAGES), _KEPT)
+            self._optimize(self._table(_IMAGES), _KEPT)
 
     def has_many_files(self) -> bool:
         """Whether merging would speed searches up."""
         if self._missing():
             return False
-        return int(self._table(_IMAGES).stats()["fragment_stats"]["num_small_fragments"]) > _MANY_FRAGMENTS
+        return _small_files(self._table(_IMAGES)) > _MANY_FRAGMENTS
 
     def remove(self, where: str) -> int:
         """Remove rows, and every trace of them on the disk: old versions, indices, and what commits say about them.
@@ -310,6 +341,7 @@ class Store:
         if not len(places):
             return 0
         self.write_fact("purging", True)
+        self._turn.check()
         self._table(_IMAGES).delete(where)
         self._purge(sorted(set((places >> 32).tolist())))
         return len(places)
@@ -332,42 +364,95 @@ class Store:
         if not self._missing():
             table = self._table(_IMAGES)
             for index in table.list_indices():
+                self._turn.check()
                 table.drop_index(index.name)
             if fragments is None:
                 places = self.select(["number"], row_ids=True)["_rowid"].to_numpy()
                 fragments = sorted(set((places >> 32).tolist()))
             for one in fragments:
                 within = f"_rowid >= {one << 32} AND _rowid < {(one + 1) << 32}"
+                self._turn.check()
                 table.update(where=within, values_sql={"frame": "frame"})
-            _optimize(table, timedelta(0))
+            self._optimize(table, timedelta(0), leftovers=self._may_have_leftovers())
         self.write_fact("purging", None)
+        # What LanceDB keeps in memory is about files that are gone now, and it would keep it until there is too much.
+        self._opened = None
+        self._tables.clear()
 
-    def build_index(self, partitions: int) -> None:
-        """Index the embeddings, and the columns of filters."""
-        from lancedb.index import Bitmap, BTree, IvfFlat
+    def build_index(self, rows_per_part: int) -> None:
+        """Index the embeddings, in parts of about this many rows, and the columns of filters."""
+        from lancedb.index import Bitmap, BTree, IvfSq
 
         table = self._table(_IMAGES)
-        _optimize(table, _KEPT)  # before, since merging files would change the indices again
+        self._optimize(table, _KEPT)  # before, since merging files would change the indices again
         for column, kind in INDEXED_COLUMNS.items():
+            self._turn.check()
             table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
-        table.create_index(
-            "embedding", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True, name=VECTOR_INDEX
-        )
+        # The size of the parts and not their number, which is forgotten: LanceDB would merge them to its own size of
+        # some thousand rows when it optimises. Centres for the dot product would be of unequal length, and parts, too.
+        parts = IvfSq(distance_type="l2", target_partition_size=rows_per_part)
+        self._turn.check()
+        table.create_index("embedding", config=parts, replace=True, name=VECTOR_INDEX)
         # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
         # so what the first call replaces is removed by the second.
-        _optimize(table, timedelta(0))
-        _optimize(table, timedelta(0))
+        self._optimize(table, timedelta(0))
+        self._optimize(table, timedelta(0))
+
+    def _optimize(self, table: Any, older_than: timedelta, *, leftovers: bool = False) -> None:
+        """Merge small files, bring indices up to date, and delete versions from an age on.
+
+        Args:
+            table: The table.
+            older_than: The age.
+            leftovers: On object storage, also delete files that belong to no version. A writer that sleeps while it
+                does that, and loses its turn, would delete what the next one is about to commit; so this is only done
+                where a writer has left such files. In a folder they are always deleted.
+        """
+        self._turn.check()
+        with warnings.catch_warnings():
+            # It warns that readers of older versions fail; ours read again (`_reading`), and there is no other writer.
+            warnings.simplefilter("ignore", UserWarning)
+            if not self.place.fenced:
+                table.optimize(cleanup_older_than=older_than, delete_unverified=True)
+                return
+            table.optimize(cleanup_older_than=_NEVER)
+            self._fence(table)
+            self._turn.check()
+            table.optimize(cleanup_older_than=older_than, delete_unverified=leftovers)
+
+    def _may_have_leftovers(self) -> bool:
+        """Whether a writer failed so lately that it may have left files, or may still wake and leave some."""
+        failed = self.fact("leftovers")
+        return failed is not None and datetime.now(UTC) - datetime.fromisoformat(failed) < _UNVERIFIED
+
+    def _fence(self, table: Any) -> None:
+        """Make all commits fail that begin from an older version than this one makes."""
+        table.checkout_latest()
+        before = table.version
+        self._turn.check()
+        table.checkout(before)
+        table.restore()
+        if table.version > before + 1:
+            # Someone has committed in between, which the restored version lacks. It is in the version before.
+            table.checkout(table.version - 1)
+            table.restore()
 
     # LanceDB.
 
     def _missing(self) -> bool:
-        return not (self.path / f"{_IMAGES}.lance").is_dir()
+        return not self.place.has_table(_IMAGES)
+
+    def _forget_tables(self) -> None:
+        if self.place.fenced:
+            self._opened = None
+        self._tables.clear()
 
     def _database(self) -> Any:
         if self._opened is None:
             self._opened = self._lancedb.connect(
-                str(self.path),
-                read_consistency_interval=timedelta(0),
+                self.address,
+                read_consistency_interval=None if self._pinned else timedelta(0),
+                storage_options=self.place.options or None,
                 # LanceDB keeps what it read of each version, also of those that are gone: by default up to 1 GiB.
                 session=self._lancedb.Session(metadata_cache_size_bytes=_METADATA_CACHE),
             )
@@ -385,36 +470,22 @@ class Store:
                 return read(self._table(name))
             except (OSError, RuntimeError, ValueError) as error:
                 if not left or not _vanished(error):
-                    raise
+                    trouble = self.place.trouble(error) if self.place.fenced else None
+                    if trouble is None:
+                        raise
+                    raise trouble from error
                 self._tables.pop(name, None)
         raise AssertionError("unreachable")
 
 
-def _optimize(table: Any, older_than: timedelta) -> None:
-    with warnings.catch_warnings():
-        # It warns that readers of older versions fail; ours read again (`_reading`), and there is no other writer.
-        warnings.simplefilter("ignore", UserWarning)
-        table.optimize(cleanup_older_than=older_than, delete_unverified=True)
+def _nobody_writes() -> None:
+    raise AssertionError("a change outside of `writing`")
+
+
+def _small_files(table: Any) -> int:
+    return int(table.stats()["fragment_stats"]["num_small_fragments"])
 
 
 def _vanished(error: Exception) -> bool:
-    text = str(error)
-    return "Not found" in text or "NotFound" in text or "os error 2)" in text
-
-
-_DISK_TROUBLES = {
-    28: "No space left on device",
-    122: "Disk quota exceeded",
-    30: "Read-only file system",
-    13: "Permission denied",
-    27: "File too large",
-    5: "Input/output error",
-}
-
-
-def _disk_trouble(error: Exception) -> str | None:
-    """What the system said about the disk; None if the error has another reason."""
-    text = str(error)
-    return next(
-        (reason for number, reason in _DISK_TROUBLES.items() if f"os error {number})" in text or reason in text), None
-    )
+    text = str(error).lower()
+    return "not found" in text or "notfound" in text or "os error 2)" in text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pclhd.answers.calibration import percent
-from pclhd.gallery.records import GalleryHit, GalleryRow, GalleryStats, Sighting
+from pclhd.gallery.records import GalleryHit, GalleryRow, GalleryStats, IndexFacts, Sighting
 from pclhd.gallery.verdict import Verdict
 from pclhd.text_tables import text_table
 
@@ -79,10 +79,7 @@ def stats_text(stats: GalleryStats) -> str:
         ["model", f"{stats.model or 'not kept'} (id {stats.model_id[:12]}, embeddings of {stats.embedding_size})"],
         [
             "search",
-            "exact"
-            if index is None
-            else f"by index: finds {index.recall:.1%} of the ten nearest images, measured with {index.queries} images; "
-            f"looks into {index.probes} of {index.partitions} parts",
+            "exact" if index is None else _index_text(index),
         ],
     ]
     if stats.unfinished:
@@ -90,6 +87,16 @@ def stats_text(stats: GalleryStats) -> str:
             ["unfinished", "a removal was interrupted; the next change, or pclhd gallery compact, completes it"]
         )
     return text_table(rows)
+
+
+def _index_text(index: IndexFacts) -> str:
+    text = (
+        f"by index: finds {index.recall:.1%} of the ten nearest images, measured with {index.queries} images; "
+        f"looks into {index.probes} of {index.partitions} parts"
+    )
+    if index.filtered_recall is None:
+        return text
+    return f"{text} (with a filter {index.filtered_recall:.1%}, {index.filtered_probes} parts)"
 
 
 def _span(sighting: Sighting | None, time: datetime | None) -> str:

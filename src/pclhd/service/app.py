@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pclhd import __version__
 from pclhd.errors import UserError
+from pclhd.files import InUse, Unreachable
 from pclhd.service.access import Refused, Service
 from pclhd.service.limits import BodyLimit, TooManyRequests
 from pclhd.service.metrics import Metrics
@@ -121,9 +122,11 @@ def problem(status: int, reason: str, **headers: str) -> JSONResponse:
 
 
 async def _user_error(request: Request, error: Any) -> Response:
-    message = str(error)
-    busy = "is being written by another pclhd" in message
-    return problem(409 if busy else 422, message if not busy else "the gallery is being changed; try again in a moment")
+    if isinstance(error, InUse):
+        return problem(409, "the gallery is being changed; try again in a moment")
+    if isinstance(error, Unreachable):
+        return problem(503, "the storage of the gallery does not answer; try again in a moment")
+    return problem(422, str(error))
 
 
 async def _refused(request: Request, error: Any) -> Response:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_service(
-    gallery: Path,
+    gallery: Path | str,
     *,
     model: Path | None = None,
     tokens: Path | None = None,
@@ -25,10 +25,10 @@ def open_service(
     """Open everything that the service needs; what is missing is said now, not at the first request.
 
     Args:
-        gallery: The gallery's folder; it may be new if `model` is given.
+        gallery: The gallery's folder or address; it may be new if `model` is given.
         model: A run folder or model file; None takes the gallery's own.
         tokens: The file of the tokens; None asks for none.
-        audit: The audit log; None puts it beside the gallery.
+        audit: The audit log; None puts it beside the gallery's folder.
         limits: What is accepted; None for the defaults.
         device: Where images are embedded.
         false_match_rate: Of "no one here".
@@ -48,6 +48,11 @@ def open_service(
     from pclhd.service.tokens import Tokens
 
     opened = Gallery(gallery, encoder=model, device=device)
+    if audit is None and not opened.in_folder:
+        raise ArgumentError(
+            "audit",
+            f"is missing: the audit log is a file, which {opened.address} cannot hold; name one on this machine",
+        )
     stored = None if tokens is None else Tokens(tokens)
     if stored is not None and not stored.all():
         raise ArgumentError("tokens", "has no token; make one with: pclhd token create NAME --role admin", value=tokens)

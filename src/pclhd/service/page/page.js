@@ -106,6 +106,20 @@ async function showContents() {
 
 // Searching.
 
+// On a phone the filters would push the results below the second screen, so they are closed until they are wanted.
+const narrow = window.matchMedia("(max-width: 45rem)");
+function foldFilters() { $("filters").open = !narrow.matches; }
+
+function showFiltersSet() {
+  const form = new FormData($("search-form"));
+  const set = [
+    ...(form.get("only") ? [lightName(form.get("only"))] : []),
+    ...form.getAll("camera"),
+    ...["since", "until"].filter((name) => form.get(name)).map((name) => `${name} ${clock(form.get(name))}`),
+  ];
+  $("filters-set").textContent = set.length ? `: ${set.join(", ")}` : "";
+}
+
 function setQuery(file) {
   if (!file) return;
   state.query = file;
@@ -144,6 +158,7 @@ async function search() {
   $("hits").replaceChildren(...answer.hits.map((hit, place) => hitCard(hit, () => openSide(place))));
   showTimeline(answer.hits);
   $("results").focus({ preventScroll: true });
+  if (narrow.matches) $("results").scrollIntoView();
 }
 
 function showVerdict(answer) {
@@ -359,6 +374,9 @@ for (const button of document.querySelectorAll("[data-view]")) {
   });
 }
 $("query-file").addEventListener("change", (event) => setQuery(event.target.files[0]));
+$("search-form").addEventListener("change", showFiltersSet);
+narrow.addEventListener("change", foldFilters);
+foldFilters();
 $("search-form").addEventListener("submit", (event) => { event.preventDefault(); search(); });
 const drop = $("drop");
 for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });

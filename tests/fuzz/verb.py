@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,6 +73,8 @@ class Command:
         as_nobody: Whether it runs without the rights of root.
         alone: Whether it runs in a new process instead of the common one.
         may_be_long: Whether it may take as long as it likes, as long as SIGTERM ends it.
+        serves: Whether it serves HTTP until it is ended. Once it says that it does, a request is made, then it is asked
+            to end.
     """
 
     words: tuple[str, ...]
@@ -79,6 +83,7 @@ class Command:
     as_nobody: bool = False
     alone: bool = False
     may_be_long: bool = False
+    serves: bool = False
 
 
 class Runner:
@@ -92,6 +97,7 @@ class Runner:
         self._world = world
         self._child = 0
         self._done = 0
+        self._serves = False
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
 
     def run(self, command: Command) -> Ended:
@@ -100,7 +106,7 @@ class Runner:
             os.ftruncate(stream.fileno(), 0)
             os.lseek(stream.fileno(), 0, os.SEEK_SET)  # for all processes that have this file
         began = time.monotonic()
-        code, memory = self._run_alone(command) if command.alone else self._run_forked(command)
+        code, memory = self._run_alone(command) if command.alone and not command.serves else self._run_forked(command)
         texts = [_text(stream) for stream in (self._out, self._err)]
         return Ended(code, texts[0], texts[1], time.monotonic() - began, memory)
 
@@ -141,8 +147,9 @@ class Runner:
         self._done += 1
         question = {"words": command.words, "as_nobody": command.as_nobody}
         os.write(self._questions, json.dumps(question).encode() + b"\n")
-        ended, asked = self._answered(_PATIENCE if command.may_be_long else _COMPUTING), False
-        if not ended and command.may_be_long:
+        patience = _PATIENCE if command.may_be_long else _COMPUTING
+        ended, asked = self._answered(patience, serves=command.serves), False
+        if not ended and (command.may_be_long or self._serves):
             os.kill(self._child, signal.SIGTERM)
             ended, asked = self._answered(_COMPUTING), True
         if not ended:
@@ -156,14 +163,24 @@ class Runner:
         code, memory = json.loads(answer)
         return (0 if asked and code == 143 else code), memory
 
-    def _answered(self, computing: float) -> bool:
+    def _address(self) -> str | None:
+        """Where the command says that it serves; None if it does not."""
+        found = re.search(r"; open (http://\S+) in a browser", _text(self._out))
+        return None if found is None else found[1]
+
+    def _answered(self, computing: float, *, serves: bool = False) -> bool:
         """Whether the command ends before it has computed for some seconds, or has done nothing for `LIMIT` seconds.
 
-        The clock alone would not do: beside many busy processes, a moment takes a minute.
+        The clock alone would not do: beside many busy processes, a moment takes a minute. One that serves has not ended
+        either once it has answered a request.
         """
         before = last = _computed(self._child)
-        moved = time.monotonic()
+        began = moved = time.monotonic()
+        self._serves = False
         while not select.select([self._answers], [], [], 0.1)[0]:
+            self._serves = serves and (address := self._address()) is not None and _asked(address)
+            if self._serves or (serves and time.monotonic() - began > 10 * LIMIT):  # an idle server computes a little
+                return False
             now = _computed(self._child)
             if now > last:
                 last, moved = now, time.monotonic()
@@ -204,9 +221,22 @@ class Runner:
                 os.write(answers, json.dumps([code, memory]).encode() + b"\n")
 
 
+def _asked(address: str) -> bool:
+    """Whether a server answers, whatever it says."""
+    try:
+        directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with directly.open(f"{address}api/v1/gallery", timeout=LIMIT) as answer:
+            answer.read()
+    except urllib.error.HTTPError as refused:
+        refused.close()
+    except OSError:
+        return False
+    return True
+
+
 def _computed(process: int) -> float:
-    """Seconds of CPU time that a process has had, as Linux says."""
-    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    """Seconds of CPU time that a process and its ended children have had, as Linux says."""
+    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
@@ -288,8 +318,8 @@ def _wrongly_changed(name: str, command: Command, ended: Ended, world: World) ->
         return not (path.name == ".lock" and any(path.parent.glob("images-*.npy")))  # a cache of images keeps its lock
     if name.startswith("cache/"):  # decoded images stay, whatever happens afterwards
         return False
-    # A training that ends in the middle leaves a run that can be resumed.
-    trains = command.words[:1] == ("train",)
+    # A training that ends in the middle leaves a run that can be resumed, and a grid of trainings those that ended.
+    trains = command.words[0] in {"train", "study", "ablate"} if command.words else False
     begun = trains and list(world.root.glob("**/checkpoints/epoch-*"))
     if ended.code not in (0, 1) and not begun:
         return True

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from pclhd.errors import UserError
 from pclhd.files import discard, owning_folder
 from pclhd.gallery.filters import numbers_between
+from pclhd.gallery.rows import rows_problem, schema_problem
+from pclhd.gallery.trouble import damaged, explaining, explaining_disk, vanished
+from pclhd.parsing import Unparsable, parse_json
 
 Value = TypeVar("Value")
 
@@ -106,49 +109,51 @@ class Store:
         Raises:
             UserError: Another process is writing, or the folder cannot be written.
         """
-        with owning_folder(self.path), self._explaining():
+        with owning_folder(self.path), explaining_disk(self.path):
             self._tables.clear()
             if self.fact("purging") is not None:
                 self._purge(None)
             yield
 
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Turn the errors of a disk into one line."""
-        try:
-            yield
-        except UserError:
-            raise
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = _disk_trouble(error)
-            if reason is None:
-                raise
-            raise UserError(
-                f"{self.path}: cannot be written ({reason}); choose a writable folder with free space. "
-                "What had been added is kept"
-            ) from error
-
     # Facts.
 
     def fact(self, name: str) -> Any:
-        """A named value, as it was written; None if there is none."""
+        """A named value, as it was written; None if there is none.
+
+        Raises:
+            UserError: It is damaged.
+        """
         if not self.exists():
             return None
-        rows = self._reading(_FACTS, lambda table: table.search().limit(None).to_list())
-        return next((json.loads(row["json"]) for row in rows if row["name"] == name), None)
+        text = self._texts().get(name)
+        if text is None:
+            return None
+        try:
+            return parse_json(text, finite=True)
+        except Unparsable as error:
+            raise damaged(self.path, f"its fact {name} is not valid JSON: {error}") from error
 
     def write_fact(self, name: str, value: Any) -> None:
         """Write a named value that JSON can hold; None removes it."""
         import pyarrow as pa
 
-        old = self._reading(_FACTS, lambda table: table.search().limit(None).to_list()) if self.exists() else []
-        kept = {row["name"]: row["json"] for row in old if row["name"] != name}
+        kept = self._texts() if self.exists() else {}
+        kept.pop(name, None)
         if value is not None:
             kept[name] = json.dumps(value)
         table = pa.table({"name": pa.array(kept.keys(), pa.string()), "json": pa.array(kept.values(), pa.string())})
         mode = "overwrite" if self.exists() else "create"
-        self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
-        _optimize(self._tables[_FACTS], _KEPT)
+        with explaining(self.path, writes=True):
+            self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
+            _optimize(self._tables[_FACTS], _KEPT)
+
+    def _texts(self) -> dict[str, str]:
+        """The facts as JSON texts."""
+        rows = self._reading(_FACTS, lambda table: table.search().limit(None).to_list())
+        try:
+            return {str(row["name"]): str(row["json"]) for row in rows}
+        except KeyError as error:
+            raise damaged(self.path, f"its facts have no column {error}") from error
 
     # Reading.
 
@@ -180,7 +185,7 @@ class Store:
                 query = query.where(where)
             return query.with_row_id(row_ids).to_arrow()
 
-        return self._reading(_IMAGES, run)
+        return self._sound(self._reading(_IMAGES, run))
 
     def pages(self, columns: Sequence[str], where: str | None = None, *, after: int = 0) -> Iterator[Any]:
         """Rows in the order of their numbers, as Arrow tables of some thousand rows each.
@@ -206,8 +211,9 @@ class Store:
         import pyarrow as pa
 
         if not self._missing():
-            for batch in self._table(_IMAGES).search().select(list(columns)).limit(None).to_batches(_STEP):
-                yield pa.Table.from_batches([batch])
+            with explaining(self.path, writes=False):
+                for batch in self._table(_IMAGES).search().select(list(columns)).limit(None).to_batches(_STEP):
+                    yield self._sound(pa.Table.from_batches([batch]))
 
     def nearest(
         self,
@@ -235,7 +241,7 @@ class Store:
                 query = query.where(where, prefilter=True)
             return query.select([*columns, "embedding", "_distance"]).to_arrow()
 
-        return self._reading(_IMAGES, run)
+        return self._sound(self._reading(_IMAGES, run))
 
     def version(self) -> int:
         """The version of the rows; every change makes a higher one."""
@@ -243,7 +249,7 @@ class Store:
 
     def indices(self) -> set[str]:
         """Names of the indices."""
-        return set() if self._missing() else {one.name for one in self._table(_IMAGES).list_indices()}
+        return set() if self._missing() else self._reading(_IMAGES, _index_names)
 
     def size(self) -> int:
         """Bytes on the disk."""
@@ -260,10 +266,11 @@ class Store:
 
     def append(self, rows: Any) -> None:
         """Add rows, all or none."""
-        if self._missing():
-            self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
-        else:
-            self._table(_IMAGES).add(rows)
+        with explaining(self.path, writes=True):
+            if self._missing():
+                self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
+            else:
+                self._table(_IMAGES).add(rows)
 
     @contextmanager
     def collecting(self, plan: str) -> Iterator[Path]:
@@ -288,13 +295,14 @@ class Store:
     def tidy(self) -> None:
         """Merge small files, bring the indices up to date, and remove versions that no reader uses any more."""
         if not self._missing():
-            _optimize(self._table(_IMAGES), _KEPT)
+            with explaining(self.path, writes=True):
+                _optimize(self._table(_IMAGES), _KEPT)
 
     def has_many_files(self) -> bool:
         """Whether merging would speed searches up."""
         if self._missing():
             return False
-        return int(self._table(_IMAGES).stats()["fragment_stats"]["num_small_fragments"]) > _MANY_FRAGMENTS
+        return self._reading(_IMAGES, _small_files) > _MANY_FRAGMENTS
 
     def remove(self, where: str) -> int:
         """Remove rows, and every trace of them on the disk: old versions, indices, and what commits say about them.
@@ -310,7 +318,8 @@ class Store:
         if not len(places):
             return 0
         self.write_fact("purging", True)
-        self._table(_IMAGES).delete(where)
+        with explaining(self.path, writes=True):
+            self._table(_IMAGES).delete(where)
         self._purge(sorted(set((places >> 32).tolist())))
         return len(places)
 
@@ -330,33 +339,34 @@ class Store:
             fragments: Numbers of the files that hold deleted rows; None for all.
         """
         if not self._missing():
-            table = self._table(_IMAGES)
-            for index in table.list_indices():
-                table.drop_index(index.name)
             if fragments is None:
                 places = self.select(["number"], row_ids=True)["_rowid"].to_numpy()
                 fragments = sorted(set((places >> 32).tolist()))
-            for one in fragments:
-                within = f"_rowid >= {one << 32} AND _rowid < {(one + 1) << 32}"
-                table.update(where=within, values_sql={"frame": "frame"})
-            _optimize(table, timedelta(0))
+            with explaining(self.path, writes=True):
+                table = self._table(_IMAGES)
+                for name in _index_names(table):
+                    table.drop_index(name)
+                for one in fragments:
+                    within = f"_rowid >= {one << 32} AND _rowid < {(one + 1) << 32}"
+                    table.update(where=within, values_sql={"frame": "frame"})
+                _optimize(table, timedelta(0))
         self.write_fact("purging", None)
 
     def build_index(self, partitions: int) -> None:
         """Index the embeddings, and the columns of filters."""
         from lancedb.index import Bitmap, BTree, IvfFlat
 
-        table = self._table(_IMAGES)
-        _optimize(table, _KEPT)  # before, since merging files would change the indices again
-        for column, kind in INDEXED_COLUMNS.items():
-            table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
-        table.create_index(
-            "embedding", config=IvfFlat(distance_type="dot", num_partitions=partitions), replace=True, name=VECTOR_INDEX
-        )
-        # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
-        # so what the first call replaces is removed by the second.
-        _optimize(table, timedelta(0))
-        _optimize(table, timedelta(0))
+        with explaining(self.path, writes=True):
+            table = self._table(_IMAGES)
+            _optimize(table, _KEPT)  # before, since merging files would change the indices again
+            for column, kind in INDEXED_COLUMNS.items():
+                table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
+            by_embedding = IvfFlat(distance_type="dot", num_partitions=partitions)
+            table.create_index("embedding", config=by_embedding, replace=True, name=VECTOR_INDEX)
+            # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
+            # so what the first call replaces is removed by the second.
+            _optimize(table, timedelta(0))
+            _optimize(table, timedelta(0))
 
     # LanceDB.
 
@@ -375,19 +385,39 @@ class Store:
 
     def _table(self, name: str) -> Any:
         if name not in self._tables:
-            self._tables[name] = self._database().open_table(name)
+            table = self._database().open_table(name)
+            problem = schema_problem(table.schema) if name == _IMAGES else None
+            if problem is not None:
+                raise damaged(self.path, problem)
+            self._tables[name] = table
         return self._tables[name]
+
+    def _sound(self, rows: Any) -> Any:
+        """The same rows, if they are some that a gallery holds."""
+        problem = rows_problem(rows)
+        if problem is not None:
+            raise damaged(self.path, problem)
+        return rows
 
     def _reading(self, name: str, read: Callable[[Any], Value]) -> Value:
         """Read; again, if a writer has removed the version that was being read."""
-        for left in reversed(range(_TRIES)):
-            try:
-                return read(self._table(name))
-            except (OSError, RuntimeError, ValueError) as error:
-                if not left or not _vanished(error):
-                    raise
-                self._tables.pop(name, None)
+        with explaining(self.path, writes=False):
+            for left in reversed(range(_TRIES)):
+                try:
+                    return read(self._table(name))
+                except (OSError, RuntimeError, ValueError) as error:
+                    if not left or not vanished(error):
+                        raise
+                    self._tables.pop(name, None)
         raise AssertionError("unreachable")
+
+
+def _index_names(table: Any) -> set[str]:
+    return {str(one.name) for one in table.list_indices()}
+
+
+def _small_files(table: Any) -> int:
+    return int(table.stats()["fragment_stats"]["num_small_fragments"])
 
 
 def _optimize(table: Any, older_than: timedelta) -> None:
@@ -395,26 +425,3 @@ def _optimize(table: Any, older_than: timedelta) -> None:
         # It warns that readers of older versions fail; ours read again (`_reading`), and there is no other writer.
         warnings.simplefilter("ignore", UserWarning)
         table.optimize(cleanup_older_than=older_than, delete_unverified=True)
-
-
-def _vanished(error: Exception) -> bool:
-    text = str(error)
-    return "Not found" in text or "NotFound" in text or "os error 2)" in text
-
-
-_DISK_TROUBLES = {
-    28: "No space left on device",
-    122: "Disk quota exceeded",
-    30: "Read-only file system",
-    13: "Permission denied",
-    27: "File too large",
-    5: "Input/output error",
-}
-
-
-def _disk_trouble(error: Exception) -> str | None:
-    """What the system said about the disk; None if the error has another reason."""
-    text = str(error)
-    return next(
-        (reason for number, reason in _DISK_TROUBLES.items() if f"os error {number})" in text or reason in text), None
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,11 +58,16 @@ def open_service(
 
 
 def serve(service: Service, host: str, port: int) -> None:
-    """Serve until the process is ended.
+    """Serve until the process is ended, then close the audit log.
 
     Raises:
         UserError: The address is taken, or others than this machine could reach it without a token.
     """
+    with closing(service.audit):
+        _serve(service, host, port)
+
+
+def _serve(service: Service, host: str, port: int) -> None:
     import socket
 
     from pclhd.service.access import is_loopback

@@ -142,7 +142,7 @@ def change_rows(gallery: Path, how: str) -> None:
     count, width = len(table), table["embedding"].type.list_size
     column, _, kind = how.partition(" ")
     place = table.column_names.index(column)
-    flat = {"nan": np.nan, "zero": 0.0, "huge": 3e38}
+    flat = {"inf": np.inf, "zero": 0.0, "huge": 3e38}
     if kind == "dropped":
         table = table.remove_column(place)
     elif kind in flat:
@@ -165,7 +165,7 @@ def change_rows(gallery: Path, how: str) -> None:
 
 #: Changes of `change_rows`.
 ROW_CHANGES = (
-    *("embedding nan", "embedding zero", "embedding huge", "embedding narrow", "embedding dropped"),
+    *("embedding inf", "embedding zero", "embedding huge", "embedding narrow", "embedding dropped"),
     *("id nulls", "id text", "id numbers", "number nulls", "number text", "number numbers", "number dropped"),
     *("modality nulls", "modality text", "modality dropped", "camera numbers", "camera text", "time text"),
     *("time times", "time nulls", "source text", "source bytes", "track dropped", "frame text", "frame numbers"),

@@ -40,6 +40,7 @@ _MEMORY = 2 * 2**30
 NEW = "new"
 _ROOT = Path(__file__).parent.parent.parent
 _PARTIAL = re.compile(r"(^|/)(\.[^/]+\.part|\.lock|\.[^/]+\.lock|\.unfinished)$")
+_TABLES = r"(people|indexed)/(facts|images)\.lance(/.*)?"
 _TRACEBACK = re.compile(r"pclhd-[^/]+\.traceback\.txt$")
 
 
@@ -321,6 +322,8 @@ def _wrongly_changed(name: str, command: Command, ended: Ended, world: World) ->
     # A training that ends in the middle leaves a run that can be resumed, and a grid of trainings those that ended.
     trains = command.words[0] in {"train", "study", "ablate"} if command.words else False
     begun = trains and list(world.root.glob("**/checkpoints/epoch-*"))
+    if command.words[:1] == ("gallery",) and re.fullmatch(_TABLES, name) and command.writes:
+        return False  # a change of a gallery is several commits, each there as a whole
     if ended.code not in (0, 1) and not begun:
         return True
     if NEW in command.writes and (name not in world.known or "--force" in command.words):

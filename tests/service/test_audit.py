@@ -103,10 +103,10 @@ def test_a_line_that_a_kill_cut_is_removed(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(whole)
 
 
-@pytest.mark.parametrize("content", [b"precious", b'{"number":1,"x":2}', b'{"a":1}\n{"b":2', b"\xff\n\xff", b"[1,2]\n3"])
+@pytest.mark.parametrize("content", [b"precious", b'{"number":1,"x":2}', b'{"a":1}\n{"b":2', b"\xff\n", b"[1]\n3"])
 def test_a_file_of_something_else_loses_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.txt").write_bytes(content)
-    with pytest.raises(UserError, match="not a complete line|line before"):
+    with pytest.raises(UserError, match=r"not a complete line|line before"):
         AuditLog(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_bytes() == content
 

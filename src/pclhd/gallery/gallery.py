@@ -538,12 +538,17 @@ class Gallery:
 
     def _add(self, add: Callable[[Encoder], Added]) -> Added:
         with self._store.writing():
-            if not self._store.exists():
+            is_new = not self._store.exists()
+            if is_new:
                 self._found(self._loaded or self._load())
             encoder = self.encoder
             self._note_place(encoder)
             try:
                 return add(encoder)
+            except BaseException:
+                if is_new:
+                    self._store.forget()
+                raise
             finally:
                 if self._store.has_many_files():
                     self._store.tidy()
@@ -607,8 +612,8 @@ class Gallery:
             condition = ids_among(ids) if ids else None
         with self._store.writing():
             self._store.discard_parts()
-            self._store.write_fact("last_number", next_number(self._store) - 1)
-            removed = 0 if condition is None else self._store.remove(condition)
+            last = next_number(self._store) - 1
+            removed = 0 if condition is None else self._store.remove(condition, last_number=last)
             if removed:
                 self._store.write_fact("index", None)
                 update_index(self._store)

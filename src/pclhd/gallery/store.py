@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,7 +113,7 @@ class Store:
         with owning_folder(self.path), explaining_disk(self.path):
             self._tables.clear()
             if self.fact("purging") is not None:
-                self._purge(None)
+                self._purge([] if self._missing() else self._fragments())
             yield
 
     # Facts.
@@ -264,6 +265,12 @@ class Store:
 
     # Writing, within `writing`.
 
+    def forget(self) -> None:
+        """Remove the tables of a gallery to which no row was added."""
+        if self._missing():
+            self._tables.clear()
+            discard(self.path / f"{_FACTS}.lance")
+
     def append(self, rows: Any) -> None:
         """Add rows, all or none."""
         with explaining(self.path, writes=True):
@@ -304,10 +311,15 @@ class Store:
             return False
         return self._reading(_IMAGES, _small_files) > _MANY_FRAGMENTS
 
-    def remove(self, where: str) -> int:
+    def remove(self, where: str, *, last_number: int) -> int:
         """Remove rows, and every trace of them on the disk: old versions, indices, and what commits say about them.
 
         Indices have to be built again afterwards: they hold embeddings of the rows.
+
+        Args:
+            where: A condition.
+            last_number: The largest number that a row ever had, which is kept: no later row gets the number of a
+                removed one.
 
         Returns:
             How many.
@@ -317,6 +329,7 @@ class Store:
         places = self.select(["number"], where, row_ids=True)["_rowid"].to_numpy()
         if not len(places):
             return 0
+        self.write_fact("last_number", last_number)
         self.write_fact("purging", True)
         with explaining(self.path, writes=True):
             self._table(_IMAGES).delete(where)
@@ -326,22 +339,25 @@ class Store:
     def purge(self) -> None:
         """Write all rows again and remove everything else."""
         if not self._missing():
+            fragments = self._fragments()
             self.write_fact("purging", True)
-            self._purge(None)
+            self._purge(fragments)
 
-    def _purge(self, fragments: list[int] | None) -> None:
+    def _fragments(self) -> list[int]:
+        """Numbers of all files of rows."""
+        places = self.select(["number"], row_ids=True)["_rowid"].to_numpy()
+        return sorted(set((places >> 32).tolist()))
+
+    def _purge(self, fragments: list[int]) -> None:
         """Remove what deleted rows left.
 
         LanceDB marks rows as deleted, and leaves them in their file while most of it is in use. Files with such rows
         are therefore written again, which an update that changes nothing does.
 
         Args:
-            fragments: Numbers of the files that hold deleted rows; None for all.
+            fragments: Numbers of the files that hold deleted rows.
         """
         if not self._missing():
-            if fragments is None:
-                places = self.select(["number"], row_ids=True)["_rowid"].to_numpy()
-                fragments = sorted(set((places >> 32).tolist()))
             with explaining(self.path, writes=True):
                 table = self._table(_IMAGES)
                 for name in _index_names(table):
@@ -375,6 +391,7 @@ class Store:
 
     def _database(self) -> Any:
         if self._opened is None:
+            self._require_regular_files()
             self._opened = self._lancedb.connect(
                 str(self.path),
                 read_consistency_interval=timedelta(0),
@@ -382,6 +399,14 @@ class Store:
                 session=self._lancedb.Session(metadata_cache_size_bytes=_METADATA_CACHE),
             )
         return self._opened
+
+    def _require_regular_files(self) -> None:
+        """Raise an error if one of the files is something else: LanceDB would wait for ever for a named pipe."""
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(OSError):  # a link to nothing, and what a writer has just removed
+                    if not stat.S_ISREG(os.stat(os.path.join(folder, name)).st_mode):  # noqa: PTH116, PTH118
+                        raise damaged(self.path, f"{name} is no regular file")
 
     def _table(self, name: str) -> Any:
         if name not in self._tables:

@@ -56,7 +56,8 @@ class AuditLog:
         self._owned.enter_context(claiming(path))
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "a+b", buffering=0)
+            file = os.fdopen(os.open(path, flags, 0o600), "a+b", buffering=0)
+            self._file: BinaryIO = self._owned.enter_context(file)
             _require_regular(path)
             verified, place = _followed(path, unfinished=True)
             self._file.truncate(place)
@@ -102,7 +103,6 @@ class AuditLog:
         if not self._file.closed and self._number == 0:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
-        self._file.close()
         self._owned.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,22 +51,18 @@ def open_service(
     stored = None if tokens is None else Tokens(tokens)
     if stored is not None and not stored.all():
         raise ArgumentError("tokens", "has no token; make one with: pclhd token create NAME --role admin", value=tokens)
-    _ = opened.encoder, opened.calibration  # loaded now: what is missing is said before the service starts
+    # Loaded now: what is missing or damaged is said before the service starts.
+    _ = opened.encoder, opened.calibration, len(opened)
     log = AuditLog(audit or opened.path.with_name(f"{opened.path.name}.audit.jsonl"))
     return Service(opened, log, stored, limits or Limits(), false_match_rate)
 
 
 def serve(service: Service, host: str, port: int) -> None:
-    """Serve until the process is ended, then close the audit log.
+    """Serve until the process is ended.
 
     Raises:
         UserError: The address is taken, or others than this machine could reach it without a token.
     """
-    with closing(service.audit):
-        _serve(service, host, port)
-
-
-def _serve(service: Service, host: str, port: int) -> None:
     import socket
 
     from pclhd.service.access import is_loopback

@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "study plot": ("study", "plot", "studies/one"),
     "token create": ("token", "create", "new", "--tokens", "tokens.json"),
     "token revoke": ("token", "revoke", "desk", "--tokens", "tokens.json"),
-    "gallery add": ("gallery", "add", "people", "data/folders/visible", "--modality", "visible", "--device", "cpu"),
+    "gallery add": ("gallery", "add", "people", "data/people/visible", "--modality", "visible", "--device", "cpu"),
     "gallery remove": ("gallery", "remove", "people", "--only", "visible", "--yes"),
     "gallery expire": ("gallery", "expire", "people", "--older-than", "30d"),
     "gallery compact": ("gallery", "compact", "people"),

@@ -61,6 +61,8 @@ LEFT_BY_A_KILL = (
     r"(out/|runs/one/|studies/one/|ablation/|people/)?\.[\w.-]+\.[0-9a-f]{16}\.part",
     r"(out/|studies/one/|ablation/|people/|runs/one/)?\.([\w.-]+\.)?lock",
     r"out/(made|figures)(/\.lock|/\.unfinished|/\.[\w.-]+\.[0-9a-f]{16}\.part)?",
+    r"out/\.drawn\.[0-9a-f]{16}\.part/.*",
+    r"studies/one/trial-0002-seed-0/\.(lock|unfinished|config\.yaml\.[0-9a-f]{16}\.part)",
     r"runs/one/report(/\.index\.html\.[0-9a-f]{16}\.part)?",
 )
 #: What stays of work that was ended: a gallery keeps what was added, and a study its trials, both in whole commits.

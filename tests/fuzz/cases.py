@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
+from sqlite3 import Error as SqlError
 from typing import Any
 
 from pclhd.config import Settings
@@ -89,7 +90,7 @@ def make_case(draw: Random, world: World, chosen_from: Chosen) -> Case:
     chosen = damage.choose(path, draw)
     try:
         what = f"{path}: {chosen(path, draw)}"
-    except (ValueError, KeyError, TypeError, RecursionError, OSError, RuntimeError, UnpicklingError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError, RuntimeError, UnpicklingError, SqlError) as error:
         # Such as an image that no file of the drawn kind can hold.
         raise Inapplicable(f"{chosen.__name__}: {type(error).__name__}") from error
     as_nobody = chosen in damage.AS_NOBODY

@@ -165,14 +165,12 @@ FURTHER: tuple[Target, ...] = (
     _target("gallery export people --out out/x.parquet --map pca", "people/**/*", writes=_OUT, weight=5),
     _target("gallery export indexed --out out/x.parquet --map none", "indexed/**/*", writes=_OUT),
     _target(
-        "gallery add people data/folders/visible --modality visible --device cpu",
-        *("people/**/*", "data/folders/visible/*", *_MODEL),
+        "gallery add people data/people/visible --modality visible --device cpu",
+        *("people/**/*", "data/people/visible/*", *_MODEL),
         writes=_GALLERY,
         weight=6,
     ),
-    _target(
-        "gallery add indexed data/folders/visible --modality visible --device cpu", "indexed/**/*", writes=_GALLERY
-    ),
+    _target("gallery add indexed data/people/visible --modality visible --device cpu", "indexed/**/*", writes=_GALLERY),
     _target(
         "gallery add out/new gallery.csv --model runs/one --device cpu",
         *("gallery.csv", "data/own/*/*", *_MODEL),

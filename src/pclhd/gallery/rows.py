@@ -147,13 +147,21 @@ def embeddings_of(table: Any) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32).reshape(-1, width)
 
 
-def schema_problem(found: Any) -> str | None:
-    """How the columns of a table differ from those of a gallery; None if they do not."""
+def schema_problem(found: Any, embedding_size: int | None) -> str | None:
+    """How the columns of a table differ from those of a gallery; None if they do not.
+
+    Args:
+        found: The schema.
+        embedding_size: Width of the gallery's embeddings; None if it is not known.
+    """
     import pyarrow as pa
 
     if "embedding" not in found.names or not pa.types.is_fixed_size_list(found.field("embedding").type):
         return "its rows have no embeddings"
-    wanted = schema(found.field("embedding").type.list_size)
+    width = found.field("embedding").type.list_size
+    if embedding_size not in (None, width):
+        return f"its embeddings have {width} values, not {embedding_size}"
+    wanted = schema(width)
     if sorted(found.names) != sorted(wanted.names):
         return f"its rows have other columns: {', '.join(sorted(set(found.names) ^ set(wanted.names)))}"
     wrong = [field.name for field in wanted if found.field(field.name).type != field.type]

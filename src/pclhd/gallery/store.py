@@ -411,11 +411,16 @@ class Store:
     def _table(self, name: str) -> Any:
         if name not in self._tables:
             table = self._database().open_table(name)
-            problem = schema_problem(table.schema) if name == _IMAGES else None
+            problem = schema_problem(table.schema, self._width()) if name == _IMAGES else None
             if problem is not None:
                 raise damaged(self.path, problem)
             self._tables[name] = table
         return self._tables[name]
+
+    def _width(self) -> int | None:
+        """The width of the embeddings, as the gallery's facts say it; None if they do not."""
+        about = self.fact("gallery")
+        return about.get("embedding_size") if isinstance(about, dict) else None
 
     def _sound(self, rows: Any) -> Any:
         """The same rows, if they are some that a gallery holds."""

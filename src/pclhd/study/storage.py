@@ -250,8 +250,8 @@ def identity_of(study: Study) -> dict[str, Any]:
     """
     try:
         identity = parse_json(study.user_attrs[_IDENTITY])
-        objective, space, seeds = identity["objective"], identity["space"], identity["seeds"]
-    except (KeyError, TypeError, Unparsable) as error:
+        objective, space, seeds = identity["objective"], identity["space"], identity.get("seeds", [])
+    except (KeyError, TypeError, AttributeError, Unparsable) as error:
         raise UserError(f"the study {study.study_name} was not made by pclhd") from error
     is_sound = isinstance(space, dict) and isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
     if objective not in get_args(Objective) or not is_sound:

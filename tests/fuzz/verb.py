@@ -40,6 +40,8 @@ _MEMORY = 2 * 2**30
 NEW = "new"
 _ROOT = Path(__file__).parent.parent.parent
 _PARTIAL = re.compile(r"(^|/)(\.[^/]+\.part|\.lock|\.[^/]+\.lock|\.unfinished)$")
+#: What Rust prints where LanceDB's own code ends over damaged files; it goes to stderr past Python, and stays there.
+_PANIC = re.compile(r"^\nthread '[^']*' \(\d+\) panicked at .*?(?=^pclhd: )", re.MULTILINE | re.DOTALL)
 _TABLES = r"(people|indexed)/(facts|images)\.lance(/.*)?"
 _TRACEBACK = re.compile(r"pclhd-[^/]+\.traceback\.txt$")
 
@@ -283,7 +285,7 @@ def faults(command: Command, ended: Ended, world: World) -> Iterator[str]:
     """What is wrong with how a command ended."""
     changed = world.changed()
     saved = [name for name in changed if _TRACEBACK.search(name)]
-    lines = [line for line in ended.err.splitlines() if line.strip()]
+    lines = [line for line in _PANIC.sub("", ended.err).splitlines() if line.strip()]
     # A training that was asked to end says so.
     no_errors = ("note: ", "warning: ", *(["interrupted; "] if command.may_be_long else []))
     errors = [line for line in lines if not line.startswith(no_errors)]

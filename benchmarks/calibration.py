@@ -1,7 +1,7 @@
 """How far the drawn benchmark (generator version 2) is like published runs on SYSU-MM01.
 
 Usage: python benchmarks/calibration.py [--people N] [--full] [--data DIR] [--out DIR] [--seeds N …] [--jobs N]
-    [--generator N] [--quick] [--json FILE]
+    [--generator N] [--gap NUMBER] [--quick] [--json FILE]
 
 Trains the label-trained bound and the methods that are not ours, on a shortened schedule, and tests them on validation
 people. It shows, beside published figures: clusters per person with the start weights and at the start of stage II, how
@@ -46,6 +46,9 @@ def main() -> None:
     parser.set_defaults(generator=2)
     parser.add_argument("--people", type=int, default=200, help="training people")
     parser.add_argument("--full", action="store_true", help="the preset's own schedule (give other --out and --people)")
+    parser.add_argument(
+        "--gap", type=float, help="independence of infrared from colour; the generator's own if left out"
+    )
     arguments = parser.parse_args()
     benchmark = benchmark_of(arguments, "calibration", seeds=1, quick_seeds=1)
     data = arguments.data or benchmark.out / "data"
@@ -56,6 +59,7 @@ def main() -> None:
         people=people,
         generator=arguments.generator,
         held_out=arguments.held_out,
+        gap=arguments.gap,
     )
     schedule = () if arguments.quick or arguments.full else SCHEDULE
     runs = [

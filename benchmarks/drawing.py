@@ -89,7 +89,7 @@ def _drawing(scale: Scale, images: int, version: Version) -> tuple[World, list[S
     # Whole runs of images, since images of one person follow each other.
     step = max(1, len(shots) // images)
     kept = [shot for number, shot in enumerate(shots) if number // 20 % step == 0][:images]
-    return World(0, Population.BENCHMARK, DEFAULT_GAP, plan.height, plan.width, version), kept
+    return World(0, Population.BENCHMARK, DEFAULT_GAP[version], plan.height, plan.width, version), kept
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pclhd.synthetic.traits import Bag, Part, TopCut
 from pclhd.synthetic.variation import FRAMES, VARIATION
 from pclhd.synthetic.world import Shot, World
 
-WORLD = World(0, Population.BENCHMARK, DEFAULT_GAP, 96, 48, 2)
+WORLD = World(0, Population.BENCHMARK, DEFAULT_GAP[2], 96, 48, 2)
 BOTH = list(Modality)
 
 
@@ -138,5 +138,5 @@ def test_infrared_stays_grey_and_depends_on_the_gap() -> None:
     shot = Shot(5, Modality.INFRARED, 3, 2)
     assert render(WORLD, shot).mode == "L"
     assert (np.asarray(render(replace(WORLD, gap=1.0), shot)) != np.asarray(render(WORLD, shot))).any()
-    palette = make_palette(person_of(5), Modality.INFRARED, DEFAULT_GAP)
+    palette = make_palette(person_of(5), Modality.INFRARED, DEFAULT_GAP[2])
     assert all(len(levels) == 1 for levels in palette.values())

@@ -49,9 +49,14 @@ def synth(
     layout: Annotated[Literal["sysu", "regdb", "llcm"], typer.Option(help="Layout of the folder.")] = "sysu",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed; the same seed gives the same files, to the byte.")] = 0,
     gap: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="How much infrared brightness differs from visible brightness."),
-    ] = 0.55,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            show_default="that of the generator's version",
+            help="How much infrared brightness differs from visible brightness.",
+        ),
+    ] = None,
     unpaired: Annotated[
         float,
         typer.Option(

@@ -296,8 +296,7 @@ def _rank_block(
     Row b is sample `first + b` itself, which then comes first, unless that index is negative. For the bounds see
     `_Bounded`.
     """
-    number = samples.shape[0]
-    checked = 0
+    checked = np.zeros(index.shape[0], dtype=np.int64)
     for b in prange(index.shape[0]):
         i = first + b
         ahead = 0
@@ -305,46 +304,65 @@ def _rank_block(
             index[b, 0] = i
             squared_distance[b, 0] = 0.0
             ahead = 1
-        others = index.shape[1] - ahead
-        if others > 0:
-            # The `others` smallest upper bounds, as a heap with the largest on top.
-            heap = np.full(others, np.float32(np.inf), dtype=np.float32)
-            for j in range(number):
-                bound = upper[j] - np.float32(2.0) * products[b, j]
-                if bound < heap[0] and j != i:
-                    at = 0
-                    while True:
-                        child = 2 * at + 1
-                        if child >= others:
-                            break
-                        if child + 1 < others and heap[child + 1] > heap[child]:
-                            child += 1
-                        if heap[child] <= bound:
-                            break
-                        heap[at] = heap[child]
-                        at = child
-                    heap[at] = bound
-            limit = heap[0] + own_slack[b]
-            count = 0
-            for j in range(number):
-                if lower[j] - np.float32(2.0) * products[b, j] <= limit and j != i:
-                    count += 1
-            candidates = np.empty(count, dtype=np.int32)
-            distances = np.empty(count, dtype=np.float64)
-            count = 0
-            for j in range(number):
-                if lower[j] - np.float32(2.0) * products[b, j] <= limit and j != i:
-                    total = 0.0
-                    for d in range(samples.shape[1]):
-                        difference = np.float64(rows[b, d]) - np.float64(samples[j, d])
-                        total += difference * difference
-                    candidates[count] = j
-                    distances[count] = total
-                    count += 1
-            checked += count
-            # Candidates are sorted by index, and the stable sort keeps that order where distances are equal.
-            order = np.argsort(distances, kind="mergesort")
-            for rank in range(others):
-                index[b, rank + ahead] = candidates[order[rank]]
-                squared_distance[b, rank + ahead] = distances[order[rank]]
-    return checked
+        if index.shape[1] > ahead:
+            others = index[b, ahead:], squared_distance[b, ahead:]
+            checked[b] = _rank_row(products[b], upper, lower, own_slack[b], i, rows[b], samples, *others)
+    total: int = checked.sum()
+    return total
+
+
+# A function of its own: on Python 3.12 numba takes variables of this loop for sums over the parallel loop around it.
+@compiled()
+def _rank_row(
+    products: NDArray[np.float32],
+    upper: NDArray[np.float32],
+    lower: NDArray[np.float32],
+    own_slack: np.float32,
+    i: int,
+    row: NDArray[np.float32],
+    samples: NDArray[np.float32],
+    index: NDArray[np.int32],
+    squared_distance: NDArray[np.float64],
+) -> int:
+    """Rank all samples but i for one row; return how many distances were computed."""
+    number, others = samples.shape[0], index.shape[0]
+    # The `others` smallest upper bounds, as a heap with the largest on top.
+    heap = np.full(others, np.float32(np.inf), dtype=np.float32)
+    for j in range(number):
+        bound = upper[j] - np.float32(2.0) * products[j]
+        if bound < heap[0] and j != i:
+            at = 0
+            while True:
+                child = 2 * at + 1
+                if child >= others:
+                    break
+                if child + 1 < others and heap[child + 1] > heap[child]:
+                    child += 1
+                if heap[child] <= bound:
+                    break
+                heap[at] = heap[child]
+                at = child
+            heap[at] = bound
+    limit = heap[0] + own_slack
+    count = 0
+    for j in range(number):
+        if lower[j] - np.float32(2.0) * products[j] <= limit and j != i:
+            count += 1
+    candidates = np.empty(count, dtype=np.int32)
+    distances = np.empty(count, dtype=np.float64)
+    count = 0
+    for j in range(number):
+        if lower[j] - np.float32(2.0) * products[j] <= limit and j != i:
+            total = 0.0
+            for d in range(samples.shape[1]):
+                difference = np.float64(row[d]) - np.float64(samples[j, d])
+                total += difference * difference
+            candidates[count] = j
+            distances[count] = total
+            count += 1
+    # Candidates are sorted by index, and the stable sort keeps that order where distances are equal.
+    order = np.argsort(distances, kind="mergesort")
+    for rank in range(others):
+        index[rank] = candidates[order[rank]]
+        squared_distance[rank] = distances[order[rank]]
+    return count

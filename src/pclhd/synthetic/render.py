@@ -78,7 +78,7 @@ def draw_population(
     modality: Modality,
     seed: int,
     population: str = Population.STARTER,
-    gap: float = DEFAULT_GAP,
+    gap: float | None = None,
     height: int = 96,
     width: int = 48,
     cameras: Sequence[int] | None = None,
@@ -93,7 +93,7 @@ def draw_population(
         modality: Visible or infrared.
         seed: Another seed gives other people and cameras.
         population: ``benchmark`` or ``starter``; their people and cameras are disjoint for all seeds.
-        gap: Independence of infrared brightness from colour, 0..1.
+        gap: Independence of infrared brightness from colour, 0..1; None for that of the generator's version.
         height: Height in pixels.
         width: Width in pixels.
         cameras: Camera numbers; by default 1, 2, 4, 5 for visible and 3, 6 for infrared.
@@ -109,6 +109,7 @@ def draw_population(
         for identity in range(1, people + 1)
         for index in range(images_per_person)
     ]
+    gap = DEFAULT_GAP[version] if gap is None else gap
     world = World(seed, Population(population), gap, height, width, version)
     identities = np.array([shot.identity for shot in shots], dtype=np.int64)
     return render_images(world, shots, workers), identities

@@ -60,7 +60,7 @@ def write_synthetic(
     scale: Literal["tiny", "small", "sysu"] = "small",
     layout: Literal["sysu", "regdb", "llcm"] = "sysu",
     seed: int = 0,
-    gap: float = DEFAULT_GAP,
+    gap: float | None = None,
     one_modality_share: float = 0.0,
     people: int | None = None,
     population: str = "benchmark",
@@ -80,7 +80,8 @@ def write_synthetic(
             about those of the imitated data set).
         layout: Folders and lists of SYSU-MM01, RegDB or LLCM.
         seed: Another seed gives other people and cameras.
-        gap: Independence of infrared brightness from colour, 0 (luminance) to 1 (unrelated).
+        gap: Independence of infrared brightness from colour, 0 (luminance) to 1 (unrelated); None for that of the
+            generator's version.
         one_modality_share: Share of training people who appear in only one modality, 0..1.
         people: Number of training people (validation included) instead of the scale's.
         population: ``benchmark``, or ``starter`` for people and cameras that no benchmark has.
@@ -102,7 +103,7 @@ def write_synthetic(
         "scale": str(choices.scale),
         "layout": str(choices.layout),
         "seed": seed,
-        "gap": float(gap),
+        "gap": choices.gap,
         "one_modality_share": float(one_modality_share),
         "people": people,
         "population": str(choices.population),
@@ -122,7 +123,7 @@ def write_synthetic(
     if _is_occupied(root):
         checksum = _verify(root, choices.version, parameters, plan)
         return SyntheticSummary(root, len(plan.images), plan.people, checksum, time.perf_counter() - start, True)
-    world = World(seed, choices.population, float(gap), plan.height, plan.width, choices.version)
+    world = World(seed, choices.population, choices.gap, plan.height, plan.width, choices.version)
     partial = name_aside(root, "part")
     with claiming(root):
         try:
@@ -149,13 +150,14 @@ class _Choices:
     population: Population
     version: Version
     held_out: HeldOut | None
+    gap: float
 
 
 def _check(
     scale: str,
     layout: str,
     seed: int,
-    gap: float,
+    gap: float | None,
     one_modality_share: float,
     people: int | None,
     population: str,
@@ -178,6 +180,7 @@ def _check(
     if held_out is not None and (version == 1 or layout == Layout.REGDB):
         which = "generator=1" if version == 1 else "layout=regdb"
         raise UserError(f"held_out={held_out} cannot be used with {which}, which has one group of people; leave it out")
+    gap = DEFAULT_GAP[version] if gap is None else float(gap)
     for name, number in (("gap", gap), ("one_modality_share", one_modality_share)):
         if not 0 <= number <= 1:
             raise UserError(f"{name}={number} is out of range; give a number from 0 to 1")
@@ -193,7 +196,7 @@ def _check(
     if version > 1 and layout != Layout.REGDB:
         held_out = held_out or HeldOut.VALIDATION
     return _Choices(
-        Scale(scale), Layout(layout), Population(population), version, HeldOut(held_out) if held_out else None
+        Scale(scale), Layout(layout), Population(population), version, HeldOut(held_out) if held_out else None, gap
     )
 
 

@@ -210,7 +210,7 @@ class Bench:
             r"(not valid YAML|not valid JSON|not a readable safetensors file) \(.*\)", r"\1 (the reason)", text
         )
         text = re.sub(
-            r"(people: is damaged|no readable Parquet file|readable ONNX file) \(.*?\);", r"\1 (the reason);", text
+            r"(people: is damaged|readable .parquet file|readable ONNX file) \(.*?\);", r"\1 (the reason);", text
         )
         text = re.sub(r"(database cannot be used|decoded as a video) \(.*?\);", r"\1 (the reason);", text)
         text = re.sub(r"\b[0-9a-f]{12,64}\b", "…", text)
@@ -1156,24 +1156,26 @@ def _page_lines(observations: dict[str, Observed]) -> Iterator[str]:
 
 
 AT_RANDOM = """
+
 ## Damage at random
 
-`make fuzz` damages settings, options, lists, images, features, every file of a run folder, of a gallery, of a study and
-of an ablation, tokens, audit logs, videos with their boxes, and ONNX files at random, over all verbs. It asserts: exit
-code 0, 1 or 2 with at most one line, nothing left behind, no hang, no number in an output that is not finite. A service
-has to start and answer a request, or to refuse. `tests/test_fuzz.py` tries some hundred inputs, drawn by hypothesis. Not
-drawn are the options `--ray-workers`, which starts a cluster, and `--quick` of `ablate`.
+`make fuzz` damages settings, options, lists, images, features, every file of a run folder, of a gallery, of a study
+and of an ablation, tokens, audit logs, videos with their boxes, and ONNX files at random, over all verbs. It asserts:
+exit code 0, 1 or 2 with at most one line, nothing left behind, no hang, no number in an output that is not finite. A
+service has to start and answer a request, or to refuse. `tests/test_fuzz.py` tries some hundred inputs, drawn by
+hypothesis. Not drawn are the options `--ray-workers`, which starts a cluster, and `--quick` of `ablate`.
 
 ```bash
 make fuzz INPUTS=10000 SEED=9
 ```
 
-This tried 9,861 inputs (139 draws could not be applied) in 59 minutes beside other work, over the verbs that were covered
-then (not galleries, search, service, figures and studies): 3,937 ended with 0, 443 with 1, 5,480 with 2, one with 70. It
-found two faults, which are fixed: a negative variance in a forged checkpoint ended in an unforeseen error, and a resumed
-run copied NaN from a damaged provenance. Two more reports were its own mistakes. About 850 inputs of seed 7 had found
-before that `compare` and `train --resume` waited for ever where weights are a named pipe, and earlier runs of about 1,500
-that a damaged cache of images was parsed by numpy, and that `training_images.txt` might be a named pipe.
+This tried 9,861 inputs (139 draws could not be applied) in 59 minutes beside other work, over the verbs that were
+covered then (not galleries, search, service, figures and studies): 3,937 ended with 0, 443 with 1, 5,480 with 2, one
+with 70. It found two faults, which are fixed: a negative variance in a forged checkpoint ended in an unforeseen
+error, and a resumed run copied NaN from a damaged provenance. Two more reports were its own mistakes. About 850
+inputs of seed 7 had found before that `compare` and `train --resume` waited for ever where weights are a named pipe,
+and earlier runs of about 1,500 that a damaged cache of images was parsed by numpy, and that `training_images.txt`
+might be a named pipe.
 
 ```bash
 python -m tests.fuzz --inputs 2000 --seed 1 \\
@@ -1182,12 +1184,12 @@ python -m tests.fuzz --inputs 2000 --seed 1 \\
 
 Of these verbs, 1,054 inputs were tried (seeds 1 to 4, each with the source of that moment: what was found was fixed
 in between). They found seven faults, which are fixed: a gallery that could not be begun was left as an empty one; a
-gallery's file that is a named pipe made LanceDB wait for ever; `remove` and `compact` wrote before they noticed that rows
-are damaged; `serve` left an empty audit log and said more than one line where the gallery or the log is damaged; `search`
-left its CSV file where the sheet of pictures could not be made; a study's database with a value that Optuna cannot read
-ended in an unforeseen error, in two ways. Reading the source for them found two more: an audit log that is a file of
-something else lost its last line, and damaged facts and rows of a gallery were not looked at. Open: where LanceDB's own
-code panics over a damaged file, it prints a few lines before ours.
+gallery's file that is a named pipe made LanceDB wait for ever; `remove` and `compact` wrote before they noticed that
+rows are damaged; `serve` left an empty audit log and said more than one line where the gallery or the log is damaged;
+`search` left its CSV file where the sheet of pictures could not be made; a study's database with a value that Optuna
+cannot read ended in an unforeseen error, in two ways. Reading the source for them found two more: an audit log that
+is a file of something else lost its last line, and damaged facts and rows of a gallery were not looked at. Open:
+where LanceDB's own code panics over a damaged file, it prints a few lines before ours.
 """
 
 _INTRODUCTION = """# What happens when something goes wrong

@@ -146,13 +146,13 @@ def damaged_study(name: str, text: str) -> Callable[[Bench], Observed]:
 def damaged_ablation(bench: Bench) -> Observed:
     """The record of an ablation is damaged."""
     bench.run.mkdir()
-    record = {"preset": "tiny", "settings": [], "search": None, "seeds": ["0"], "tables": {}}
+    record: dict[str, object] = {"preset": "tiny", "settings": [], "search": None, "seeds": ["0"], "tables": {}}
     (bench.run / "ablation.json").write_text(json.dumps(record))
     return bench.watch("figures", bench.run, "--out", bench.root / "figures")
 
 
 def ablate_without_labels(bench: Bench) -> Observed:
-    """An ablation on images that nobody has labelled."""
+    """An ablation on images without labels."""
     return bench.watch("ablate", "tiny", "--data", bench.stock.data, "--out", bench.run, "--dry-run")
 
 

@@ -22,7 +22,9 @@ def use_small_networks() -> None:
     """Let ``narrow`` be a network of 20 thousand weights, and the released code's one of as many."""
     ARCHITECTURES["narrow"] = SMALL_BASIC
     setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)  # noqa: B010
-    trainings.work.__kwdefaults__["start"] = Forked
+    defaults = trainings.work.__kwdefaults__
+    assert defaults is not None
+    defaults["start"] = Forked
 
 
 class Forked:

@@ -38,7 +38,7 @@ def content(path: Path) -> dict[str, bytes]:
 
 
 #: Damages of `change_rows` that are seen in values, when rows are listed, searched or compared. Those in `SEARCHED` are
-#: seen in embeddings alone, and those in `SOUND` cannot be told from data; all others are columns that no gallery has.
+#: seen in embeddings alone, and those in `SOUND` look like data; all others are columns that no gallery has.
 VALUES = {"id nulls", "modality nulls", "modality text", "time times", "added nulls", "added times"}
 SEARCHED = {"embedding inf"}
 SOUND = {

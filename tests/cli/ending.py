@@ -12,7 +12,8 @@ import os
 
 # Read by torch and numba when they are imported. Cases are forked: a process that has none but its own thread may be
 # forked at any time, and one with GNU's OpenMP never.
-os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", NUMBA_THREADING_LAYER="workqueue")
+if __name__ == "__main__":
+    os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", NUMBA_THREADING_LAYER="workqueue")
 
 import errno
 import json

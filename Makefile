@@ -38,7 +38,8 @@ define install
 			echo "make: '$(PYTHON) -m venv' failed; install Python's venv module (Debian, Ubuntu: python3-venv)" >&2; \
 			exit 1; }; }
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '$(1)'
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '$(1)'
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # pip would compile in one process
 endef
 
 $(RUNTIME): pyproject.toml constraints.txt

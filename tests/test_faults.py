@@ -12,7 +12,7 @@ from tests.fault_kinds import CAUSES, KINDS, Ruled, kinds_lines
 from tests.faults import AT_RANDOM, FAULTS, Fault, Stock, observe, row
 
 PAGE = Path(__file__).parent.parent / "docs" / "faults.md"
-SOONER = {"Settings", "Data", "Weights", "Other commands"}
+SOONER = {"Settings", "Data", "Weights", "Other commands", "Galleries and the service"}
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,21 @@
 for each case.
 
 `python -m tests.cli.ending FOLDER` prints as JSON how each case ended, what it left, and how the same command ended
-when it was given again; `tests/cli/test_ending.py` looks at that.
+when it was given again; `tests/cli/test_ending.py` looks at that. With `--world` it only makes the files that the verbs
+start from, those of `tests/fuzz/world.py`.
 """
 
 from __future__ import annotations
 
+import os
+
+# Read by torch and numba when they are imported. Cases are forked: a process that has none but its own thread may be
+# forked at any time, and one with GNU's OpenMP never.
+if __name__ == "__main__":
+    os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", NUMBA_THREADING_LAYER="workqueue")
+
 import errno
 import json
-import os
-import shutil
 import signal
 import sys
 import traceback
@@ -20,31 +26,51 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pclhd.cli import main
-from pclhd.config import load_preset
-from pclhd.models.released import released_state
-from pclhd.models.two_stream import NARROW
-from pclhd.models.weights import save_model
 from pclhd.supervised import starter
-from pclhd.synthetic import write, write_synthetic
+from pclhd.synthetic import write
 from pclhd.workflows import cluster, embed, exchange
-from tests.models.small import SMALL_BOTTLENECK, stirred
+from tests.fuzz.further import ABLATION, STUDY
+from tests.fuzz.small import use_small_networks
+from tests.fuzz.world import SIZES, World, states
 from tests.privileges import obey_modes
 
-#: Each verb's words. Below the current folder, `data`, `run` and `theirs.pth` are there before.
-VERBS: dict[str, tuple[str, ...]] = {
-    "cluster": ("features.npy", "--out", "out/labels.csv", "--k1", "4", "--k2", "2"),
-    "embed": ("run", "--out", "out/features.npy", "--split", "test", "--device", "cpu"),
-    "export": ("theirs", "--out", "out/model.pth"),
-    "import": ("theirs.pth", "--layout", "sysu", "--out", "out/made"),
-    "synth": ("--out", "out/drawn", "--scale", "tiny", "--workers", "1"),
-    "starter": ("--out", "out/start.safetensors", "--people", "4", "--images", "1", "--steps", "1"),
-    "evaluate": ("run", "--device", "cpu"),
-    "report": ("run",),
+#: Commands by the verb, and what they do where a verb is there twice. All write to files that exist, or below `out`.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "cluster": ("cluster", "features.npy", "--out", "out/labels.csv", "--k1", "4", "--k2", "2"),
+    "embed": ("embed", "runs/one", "--out", "out/features.npy", "--split", "test", "--device", "cpu"),
+    "export": ("export", "runs/theirs", "--out", "out/model.pth"),
+    "export --format onnx": ("export", "runs/one", "--format", "onnx", "--out", "out/model.onnx"),
+    "import": ("import", "theirs.pth", "--layout", "sysu", "--out", "out/made"),
+    "synth": ("synth", "--out", "out/drawn", "--scale", "tiny", "--workers", "1"),
+    "starter": ("starter", "--out", "out/start.safetensors", "--people", "4", "--images", "1", "--steps", "1"),
+    "evaluate": ("evaluate", "runs/one", "--device", "cpu"),
+    "report": ("report", "runs/one"),
+    "report of two": ("report", "runs/one", "runs/two", "--out", "out/both.html"),
+    "calibrate": ("calibrate", "runs/one", "--data", "data/people", "--device", "cpu"),
+    "search": (
+        *("search", "runs/one", "data/own/infrared/0-0.png", "--modality", "visible", "--images", "data/own/visible"),
+        *("--csv", "out/found.csv", "--sheet", "out/found.html", "--device", "cpu"),
+    ),
+    "figures": ("figures", "runs/one", "runs/two", "--out", "out/figures", "--device", "cpu"),
+    "ablate": ("ablate", "tiny", *SIZES, *ABLATION, "--seeds", "0"),
+    "study run": (*STUDY[:-1], "3"),
+    "study plot": ("study", "plot", "studies/one"),
+    "token create": ("token", "create", "new", "--tokens", "tokens.json"),
+    "token revoke": ("token", "revoke", "desk", "--tokens", "tokens.json"),
+    "gallery add": ("gallery", "add", "people", "data/people/visible", "--modality", "visible", "--device", "cpu"),
+    "gallery remove": ("gallery", "remove", "people", "--only", "visible", "--yes"),
+    "gallery expire": ("gallery", "expire", "people", "--older-than", "30d"),
+    "gallery compact": ("gallery", "compact", "people"),
+    "gallery export": ("gallery", "export", "people", "--out", "out/people.parquet", "--map", "pca"),
 }
+#: Commands whose second run has nothing left to do, and says so with exit code 2, if the first had done its work.
+DONE_ALREADY = {"token create", "token revoke"}
+#: Slow ones, or of a group that was tested by another verb: they are ended, but not given other outputs.
+FEW = {"figures", "study run", "study plot", "ablate", "export --format onnx"}
+_WRITES_TO = ("out", "runs/one", "studies/one", "ablation", "people", ".")
 
 
 def _end(how: str) -> None:
@@ -76,6 +102,17 @@ def _at(owner: Any, name: str) -> Callable[[str], None]:
     return install
 
 
+def _in_lance(method: str) -> Callable[[str], None]:
+    """The same, before a change of a gallery's tables. LanceDB is loaded then, in the process that does the work."""
+
+    def install(how: str) -> None:
+        from lancedb.table import LanceTable
+
+        _at(LanceTable, method)(how)
+
+    return install
+
+
 #: Where a file is whole but has not got its name, by verb; `synth` writes a folder.
 FLUSHED = _at(os, "fsync")
 PLACES: dict[str, dict[str, Callable[[str], None]]] = {
@@ -87,7 +124,10 @@ PLACES: dict[str, dict[str, Callable[[str], None]]] = {
         "synth": _at(write, "render"),
         "starter": _at(starter, "train_starter"),
     },
-    "while it writes": dict.fromkeys(VERBS, FLUSHED) | {"synth": _at(write, "contact_sheet")},
+    "while it writes": dict.fromkeys(COMMANDS, FLUSHED)
+    | {"synth": _at(write, "contact_sheet")}
+    | {"gallery add": _in_lance("add"), "gallery compact": _in_lance("update")}
+    | dict.fromkeys(("gallery remove", "gallery expire"), _in_lance("delete")),
 }
 
 
@@ -112,9 +152,10 @@ def _no_reader() -> None:
 
 
 def _read_only() -> None:
-    """Neither `out` nor `run` can be written to, not even by root."""
-    for folder in ("out", "run"):
-        Path(folder).chmod(0o555)
+    """What a command writes to cannot be written, not even by root."""
+    for name in _WRITES_TO:
+        for folder, _, _ in list(os.walk(name)) if name != "." else [(name, [], [])]:
+            Path(folder).chmod(0o555)
     obey_modes()
 
 
@@ -157,25 +198,12 @@ class Ended:
     left_again: list[str]
 
 
-def prepare(folder: Path) -> None:
-    """What the verbs start from."""
-    os.chdir(folder)
-    write_synthetic(Path("data"), scale="tiny", workers=1)
-    size = ["data.height=48", "data.width=24", "data.workers=1"]
-    for name, architecture in (("run", NARROW), ("theirs", SMALL_BOTTLENECK)):
-        Path(name).mkdir()
-        Path(name, "config.yaml").write_text(load_preset("tiny", size, root=Path("data").resolve()).to_yaml())
-        save_model(Path(name, "model.safetensors"), stirred(architecture))
-    torch.save(released_state(stirred(SMALL_BOTTLENECK, 1)), "theirs.pth")
-    np.save("features.npy", np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32))
-    setattr(exchange, "RELEASED_ARCHITECTURE", SMALL_BOTTLENECK)  # noqa: B010  # the released network has a hundred megabytes
-    assert run_verb("evaluate", Path("said.txt")) == 0
-
-
-def contents() -> dict[str, bytes]:
-    """Files by name, with their bytes; folders too, with none. Not what is in folders below `out`."""
-    kept = [path for pattern in ("run/**/*", "out/*", "out/made/*", "out/drawn/*") for path in Path().glob(pattern)]
-    return {path.as_posix(): path.read_bytes() if path.is_file() else b"" for path in kept}
+def prepare(folder: Path) -> World:
+    """What the verbs start from: a world, whose folder becomes the current one."""
+    use_small_networks()
+    world = World.make(folder)
+    os.chdir(world.root)
+    return world
 
 
 def run_verb(verb: str, said: Path, install: Callable[[], None] | None = None) -> int:
@@ -186,7 +214,7 @@ def run_verb(verb: str, said: Path, install: Callable[[], None] | None = None) -
             stream = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(stream, 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            sys.argv = ["pclhd", verb, *VERBS[verb]]
+            sys.argv = ["pclhd", *COMMANDS[verb]]
             if install is not None:
                 install()
             main()
@@ -200,33 +228,36 @@ def run_verb(verb: str, said: Path, install: Callable[[], None] | None = None) -
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run_case(verb: str, place: str, how: str) -> Ended:
-    """End a verb, and run it again."""
-    shutil.rmtree("out", ignore_errors=True)
-    Path("out").mkdir()
-    before = contents()
-
-    def changed() -> list[str]:
-        now = contents()
-        return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-
-    said = Path("said.txt")
+def run_case(world: World, verb: str, place: str, how: str) -> Ended:
+    """End a verb, run it again, and put everything back."""
+    said = world.root.parent / "said.txt"
     met = CIRCUMSTANCES.get(how)
     status = run_verb(verb, said, partial(PLACES[place][verb], how) if met is None else met)
-    for folder in ("out", "run"):
-        Path(folder).chmod(0o755)
-    printed, left = said.read_text("utf-8"), changed()
+    if how == "read-only folders":
+        for folder, _, _ in os.walk(world.root):
+            Path(folder).chmod(0o777)
+    printed, left = said.read_text("utf-8"), changed(world)
     again = run_verb(verb, said) if how == "SIGKILL" else None
-    ended = Ended(verb, place, how, status, printed, left, again, changed())
-    for name in contents().keys() - before.keys():
-        if name.startswith("run/"):
-            shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink(missing_ok=True)
+    ended = Ended(verb, place, how, status, printed, left, again, changed(world))
+    world.restore()
     return ended
+
+
+def changed(world: World) -> list[str]:
+    """New, lost and changed files and folders, but not those below new folders other than galleries."""
+    now = states(world.root)
+    names = [name for name in now.keys() | world.known.keys() if now.get(name, ())[2:] != world.known.get(name, ())[2:]]
+    return sorted(name for name in names if not (name.startswith("out/") and name.count("/") > 2))
 
 
 def cases() -> list[tuple[str, str, str]]:
     """Every verb at every place that it has; a full disk is noticed where something is written."""
-    return _endings() + [(verb, "from the start", how) for verb in VERBS for how in CIRCUMSTANCES]
+    return _endings() + [
+        (verb, "from the start", how)
+        for verb in COMMANDS
+        for how in CIRCUMSTANCES
+        if how == "read-only folders" or not (verb in FEW or verb.startswith("gallery"))
+    ]
 
 
 def _endings() -> list[tuple[str, str, str]]:
@@ -242,5 +273,6 @@ def _endings() -> list[tuple[str, str, str]]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
-    prepare(Path(sys.argv[1]))
-    json.dump([asdict(run_case(*case)) for case in cases()], sys.stdout)
+    made = prepare(Path(sys.argv[1]))
+    if "--world" not in sys.argv:
+        json.dump([asdict(run_case(made, *case)) for case in cases()], sys.stdout)

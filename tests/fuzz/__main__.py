@@ -24,7 +24,8 @@ from random import Random
 import torch
 from hypothesis import HealthCheck, Phase, given, settings, strategies
 
-from tests.fuzz.cases import Inapplicable, describe, make_case, random_source, try_case, warm
+from tests.commands import all_verbs
+from tests.fuzz.cases import Chosen, Inapplicable, describe, make_case, random_source, try_case, warm
 from tests.fuzz.verb import Runner, kind_of
 from tests.fuzz.world import World
 from tests.kernels import compile_kernels
@@ -38,7 +39,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="most seconds to go on for")
     parser.add_argument("--case", type=int, help="run only this case, and print all about it")
     parser.add_argument("--hypothesis", action="store_true", help="let hypothesis draw the cases and reduce a failure")
+    parser.add_argument("--verbs", default="", help="only these verbs, with commas between them")
     chosen = parser.parse_args()
+    verbs = Chosen.of_verbs(chosen.verbs.split(",")) if chosen.verbs else Chosen()
     torch.set_num_threads(1)
     compile_kernels()
     # Every output is flushed to the disk, which takes longer than the rest; memory has nothing to flush.
@@ -50,14 +53,15 @@ def main() -> int:
             warm(world)
             gc.freeze()  # what is collected in a forked process would be copied first
             if chosen.hypothesis:
-                return _try_by_hypothesis(world, chosen.inputs, chosen.seconds)
+                return _try_by_hypothesis(world, verbs, chosen.inputs, chosen.seconds)
             numbers = range(chosen.inputs) if chosen.case is None else [chosen.case]
-            return _try_all(world, chosen.seed, numbers, chosen.seconds, show=chosen.case is not None)
+            show = chosen.case is not None
+            return _try_all(world, verbs, chosen.seed, numbers, chosen.seconds, show=show)
         finally:
             os.chdir("/")
 
 
-def _try_all(world: World, seed: int, numbers: range | list[int], seconds: float, *, show: bool) -> int:
+def _try_all(world: World, chosen: Chosen, seed: int, numbers: range | list[int], seconds: float, *, show: bool) -> int:
     why = Counter[str]()
     began, codes, verbs, found = time.monotonic(), Counter[str](), Counter[str](), Counter[str]()
     runner = Runner(world)
@@ -65,7 +69,7 @@ def _try_all(world: World, seed: int, numbers: range | list[int], seconds: float
         if time.monotonic() - began > seconds:
             break
         try:
-            case = make_case(random_source(seed, number), world)
+            case = make_case(random_source(seed, number), world, chosen)
         except Inapplicable as reason:
             codes["left out"] += 1
             why[str(reason)] += 1
@@ -78,27 +82,31 @@ def _try_all(world: World, seed: int, numbers: range | list[int], seconds: float
         codes[str(ended.code)] += 1
         if number % 500 == 499:
             print(f"… {number + 1} after {time.monotonic() - began:.0f} s", flush=True)
-        verbs[case.command.words[0] if case.command.words else ""] += 1
+        verbs[_verb(case.command.words)] += 1
         for fault in wrong:
             kind = kind_of(fault)
             found[kind] += 1
             if found[kind] <= 3:
-                print(
-                    f"{fault}\n    {describe(case)}\n    python -m tests.fuzz --seed {seed} --case {number}", flush=True
-                )
+                again = f"python -m tests.fuzz --seed {seed} --case {number}{chosen.named}"
+                print(f"{fault}\n    {describe(case)}\n    {again}", flush=True)
     runner.close()
     print(f"seed {seed}: {sum(verbs.values())} inputs in {time.monotonic() - began:.0f} s")
     print("by exit code:", ", ".join(f"{code}: {count}" for code, count in sorted(codes.items())))
     if why:
         print("left out:", ", ".join(f"{reason}: {count}" for reason, count in why.most_common()))
-    print("by verb:", ", ".join(f"{name}: {count}" for name, count in verbs.most_common(20)))
+    print("by verb:", ", ".join(f"{name}: {count}" for name, count in verbs.most_common(50)))
     print(f"{sum(found.values())} faults of {len(found)} kinds")
     for kind, count in found.most_common():
         print(f"{count:6} {kind}")
     return 1 if found else 0
 
 
-def _try_by_hypothesis(world: World, inputs: int, seconds: float) -> int:
+def _verb(words: tuple[str, ...]) -> str:
+    """A verb as the summary counts it; verbs of a group have two words."""
+    return " ".join(words[:2]) if " ".join(words[:2]) in all_verbs() else " ".join(words[:1])
+
+
+def _try_by_hypothesis(world: World, verbs: Chosen, inputs: int, seconds: float) -> int:
     runner, until = Runner(world), time.monotonic() + seconds
     failed: list[str] = []
 
@@ -114,7 +122,7 @@ def _try_by_hypothesis(world: World, inputs: int, seconds: float) -> int:
     def ends_well(draw: Random) -> None:
         world.restore()
         try:
-            case = make_case(draw, world)
+            case = make_case(draw, world, verbs)
         except Inapplicable:
             return
         if time.monotonic() > until and not failed:

@@ -4,156 +4,22 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
+from sqlite3 import Error as SqlError
 from typing import Any
 
-import typer.main
-
-from pclhd.cli import app
 from pclhd.config import Settings
-from tests.commands import call
+from tests.commands import all_verbs, call
 from tests.fuzz import damage
 from tests.fuzz.damage import Inapplicable, Random
-from tests.fuzz.verb import NEW, Command, Ended, Runner, faults, words_text
-from tests.fuzz.world import SIZES, World, states
+from tests.fuzz.targets import ALL, SPOKEN, Target
+from tests.fuzz.verb import Command, Ended, Runner, faults, words_text
+from tests.fuzz.world import World, states
 
-
-@dataclass(frozen=True)
-class Target:
-    """A command and the files that it reads.
-
-    Attributes:
-        command: The command.
-        inputs: Patterns of the files to damage.
-        weight: How often it is chosen.
-    """
-
-    command: Command
-    inputs: tuple[str, ...]
-    weight: int = 4
-
-
-def _target(words: str, *inputs: str, writes: tuple[str, ...] = (), weight: int = 4, **about: Any) -> Target:
-    return Target(Command(tuple(words.split()), writes, **about), inputs, weight)
-
-
-_CHECKS = (0, 1, 2)
-_OUT = (r"out/.+", r"out")
-_RUN = ("runs/one/config.yaml", "runs/one/*.safetensors", "runs/one/*.json*", "runs/one/*.txt")
-_CACHE = (r"cache(/.*)?",)
-_RESUMED = (r"runs/stopped(/.*)?",)
-_TRAIN = f"train tiny {' '.join(SIZES)} schedule.stage2_epochs=0"
-_IMPORTED = "--layout sysu --out out/imported"
-
-TARGETS: tuple[Target, ...] = (
-    _target("check data/sysu", "data/sysu/**/*", codes=_CHECKS),
-    _target("check data/regdb", "data/regdb/**/*", codes=_CHECKS),
-    _target("check data/llcm", "data/llcm/**/*", codes=_CHECKS),
-    _target("check data/own --json", "data/own/**/*", "data/own/images.csv", codes=_CHECKS),
-    _target("check data/folders --layout own", "data/folders/**/*", codes=_CHECKS),
-    _target("check data/own/images.csv", "data/own/images.csv", codes=_CHECKS),
-    *(
-        _target(f"{_TRAIN} --data {data} --out out/run", *inputs, writes=_OUT, weight=weight)
-        for data, inputs, weight in (
-            ("data/sysu", ("data/sysu/**/*",), 2),
-            ("data/regdb", ("data/regdb/**/*",), 2),
-            ("data/llcm", ("data/llcm/**/*",), 2),
-            ("data/own", ("data/own/images.csv", "data/own/**/*"), 4),
-            ("data/folders", ("data/folders/**/*", "start.safetensors"), 4),
-        )
-    ),
-    _target(f"{_TRAIN} --data data/sysu --out out/run data.cache=cache", "cache/*", writes=(*_OUT, *_CACHE)),
-    _target("train preset.yaml --out out/run", "preset.yaml", writes=_OUT, weight=6, may_be_long=True),
-    _target("train --resume runs/stopped", "runs/stopped/checkpoints/epoch*", writes=_RESUMED, weight=6),
-    _target("train --resume runs/stopped", "runs/stopped/*", writes=_RESUMED, weight=8, may_be_long=True),
-    _target(
-        f"{_TRAIN} --out runs/one --force --data data/folders",
-        "runs/one/*",
-        "runs/one/**/*",
-        writes=("runs.*",),
-        weight=1,
-    ),
-    _target("evaluate runs/one --device cpu", *_RUN, "runs/one/checkpoints/st*", writes=(r"runs/one/results\.json",)),
-    _target("evaluate runs/one --device cpu", "data/sysu/**/*", writes=(r"runs/one/results\.json",)),
-    _target("combine runs/one runs/two --force", *_RUN, "runs/two/*", weight=6),
-    _target("compare runs/one runs/two", *_RUN, "runs/two/*", weight=6),
-    _target("compare runs/one runs/two --json", "runs/two/*"),
-    _target("runs runs", *_RUN, "runs/two/*", "runs/stopped/*", weight=2),
-    _target("report runs/one", *_RUN, "data/sysu/cam*/*/*", writes=(r"runs/one/report(/.*)?",), weight=2),
-    _target("report runs/one", "runs/one/*.json*", writes=(r"runs/one/report(/.*)?",), weight=2),
-    _target(
-        "verify runs/one", *_RUN, "runs/one/checkpoints/*", "start.safetensors", writes=_CACHE, codes=_CHECKS, weight=2
-    ),
-    _target("verify runs/one", "runs/one/config.yaml", writes=_CACHE, codes=_CHECKS, weight=2, may_be_long=True),
-    _target("export runs/theirs --out out/x.pth", "runs/theirs/*", writes=_OUT),
-    _target("export runs/theirs --out out/x.safetensors", "runs/theirs/model.safetensors", writes=_OUT),
-    _target("embed runs/one --out out/x.npy --device cpu", *_RUN, "data/sysu/**/*", writes=_OUT),
-    _target("embed runs/one --out out/x.parquet --device cpu", "data/sysu/**/*", writes=_OUT),
-    _target(
-        "embed runs/one --out out/x.safetensors --device cpu --modality infrared --images data/folders/infrared",
-        "data/folders/infrared/*",
-        writes=_OUT,
-    ),
-    _target("cluster features.npy --out out/x.csv --k1 4", "features.npy", writes=_OUT, weight=6),
-    _target("cluster features.safetensors --key features --out out/x.npy --k1 4", "features.safetensors", writes=_OUT),
-    _target(
-        "cluster features.safetensors --key features --modality modality --out out/x.csv --k1 4",
-        "features.safetensors",
-        writes=_OUT,
-    ),
-    _target(
-        "cluster features.parquet --modality modality --identities person --per-modality --out out/x.parquet --k1 4",
-        "features.parquet",
-        writes=_OUT,
-        weight=6,
-    ),
-    _target(
-        "cluster features.npy --modality modality.txt --identities people.txt --out out/x.csv --k1 4 --json",
-        *("modality.txt", "people.txt"),
-        writes=_OUT,
-    ),
-    _target(
-        "cluster features.npy --modality modality.csv --identities people.npy --out out/x.csv --k1 4",
-        *("modality.csv", "people.npy"),
-        writes=_OUT,
-    ),
-    *(
-        _target(f"import {name} {_IMPORTED}", name, writes=_OUT, weight=6)
-        for name in ("theirs.pth", "nested.pth.tar", "theirs.safetensors")
-    ),
-    _target("synth --out drawn --scale tiny --workers 1", "drawn/*", writes=(r"drawn(/.*)?",), weight=1),
-    _target("settings --preset preset.yaml", "preset.yaml", weight=6),
-    _target("settings model --preset preset.yaml --json", "preset.yaml", weight=1),
-    _target(
-        "starter --out out/x.safetensors --people 2 --images 2 --steps 1 --preset preset.yaml",
-        "preset.yaml",
-        writes=_OUT,
-        weight=1,
-    ),
-    _target("fetch-imagenet --out out/weights", "out/weights/*", writes=_OUT, weight=1),
-)
-
-#: Commands whose words are changed, instead of their files.
-SPOKEN: tuple[Command, ...] = (
-    *(
-        replace(target.command, may_be_long=True, writes=(*target.command.writes, NEW))
-        for target in TARGETS
-        if target.command.words[0] not in {"synth", "starter", "report"} and "--force" not in target.command.words
-    ),
-    Command(("synth", "--out", "out/x", "--scale", "tiny", "--workers", "1"), (*_OUT, NEW), may_be_long=True),
-    Command(
-        ("starter", "--out", "out/x.safetensors", "--people", "2", "--images", "2", "--steps", "1"),
-        (*_OUT, NEW),
-        may_be_long=True,
-    ),
-    Command(("recipes", "pclhd", "--against", "paper"), _OUT),
-    Command(("settings", "clustering", "--preset", "tiny"), _OUT),
-    Command(("help", "train"), _OUT),
-)
-
-_VERBS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+_VERBS: dict[str, Any] = all_verbs()
 
 
 @dataclass(frozen=True)
@@ -169,18 +35,48 @@ class Case:
     damage: str
 
 
-def make_case(draw: Random, world: World) -> Case:
+@dataclass(frozen=True)
+class Chosen:
+    """The commands that cases are drawn from.
+
+    Attributes:
+        targets: Those whose files are damaged.
+        spoken: Those whose words are changed.
+        named: The options of the fuzzer that choose them.
+    """
+
+    targets: tuple[Target, ...] = ALL
+    spoken: tuple[Command, ...] = SPOKEN
+    named: str = ""
+
+    @classmethod
+    def of_verbs(cls, verbs: Sequence[str]) -> Chosen:
+        """Those of some verbs.
+
+        Raises:
+            ValueError: There is no command of a verb.
+        """
+        missing = set(verbs) - {target.command.words[0] for target in ALL}
+        if missing:
+            raise ValueError(f"no command of {', '.join(sorted(missing))}")
+        targets = tuple(target for target in ALL if target.command.words[0] in verbs)
+        spoken = tuple(command for command in SPOKEN if command.words[0] in verbs)
+        return cls(targets, spoken, f" --verbs {','.join(verbs)}")
+
+
+def make_case(draw: Random, world: World, chosen_from: Chosen) -> Case:
     """Damage something in the world; the current folder must be the world's.
 
     Raises:
         Inapplicable: The drawn damage does not fit the drawn file.
     """
     alone = draw.random() < 0.003
-    if draw.random() < 0.25:
-        command = draw.choice(SPOKEN)
+    if draw.random() < 0.25 and chosen_from.spoken:
+        command = draw.choice(chosen_from.spoken)
         words, what = other_words(command.words, draw)
         return Case(replace(command, words=words, alone=alone), what)
-    (target,) = draw.choices(TARGETS, [target.weight for target in TARGETS])
+    targets = chosen_from.targets
+    (target,) = draw.choices(targets, [target.weight for target in targets])
     pattern = draw.choice(target.inputs)
     files = sorted(path for path in Path().glob(pattern) if path.is_file())
     if not files:  # what the world does not have: some file takes its place
@@ -194,7 +90,7 @@ def make_case(draw: Random, world: World) -> Case:
     chosen = damage.choose(path, draw)
     try:
         what = f"{path}: {chosen(path, draw)}"
-    except (ValueError, KeyError, TypeError, RecursionError, OSError, RuntimeError, UnpicklingError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError, RuntimeError, UnpicklingError, SqlError) as error:
         # Such as an image that no file of the drawn kind can hold.
         raise Inapplicable(f"{chosen.__name__}: {type(error).__name__}") from error
     as_nobody = chosen in damage.AS_NOBODY
@@ -205,11 +101,13 @@ def make_case(draw: Random, world: World) -> Case:
 def warm(world: World) -> None:
     """Run each command undamaged in this process, so that a forked one finds all libraries loaded.
 
+    Galleries are left out: LanceDB starts threads when it is imported, which a forked process would lack.
+
     Raises:
         RuntimeError: One fails.
     """
-    for words in dict.fromkeys(target.command.words for target in TARGETS):
-        if words[0] not in {"synth", "starter", "fetch-imagenet"}:
+    for words in dict.fromkeys(target.command.words for target in ALL):
+        if words[0] not in {"synth", "starter", "fetch-imagenet", "gallery", "serve"}:
             ended = call(*words)
             # The images of two layouts are noise; training on them ends after its first clustering.
             if ended.code != 0 and "nothing to contrast" not in ended.err:
@@ -313,6 +211,8 @@ def _setting_names() -> list[str]:
 
 #: Words that would only make a command long, or write elsewhere by right.
 _NOT_GIVEN = {"--install-completion", "--show-completion", "--debug"}
+#: Words that start processes of their own, which a case does not wait for: a cluster, or a process per processor.
+_NOT_GIVEN |= {"--ray-workers", "--quick"}
 
 
 def other_words(words: tuple[str, ...], draw: Random) -> tuple[tuple[str, ...], str]:
@@ -323,9 +223,10 @@ def other_words(words: tuple[str, ...], draw: Random) -> tuple[tuple[str, ...], 
     if how == "setting" and words[0] == "train" and "--resume" not in words:
         text = f"{draw.choice(_setting_names())}={draw.choice(_TEXTS)}"
         changed.append(text)
-    elif how in {"option", "setting"} and words[0] in _VERBS:
-        options = [parameter for parameter in _VERBS[words[0]].params if parameter.opts[0].startswith("--")]
-        option = draw.choice([option for option in options if option.opts[0] not in _NOT_GIVEN] or options)
+    elif how in {"option", "setting"} and (verb := _verb_of(words)) is not None:
+        options = [parameter for parameter in verb.params if parameter.opts[0].startswith("--")]
+        not_given = _NOT_GIVEN | ({"--quiet"} if words[0] == "serve" else set())  # it would not say when it serves
+        option = draw.choice([option for option in options if option.opts[0] not in not_given] or options)
         name = draw.choice([*option.opts, *option.secondary_opts])
         changed += [name] if option.is_flag else [name, text]
         text = f"{name} {text}"
@@ -337,6 +238,11 @@ def other_words(words: tuple[str, ...], draw: Random) -> tuple[tuple[str, ...], 
     else:
         changed[draw.randrange(min(1, len(words) - 1), len(words))] = text
     return tuple(word.replace("\0", "") for word in changed), f"words, {how}: {text[:60]!r}"
+
+
+def _verb_of(words: tuple[str, ...]) -> Any:
+    """The parsed verb of a command line, the inner one of a group; None if there is none."""
+    return _VERBS.get(" ".join(words[:2]), _VERBS.get(words[0]) if words else None)
 
 
 def random_source(seed: int, number: int) -> Random:

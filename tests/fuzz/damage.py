@@ -6,8 +6,10 @@ import io
 import json
 import os
 import random
+import sqlite3
 import struct
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import yaml
 from PIL import Image
 
 from pclhd.engine import checkpoint
+from tests.fuzz import further
+from tests.fuzz.apart import apart
 from tests.fuzz.world import remove
 
 Random = random.Random
@@ -624,6 +628,94 @@ def _shared_dicts(levels: int) -> dict[str, Any]:
     return inner
 
 
+# Galleries, databases and ONNX.
+
+
+def gallery_facts(path: Path, draw: Random) -> str:
+    """Other facts in the gallery that a file belongs to: another value, or a text that is no JSON."""
+    gallery = Path(path.parts[0])
+    facts = json.loads(Path("..", further.FACTS.format(gallery)).read_text())
+    known = {name: value for name, value in facts.items() if value is not None}
+    if draw.random() < 0.7:
+        name = draw.choice(sorted(facts))
+        if known.get(name) is None or draw.random() < 0.2:
+            known[name], what = strange(draw, known.get(name)), "strange"
+        else:
+            known[name], what = changed_tree(known[name], draw)
+        texts = {name: json.dumps(value) for name, value in known.items()}
+    else:
+        texts = {name: json.dumps(value) for name, value in known.items()}
+        name = draw.choice(sorted(texts))
+        texts[name] = draw.choice(["", "{", "[" * 3000, "NaN", "\x00", "9" * 5000])
+        what = texts[name][:20]
+    apart(lambda: further.write_facts(gallery, texts))
+    return f"fact {name}: {what}"
+
+
+def gallery_rows(path: Path, draw: Random) -> str:
+    """Other values in a column of the gallery that a file belongs to."""
+    how = draw.choice(further.ROW_CHANGES)
+    apart(lambda: further.change_rows(Path(path.parts[0]), how))
+    return f"column {how}"
+
+
+def database_changed(path: Path, draw: Random) -> str:
+    """Another value, or no value, in one cell of an SQLite database; or a table less."""
+    with closing(sqlite3.connect(path)) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        table = draw.choice(sorted(names))
+        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        column = draw.choice(columns)
+        rows = [row for (row,) in database.execute(f"SELECT rowid FROM {table}")]
+        if draw.random() < 0.1:
+            database.execute("PRAGMA foreign_keys = OFF")
+            database.execute(draw.choice([f"DROP TABLE {table}", f"DELETE FROM {table}"]))
+            what = "emptied or dropped"
+        elif not rows:
+            raise Inapplicable
+        else:
+            row = draw.choice(rows)
+            (old,) = database.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()
+            new = old
+            if isinstance(old, str) and old[:1] in "{[" and draw.random() < 0.7:
+                new = json.dumps(changed_tree(json.loads(old), draw)[0])
+            while new == old:
+                new = draw.choice(
+                    [None, "", "x", -1, 0, 1, 2**62, 1e308, float("inf"), b"\xff", "{", "\x1b[31m", "[" * 99]
+                )
+            database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (new, row))
+            what = f"{column} from {old!r} to {str(new)[:40]!r}"
+        database.commit()
+    return f"table {table}: {what}"
+
+
+def onnx_changed(path: Path, draw: Random) -> str:
+    """Other metadata, weights, names or nodes in an ONNX file."""
+    import onnx
+
+    model = onnx.load(path)
+    how = draw.choice(["metadata", "metadata", "metadata", "weights", "weights", "output", "input", "node"])
+    what = how
+    if how == "metadata":
+        (entry,) = [one for one in model.metadata_props if one.key == "pclhd"]
+        tree, what = changed_tree(json.loads(entry.value), draw)
+        entry.value = json.dumps(tree)
+    elif how == "weights":
+        tensor = draw.choice(list(model.graph.initializer))
+        array = _strange_numbers(onnx.numpy_helper.to_array(tensor), draw)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+        what = f"weights {tensor.name}: {array.dtype} of shape {array.shape}"
+    elif how == "node":
+        place = draw.randrange(len(model.graph.node))
+        what = f"node {model.graph.node[place].op_type} removed"
+        del model.graph.node[place]
+    else:
+        ends = model.graph.output if how == "output" else model.graph.input
+        ends[0].name = "other"
+    path.write_bytes(model.SerializeToString())
+    return f"ONNX: {what}"
+
+
 IMAGES = frozenset({".jpg", ".png", ".bmp"})
 OF_KIND: dict[str, tuple[Damage, ...]] = {
     ".json": (json_changed,),
@@ -637,10 +729,14 @@ OF_KIND: dict[str, tuple[Damage, ...]] = {
     ".parquet": (parquet_changed,),
     ".pth": (pth_changed,),
     ".tar": (pth_changed,),
+    ".onnx": (onnx_changed,),
+    ".db": (database_changed,),
 }
 
 
 def choose(path: Path, draw: Random) -> Damage:
     """A damage for a file: of its kind in six cases of ten."""
     of_kind = OF_KIND.get(path.suffix)
+    if path.parts[0] in further.GALLERIES:
+        of_kind = (gallery_facts, gallery_rows)
     return draw.choice(of_kind if of_kind is not None and draw.random() < 0.6 else ANY)

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,9 @@ _MEMORY = 2 * 2**30
 NEW = "new"
 _ROOT = Path(__file__).parent.parent.parent
 _PARTIAL = re.compile(r"(^|/)(\.[^/]+\.part|\.lock|\.[^/]+\.lock|\.unfinished)$")
+#: What Rust prints where LanceDB's own code ends over damaged files; it goes to stderr past Python, and stays there.
+_PANIC = re.compile(r"^\nthread '[^']*' \(\d+\) panicked at .*?(?=^pclhd: )", re.MULTILINE | re.DOTALL)
+_TABLES = r"(people|indexed)/(facts|images)\.lance(/.*)?"
 _TRACEBACK = re.compile(r"pclhd-[^/]+\.traceback\.txt$")
 
 
@@ -71,6 +76,8 @@ class Command:
         as_nobody: Whether it runs without the rights of root.
         alone: Whether it runs in a new process instead of the common one.
         may_be_long: Whether it may take as long as it likes, as long as SIGTERM ends it.
+        serves: Whether it serves HTTP until it is ended. Once it says that it does, a request is made, then it is asked
+            to end.
     """
 
     words: tuple[str, ...]
@@ -79,6 +86,7 @@ class Command:
     as_nobody: bool = False
     alone: bool = False
     may_be_long: bool = False
+    serves: bool = False
 
 
 class Runner:
@@ -92,6 +100,7 @@ class Runner:
         self._world = world
         self._child = 0
         self._done = 0
+        self._serves = False
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
 
     def run(self, command: Command) -> Ended:
@@ -100,7 +109,7 @@ class Runner:
             os.ftruncate(stream.fileno(), 0)
             os.lseek(stream.fileno(), 0, os.SEEK_SET)  # for all processes that have this file
         began = time.monotonic()
-        code, memory = self._run_alone(command) if command.alone else self._run_forked(command)
+        code, memory = self._run_alone(command) if command.alone and not command.serves else self._run_forked(command)
         texts = [_text(stream) for stream in (self._out, self._err)]
         return Ended(code, texts[0], texts[1], time.monotonic() - began, memory)
 
@@ -141,8 +150,9 @@ class Runner:
         self._done += 1
         question = {"words": command.words, "as_nobody": command.as_nobody}
         os.write(self._questions, json.dumps(question).encode() + b"\n")
-        ended, asked = self._answered(_PATIENCE if command.may_be_long else _COMPUTING), False
-        if not ended and command.may_be_long:
+        patience = _PATIENCE if command.may_be_long else _COMPUTING
+        ended, asked = self._answered(patience, serves=command.serves), False
+        if not ended and (command.may_be_long or self._serves):
             os.kill(self._child, signal.SIGTERM)
             ended, asked = self._answered(_COMPUTING), True
         if not ended:
@@ -156,14 +166,24 @@ class Runner:
         code, memory = json.loads(answer)
         return (0 if asked and code == 143 else code), memory
 
-    def _answered(self, computing: float) -> bool:
+    def _address(self) -> str | None:
+        """Where the command says that it serves; None if it does not."""
+        found = re.search(r"; open (http://\S+) in a browser", _text(self._out))
+        return None if found is None else found[1]
+
+    def _answered(self, computing: float, *, serves: bool = False) -> bool:
         """Whether the command ends before it has computed for some seconds, or has done nothing for `LIMIT` seconds.
 
-        The clock alone would not do: beside many busy processes, a moment takes a minute.
+        The clock alone would not do: beside many busy processes, a moment takes a minute. One that serves has not ended
+        either once it has answered a request.
         """
         before = last = _computed(self._child)
-        moved = time.monotonic()
+        began = moved = time.monotonic()
+        self._serves = False
         while not select.select([self._answers], [], [], 0.1)[0]:
+            self._serves = serves and (address := self._address()) is not None and _asked(address)
+            if self._serves or (serves and time.monotonic() - began > 10 * LIMIT):  # an idle server computes a little
+                return False
             now = _computed(self._child)
             if now > last:
                 last, moved = now, time.monotonic()
@@ -204,9 +224,22 @@ class Runner:
                 os.write(answers, json.dumps([code, memory]).encode() + b"\n")
 
 
+def _asked(address: str) -> bool:
+    """Whether a server answers, whatever it says."""
+    try:
+        directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with directly.open(f"{address}api/v1/gallery", timeout=LIMIT) as answer:
+            answer.read()
+    except urllib.error.HTTPError as refused:
+        refused.close()
+    except OSError:
+        return False
+    return True
+
+
 def _computed(process: int) -> float:
-    """Seconds of CPU time that a process has had, as Linux says."""
-    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    """Seconds of CPU time that a process and its ended children have had, as Linux says."""
+    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
@@ -252,7 +285,7 @@ def faults(command: Command, ended: Ended, world: World) -> Iterator[str]:
     """What is wrong with how a command ended."""
     changed = world.changed()
     saved = [name for name in changed if _TRACEBACK.search(name)]
-    lines = [line for line in ended.err.splitlines() if line.strip()]
+    lines = [line for line in _PANIC.sub("", ended.err).splitlines() if line.strip()]
     # A training that was asked to end says so.
     no_errors = ("note: ", "warning: ", *(["interrupted; "] if command.may_be_long else []))
     errors = [line for line in lines if not line.startswith(no_errors)]
@@ -288,9 +321,11 @@ def _wrongly_changed(name: str, command: Command, ended: Ended, world: World) ->
         return not (path.name == ".lock" and any(path.parent.glob("images-*.npy")))  # a cache of images keeps its lock
     if name.startswith("cache/"):  # decoded images stay, whatever happens afterwards
         return False
-    # A training that ends in the middle leaves a run that can be resumed.
-    trains = command.words[:1] == ("train",)
+    # A training that ends in the middle leaves a run that can be resumed, and a grid of trainings those that ended.
+    trains = command.words[0] in {"train", "study", "ablate"} if command.words else False
     begun = trains and list(world.root.glob("**/checkpoints/epoch-*"))
+    if command.words[:1] == ("gallery",) and re.fullmatch(_TABLES, name) and command.writes:
+        return False  # a change of a gallery is several commits, each there as a whole
     if ended.code not in (0, 1) and not begun:
         return True
     if NEW in command.writes and (name not in world.known or "--force" in command.words):

@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from pclhd.config import load_preset
 from pclhd.models.released import released_state
 from pclhd.models.weights import save_model
-from tests.commands import call
 from tests.data.fake_layouts import write_llcm, write_regdb, write_sysu
+from tests.fuzz import further
 from tests.fuzz.small import use_small_networks
 from tests.models.small import SMALL_BASIC, SMALL_BOTTLENECK, stirred
 
@@ -137,12 +137,6 @@ class World:
         self.known = now
 
 
-def _do(*words: object) -> None:
-    ended = call(*words)
-    if ended.code != 0:
-        raise RuntimeError(f"pclhd {' '.join(map(str, words))}: {ended.err}")
-
-
 def _fill() -> None:
     use_small_networks()
     Path("out").mkdir()
@@ -155,16 +149,19 @@ def _fill() -> None:
     write_llcm(Path("data/llcm"))
     _own(Path("data/own"))
     Path("preset.yaml").write_text(load_preset("tiny", list(SIZES), root=Path("data/own")).to_yaml())
-    _do("train", "tiny", *SIZES, "--data", "data/sysu", "--out", "runs/one", "data.cache=cache")
-    _do("train", "tiny", *SIZES, "--data", "data/sysu", "--out", "runs/two", "--seed", "1", "selection=silhouette")
+    further.do("train", "tiny", *SIZES, "--data", "data/sysu", "--out", "runs/one", "data.cache=cache")
+    further.do(
+        "train", "tiny", *SIZES, "--data", "data/sysu", "--out", "runs/two", "--seed", "1", "selection=silhouette"
+    )
     for run in ("runs/one", "runs/two"):
-        _do("evaluate", run, "--device", "cpu")
+        further.do("evaluate", run, "--device", "cpu")
     steps = ("engine.checkpoint_minutes=0", "schedule.iterations=2")
-    _do("train", "tiny", *SIZES, *steps, "--data", "data/sysu", "--out", "runs/stopped")
+    further.do("train", "tiny", *SIZES, *steps, "--data", "data/sysu", "--out", "runs/stopped")
     Path("runs/stopped/model.safetensors").unlink()
     sorted(Path("runs/stopped/checkpoints").glob("epoch-*"))[-1].unlink()  # the newest is now within the last epoch
     _weights()
     _features()
+    further.fill(SIZES)
 
 
 def _own(root: Path) -> None:

@@ -250,7 +250,7 @@ def test_a_commit_after_the_check_fails(photos: Photos, s3: S3, bucket: str, gal
                 assert store.count() == 7  # the table is open, at its version
                 store.append(_rows(photos, night[2], number=20))
             elif stale == "remove":
-                store.remove("camera = 'gate'")
+                store.remove("camera = 'gate'", last_number=20)
             else:
                 store.purge()
 

@@ -32,6 +32,8 @@ def test_an_intact_log_is_verified(tmp_path: Path) -> None:
 
 def test_an_empty_log_is_verified(tmp_path: Path) -> None:
     written(tmp_path / "audit.jsonl", 0)
+    assert not (tmp_path / "audit.jsonl").exists()  # nothing was logged, so nothing stays
+    (tmp_path / "audit.jsonl").touch()
     assert verify_log(tmp_path / "audit.jsonl", FIRST).entries == 0
 
 
@@ -99,6 +101,14 @@ def test_a_line_that_a_kill_cut_is_removed(tmp_path: Path) -> None:
     written(path, 1)
     assert verify_log(path).entries == 5
     assert path.read_bytes().startswith(whole)
+
+
+@pytest.mark.parametrize("content", [b"precious", b'{"number":1,"x":2}', b'{"a":1}\n{"b":2', b"\xff\n", b"[1]\n3"])
+def test_a_file_of_something_else_loses_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"not a complete line|line before"):
+        AuditLog(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_bytes() == content
 
 
 def test_a_broken_log_is_not_continued(tmp_path: Path) -> None:

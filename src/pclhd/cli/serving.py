@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -71,8 +72,9 @@ def serve(
         false_match_rate=false_match_rate,
     )  # fmt: skip
     shown = f"[{host}]" if ":" in host else host
-    say(f"{len(service.gallery):,} images; open http://{shown}:{port}/ in a browser; Ctrl-C ends the service")
-    run_service(service, host, port)
+    with closing(service.audit):
+        say(f"{len(service.gallery):,} images; open http://{shown}:{port}/ in a browser; Ctrl-C ends the service")
+        run_service(service, host, port)
 
 
 @token_app.callback()

@@ -25,6 +25,7 @@ from pclhd.gallery.filters import ids_among
 from pclhd.gallery.records import Added, Keep
 from pclhd.gallery.rows import NewRow, to_arrow
 from pclhd.gallery.store import Store
+from pclhd.gallery.trouble import damaged
 from pclhd.models.embed import require_finite
 from pclhd.models.encoder import Encoder
 from pclhd.text_tables import escaped_bytes
@@ -37,6 +38,7 @@ TimeOf = datetime | str | None
 _PART = 512
 _THUMBNAIL = (128, 256)
 _QUALITY = 85
+_MOST_NUMBERS = 2**53
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,9 @@ def add_images(
 
 def next_number(store: Store) -> int:
     """The number of the next row: one more than any row ever had."""
-    last = int(store.fact("last_number") or 0)
+    last = store.fact("last_number") or 0
+    if type(last) is not int or not 0 <= last < _MOST_NUMBERS:
+        raise damaged(store.address, f"its last number is {last!r}"[:80])
     numbers = store.select(["number"], f"number > {last}")["number"].to_numpy() if store.count() else np.empty(0)
     return max(last, int(numbers.max(initial=0))) + 1
 

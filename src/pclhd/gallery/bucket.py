@@ -120,7 +120,10 @@ class Bucket:
         except (BaseError, OSError, ValueError) as error:
             raise self.trouble(error) or Unreachable(f"{self.address}: {_first_line(error)}") from error
 
-    def trouble(self, error: Exception) -> UserError | None:
+    def check_files(self) -> None:
+        """See `Place`."""
+
+    def trouble(self, error: BaseException, *, writes: bool = False) -> UserError | None:
         """See `Place`."""
         text = str(error)
         for signs, reason in _TROUBLES:

@@ -18,6 +18,7 @@ from pclhd.errors import ArgumentError, UserError
 from pclhd.files import expanded
 from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, check_time, next_number
 from pclhd.gallery.exporting import Map, export_gallery
+from pclhd.gallery.facts import SCHEMA_VERSION, GalleryFacts, checked_fact
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
 from pclhd.gallery.indexing import index_facts, update_index
 from pclhd.gallery.lists import read_list
@@ -45,8 +46,6 @@ from pclhd.models.encoder import Encoder
 
 Progress = Callable[[int, int], None]
 Light = Modality | Literal["visible", "infrared"]
-
-_SCHEMA_VERSION = 1
 
 
 class Gallery:
@@ -131,7 +130,7 @@ class Gallery:
         if not self._looked_for_calibration and self.exists():
             place = self._place_of_model()
             if place is not None:
-                self._calibration = run_calibration(place, self._about()["model_id"])
+                self._calibration = run_calibration(place, self._about().model_id)
             self._looked_for_calibration = True
         return self._calibration
 
@@ -415,9 +414,9 @@ class Gallery:
             cameras=cameras,
             first=first,
             last=last,
-            model_id=about["model_id"],
-            model=about["model"],
-            embedding_size=about["embedding_size"],
+            model_id=about.model_id,
+            model=about.model,
+            embedding_size=about.embedding_size,
             bytes=self._store.size(),
             index=self._index_facts(),
             unfinished=self._store.fact("purging") is not None,
@@ -533,7 +532,7 @@ class Gallery:
         self._store.require()
         return export_gallery(
             self._store, expanded(Path(out)), where=sql_filter(where or GalleryFilter()), map_by=map_by, seed=seed,
-            force=force, model_id=self._about()["model_id"],
+            force=force, model_id=self._about().model_id,
         )  # fmt: skip
 
     # Below: what several of these need.
@@ -544,7 +543,7 @@ class Gallery:
     def _place_of_model(self) -> Path | None:
         if isinstance(self._given, Encoder):
             return self._given.origin
-        place = self._about()["model"] if self._given is None else self._given
+        place = self._about().model if self._given is None else self._given
         return None if place is None else expanded(Path(place))
 
     def _add_images(
@@ -571,12 +570,17 @@ class Gallery:
 
     def _add(self, add: Callable[[Encoder], Added]) -> Added:
         with self._store.writing():
-            if not self._store.exists():
+            is_new = not self._store.exists()
+            if is_new:
                 self._found(self._loaded or self._load())
             encoder = self.encoder
             self._note_place(encoder)
             try:
                 return add(encoder)
+            except BaseException:
+                if is_new:
+                    self._store.forget()
+                raise
             finally:
                 if self._store.has_many_files():
                     self._store.tidy()
@@ -584,21 +588,21 @@ class Gallery:
 
     def _found(self, encoder: Encoder) -> None:
         self._loaded = encoder
-        about = {
-            "schema_version": _SCHEMA_VERSION,
-            "model_id": encoder.model_id,
-            "embedding_size": encoder.embedding_size,
-            "model": None if encoder.origin is None else str(encoder.origin.absolute()),
-            "created": datetime.now(UTC).isoformat(),
-        }
-        self._store.write_fact("gallery", about)
+        about = GalleryFacts(
+            schema_version=SCHEMA_VERSION,
+            model_id=encoder.model_id,
+            embedding_size=encoder.embedding_size,
+            model=None if encoder.origin is None else str(encoder.origin.absolute()),
+            created=datetime.now(UTC).isoformat(),
+        )
+        self._store.write_fact("gallery", about.model_dump())
 
     def _note_place(self, encoder: Encoder) -> None:
         """Keep where the model lies, which may have changed."""
         place = None if encoder.origin is None else str(encoder.origin.absolute())
         about = self._about()
-        if place not in (None, about["model"]):
-            self._store.write_fact("gallery", {**about, "model": place})
+        if place not in (None, about.model):
+            self._store.write_fact("gallery", about.model_copy(update={"model": place}).model_dump())
 
     def _load(self) -> Encoder:
         if self._given is not None:
@@ -606,24 +610,24 @@ class Gallery:
             return Encoder.load(self._given, device=self._device)
         if not self.exists():
             raise ArgumentError("model", "is missing: name the run or model file that embeds the images")
-        saved = self._about()["model"]
+        saved = self._about().model
         if saved is None or not Path(saved).exists():
             place = "" if saved is None else f" is no longer at {saved}"
             raise ArgumentError("model", f"is missing: that of {self.address}{place}; name the run or model file")
         return Encoder.load(saved, device=self._device)
 
-    def _about(self) -> dict[str, Any]:
-        about: dict[str, Any] = self._store.fact("gallery") or {}
-        if about.get("schema_version") != _SCHEMA_VERSION:
+    def _about(self) -> GalleryFacts:
+        saved = self._store.fact("gallery")
+        if isinstance(saved, dict) and saved.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
             raise UserError(
                 f"{self.address}: was written by another version of pclhd; make a new gallery from the images"
             )
-        return about
+        return checked_fact(GalleryFacts, saved, self.address)
 
     def _require_model(self, model_id: str) -> None:
         if not self.exists():
             return
-        own = self._about()["model_id"]
+        own = self._about().model_id
         if own != model_id:
             raise UserError(
                 f"{self.address}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings "
@@ -642,8 +646,8 @@ class Gallery:
             condition = ids_among(ids) if ids else None
         with self._store.writing():
             self._store.discard_parts()
-            self._store.write_fact("last_number", next_number(self._store) - 1)
-            removed = 0 if condition is None else self._store.remove(condition)
+            last = next_number(self._store) - 1
+            removed = 0 if condition is None else self._store.remove(condition, last_number=last)
             if removed:
                 self._store.write_fact("index", None)
                 update_index(self._store)

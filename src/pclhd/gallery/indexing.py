@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pclhd.gallery.facts import SavedIndex, checked_fact
 from pclhd.gallery.filters import numbers_among, numbers_between
 from pclhd.gallery.records import IndexFacts
 from pclhd.gallery.rows import embeddings_of
@@ -58,9 +59,15 @@ def update_index(store: Store, *, least: int = INDEX_FROM) -> IndexFacts | None:
 
 
 def index_facts(store: Store) -> IndexFacts | None:
-    """Facts about the index; None if there is none."""
+    """Facts about the index; None if there is none.
+
+    Raises:
+        UserError: They are damaged.
+    """
     saved = store.fact("index")
-    return None if saved is None or VECTOR_INDEX not in store.indices() else IndexFacts(**saved)
+    if saved is None or VECTOR_INDEX not in store.indices():
+        return None
+    return IndexFacts(**checked_fact(SavedIndex, saved, store.address).model_dump())
 
 
 def _measured(store: Store, rows: int, partitions: int) -> IndexFacts:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from pclhd.errors import UserError
 from pclhd.files import expanded, owning_folder
 from pclhd.gallery.lease import Turn
+from pclhd.gallery.trouble import damaged, disk_trouble
 
 # An address, such as s3://bucket/people, of which `Path` makes s3:/bucket/people. A drive of Windows has one letter.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
@@ -47,7 +49,10 @@ class Place(Protocol):
     def parts(self) -> Path:
         """The folder for rows that are embedded but not added."""
 
-    def trouble(self, error: Exception) -> UserError | None:
+    def check_files(self) -> None:
+        """Raise an error if LanceDB would wait for ever for one of the files."""
+
+    def trouble(self, error: BaseException, *, writes: bool) -> UserError | None:
         """What an error of LanceDB says about the place, in one line; None if it has another reason."""
 
 
@@ -119,23 +124,14 @@ class Folder:
         """See `Place`."""
         return self.path / ".parts"
 
-    def trouble(self, error: Exception) -> UserError | None:
+    def check_files(self) -> None:
         """See `Place`."""
-        text = str(error)
-        for number, reason in _DISK_TROUBLES.items():
-            if f"os error {number})" in text or reason in text:
-                return UserError(
-                    f"{self.path}: cannot be written ({reason}); choose a writable folder with free space. "
-                    "What had been added is kept"
-                )
-        return None
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(OSError):  # a link to nothing, and what a writer has just removed
+                    if not stat.S_ISREG(os.stat(os.path.join(folder, name)).st_mode):  # noqa: PTH116, PTH118
+                        raise damaged(self.address, f"{name} is no regular file")
 
-
-_DISK_TROUBLES = {
-    28: "No space left on device",
-    122: "Disk quota exceeded",
-    30: "Read-only file system",
-    13: "Permission denied",
-    27: "File too large",
-    5: "Input/output error",
-}
+    def trouble(self, error: BaseException, *, writes: bool) -> UserError | None:
+        """See `Place`."""
+        return disk_trouble(self.address, error, writes=writes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from pclhd.data.records import Modality
 from pclhd.gallery.filters import as_utc
 from pclhd.gallery.records import GalleryRow
+
+_NEVER_NULL = {"id", "number", "modality", "digest", "added", "embedding"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: The first and the last moment of Python's calendar, in microseconds since 1970.
+_FIRST, _LAST = (
+    (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) for moment in (datetime.min, datetime.max)
+)
 
 
 @dataclass(frozen=True)
@@ -138,3 +145,43 @@ def embeddings_of(table: Any) -> NDArray[np.float32]:
     width = column.type.list_size
     values = column.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float32).reshape(-1, width)
+
+
+def schema_problem(found: Any, embedding_size: int | None) -> str | None:
+    """How the columns of a table differ from those of a gallery; None if they do not.
+
+    Args:
+        found: The schema.
+        embedding_size: Width of the gallery's embeddings; None if it is not known.
+    """
+    import pyarrow as pa
+
+    if "embedding" not in found.names or not pa.types.is_fixed_size_list(found.field("embedding").type):
+        return "its rows have no embeddings"
+    width = found.field("embedding").type.list_size
+    if embedding_size not in (None, width):
+        return f"its embeddings have {width} values, not {embedding_size}"
+    wanted = schema(width)
+    if sorted(found.names) != sorted(wanted.names):
+        return f"its rows have other columns: {', '.join(sorted(set(found.names) ^ set(wanted.names)))}"
+    wrong = [field.name for field in wanted if found.field(field.name).type != field.type]
+    return f"its column {wrong[0]} is of another kind" if wrong else None
+
+
+def rows_problem(table: Any) -> str | None:
+    """What no gallery holds in some columns of its rows; None if there is nothing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in set(table.column_names) & _NEVER_NULL:
+        if table[column].null_count:
+            return f"a row has no {column}"
+    if "modality" in table.column_names and not set(pc.unique(table["modality"]).to_pylist()) <= set(Modality):
+        return "a row has a modality other than visible and infrared"
+    for column in {"time", "added"} & set(table.column_names):
+        ends = pc.min_max(table[column].cast(pa.int64())).as_py()
+        if ends["min"] is not None and not (ends["min"] >= _FIRST and ends["max"] <= _LAST):
+            return f"a row has a {column} beyond the calendar"
+    if "embedding" in table.column_names and not np.isfinite(embeddings_of(table)).all():
+        return "an embedding is not finite"
+    return None

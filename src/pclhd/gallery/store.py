@@ -27,6 +27,9 @@ from pclhd.files import discard
 from pclhd.gallery.filters import numbers_between
 from pclhd.gallery.lease import Turn
 from pclhd.gallery.places import place_of
+from pclhd.gallery.rows import rows_problem, schema_problem
+from pclhd.gallery.trouble import damaged, explaining, explaining_place, vanished
+from pclhd.parsing import Unparsable, parse_json
 
 Value = TypeVar("Value")
 
@@ -114,44 +117,41 @@ class Store:
         Raises:
             UserError: Another process is writing, or the folder cannot be written.
         """
-        with self.place.writing() as turn, self._explaining():
+        with self.place.writing() as turn, explaining_place(self.place):
             self._turn, self._pinned = turn, self.place.fenced
             self._forget_tables()
             try:
                 if turn.after_a_failure:
-                    for name in (_FACTS, _IMAGES):
-                        if self.place.has_table(name):
-                            self._fence(self._table(name))
+                    with explaining(self.place, writes=True):
+                        for name in (_FACTS, _IMAGES):
+                            if self.place.has_table(name):
+                                self._fence(self._table(name))
                     if self.exists():
                         self.write_fact("leftovers", datetime.now(UTC).isoformat())
                 if self.fact("purging") is not None:
-                    self._purge(None)
+                    self._purge([] if self._missing() else self._fragments())
                 yield
             finally:
                 self._turn, self._pinned = Turn(_nobody_writes), False
                 self._forget_tables()
 
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Turn the errors of a disk, or of object storage, into one line."""
-        try:
-            yield
-        except UserError:
-            raise
-        except (OSError, RuntimeError, ValueError) as error:
-            trouble = self.place.trouble(error)
-            if trouble is None:
-                raise
-            raise trouble from error
-
     # Facts.
 
     def fact(self, name: str) -> Any:
-        """A named value, as it was written; None if there is none."""
+        """A named value, as it was written; None if there is none.
+
+        Raises:
+            UserError: It is damaged.
+        """
         if not self.exists():
             return None
-        rows = self._reading(_FACTS, lambda table: table.search().limit(None).to_list())
-        return next((json.loads(row["json"]) for row in rows if row["name"] == name), None)
+        text = self._texts().get(name)
+        if text is None:
+            return None
+        try:
+            return parse_json(text, finite=True)
+        except Unparsable as error:
+            raise damaged(self.address, f"its fact {name} is not valid JSON: {error}") from error
 
     def write_fact(self, name: str, value: Any) -> None:
         """Write a named value that JSON can hold; None stands for none."""
@@ -161,20 +161,30 @@ class Store:
         if self.exists() and self.place.fenced:
             # A table that is made again would have no version that a fence could refuse.
             new = pa.table({"name": pa.array([name], pa.string()), "json": pa.array([json.dumps(value)], pa.string())})
-            facts = self._table(_FACTS)
-            facts.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(new)
-            if _small_files(facts) > _MANY_FRAGMENTS:
-                self._optimize(facts, _KEPT)
+            with explaining(self.place, writes=True):
+                facts = self._table(_FACTS)
+                facts.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(new)
+                if _small_files(facts) > _MANY_FRAGMENTS:
+                    self._optimize(facts, _KEPT)
             return
-        old = self._reading(_FACTS, lambda table: table.search().limit(None).to_list()) if self.exists() else []
-        kept = {row["name"]: row["json"] for row in old if row["name"] != name}
+        kept = self._texts() if self.exists() else {}
+        kept.pop(name, None)
         if value is not None:
             kept[name] = json.dumps(value)
         table = pa.table({"name": pa.array(kept.keys(), pa.string()), "json": pa.array(kept.values(), pa.string())})
         mode = "overwrite" if self.exists() else "create"
-        self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
-        if not self.place.fenced:
-            self._optimize(self._tables[_FACTS], _KEPT)
+        with explaining(self.place, writes=True):
+            self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
+            if not self.place.fenced:
+                self._optimize(self._tables[_FACTS], _KEPT)
+
+    def _texts(self) -> dict[str, str]:
+        """The facts as JSON texts."""
+        rows = self._reading(_FACTS, lambda table: table.search().limit(None).to_list())
+        try:
+            return {str(row["name"]): str(row["json"]) for row in rows}
+        except KeyError as error:
+            raise damaged(self.address, f"its facts have no column {error}") from error
 
     # Reading.
 
@@ -206,7 +216,7 @@ class Store:
                 query = query.where(where)
             return query.with_row_id(row_ids).to_arrow()
 
-        return self._reading(_IMAGES, run)
+        return self._sound(self._reading(_IMAGES, run))
 
     def pages(self, columns: Sequence[str], where: str | None = None, *, after: int = 0) -> Iterator[Any]:
         """Rows in the order of their numbers, as Arrow tables of some thousand rows each.
@@ -232,8 +242,9 @@ class Store:
         import pyarrow as pa
 
         if not self._missing():
-            for batch in self._table(_IMAGES).search().select(list(columns)).limit(None).to_batches(_STEP):
-                yield pa.Table.from_batches([batch])
+            with explaining(self.place, writes=False):
+                for batch in self._table(_IMAGES).search().select(list(columns)).limit(None).to_batches(_STEP):
+                    yield self._sound(pa.Table.from_batches([batch]))
 
     def nearest(
         self,
@@ -266,7 +277,7 @@ class Store:
                 query = query.where(where, prefilter=True)
             return query.select([*columns, "embedding", "_distance"]).to_arrow()
 
-        return self._reading(_IMAGES, run)
+        return self._sound(self._reading(_IMAGES, run))
 
     def version(self) -> int:
         """The version of the rows; every change makes a higher one."""
@@ -274,7 +285,7 @@ class Store:
 
     def indices(self) -> set[str]:
         """Names of the indices."""
-        return set() if self._missing() else {one.name for one in self._table(_IMAGES).list_indices()}
+        return set() if self._missing() else self._reading(_IMAGES, _index_names)
 
     def size(self) -> int:
         """Bytes of all files."""
@@ -282,13 +293,24 @@ class Store:
 
     # Writing, within `writing`.
 
+    def forget(self) -> None:
+        """Remove the tables of a gallery to which no row was added."""
+        if self._missing():
+            self._forget_tables()
+            if self.place.fenced:
+                self._turn.check()
+                self._database().drop_table(_FACTS)
+            else:
+                discard(Path(self.address) / f"{_FACTS}.lance")
+
     def append(self, rows: Any) -> None:
         """Add rows, all or none."""
         self._turn.check()
-        if self._missing():
-            self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
-        else:
-            self._table(_IMAGES).add(rows)
+        with explaining(self.place, writes=True):
+            if self._missing():
+                self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
+            else:
+                self._table(_IMAGES).add(rows)
 
     @contextmanager
     def collecting(self, plan: str, within: Path | None = None) -> Iterator[Path]:
@@ -319,18 +341,24 @@ class Store:
     def tidy(self) -> None:
         """Merge small files, bring the indices up to date, and remove versions that no reader uses any more."""
         if not self._missing():
-            self._optimize(self._table(_IMAGES), _KEPT)
+            with explaining(self.place, writes=True):
+                self._optimize(self._table(_IMAGES), _KEPT)
 
     def has_many_files(self) -> bool:
         """Whether merging would speed searches up."""
         if self._missing():
             return False
-        return _small_files(self._table(_IMAGES)) > _MANY_FRAGMENTS
+        return self._reading(_IMAGES, _small_files) > _MANY_FRAGMENTS
 
-    def remove(self, where: str) -> int:
+    def remove(self, where: str, *, last_number: int) -> int:
         """Remove rows, and every trace of them on the disk: old versions, indices, and what commits say about them.
 
         Indices have to be built again afterwards: they hold embeddings of the rows.
+
+        Args:
+            where: A condition.
+            last_number: The largest number that a row ever had, which is kept: no later row gets the number of a
+                removed one.
 
         Returns:
             How many.
@@ -340,40 +368,46 @@ class Store:
         places = self.select(["number"], where, row_ids=True)["_rowid"].to_numpy()
         if not len(places):
             return 0
+        self.write_fact("last_number", last_number)
         self.write_fact("purging", True)
         self._turn.check()
-        self._table(_IMAGES).delete(where)
+        with explaining(self.place, writes=True):
+            self._table(_IMAGES).delete(where)
         self._purge(sorted(set((places >> 32).tolist())))
         return len(places)
 
     def purge(self) -> None:
         """Write all rows again and remove everything else."""
         if not self._missing():
+            fragments = self._fragments()
             self.write_fact("purging", True)
-            self._purge(None)
+            self._purge(fragments)
 
-    def _purge(self, fragments: list[int] | None) -> None:
+    def _fragments(self) -> list[int]:
+        """Numbers of all files of rows."""
+        places = self.select(["number"], row_ids=True)["_rowid"].to_numpy()
+        return sorted(set((places >> 32).tolist()))
+
+    def _purge(self, fragments: list[int]) -> None:
         """Remove what deleted rows left.
 
         LanceDB marks rows as deleted, and leaves them in their file while most of it is in use. Files with such rows
         are therefore written again, which an update that changes nothing does.
 
         Args:
-            fragments: Numbers of the files that hold deleted rows; None for all.
+            fragments: Numbers of the files that hold deleted rows.
         """
         if not self._missing():
-            table = self._table(_IMAGES)
-            for index in table.list_indices():
-                self._turn.check()
-                table.drop_index(index.name)
-            if fragments is None:
-                places = self.select(["number"], row_ids=True)["_rowid"].to_numpy()
-                fragments = sorted(set((places >> 32).tolist()))
-            for one in fragments:
-                within = f"_rowid >= {one << 32} AND _rowid < {(one + 1) << 32}"
-                self._turn.check()
-                table.update(where=within, values_sql={"frame": "frame"})
-            self._optimize(table, timedelta(0), leftovers=self._may_have_leftovers())
+            with explaining(self.place, writes=True):
+                table = self._table(_IMAGES)
+                for name in _index_names(table):
+                    self._turn.check()
+                    table.drop_index(name)
+                for one in fragments:
+                    within = f"_rowid >= {one << 32} AND _rowid < {(one + 1) << 32}"
+                    self._turn.check()
+                    table.update(where=within, values_sql={"frame": "frame"})
+                self._optimize(table, timedelta(0), leftovers=self._may_have_leftovers())
         self.write_fact("purging", None)
         # What LanceDB keeps in memory is about files that are gone now, and it would keep it until there is too much.
         self._opened = None
@@ -383,20 +417,22 @@ class Store:
         """Index the embeddings, in parts of about this many rows, and the columns of filters."""
         from lancedb.index import Bitmap, BTree, IvfSq
 
-        table = self._table(_IMAGES)
-        self._optimize(table, _KEPT)  # before, since merging files would change the indices again
-        for column, kind in INDEXED_COLUMNS.items():
+        with explaining(self.place, writes=True):
+            table = self._table(_IMAGES)
+            self._optimize(table, _KEPT)  # before, since merging files would change the indices again
+            for column, kind in INDEXED_COLUMNS.items():
+                self._turn.check()
+                table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
+            # The size of the parts and not their number, which is forgotten: LanceDB would merge them to its own size
+            # of some thousand rows when it optimises. Centres for the dot product would be of unequal length, and
+            # parts, too.
+            parts = IvfSq(distance_type="l2", target_partition_size=rows_per_part)
             self._turn.check()
-            table.create_index(column, config=BTree() if kind == "btree" else Bitmap(), replace=True)
-        # The size of the parts and not their number, which is forgotten: LanceDB would merge them to its own size of
-        # some thousand rows when it optimises. Centres for the dot product would be of unequal length, and parts, too.
-        parts = IvfSq(distance_type="l2", target_partition_size=rows_per_part)
-        self._turn.check()
-        table.create_index("embedding", config=parts, replace=True, name=VECTOR_INDEX)
-        # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
-        # so what the first call replaces is removed by the second.
-        self._optimize(table, timedelta(0))
-        self._optimize(table, timedelta(0))
+            table.create_index("embedding", config=parts, replace=True, name=VECTOR_INDEX)
+            # What is no longer needed may be as large as the gallery. LanceDB removes it before it updates the indices,
+            # so what the first call replaces is removed by the second.
+            self._optimize(table, timedelta(0))
+            self._optimize(table, timedelta(0))
 
     def _optimize(self, table: Any, older_than: timedelta, *, leftovers: bool = False) -> None:
         """Merge small files, bring indices up to date, and delete versions from an age on.
@@ -449,6 +485,7 @@ class Store:
 
     def _database(self) -> Any:
         if self._opened is None:
+            self.place.check_files()
             self._opened = self._lancedb.connect(
                 self.address,
                 read_consistency_interval=None if self._pinned else timedelta(0),
@@ -460,21 +497,35 @@ class Store:
 
     def _table(self, name: str) -> Any:
         if name not in self._tables:
-            self._tables[name] = self._database().open_table(name)
+            table = self._database().open_table(name)
+            problem = schema_problem(table.schema, self._width()) if name == _IMAGES else None
+            if problem is not None:
+                raise damaged(self.address, problem)
+            self._tables[name] = table
         return self._tables[name]
+
+    def _width(self) -> int | None:
+        """The width of the embeddings, as the gallery's facts say it; None if they do not."""
+        about = self.fact("gallery")
+        return about.get("embedding_size") if isinstance(about, dict) else None
+
+    def _sound(self, rows: Any) -> Any:
+        """The same rows, if they are some that a gallery holds."""
+        problem = rows_problem(rows)
+        if problem is not None:
+            raise damaged(self.address, problem)
+        return rows
 
     def _reading(self, name: str, read: Callable[[Any], Value]) -> Value:
         """Read; again, if a writer has removed the version that was being read."""
-        for left in reversed(range(_TRIES)):
-            try:
-                return read(self._table(name))
-            except (OSError, RuntimeError, ValueError) as error:
-                if not left or not _vanished(error):
-                    trouble = self.place.trouble(error) if self.place.fenced else None
-                    if trouble is None:
+        with explaining(self.place, writes=False):
+            for left in reversed(range(_TRIES)):
+                try:
+                    return read(self._table(name))
+                except (OSError, RuntimeError, ValueError) as error:
+                    if not left or not vanished(error):
                         raise
-                    raise trouble from error
-                self._tables.pop(name, None)
+                    self._tables.pop(name, None)
         raise AssertionError("unreachable")
 
 
@@ -482,10 +533,9 @@ def _nobody_writes() -> None:
     raise AssertionError("a change outside of `writing`")
 
 
+def _index_names(table: Any) -> set[str]:
+    return {str(one.name) for one in table.list_indices()}
+
+
 def _small_files(table: Any) -> int:
     return int(table.stats()["fragment_stats"]["num_small_fragments"])
-
-
-def _vanished(error: Exception) -> bool:
-    text = str(error).lower()
-    return "not found" in text or "notfound" in text or "os error 2)" in text

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from pclhd.errors import UserError
 from pclhd.files import claiming
+from pclhd.parsing import parse_json
 
 FIRST = "0" * 64
 _LONGEST_LINE = 1 << 16
@@ -55,9 +56,11 @@ class AuditLog:
         self._owned.enter_context(claiming(path))
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "a+b", buffering=0)
-            _cut_unfinished_line(self._file)
-            verified = verify_log(path)
+            file = os.fdopen(os.open(path, flags, 0o600), "a+b", buffering=0)
+            self._file: BinaryIO = self._owned.enter_context(file)
+            _require_regular(path)
+            verified, place = _followed(path, unfinished=True)
+            self._file.truncate(place)
         except OSError as error:
             self._owned.close()
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error
@@ -96,8 +99,10 @@ class AuditLog:
             self._number, self._head = self._number + 1, hashlib.sha256(line).hexdigest()
 
     def close(self) -> None:
-        """Close the file; another process may write it then."""
-        self._file.close()
+        """Close the file; another process may write it then. A log without a line is removed: nothing was logged."""
+        if not self._file.closed and self._number == 0:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
         self._owned.close()
 
 
@@ -111,11 +116,30 @@ def verify_log(path: Path, head: str | None = None) -> Verified:
     Raises:
         UserError: The chain is broken, at the line named; no line has the digest `head`; or the file cannot be read.
     """
-    previous, number, seen = FIRST, 0, head is None or head == FIRST
-    for number, line in enumerate(_lines(path), start=1):
+    verified, _ = _followed(path, head)
+    return verified
+
+
+def _followed(path: Path, head: str | None = None, *, unfinished: bool = False) -> tuple[Verified, int]:
+    """A log whose chain holds, and where its last whole line ends.
+
+    Args:
+        path: The file.
+        head: As `verify_log` takes it.
+        unfinished: Whether the part of a line may stand at the end, which a kill or a power cut left: it was never
+            acknowledged.
+
+    Raises:
+        UserError: As `verify_log`.
+    """
+    previous, number, place, seen = FIRST, 0, 0, head is None or head == FIRST
+    for line in _lines(path):
+        if unfinished and _begins(line, number + 1):
+            break
+        number += 1
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
+            entry = parse_json(line.decode("ascii"))
+        except ValueError:
             entry = None
         if not isinstance(entry, Mapping) or not line.endswith(b"\n"):
             raise UserError(f"{path}:{number}: is not a complete line of the log; the log was changed or cut here")
@@ -125,15 +149,21 @@ def verify_log(path: Path, head: str | None = None) -> Verified:
             )
         previous = hashlib.sha256(line).hexdigest()
         seen = seen or previous == head
+        place += len(line)
     if not seen:
         raise UserError(f"{path}: no line has the digest {head}; the end of the log was cut off or rewritten")
-    return Verified(number, previous)
+    return Verified(number, previous), place
+
+
+def _begins(line: bytes, number: int) -> bool:
+    """Whether this is the beginning of a line of the log, and not the end of some other file."""
+    start = f'{{"number":{number},"time":"'.encode()
+    return not line.endswith(b"\n") and line[: len(start)] == start[: len(line)]
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    if path.exists() and not path.is_file():  # a named pipe would wait for a writer
-        raise UserError(f"{path}: is no regular file; name the file of the audit log")
     try:
+        _require_regular(path)
         with path.open("rb") as file:
             while line := file.readline(_LONGEST_LINE):
                 yield line
@@ -141,15 +171,10 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name the file of the audit log") from error
 
 
+def _require_regular(path: Path) -> None:
+    if path.exists() and not path.is_file():  # a named pipe would wait for a writer
+        raise UserError(f"{path}: is no regular file; name the file of the audit log")
+
+
 def _line(entry: Mapping[str, Any]) -> bytes:
     return json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
-
-
-def _cut_unfinished_line(file: BinaryIO) -> None:
-    """Remove the part of a line that a kill or a power cut left: it was never acknowledged."""
-    end = file.seek(0, os.SEEK_END)
-    begin = max(0, end - _LONGEST_LINE)
-    file.seek(begin)
-    tail = file.read(end - begin)
-    if tail and not tail.endswith(b"\n"):
-        file.truncate(begin + tail.rfind(b"\n") + 1)

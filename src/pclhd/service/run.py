@@ -56,7 +56,8 @@ def open_service(
     stored = None if tokens is None else Tokens(tokens)
     if stored is not None and not stored.all():
         raise ArgumentError("tokens", "has no token; make one with: pclhd token create NAME --role admin", value=tokens)
-    _ = opened.encoder, opened.calibration  # loaded now: what is missing is said before the service starts
+    # Loaded now: what is missing or damaged is said before the service starts.
+    _ = opened.encoder, opened.calibration, len(opened)
     log = AuditLog(audit or opened.path.with_name(f"{opened.path.name}.audit.jsonl"))
     return Service(opened, log, stored, limits or Limits(), false_match_rate)
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormat
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from pclhd.files import write_durably
+from pclhd.files import claiming, write_durably
 from pclhd.study.definition import ORACLE
 from pclhd.study.folder import StudyFolder
 from pclhd.study.summary import NAMES, Summary, summary_text, trials_csv
@@ -69,16 +69,15 @@ def write_plots(study: Study, summary: Summary, folder: StudyFolder) -> list[Pat
     Raises:
         UserError: A file cannot be written.
     """
-    write_durably(folder.trials_file, trials_csv(summary))
-    written = [folder.trials_file]
-    for name, drawn in _pictures(study, summary):
-        write_durably(folder.picture_file(name), drawn)
-        written.append(folder.picture_file(name))
+    files: list[tuple[Path, str | bytes]] = [(folder.trials_file, trials_csv(summary))]
+    files += [(folder.picture_file(name), drawn) for name, drawn in _pictures(study, summary)]
     page = _page(study, summary)
     if page is not None:
-        write_durably(folder.page_file, page)
-        written.append(folder.page_file)
-    return written
+        files.append((folder.page_file, page))
+    for path, content in files:
+        with claiming(path):  # which removes what a killed process left
+            write_durably(path, content)
+    return [path for path, _ in files]
 
 
 def _drawable(study: Study, summary: Summary) -> list[str]:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import yaml
 
-from pclhd.errors import ArgumentError, UserError
+from pclhd.errors import ArgumentError, UserError, ran_out_of_memory
 from pclhd.files import InUse, claiming, write_durably
 from pclhd.parsing import Unparsable, parse_json, parse_yaml, read_text
+from pclhd.study.definition import Objective
 from pclhd.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _IDENTITY = "pclhd"
 _SERVERS = ("postgresql", "mysql", "mariadb")
 _TRIES = 4
+_LONGEST_REASON = 300
 _PAUSE = 0.5
 #: Seconds that a process waits for another one's lock on the file.
 _PATIENCE = 60
@@ -98,15 +101,30 @@ def speaking_plainly(url: str | None) -> Iterator[None]:
         _complain(url, error)
 
 
+@contextmanager
+def _reading(url: str | None) -> Iterator[None]:
+    """The same for a block that only reads a database, in which any error says that the database is damaged."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise
+        _complain(url, error)
+
+
 def _complain(url: str | None, error: Exception) -> NoReturn:
     cause = error.__cause__ or error
     reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
     if url is None:
-        raise UserError(f"the study's database cannot be used ({reason}); make room, or restore the file") from error
+        shown = reason[:_LONGEST_REASON]
+        raise UserError(f"the study's database cannot be used ({shown}); make room, or restore the file") from error
     from sqlalchemy.engine import make_url
 
     for secret in filter(None, [make_url(url).password, url]):
         reason = reason.replace(str(secret), "***")
+    reason = reason[:_LONGEST_REASON]
     # Not chained: a traceback would name the address again.
     raise UserError(f"{without_password(url)}: cannot be used ({reason}); check address, server and rights") from None
 
@@ -170,16 +188,18 @@ def open_study(
     require_optuna()
     import optuna
 
-    with speaking_plainly(url), warnings.catch_warnings():
+    with _reading(url), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if url is None and identity is None and not folder.database_file.is_file():
             raise UserError(f"{folder.database_file}: is missing; expected a folder made by pclhd study run")
         storage = open_storage(folder, url)
         if identity is None:
             try:
-                return optuna.load_study(study_name=name, storage=storage), storage
+                study = optuna.load_study(study_name=name, storage=storage)
             except KeyError:
                 raise UserError(f"{folder}: its database holds no study named {name}") from None
+            _require_sound(study)
+            return study, storage
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         text = json.dumps(identity, sort_keys=True)
         if _IDENTITY not in study.user_attrs:
@@ -190,7 +210,25 @@ def open_study(
                 f"{folder}: the study {name} there differs in {_difference(there, identity)}; name another folder"
                 + ("" if url is None else " or another --name")
             )
+        _require_sound(study)
         return study, storage
+
+
+def _require_sound(study: Study) -> None:
+    """Read all trials once, so that what is damaged is said before anything is trained.
+
+    Raises:
+        Exception: Of Optuna, for what it cannot read.
+        ValueError: For what it can and never writes.
+    """
+    for place, trial in enumerate(study.get_trials(deepcopy=False)):
+        if trial.number != place:
+            raise ValueError(f"trial {place} has the number {trial.number}")
+        values = [*(trial.values or ()), *trial.intermediate_values.values()]
+        if not all(math.isfinite(value) for value in values):
+            raise ValueError(f"a value of trial {place} is not finite")
+        if trial.state.name == "COMPLETE" and len(trial.values or ()) != 1:
+            raise ValueError(f"trial {place} is complete, but has no value")
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -212,8 +250,12 @@ def identity_of(study: Study) -> dict[str, Any]:
     """
     try:
         identity = parse_json(study.user_attrs[_IDENTITY])
-    except (KeyError, TypeError, Unparsable) as error:
+        objective, space, seeds = identity["objective"], identity["space"], identity.get("seeds", [])
+    except (KeyError, TypeError, AttributeError, Unparsable) as error:
         raise UserError(f"the study {study.study_name} was not made by pclhd") from error
+    is_sound = isinstance(space, dict) and isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+    if objective not in get_args(Objective) or not is_sound:
+        raise UserError(f"the study {study.study_name} was not made by pclhd, or its database is damaged")
     return dict(identity)
 
 

@@ -134,14 +134,15 @@ def run_search(request: SearchRequest, on_progress: Callable[[int, int], None] |
                 claimed.enter_context(claiming(path, replace=request.force))
         encoder = open_encoder(request.run, device=request.device, runtime=request.runtime)
         found = _search(request, encoder, on_progress)
-        if request.csv is not None:
-            with replacing(request.csv, replace=request.force) as file:
-                write_csv(file, _columns(found))
+        pictures = None
         if request.sheet is not None:
             rows = _sheet_rows(found, _roots(request))
-            content = sheet_png(rows) if request.sheet.suffix.lower() == ".png" else sheet_html(rows).encode()
-            with replacing(request.sheet, replace=request.force) as file:
-                file.write(content)
+            pictures = sheet_png(rows) if request.sheet.suffix.lower() == ".png" else sheet_html(rows).encode()
+        with ExitStack() as written:  # both files, or none
+            if request.csv is not None:
+                write_csv(written.enter_context(replacing(request.csv, replace=request.force)), _columns(found))
+            if request.sheet is not None and pictures is not None:
+                written.enter_context(replacing(request.sheet, replace=request.force)).write(pictures)
     return found
 
 

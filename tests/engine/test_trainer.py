@@ -34,6 +34,7 @@ from pclhd.models.weights import load_model
 from pclhd.recipes import RECIPES, Recipe
 from pclhd.runs.folder import RunFolder
 from tests.engine.runs import HEIGHT, TOGETHER, WIDTH, SmallData, Watcher, digest, draw_people, records
+from tests.readings import ABRUPT_WORDS
 
 Trained = Callable[..., str]
 
@@ -309,12 +310,13 @@ def test_a_loss_that_explodes_names_the_setting(small: SmallData, tmp_path: Path
 # Every choice reaches the weights. One epoch of stage II keeps each run short; a choice about stage I, or about how
 # epochs differ, brings the epochs it needs.
 
-SHORT = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
-TWO = ("recipe=paper", "schedule.stage1_epochs=0", "schedule.stage2_epochs=2")
-BOTH_STAGES = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
-STAGE1 = ("recipe=paper", "schedule.stage1_epochs=1", "schedule.stage2_epochs=0")
+PLAIN = ("recipe=paper", *ABRUPT_WORDS)
+SHORT = (*PLAIN, "schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
+TWO = (*PLAIN, "schedule.stage1_epochs=0", "schedule.stage2_epochs=2")
+BOTH_STAGES = (*PLAIN, "schedule.stage1_epochs=1", "schedule.stage2_epochs=1")
+STAGE1 = (*PLAIN, "schedule.stage1_epochs=1", "schedule.stage2_epochs=0")
 ODD_PASSES = (*SHORT, "batch.clusters=4")  # six people: the second batch is where a pass ends
-BASELINE_SHORT = ("recipe=baseline", *SHORT[1:])
+BASELINE_SHORT = ("recipe=baseline", "schedule.stage1_epochs=0", "schedule.stage2_epochs=1")
 SPLIT = (*SHORT, "method.joint_memory=split")
 WRITTEN_IN_BACKWARD = (*SHORT, "method.memory_update=in_backward")
 

@@ -50,5 +50,5 @@ def test_recipes(pclhd: Call) -> None:
     assert list(json.loads(pclhd("recipes", "--json").out)) == list(RECIPES)
     shown = pclhd("recipes", "pclhd", "--against", "baseline").out
     assert "  method.stage2=hybrid (baseline: centroid)" in shown
-    (choice,) = json.loads(pclhd("recipes", "baseline", "--against", "paper", "--json").out)
-    assert (choice["key"], choice["value"], choice["other"]) == ("method.stage2", "centroid", "hard+dynamic")
+    (choice,) = json.loads(pclhd("recipes", "baseline", "--against", "pgm", "--json").out)
+    assert (choice["key"], choice["value"], choice["other"]) == ("method.joint", "1.0", "0.0")

@@ -320,7 +320,8 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
 def test_a_difference_changes_one_setting_of_its_recipe(name: str) -> None:
     wanted = differences.DIFFERENCES[name]
     preset, *overrides = differences.training_words(name, "synthetic")[1:]
-    changed, recipe = (load_preset(preset, words).method for words in (overrides, [f"recipe={wanted.recipe}"]))
+    base = differences.base_words(wanted.recipe)
+    changed, recipe = (load_preset(preset, words).method for words in (overrides, base))
     differing = {key for key, value in recipe.model_dump().items() if getattr(changed, key) != value}
     assert len(differing) == bool(wanted.change)
 
@@ -402,7 +403,7 @@ def test_the_service_in_its_quick_form(tmp_path: Path) -> None:
     found = quick("service", tmp_path)
     assert set(found["statuses"]) == {"200"}
     assert {row[0] for row in found["rows"]} <= {"search", "add", "remove"}
-    assert len(found["mib"]) == 3
+    assert len(found["mib"]) >= 3
 
 
 @pytest.mark.slow

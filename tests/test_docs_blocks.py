@@ -43,9 +43,11 @@ NOT_RUN = {
     "docs/cluster.md": {
         "pip install lancedb pyarrow 'ray[data]'": "starts Ray; tests/gallery/test_ray_workers.py does so",
         "ray start": "needs several machines",
+        "pip install lancedb pyarrow obstore": "needs object storage; tests/gallery/test_bucket.py has a local one",
     },
     "docs/clustering.md": {"pclhd synth --out build/fresh": BENCHMARK},
     "docs/export.md": {"from pathlib import Path": "tests/workflows/test_export.py runs it"},
+    "docs/faults.md": {"python -m tests.fuzz": "many minutes; tests/test_fuzz.py draws some hundred inputs"},
     "docs/fidelity.md": {
         ".venv/bin/python scripts/mutation_check.py": "tests/test_mutation_check.py runs it",
         "pclhd synth --out build/small --scale small --generator 1": BENCHMARK,
@@ -55,6 +57,7 @@ NOT_RUN = {
         "pclhd report runs/baseline-0": "names four runs; tests/workflows/test_report.py",
     },
     "docs/figures.md": {
+        "pclhd synth --out build/validation": BENCHMARK,
         "pclhd ablate synthetic": "many trainings; tests/workflows/test_ablate.py does a few",
         "pclhd figures runs/baseline-0": "needs four runs; tests/workflows/test_ablate.py draws figures of two",
         "pclhd figures runs/sysu-pclhd": "needs a run on SYSU-MM01; tests/report/test_paper.py",

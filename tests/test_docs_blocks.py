@@ -78,7 +78,10 @@ NOT_RUN = {
         "#!/bin/bash": "a job for Slurm",
         ".venv/bin/python -m pytest": "a test of its own",
     },
-    "docs/speed.md": {"git worktree add": BENCHMARK},
+    "docs/speed.md": {
+        "git worktree add": BENCHMARK,
+        "python scripts/gpu_check.py": "needs a GPU; tests/test_gpu.py runs it on a processor",
+    },
     "docs/studies.md": {
         "pclhd study run": "many trainings; tests/study runs small studies",
         "python -c": "many trainings; tests/study runs small studies",

@@ -50,6 +50,11 @@ def test_a_pool_computes_and_ends() -> None:
     assert (left.is_alive(), right.is_alive()) == (False, False)
 
 
+def _hear_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the processes of Linux")
 @pytest.mark.parametrize(
@@ -64,13 +69,13 @@ def test_a_pool_computes_and_ends() -> None:
 )
 def test_workers_end_with_their_parent(tmp_path: Path, how: str, when: str) -> None:
     number = getattr(signal, how)
-    # A shell's background jobs are started deaf to SIGINT.
+    # A shell's background jobs are started deaf to SIGINT, and those of nohup to SIGHUP.
     started = subprocess.Popen(
         [*SYNTH, str(tmp_path / "drawn")],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_hear_signals,
     )
     session = started.pid
     wait_until(lambda: len(processes_of(session)) >= 3)

@@ -320,7 +320,7 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
 def test_a_difference_changes_one_setting_of_its_recipe(name: str) -> None:
     wanted = differences.DIFFERENCES[name]
     preset, *overrides = differences.training_words(name, "synthetic")[1:]
-    base = differences.base_words(wanted.recipe)
+    base = [*differences.base_words(wanted.recipe)]
     changed, recipe = (load_preset(preset, words).method for words in (overrides, base))
     differing = {key for key, value in recipe.model_dump().items() if getattr(changed, key) != value}
     assert len(differing) == bool(wanted.change)

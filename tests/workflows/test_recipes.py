@@ -21,11 +21,9 @@ def test_all_choices() -> None:
 
 
 def test_differences() -> None:
-    choices = recipe_choices("baseline", "paper")
-    assert [(choice.key, choice.value, choice.other) for choice in choices] == [
-        ("method.stage2", "centroid", "hard+dynamic")
-    ]
-    assert "  method.stage2=centroid (paper: hard+dynamic)\n" in choices_text("baseline", choices, "paper")
+    choices = recipe_choices("baseline", "pgm")
+    assert [(choice.key, choice.value, choice.other) for choice in choices] == [("method.joint", "1.0", "0.0")]
+    assert "  method.joint=1.0 (pgm: 0.0)\n" in choices_text("baseline", choices, "pgm")
     assert choices_text("paper", recipe_choices("paper", "paper"), "paper").endswith("no choice differs from paper")
 
 

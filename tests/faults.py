@@ -1182,8 +1182,9 @@ python -m tests.fuzz --inputs 2000 --seed 1 \\
   --verbs gallery,calibrate,search,serve,audit,token,figures,ablate,study,export,report,embed
 ```
 
-Of these verbs, 1,054 inputs were tried (seeds 1 to 4, each with the source of that moment: what was found was fixed
-in between). They found seven faults, which are fixed: a gallery that could not be begun was left as an empty one; a
+Of these verbs, 1,054 inputs were tried so far, not by one run of this command: the same draws of seeds 1 to 4, each
+with the source of that moment, since what was found was fixed in between. They found seven faults, which are
+fixed: a gallery that could not be begun was left as an empty one; a
 gallery's file that is a named pipe made LanceDB wait for ever; `remove` and `compact` wrote before they noticed that
 rows are damaged; `serve` left an empty audit log and said more than one line where the gallery or the log is damaged;
 `search` left its CSV file where the sheet of pictures could not be made; a study's database with a value that Optuna

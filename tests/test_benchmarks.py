@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import (
+    ablation_tables,
     calibration,
     clusterings,
     differences,
@@ -50,6 +51,7 @@ from pclhd.config import load_preset
 from pclhd.engine.labelling import EpochLabels
 from pclhd.models.architecture import NARROW
 from pclhd.workflows.trainings import TrainingRun
+from tests.readings import ABRUPT_WORDS
 
 ROOT = Path(__file__).parent.parent
 
@@ -324,6 +326,10 @@ def test_a_difference_changes_one_setting_of_its_recipe(name: str) -> None:
     changed, recipe = (load_preset(preset, words).method for words in (overrides, base))
     differing = {key for key, value in recipe.model_dump().items() if getattr(changed, key) != value}
     assert len(differing) == bool(wanted.change)
+
+
+def test_the_former_reading_of_the_paper_is_that_of_the_tests() -> None:
+    assert ablation_tables.FORMER == ABRUPT_WORDS
 
 
 def test_failures_and_other_settings_end_a_benchmark_in_one_line(

@@ -80,12 +80,11 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 
 # Fewer epochs than docs/results.md, so that it takes about five minutes on two cores.
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
-	$(BIN)/pclhd synth --out $(DEMO)/data --scale small --generator 1
-	rm -rf $(DEMO)/run
+	rm -rf $(DEMO)/data $(DEMO)/run $(DEMO)/gallery
+	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
 	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run schedule.stage1_epochs=3 schedule.stage2_epochs=5
 	$(BIN)/pclhd evaluate $(DEMO)/run
 	$(BIN)/pclhd report $(DEMO)/run
-	rm -rf $(DEMO)/gallery
 	$(BIN)/python scripts/demo_gallery.py $(DEMO)/data $(DEMO)/gallery.csv
 	$(BIN)/pclhd gallery add $(DEMO)/gallery $(DEMO)/gallery.csv --model $(DEMO)/run
 	@echo "search these people in a browser: $(BIN)/pclhd serve $(DEMO)/gallery"

@@ -78,7 +78,8 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-# Fewer epochs than docs/results.md, so that it takes about five minutes on two cores.
+# Fewer epochs than the preset, so that it takes about five minutes on two cores. The data are drawn again, as those of an
+# earlier version may lie there.
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
 	rm -rf $(DEMO)/data $(DEMO)/run $(DEMO)/gallery
 	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
@@ -87,6 +88,7 @@ demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fi
 	$(BIN)/pclhd report $(DEMO)/run
 	$(BIN)/python scripts/demo_gallery.py $(DEMO)/data $(DEMO)/gallery.csv
 	$(BIN)/pclhd gallery add $(DEMO)/gallery $(DEMO)/gallery.csv --model $(DEMO)/run
+	@echo "an image to search with: $(DEMO)/data/cam6/0322/0001.jpg"
 	@echo "search these people in a browser: $(BIN)/pclhd serve $(DEMO)/gallery"
 
 docs: $(STAMP) ## Build the site into build/site

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,12 +17,15 @@ from pclhd.data.sources import Images, OneImage, gather_images
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import expanded
 from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, check_time, next_number
+from pclhd.gallery.alike import all_alike
+from pclhd.gallery.counting import count_rows, sizes_of
 from pclhd.gallery.exporting import Map, export_gallery
 from pclhd.gallery.facts import SCHEMA_VERSION, GalleryFacts, checked_fact
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
 from pclhd.gallery.indexing import index_facts, update_index
 from pclhd.gallery.lists import read_list
 from pclhd.gallery.places import Folder
+from pclhd.gallery.ranking import Order, merged, order_of, with_probabilities
 from pclhd.gallery.ray_workers import add_with_ray, load_ray
 from pclhd.gallery.records import (
     KEEPS,
@@ -40,7 +43,7 @@ from pclhd.gallery.searching import search_store
 from pclhd.gallery.sightings import GAP
 from pclhd.gallery.store import NARROW_COLUMNS, Store
 from pclhd.gallery.tracks import read_boxes
-from pclhd.gallery.verdict import Verdict, judge, run_calibration, with_probabilities
+from pclhd.gallery.verdict import Verdict, judge, run_calibration
 from pclhd.gallery.video import VideoFacts, add_video, load_av
 from pclhd.models.encoder import Encoder
 
@@ -80,6 +83,7 @@ class Gallery:
         self._device = device
         self._loaded: Encoder | None = encoder if isinstance(encoder, Encoder) else None
         self._index: tuple[int, IndexFacts | None] | None = None
+        self._counted: tuple[int, Mapping[Modality, int]] | None = None
         self._calibration: Calibration | None = None
         self._looked_for_calibration = False
 
@@ -309,6 +313,22 @@ class Gallery:
         vector = self.encoder.embed(content, modality=light).features[0]
         return self.search_embedding(vector, modality=light, top=top, where=where, group=group, gap=gap, rerank=rerank)
 
+    def order(self, *, modality: Light, where: GalleryFilter | None = None) -> Order:
+        """How `search` orders its hits: by the probability that they show the query's person, or by similarity.
+
+        Args:
+            modality: Modality of the query.
+            where: The filter of the search.
+
+        Returns:
+            The order, with what a reader of the hits must know about it.
+
+        Raises:
+            UserError: There is no gallery, or the run's calibration is damaged.
+        """
+        self._store.require()
+        return order_of(self.calibration, Modality(modality), self._searched(where))
+
     def search_embedding(
         self,
         vector: NDArray[np.floating[Any]],
@@ -322,16 +342,21 @@ class Gallery:
     ) -> list[GalleryHit]:
         """As `search`, with the embedding (D,) of the query, which the gallery's encoder must have made."""
         self._store.require()
-        light = Modality(modality)
+        light, where = Modality(modality), where or GalleryFilter()
         if not self._store.has_images():
             return []
-        hits = search_store(
-            self._store, vector, top=top, where=sql_filter(where or GalleryFilter()), index=self._index_facts(),
-            group=group, gap=gap, rerank=rerank,
-        )  # fmt: skip
-        if self.calibration is None:
-            return hits
-        return with_probabilities(hits, self.calibration, light, size_of=self._size_of(None))
+        order = order_of(self.calibration, light, self._searched(where))
+        apart = order.by == "probability" and len(order.modalities) > 1
+        index = self._index_facts()
+        lists = [
+            search_store(
+                self._store, vector, top=top, where=sql_filter(one), index=index, group=group, gap=gap, rerank=rerank
+            )
+            for one in ([replace(where, modality=found) for found in order.modalities] if apart else [where])
+        ]
+        if self.calibration is not None:
+            lists = [with_probabilities(hits, self.calibration, light, self._sizes()) for hits in lists]
+        return merged(lists, top) if apart else lists[0]
 
     def judge(
         self,
@@ -392,28 +417,13 @@ class Gallery:
         """
         self._store.require()
         about = self._about()
-        modalities: dict[str, int] = {}
-        cameras: dict[str | None, int] = {}
-        first: datetime | None = None
-        last: datetime | None = None
-        if self._store.count():
-            import pyarrow.compute as pc
-
-            table = self._store.select(["modality", "camera", "time"])
-            counted = {
-                name: {one["values"]: one["counts"] for one in pc.value_counts(table[name]).to_pylist()}
-                for name in ("modality", "camera")
-            }
-            modalities = dict(sorted(counted["modality"].items()))
-            cameras = dict(sorted(counted["camera"].items(), key=lambda one: (one[0] is None, one[0] or "")))
-            ends = pc.min_max(table["time"]).as_py()
-            first, last = ends["min"], ends["max"]
+        counts = count_rows(self._store)
         return GalleryStats(
-            rows=sum(modalities.values()),
-            modalities=modalities,
-            cameras=cameras,
-            first=first,
-            last=last,
+            rows=sum(counts.modalities.values()),
+            modalities=counts.modalities,
+            cameras=counts.cameras,
+            first=counts.first,
+            last=counts.last,
             model_id=about.model_id,
             model=about.model,
             embedding_size=about.embedding_size,
@@ -475,7 +485,7 @@ class Gallery:
         vector = self.encoder.embed(image, modality=modality).features
         if len(vector) != 1:
             raise ArgumentError("image", f"stands for {len(vector)} images; give one at a time")
-        return _all_like(self._store, vector[0], similarity, sql_filter(where or GalleryFilter()))
+        return all_alike(self._store, vector[0], similarity, sql_filter(where or GalleryFilter()))
 
     def expire(self, older: timedelta) -> Removed:
         """Remove rows that are older than an age: by the time they were taken, or were added where that is not known.
@@ -539,6 +549,11 @@ class Gallery:
 
     def _size_of(self, where: GalleryFilter | None) -> Callable[[Modality], int]:
         return lambda modality: self.count(replace(where or GalleryFilter(), modality=modality))
+
+    def _searched(self, where: GalleryFilter | None) -> list[Modality]:
+        """Modalities that have rows and are not excluded by the filter itself."""
+        wanted = None if where is None else where.modality
+        return [modality for modality in self._sizes() if wanted in (None, modality)]
 
     def _place_of_model(self) -> Path | None:
         if isinstance(self._given, Encoder):
@@ -640,6 +655,13 @@ class Gallery:
             self._index = version, index_facts(self._store)
         return self._index[1]
 
+    def _sizes(self) -> Mapping[Modality, int]:
+        """Rows by modality; a modality without rows is absent."""
+        version = self._store.version()
+        if self._counted is None or self._counted[0] != version:
+            self._counted = version, sizes_of(self._store)
+        return self._counted[1]
+
     def _remove(self, condition: str | None = None, *, ids: Sequence[str] | None = None) -> Removed:
         self._store.require()
         if ids is not None:
@@ -657,15 +679,3 @@ class Gallery:
 def _check_keep(keep: str) -> None:
     if keep not in KEEPS:
         raise ArgumentError("keep", f"is one of {', '.join(KEEPS)}", value=keep)
-
-
-def _all_like(store: Store, vector: NDArray[np.float32], least: float, where: str | None) -> list[GalleryHit]:
-    from pclhd.gallery.rows import embeddings_of
-
-    found: list[tuple[float, GalleryRow]] = []
-    for page in store.pages([*NARROW_COLUMNS, "embedding"], where):
-        alike = embeddings_of(page) @ vector
-        rows = np.flatnonzero(alike >= least)
-        found += zip(alike[rows].tolist(), from_arrow(page.take(rows)), strict=True)
-    found.sort(key=lambda one: (-one[0], one[1].number))
-    return [GalleryHit(rank, value, row) for rank, (value, row) in enumerate(found, start=1)]

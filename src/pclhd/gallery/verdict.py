@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from pclhd.answers.calibration import USUAL_RATE, Calibration
 from pclhd.data.records import Modality
@@ -54,35 +52,6 @@ def run_calibration(model: Path, model_id: str) -> Calibration | None:
     folder = RunFolder(model if model.is_dir() else model.parent)
     found = folder.calibration() if folder.is_run() else None
     return found if found is not None and found.model_id == model_id else None
-
-
-def with_probabilities(
-    hits: Sequence[GalleryHit], calibration: Calibration, query: Modality, *, size_of: SizeOf
-) -> list[GalleryHit]:
-    """Hits with their probabilities; None stays for a direction that has no calibration.
-
-    Args:
-        hits: Hits of one query.
-        calibration: That of the gallery's model.
-        query: Modality of the query.
-        size_of: Rows of the whole gallery: the more, the rarer the query's person among them.
-    """
-    priors: dict[Modality, float | None] = {}
-    for modality in {hit.row.modality for hit in hits}:
-        try:
-            priors[modality] = calibration.prior(query, modality, max(1, size_of(modality)))
-        except UserError:  # the direction had too few pairs
-            priors[modality] = None
-    found = []
-    for hit in hits:
-        prior = priors[hit.row.modality]
-        probability = (
-            None
-            if prior is None
-            else float(calibration.probability(np.array([hit.similarity]), query, hit.row.modality, prior)[0])
-        )
-        found.append(replace(hit, probability=probability))
-    return found
 
 
 def judge(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pclhd.answers.calibration import USUAL_RATE, Calibration
@@ -23,7 +23,8 @@ class Verdict:
 
     Attributes:
         no_one_here: No hit reaches the threshold of its direction; None where that is not known.
-        threshold: The threshold of the best hit's direction; None without hits, or where it is not known.
+        threshold: The threshold of the first hit's direction; None without hits, or where it is not known.
+        thresholds: The thresholds that are known, by modality of the hits.
         above: For each hit, whether it reaches its threshold; None where that is not known.
         unknown: Why something is not known; empty otherwise.
         false_match_rate: The rate that the thresholds are for; None where none is known.
@@ -34,6 +35,7 @@ class Verdict:
     above: tuple[bool | None, ...] = ()
     unknown: str = ""
     false_match_rate: float | None = None
+    thresholds: Mapping[Modality, float] = field(default_factory=dict)
 
 
 def run_calibration(model: Path, model_id: str) -> Calibration | None:
@@ -96,7 +98,8 @@ def judge(
     limits = [thresholds[hit.row.modality] for hit in hits]
     above = tuple(None if limit is None else hit.similarity >= limit for hit, limit in zip(hits, limits, strict=True))
     no_one_here = False if any(above) else None if None in above else True
-    return Verdict(no_one_here, limits[0], above, unknown, rate)
+    known = {modality: limit for modality, limit in thresholds.items() if limit is not None}
+    return Verdict(no_one_here, limits[0], above, unknown, rate, known)
 
 
 def _usual_rate(calibration: Calibration, query: Modality, modalities: Sequence[Modality]) -> float:

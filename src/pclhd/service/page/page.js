@@ -177,7 +177,7 @@ function showVerdict(answer) {
     verdict.textContent = `Probably here: ${reaching} of ${count(answer.hits.length, "result")} ${reaching === 1 ? "reaches" : "reach"} the threshold ` +
       `${thresholds(answer)}. Look at them before you decide.`;
   }
-  if (best && answer.note) verdict.append(element("span", sentence(answer.note), { class: "note" }));
+  if (best && answer.note) verdict.append(" ", element("span", sentence(answer.note), { class: "note" }));
 }
 
 // Thresholds of both kinds of light differ, so each is named where there are hits of both.

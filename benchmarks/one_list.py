@@ -20,13 +20,13 @@ from pclhd.answers.calibration import Calibration
 from pclhd.answers.fit import Labelled
 from pclhd.data.records import Modality
 from pclhd.gallery.gallery import Gallery
-from pclhd.gallery.records import GalleryFilter, GalleryHit
+from pclhd.gallery.records import GalleryFilter
 from pclhd.gallery.rows import NewRow, to_arrow
 from pclhd.models.encoder import Encoder
 from pclhd.pair import Pair
 
 TOP = 10
-MOST_QUERIES = 300
+MOST_QUERIES = 200
 #: Gallery → share of the images of each modality that it holds, drawn at random.
 GALLERIES = {
     "all images": {Modality.VISIBLE: 1.0, Modality.INFRARED: 1.0},
@@ -156,20 +156,12 @@ def _found(gallery: Gallery, held: Images, asked: Images, light: Modality, only:
         if not there:
             continue
         where = GalleryFilter(camera=[one for one in others if one != camera], modality=only)
-
-        def search(
-            *, group: bool, vector: NDArray[np.float32] = vector, where: GalleryFilter = where
-        ) -> list[GalleryHit]:
-            return gallery.search_embedding(vector, modality=light, top=TOP, where=where, group=group)
-
-        frames = [held.people[hit.row.number - 1] == person for hit in search(group=False)]
-        first.append(frames[0] if frames else False)
-        right.append(sum(frames) / TOP)
+        hits = gallery.search_embedding(vector, modality=light, top=TOP, where=where)
+        correct = [held.people[hit.row.number - 1] == person for hit in hits]
+        first.append(any(correct[:1]))
+        right.append(sum(correct) / TOP)
         if any(held.lights[row] is not light for row in there):
-            crossed.append(
-                any(held.people[hit.row.number - 1] == person for hit in search(group=True)
-                    if hit.row.modality is not light)
-            )  # fmt: skip
+            crossed.append(any(one and hit.row.modality is not light for one, hit in zip(correct, hits, strict=True)))
     return {"rank-1": _percent(first), "right of ten": _percent(right), "other light": _percent(crossed)}
 
 
@@ -187,15 +179,18 @@ def _no_one_here(everything: Images, encoder: Encoder, known: Mapping[str, Calib
             for source, calibration in known.items():
                 gallery.calibration = calibration
                 for vector, person, camera in zip(asked.features, asked.people, asked.cameras, strict=True):
+                    seen = {held.cameras[row] for row in np.flatnonzero(held.people == person)}
+                    if seen == {camera}:
+                        continue  # no other camera could find them
                     where = GalleryFilter(camera=[one for one in others if one != camera])
                     hits = gallery.search_embedding(vector, modality=light, top=TOP, where=where)
                     for rate in RATES:
                         no_one = gallery.judge(hits, modality=light, where=where, false_match_rate=rate).no_one_here
                         answered = float("nan") if no_one is None else float(not no_one)
-                        if person not in held.people:
+                        if not seen:
                             found[source, rate]["false matches"].append(answered)
                         else:
-                            right = held.people[hits[0].row.number - 1] == person
+                            right = bool(hits) and held.people[hits[0].row.number - 1] == person
                             found[source, rate]["identified"].append(answered * right)
             for rate in RATES:
                 yield {

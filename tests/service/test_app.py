@@ -342,7 +342,7 @@ def test_no_one_here_follows_the_calibration(client: TestClient, service: Servic
 
 def test_images_of_both_modalities_are_ordered_by_probability(client: TestClient, service: Service) -> None:
     service.gallery.calibration = both_ways(service.gallery.encoder.model_id)
-    asked = {"modality": "visible", "group": False}
+    asked: dict[str, str | bool] = {"modality": "visible", "group": False}
     answer = client.post(SEARCH, params=asked, content=image_bytes(1)).json()
     assert (answer["ordered_by"], answer["note"]) == ("probability", "")
     assert [hit["row"]["modality"] for hit in answer["hits"]] == ["infrared", "visible", "visible", "visible"]

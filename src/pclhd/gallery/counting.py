@@ -46,3 +46,8 @@ def sizes_of(store: Store) -> dict[Modality, int]:
     """How many rows of each modality there are; a modality without rows is absent."""
     counted = {modality: store.count(sql_filter(GalleryFilter(modality=modality))) for modality in Modality}
     return {modality: size for modality, size in counted.items() if size}
+
+
+def modalities_among(sizes: Mapping[Modality, int], where: GalleryFilter) -> list[Modality]:
+    """Modalities that have rows and that a filter does not exclude by name."""
+    return [modality for modality in sizes if where.modality in (None, modality)]

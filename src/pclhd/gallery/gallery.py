@@ -18,7 +18,7 @@ from pclhd.errors import ArgumentError, UserError
 from pclhd.files import expanded
 from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, check_time, next_number
 from pclhd.gallery.alike import all_alike
-from pclhd.gallery.counting import count_rows, sizes_of
+from pclhd.gallery.counting import count_rows, modalities_among, sizes_of
 from pclhd.gallery.exporting import Map, export_gallery
 from pclhd.gallery.facts import SCHEMA_VERSION, GalleryFacts, checked_fact
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
@@ -327,7 +327,8 @@ class Gallery:
             UserError: There is no gallery, or the run's calibration is damaged.
         """
         self._store.require()
-        return order_of(self.calibration, Modality(modality), self._searched(where))
+        sizes = self._sizes(self._store.version())
+        return order_of(self.calibration, Modality(modality), modalities_among(sizes, where or GalleryFilter()))
 
     def search_embedding(
         self,
@@ -345,9 +346,10 @@ class Gallery:
         light, where = Modality(modality), where or GalleryFilter()
         if not self._store.has_images():
             return []
-        order = order_of(self.calibration, light, self._searched(where))
+        version = self._store.version()
+        sizes, index = self._sizes(version), self._index_facts(version)
+        order = order_of(self.calibration, light, modalities_among(sizes, where))
         apart = order.by == "probability" and len(order.modalities) > 1
-        index = self._index_facts()
         lists = [
             search_store(
                 self._store, vector, top=top, where=sql_filter(one), index=index, group=group, gap=gap, rerank=rerank
@@ -355,7 +357,7 @@ class Gallery:
             for one in ([replace(where, modality=found) for found in order.modalities] if apart else [where])
         ]
         if self.calibration is not None:
-            lists = [with_probabilities(hits, self.calibration, light, self._sizes()) for hits in lists]
+            lists = [with_probabilities(hits, self.calibration, light, sizes) for hits in lists]
         return merged(lists, top) if apart else lists[0]
 
     def judge(
@@ -428,7 +430,7 @@ class Gallery:
             model=about.model,
             embedding_size=about.embedding_size,
             bytes=self._store.size(),
-            index=self._index_facts(),
+            index=self._index_facts(self._store.version()),
             unfinished=self._store.fact("purging") is not None,
         )
 
@@ -550,11 +552,6 @@ class Gallery:
     def _size_of(self, where: GalleryFilter | None) -> Callable[[Modality], int]:
         return lambda modality: self.count(replace(where or GalleryFilter(), modality=modality))
 
-    def _searched(self, where: GalleryFilter | None) -> list[Modality]:
-        """Modalities that have rows and are not excluded by the filter itself."""
-        wanted = None if where is None else where.modality
-        return [modality for modality in self._sizes() if wanted in (None, modality)]
-
     def _place_of_model(self) -> Path | None:
         if isinstance(self._given, Encoder):
             return self._given.origin
@@ -649,15 +646,14 @@ class Gallery:
                 "cannot be compared; use that model, or make a new gallery"
             )
 
-    def _index_facts(self) -> IndexFacts | None:
-        version = self._store.version()
+    # What is known of the rows at a version of the table is looked up once.
+
+    def _index_facts(self, version: int) -> IndexFacts | None:
         if self._index is None or self._index[0] != version:
             self._index = version, index_facts(self._store)
         return self._index[1]
 
-    def _sizes(self) -> Mapping[Modality, int]:
-        """Rows by modality; a modality without rows is absent."""
-        version = self._store.version()
+    def _sizes(self, version: int) -> Mapping[Modality, int]:
         if self._counted is None or self._counted[0] != version:
             self._counted = version, sizes_of(self._store)
         return self._counted[1]

@@ -287,6 +287,11 @@ class Gallery:
     ) -> list[GalleryHit]:
         """Find the rows that look most like the person in an image.
 
+        Visible and infrared rows are ordered together by the probability that they show that person (equal ones by
+        similarity, then by number), since similarities of the two cannot be compared. Where it is not known for all
+        that is searched, all are ordered by similarity; `order` says which it is. Re-ranking orders the rows of each
+        modality by themselves; which modality the next hit is of follows from the probabilities, as without it.
+
         Args:
             image: The query: one image.
             modality: Modality of the query.
@@ -294,7 +299,8 @@ class Gallery:
             where: Only rows that satisfy this are searched.
             group: Give one hit for each sighting, its best frame; otherwise each frame is a hit.
             gap: Longest time between neighbouring frames of a sighting.
-            rerank: Order the candidates by k-reciprocal neighbours, too.
+            rerank: Order the candidates of each modality (all together, where similarity decides) by k-reciprocal
+                neighbours, too.
 
         Returns:
             The hits, best first.
@@ -473,7 +479,7 @@ class Gallery:
     def like(
         self, image: OneImage, *, modality: Light, similarity: float, where: GalleryFilter | None = None
     ) -> list[GalleryHit]:
-        """All rows from a similarity on, best first: what `remove_like` would remove. All rows are compared.
+        """All rows from a similarity on, most similar first: what `remove_like` would remove. All rows are compared.
 
         Args:
             image: One image.

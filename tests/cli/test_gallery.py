@@ -123,7 +123,7 @@ def test_a_search_says_whether_someone_is_here(
     calibration = Calibration.model_validate(
         {"model_id": model_id, "source": "labelled images", "directions": [direction]}
     )
-    monkeypatch.setattr("pclhd.gallery.gallery.run_calibration", lambda place, model_id: calibration)
+    monkeypatch.setattr("pclhd.gallery.model.run_calibration", lambda place, model_id: calibration)
     no_one = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.001).out.splitlines()
     assert no_one[0] == "no one here: best 1.00 is below the threshold 1.50 for a false-match rate of 0.1 %"
     assert no_one[1].split()[:2] == ["similarity", "probability"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +20,10 @@ from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, che
 from pclhd.gallery.alike import all_alike
 from pclhd.gallery.counting import count_rows, modalities_among, sizes_of
 from pclhd.gallery.exporting import Map, export_gallery
-from pclhd.gallery.facts import SCHEMA_VERSION, GalleryFacts, checked_fact
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
 from pclhd.gallery.indexing import index_facts, update_index
 from pclhd.gallery.lists import read_list
+from pclhd.gallery.model import GalleryModel
 from pclhd.gallery.places import Folder
 from pclhd.gallery.ranking import Order, merged, order_of, with_probabilities
 from pclhd.gallery.ray_workers import add_with_ray, load_ray
@@ -43,7 +43,7 @@ from pclhd.gallery.searching import search_store
 from pclhd.gallery.sightings import GAP
 from pclhd.gallery.store import NARROW_COLUMNS, Store
 from pclhd.gallery.tracks import read_boxes
-from pclhd.gallery.verdict import Verdict, judge, run_calibration
+from pclhd.gallery.verdict import Verdict, judge
 from pclhd.gallery.video import VideoFacts, add_video, load_av
 from pclhd.models.encoder import Encoder
 
@@ -79,13 +79,9 @@ class Gallery:
     def __init__(self, path: Path | str, *, encoder: Encoder | Path | str | None = None, device: str = "auto") -> None:
         self._store = Store(path)
         self.address = self._store.address
-        self._given = encoder
-        self._device = device
-        self._loaded: Encoder | None = encoder if isinstance(encoder, Encoder) else None
+        self._model = GalleryModel(self._store, encoder, device)
         self._index: tuple[int, IndexFacts | None] | None = None
         self._counted: tuple[int, Mapping[Modality, int]] | None = None
-        self._calibration: Calibration | None = None
-        self._looked_for_calibration = False
 
     def __len__(self) -> int:
         return self._store.count()
@@ -117,10 +113,7 @@ class Gallery:
         Raises:
             UserError: None was given and the gallery's model is not where it was, or it is another model.
         """
-        if self._loaded is None:
-            self._loaded = self._load()
-        self._require_model(self._loaded.model_id)
-        return self._loaded
+        return self._model.encoder
 
     @property
     def calibration(self) -> Calibration | None:
@@ -131,16 +124,11 @@ class Gallery:
         Raises:
             UserError: The run's calibration is damaged.
         """
-        if not self._looked_for_calibration and self.exists():
-            place = self._place_of_model()
-            if place is not None:
-                self._calibration = run_calibration(place, self._about().model_id)
-            self._looked_for_calibration = True
-        return self._calibration
+        return self._model.calibration
 
     @calibration.setter
     def calibration(self, calibration: Calibration | None) -> None:
-        self._calibration, self._looked_for_calibration = calibration, True
+        self._model.calibration = calibration
 
     # Adding.
 
@@ -424,7 +412,7 @@ class Gallery:
             UserError: There is no gallery.
         """
         self._store.require()
-        about = self._about()
+        about = self._model.facts()
         counts = count_rows(self._store)
         return GalleryStats(
             rows=sum(counts.modalities.values()),
@@ -550,19 +538,13 @@ class Gallery:
         self._store.require()
         return export_gallery(
             self._store, expanded(Path(out)), where=sql_filter(where or GalleryFilter()), map_by=map_by, seed=seed,
-            force=force, model_id=self._about().model_id,
+            force=force, model_id=self._model.facts().model_id,
         )  # fmt: skip
 
     # Below: what several of these need.
 
     def _size_of(self, where: GalleryFilter | None) -> Callable[[Modality], int]:
         return lambda modality: self.count(replace(where or GalleryFilter(), modality=modality))
-
-    def _place_of_model(self) -> Path | None:
-        if isinstance(self._given, Encoder):
-            return self._given.origin
-        place = self._about().model if self._given is None else self._given
-        return None if place is None else expanded(Path(place))
 
     def _add_images(
         self,
@@ -582,7 +564,7 @@ class Gallery:
             ))  # fmt: skip
         load_ray()
         return self._add(lambda encoder: add_with_ray(
-            self._store, encoder, new, keep=keep, workers=ray_workers, device=self._device, parts_in=parts_in,
+            self._store, encoder, new, keep=keep, workers=ray_workers, device=self._model.device, parts_in=parts_in,
             on_progress=on_progress,
         ))  # fmt: skip
 
@@ -590,9 +572,9 @@ class Gallery:
         with self._store.writing():
             is_new = not self._store.exists()
             if is_new:
-                self._found(self._loaded or self._load())
+                self._found(self._model.encoder)
             encoder = self.encoder
-            self._note_place(encoder)
+            self._model.note_place(encoder)
             try:
                 return add(encoder)
             except BaseException:
@@ -605,52 +587,7 @@ class Gallery:
                 update_index(self._store)
 
     def _found(self, encoder: Encoder) -> None:
-        self._loaded = encoder
-        about = GalleryFacts(
-            schema_version=SCHEMA_VERSION,
-            model_id=encoder.model_id,
-            embedding_size=encoder.embedding_size,
-            model=None if encoder.origin is None else str(encoder.origin.absolute()),
-            created=datetime.now(UTC).isoformat(),
-        )
-        self._store.write_fact("gallery", about.model_dump())
-
-    def _note_place(self, encoder: Encoder) -> None:
-        """Keep where the model lies, which may have changed."""
-        place = None if encoder.origin is None else str(encoder.origin.absolute())
-        about = self._about()
-        if place not in (None, about.model):
-            self._store.write_fact("gallery", about.model_copy(update={"model": place}).model_dump())
-
-    def _load(self) -> Encoder:
-        if self._given is not None:
-            assert not isinstance(self._given, Encoder)
-            return Encoder.load(self._given, device=self._device)
-        if not self.exists():
-            raise ArgumentError("model", "is missing: name the run or model file that embeds the images")
-        saved = self._about().model
-        if saved is None or not Path(saved).exists():
-            place = "" if saved is None else f" is no longer at {saved}"
-            raise ArgumentError("model", f"is missing: that of {self.address}{place}; name the run or model file")
-        return Encoder.load(saved, device=self._device)
-
-    def _about(self) -> GalleryFacts:
-        saved = self._store.fact("gallery")
-        if isinstance(saved, dict) and saved.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise UserError(
-                f"{self.address}: was written by another version of pclhd; make a new gallery from the images"
-            )
-        return checked_fact(GalleryFacts, saved, self.address)
-
-    def _require_model(self, model_id: str) -> None:
-        if not self.exists():
-            return
-        own = self._about().model_id
-        if own != model_id:
-            raise UserError(
-                f"{self.address}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings "
-                "cannot be compared; use that model, or make a new gallery"
-            )
+        self._model.begin(encoder)
 
     # What is known of the rows at a version of the table is looked up once.
 

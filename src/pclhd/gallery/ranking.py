@@ -67,10 +67,14 @@ def with_probabilities(
     if not known:
         return list(hits)
     prior = calibration.prior_among(query, known)
-    return [
-        replace(hit, probability=_probability(hit, calibration, query, prior)) if hit.row.modality in known else hit
-        for hit in hits
-    ]
+    found = list(hits)
+    for modality in known:
+        rows = [row for row, hit in enumerate(hits) if hit.row.modality is modality]
+        similarity = np.array([hits[row].similarity for row in rows])
+        probability = calibration.probability(similarity, query, modality, prior)
+        for row, value in zip(rows, probability.tolist(), strict=True):
+            found[row] = replace(hits[row], probability=value)
+    return found
 
 
 def merged(lists: Sequence[Sequence[GalleryHit]], top: int) -> list[GalleryHit]:
@@ -86,10 +90,6 @@ def merged(lists: Sequence[Sequence[GalleryHit]], top: int) -> list[GalleryHit]:
     places = sorted((_place(hit), row) for row, hits in enumerate(lists) for hit in hits)
     following = [iter(hits) for hits in lists]
     return [replace(next(following[row]), rank=rank) for rank, (_, row) in enumerate(places[:top], start=1)]
-
-
-def _probability(hit: GalleryHit, calibration: Calibration, query: Modality, prior: float) -> float:
-    return float(calibration.probability(np.array([hit.similarity]), query, hit.row.modality, prior)[0])
 
 
 def _place(hit: GalleryHit) -> tuple[float, float, int]:

@@ -1,7 +1,7 @@
 """The order of hits of both modalities (ours).
 
-Similarities of two directions cannot be compared: strangers of one modality can be as alike as a visible and an infrared
-image of one person. So the images of each modality are searched by themselves, and the hits are ordered by the
+Similarities of two directions cannot be compared: strangers of one modality can be as alike as a visible and an
+infrared image of one person. So the images of each modality are searched by themselves, and the hits are ordered by the
 probability that they show the query's person, where the calibration says what the similarities mean.
 """
 

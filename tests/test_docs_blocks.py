@@ -34,7 +34,7 @@ NOT_RUN = {
         "def contrast": "a part of src/pclhd/losses.py, as tests/test_docs.py checks",
         "python3 -m venv": "installs all dependencies from the network",
     },
-    "docs/answers.md": {"pclhd synth --out build/small": "the hour-long training behind the page's figures"},
+    "docs/answers.md": {"pclhd synth --out build/small": "the training behind the page's figures"},
     "docs/backbones.md": {
         "pclhd starter --out vit.safetensors --preset vit --learning-rate": STARTER,
         "pclhd starter --out vit.safetensors --preset vit --people": STARTER,

@@ -94,10 +94,11 @@ class GalleryHit:
     """A row that was found.
 
     Attributes:
-        rank: From 1.
-        similarity: Cosine similarity to the query, −1 to 1.
+        rank: From 1, in the order that `pclhd.Gallery.order` names.
+        similarity: Cosine similarity to the query, −1 to 1. Not to be compared between visible and infrared rows.
         row: The row.
-        probability: Probability that it shows the query's person; None without a calibration.
+        probability: Probability that it shows the query's person, if that person is in the gallery; None without a
+            calibration.
         sighting: The passage that it is the best frame of; None where frames are not grouped.
     """
 

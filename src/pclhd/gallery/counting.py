@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pclhd.data.records import Modality
@@ -51,3 +51,9 @@ def sizes_of(store: Store) -> dict[Modality, int]:
 def modalities_among(sizes: Mapping[Modality, int], where: GalleryFilter) -> list[Modality]:
     """Modalities that have rows and that a filter does not exclude by name."""
     return [modality for modality in sizes if where.modality in (None, modality)]
+
+
+def share_left(sizes: Mapping[Modality, int], where: GalleryFilter) -> float | None:
+    """Share of the rows that a filter leaves; None if it leaves none, or asks for more than a modality."""
+    left = sum(sizes[modality] for modality in modalities_among(sizes, where))
+    return None if not left or replace(where, modality=None) else left / sum(sizes.values())

@@ -18,7 +18,7 @@ from pclhd.errors import ArgumentError, UserError
 from pclhd.files import expanded
 from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, check_time, next_number
 from pclhd.gallery.alike import all_alike
-from pclhd.gallery.counting import count_rows, modalities_among, sizes_of
+from pclhd.gallery.counting import count_rows, modalities_among, share_left, sizes_of
 from pclhd.gallery.exporting import Map, export_gallery
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
 from pclhd.gallery.indexing import index_facts, update_index
@@ -346,10 +346,11 @@ class Gallery:
         apart = order.by == "probability" and len(order.modalities) > 1
         lists = [
             search_store(
-                self._store, vector, top=top, where=sql_filter(one), index=index, group=group, gap=gap, rerank=rerank
+                self._store, vector, top=top, where=sql_filter(one), group=group, gap=gap, rerank=rerank,
+                probes=None if index is None else index.probes_for(share_left(sizes, one)),
             )
             for one in ([replace(where, modality=found) for found in order.modalities] if apart else [where])
-        ]
+        ]  # fmt: skip
         if self.calibration is not None:
             lists = [with_probabilities(hits, self.calibration, light, sizes) for hits in lists]
         return merged(lists, top) if apart else lists[0]

@@ -4,9 +4,10 @@
 
 Embeddings of made-up people (clustered on the sphere, 256 wide) are added without images, and indexed. Queries are
 further images of the same people: rows of the gallery, drawn at random and moved. Measured are the median and the 95th
-percentile of the time of a search (top 10, every frame) by one client and by eight threads at once, and the share of the
-ten nearest rows of an exact scan that is found: without a filter, among infrared rows (a third), and for one of twenty
-cameras. The time of the scan with numpy is measured in the same run. The table stays in --folder if one is named.
+percentile of the time of a search (top 10, every frame) by one client and by eight threads at once, and the share of
+the ten nearest rows of an exact scan that is found: without a filter, among infrared rows (a third), and for one of
+twenty cameras. The time of the scan with numpy is measured in the same run. The table stays in --folder if
+one is named.
 
 Then --images drawn crops are embedded, and added to a gallery, in turns. Threads wait for each other as in the command
 `pclhd`. Processor time is that of all threads; on a busy machine it says more than the time on the clock.

@@ -25,8 +25,8 @@ def test_forty_kills_in_a_folder(tmp_path: Path) -> None:
 def test_forty_kills_on_object_storage(tmp_path: Path) -> None:
     pytest.importorskip("obstore", reason="the extra `s3` is not installed")
     with s3_server() as server:
-        server.client.create_bucket(Bucket="bucket")
-        kills = _kill(tmp_path, "s3://bucket/of/people")
+        server.client.create_bucket(Bucket="killed")
+        kills = _kill(tmp_path, "s3://killed/of/people")
     _check(kills)
 
 

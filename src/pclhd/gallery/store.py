@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import UserError
-from pclhd.files import discard
+from pclhd.files import Unreachable, discard
 from pclhd.gallery.filters import numbers_between
 from pclhd.gallery.lease import Turn
 from pclhd.gallery.places import place_of
@@ -413,8 +414,26 @@ class Store:
                     self._turn.check()
                     table.update(where=within, values_sql={"frame": "frame"})
                 self._optimize(table, timedelta(0), leftovers=self._may_have_leftovers())
+                self._check_purged(table)
         self.write_fact("purging", None)
         self._forget_what_was_read()
+
+    def _check_purged(self, table: Any) -> None:
+        """Look whether only the newest version is left, since LanceDB goes on where it may not delete a file.
+
+        Raises:
+            Unreachable: Files are left.
+        """
+        table.checkout_latest()
+        found = Counter(name.partition("/")[0] for name in self.place.files(_IMAGES) if not name.endswith(".json"))
+        # Every file of rows is in use, and nothing says which rows were deleted, or indexed.
+        newest = {"data": int(table.stats()["fragment_stats"]["num_fragments"]), "_versions": 1, "_transactions": 1}
+        left = sum((found - Counter(newest)).values())
+        if left:
+            raise Unreachable(
+                f"{self.address}: {left} files of removed rows could not be deleted; allow this user to delete what is "
+                f"there, and complete the removal with: pclhd gallery compact {self.address}"
+            )
 
     def build_index(self, rows_per_part: int) -> None:
         """Index the embeddings, in parts of about this many rows, and the columns of filters."""
@@ -487,7 +506,7 @@ class Store:
         self._tables.clear()
 
     def _forget_what_was_read(self) -> None:
-        """What LanceDB keeps in memory is about files that were merged, and it would keep it until there is too much."""
+        """Forget what LanceDB keeps in memory: it is about files that are merged now, and grows with each change."""
         self._opened.clear()
         self._tables.clear()
 

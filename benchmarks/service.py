@@ -5,8 +5,9 @@
 `pclhd serve` runs in a process of its own, over a gallery of drawn noise crops, with the starter weights. Each client
 asks again as soon as it has an answer: for seven of ten requests it searches, for two it adds an image, for one it
 removes the images that it added. Every status but 200 is counted. The memory is what the system says the server holds:
-after a warm-up (a twentieth of the time, at least 3 seconds), and at ten times more until the end. Beside it are the
-changes that were made until then, and the threads that the server had.
+after a warm-up (a twentieth of the time, at least 3 seconds), and at ten times more until the end. Its own memory is
+what it has allocated; the rest is of files, such as libraries, which the system may drop. Beside it are the changes that
+were made until then, and the threads that the server had.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ def main() -> None:
         f"\n{arguments.clients} clients, {arguments.minutes:g} minutes, {arguments.images:,} images at first; "
         f"statuses: {figures['statuses']}\n"
     )
-    looks = [[f"{one['changes']:,}", f"{one['mib']:,}", f"{one['threads']}"] for one in figures["looks"]]
-    print(markdown_table(["changes", "memory of the server, MiB", "its threads"], looks))
+    looks = [[f"{one[name]:,}" for name in ("changes", "mib", "own_mib", "threads")] for one in figures["looks"]]
+    print(markdown_table(["changes", "memory of the server, MiB", "of it its own", "its threads"], looks))
     if arguments.json:
         kept = {name: value for name, value in figures.items() if name != "seconds"}
         write_json(arguments.json, {"machine": machine(), "rows": rows, **kept})
@@ -186,11 +187,12 @@ def ask(
 
 
 def held(process: int) -> dict[str, int]:
-    """MiB and threads of a process; 0 where the system does not say."""
+    """MiB of a process, those it allocated itself, and its threads; 0 where the system does not say."""
     status = Path(f"/proc/{process}/status")
     lines = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.exists() else {}
     return {
         "mib": int(lines.get("VmRSS", "0 kB").split()[0]) // 1024,
+        "own_mib": int(lines.get("RssAnon", "0 kB").split()[0]) // 1024,
         "threads": int(lines.get("Threads", "0")),
     }
 

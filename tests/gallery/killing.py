@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,8 @@ def everything(place: str) -> bytes:
     """The content of all files or objects of the gallery, those included that belong to no row."""
     if not place.startswith("s3://"):
         return b"".join(file.read_bytes() for file in Path(place).rglob("*") if file.is_file())
-    import boto3
-
     bucket, _, name = place.removeprefix("s3://").partition("/")
-    client = boto3.client("s3")
+    client = import_module("boto3").client("s3")
     listed = (one for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{name}/")
               for one in page.get("Contents", []))  # fmt: skip
     return b"".join(client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in listed)

@@ -32,7 +32,7 @@ def test_forty_kills_on_object_storage(tmp_path: Path) -> None:
 
 def _kill(folder: Path, *address: str) -> list[dict[str, Any]]:
     """What was seen at each kill."""
-    words = [sys.executable, "-m", "tests.gallery.killing", folder, *address]
+    words = [sys.executable, "-m", "tests.gallery.killing", str(folder), *address]
     ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return [json.loads(line) for line in ran.stdout.splitlines()]

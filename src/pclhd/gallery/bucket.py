@@ -145,7 +145,7 @@ class Bucket:
         return None
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """What the storage answered, or else the first line of an error, without secrets."""
     text = str(error).strip() or type(error).__name__
     code = _CODE.search(text)

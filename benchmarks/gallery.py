@@ -15,6 +15,7 @@ Then --images drawn crops are embedded, and added to a gallery, in turns. Thread
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -76,7 +77,11 @@ def main() -> None:
         if not arguments.kept:
             in_a_process(draw, place, arguments.rows)
             rows.append(in_a_process(build, place, arguments.rows))
-        rows += in_a_process(searches, place, arguments.rows, arguments.queries)
+            write_json(place / "build.json", rows[0])  # searching may take all memory
+        else:
+            rows.append(json.loads((place / "build.json").read_text()))
+        rows.append(in_a_process(scans, place, arguments.rows, arguments.queries))
+        rows += in_a_process(searches, place)
         if arguments.images and not arguments.kept:
             rows += in_a_process(adding, place / "images", arguments.images)
     print(markdown_table(["", "value"], [[row["what"], f"{short(row['value'])} {row['unit']}"] for row in flat(rows)]))
@@ -146,45 +151,66 @@ def build(place: Path, rows: int) -> dict[str, Any]:
     }
 
 
-def searches(place: Path, rows: int, number: int) -> list[dict[str, Any]]:
-    """Times and recall of searches, and of a scan."""
+def scans(place: Path, rows: int, number: int) -> dict[str, Any]:
+    """Draw queries, keep their nearest rows, and time scans."""
     features = np.array(features_of(place, rows))
     random = np.random.default_rng(0)
     queries = features[random.integers(0, rows, number)]
     queries = queries + MOVED / np.sqrt(WIDTH) * random.standard_normal(queries.shape, dtype=np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    scanned = timed(lambda query: scan(features, query), queries[:SCANS])
-    exact = nearest(features, queries)
+    taken = timed(lambda query: scan(features, query), queries[:SCANS])
     of_camera = np.arange(3, rows, CAMERAS)
-    exact_of_camera = of_camera[nearest(features[of_camera], queries)]
-    gallery = Gallery(place / "gallery", encoder=encoder())
-    found = [{"name": "numpy scan", "figures": percentiles(scanned)}]
-    for name, where, expected in (("search", None, exact), ("search in one camera", CAMERA, exact_of_camera)):
+    exact, exact_of_camera = nearest(features, queries), of_camera[nearest(features[of_camera], queries)]
+    np.savez(place / "queries.npz", queries=queries, exact=exact, exact_of_camera=exact_of_camera, taken=taken)
+    return {"name": "numpy scan", "figures": percentiles(taken)}
+
+
+def searches(place: Path) -> list[dict[str, Any]]:
+    """Times and recall of searches."""
+    drawn = np.load(place / "queries.npz")
+    queries, scan_time = drawn["queries"], float(np.median(drawn["taken"]))
+    gallery, steps = Gallery(place / "gallery", encoder=encoder()), Steps()
+    found = []
+    for name, where, expected in (
+        ("search", None, drawn["exact"]),
+        ("search in one camera", CAMERA, drawn["exact_of_camera"]),
+    ):
 
         def one(query: NDArray[np.float32], where: GalleryFilter | None = where) -> NDArray[np.int64]:
             hits = gallery.search_embedding(query, modality="visible", top=TOP, where=where, group=False)
             return np.array([hit.row.number - 1 for hit in hits])
 
-        for query in queries[:10]:
-            one(query)
-        spent = time.process_time()
-        alone = timed(one, queries)
-        spent = 1000 * (time.process_time() - spent) / len(queries)
+        def alone(one: Callable[..., NDArray[np.int64]] = one) -> tuple[list[float], float]:
+            for query in queries[:10]:
+                one(query)
+            spent = time.process_time()
+            return timed(one, queries), 1000 * (time.process_time() - spent) / len(queries)
+
+        def at_once(one: Callable[..., NDArray[np.int64]] = one) -> list[float]:
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                return list(pool.map(lambda query: timed(one, [query])[0], np.concatenate([queries] * 2)))
+
+        taken, spent = steps.run(name, alone)
         recall = float(np.mean([len(np.intersect1d(one(q), e)) / TOP for q, e in zip(queries, expected, strict=True)]))
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            together = list(pool.map(lambda query, one=one: timed(one, [query])[0], np.concatenate([queries] * 2)))
+        together = steps.run(f"{name}, {CLIENTS} clients", at_once)
         found += [
             {
                 "name": name,
                 "figures": {
-                    **percentiles(alone),
+                    **percentiles(taken),
                     "processor time": (spent, "ms"),
                     "recall@10": (recall, ""),
-                    "times as fast as the scan": (float(np.median(scanned) / np.median(alone)), "×"),
+                    "times as fast as the scan": (scan_time / float(np.median(taken)), "×"),
+                    "memory": (steps.gib[name], "GiB"),
                 },
             },
-            {"name": f"{name}, {CLIENTS} clients", "figures": percentiles(together)},
+            {
+                "name": f"{name}, {CLIENTS} clients",
+                "figures": {**percentiles(together), "memory": (steps.gib[f"{name}, {CLIENTS} clients"], "GiB")},
+            },
         ]
+        for row in found[-2:]:
+            print(row, file=sys.stderr, flush=True)
     grouped = timed(lambda query: gallery.search_embedding(query, modality="visible", top=TOP), queries)
     return [*found, {"name": "search grouped into sightings", "figures": percentiles(grouped)}]
 
@@ -201,7 +227,8 @@ def nearest(features: NDArray[np.float32], queries: NDArray[np.float32]) -> NDAr
     found = []
     for start in range(0, len(queries), SCANS):
         alike = queries[start : start + SCANS] @ features.T
-        found.append(np.argpartition(-alike, TOP, axis=1)[:, :TOP])
+        np.negative(alike, out=alike)
+        found.append(np.argpartition(alike, TOP, axis=1)[:, :TOP])
     return np.concatenate(found)
 
 

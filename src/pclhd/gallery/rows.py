@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -121,22 +121,9 @@ def to_arrow(rows: Sequence[NewRow], embeddings: NDArray[np.float32], *, first_n
 
 
 def from_arrow(table: Any) -> list[GalleryRow]:
-    """The rows of an Arrow table with the columns of `GalleryRow`."""
-    return [
-        GalleryRow(
-            id=row["id"],
-            number=row["number"],
-            modality=Modality(row["modality"]),
-            camera=row["camera"],
-            time=row["time"],
-            track=row["track"],
-            source=row["source"],
-            frame=row["frame"],
-            digest=row["digest"],
-            added=row["added"],
-        )
-        for row in table.to_pylist()
-    ]
+    """The rows of an Arrow table with the columns of `GalleryRow`; others are not looked at."""
+    rows = table.select([one.name for one in fields(GalleryRow)]).to_pylist()
+    return [GalleryRow(**{**row, "modality": Modality(row["modality"])}) for row in rows]
 
 
 def embeddings_of(table: Any) -> NDArray[np.float32]:

@@ -6,8 +6,8 @@
 asks again as soon as it has an answer: for seven of ten requests it searches, for two it adds an image, for one it
 removes the images that it added. Every status but 200 is counted. The memory is what the system says the server holds:
 after a warm-up (a twentieth of the time, at least 3 seconds), and at ten times more until the end. Its own memory is
-what it has allocated; the rest is of files, such as libraries, which the system may drop. Beside it are the changes that
-were made until then, and the threads that the server had.
+what it has allocated; the rest is of files, such as libraries, which the system may drop. Beside it are the changes
+that were made until then, and the threads that the server had.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ pytest.importorskip("obstore", reason="the extra `s3` is not installed")
 from tests.gallery.s3_server import S3, s3_server
 
 PLACE = "s3://bucket/of/people"
-SECRET = "a-secret-that-nobody-may-see"
+SECRET = "a-secret-that-is-never-shown"
 _SECONDS = 30.0  # on a busy machine; an idle one needs one or two
 _NUMBERS = itertools.count()
 # Answers of S3, from its list of error codes, and those of servers that are no S3.

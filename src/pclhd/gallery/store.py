@@ -44,7 +44,7 @@ NARROW_COLUMNS = (
 
 _IMAGES, _FACTS = "images", "facts"
 # Bytes that LanceDB keeps of what it read of each version, also of those that are gone: by default up to 1 GiB. Facts
-# are so small that this would be a gain for nobody, and a change writes several.
+# are so small that reading them again costs nothing, and a change writes several.
 _METADATA_CACHE = {_IMAGES: 32 * 2**20, _FACTS: 2**20}
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)

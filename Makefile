@@ -78,16 +78,17 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-# Fewer epochs than docs/results.md, so that it takes about five minutes on two cores.
+# Fewer epochs than the preset, so that it takes about five minutes on two cores. The data are drawn again, as those of an
+# earlier version may lie there.
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
-	$(BIN)/pclhd synth --out $(DEMO)/data --scale small --generator 1
-	rm -rf $(DEMO)/run
+	rm -rf $(DEMO)/data $(DEMO)/run $(DEMO)/gallery
+	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
 	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run schedule.stage1_epochs=3 schedule.stage2_epochs=5
 	$(BIN)/pclhd evaluate $(DEMO)/run
 	$(BIN)/pclhd report $(DEMO)/run
-	rm -rf $(DEMO)/gallery
 	$(BIN)/python scripts/demo_gallery.py $(DEMO)/data $(DEMO)/gallery.csv
 	$(BIN)/pclhd gallery add $(DEMO)/gallery $(DEMO)/gallery.csv --model $(DEMO)/run
+	@echo "an image to search with: $(DEMO)/data/cam6/0322/0001.jpg"
 	@echo "search these people in a browser: $(BIN)/pclhd serve $(DEMO)/gallery"
 
 docs: $(STAMP) ## Build the site into build/site

@@ -1,10 +1,14 @@
 """Do probabilities and "no one here" hold on other people? Reliability curves, calibration error, open-set search.
 
-Usage: python benchmarks/answers.py [--run RUN] [--picture FILE] [--json FILE] [--quick]
+Usage: python benchmarks/answers.py [--run RUN] [--data DIR] [--picture FILE] [--json FILE] [--quick]
 
-Measures two calibrations of a finished run on every second test person of its data: the label-free one that training
-saved, and one that is made here from the other half of the test people. None of the people that are measured was used
-for training, for a calibration, or for a choice. Nothing is written into the run.
+Measures two calibrations of a finished run on every second test person of DIR (by default of the run's own data): the
+label-free one that training saved, and one that is made here from the other half of the test people. None of the people
+that are measured was used for training or for a calibration; `pclhd synth --held-out test` draws people that were used
+for no choice either. Nothing is written into the run.
+
+Then a gallery of visible and infrared images together is searched (`one_list.py`): the order of the hits, and "no one
+here".
 
 `--quick` draws tiny data and trains the `tiny` preset first: it shows that the benchmark works, and nothing else.
 """
@@ -22,8 +26,10 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.one_list import measure_one_list
 from benchmarks.showing import markdown_table, write_json, write_png
 
+from pclhd.answers.calibration import Calibration
 from pclhd.answers.fit import fit_calibration
 from pclhd.answers.measures import DirectionMeasures, measure_answers
 from pclhd.report.figures import BLUE, GREY, VERMILLION, style
@@ -31,32 +37,34 @@ from pclhd.runs.folder import RunFolder
 from pclhd.workflows.calibrate import embed_labelled, split_people
 
 Measured = dict[str, list[DirectionMeasures]]
+Tables = dict[str, list[dict[str, object]]]
 
 
 def main() -> None:
     """Measure, print the tables, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("build/demo/run"), help="a finished run")
+    parser.add_argument("--data", type=Path, help="labelled images; the run's data set unless it is named")
     parser.add_argument("--picture", type=Path, help="a PNG file for the reliability curves")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--quick", action="store_true", help="draw tiny data and train on them first")
     arguments = parser.parse_args()
     if arguments.quick:
         with TemporaryDirectory() as folder:
-            measured = measure(train_tiny(Path(folder)))
+            measured, together = measure(train_tiny(Path(folder)), None)
     else:
-        measured = measure(arguments.run)
+        measured, together = measure(arguments.run, arguments.data)
     print(table(measured))
+    for name, rows in together.items():
+        print(f"\n{name}:\n{markdown_table(list(rows[0]), [list(map(_cell, row.values())) for row in rows])}")
     if arguments.json:
-        write_json(
-            arguments.json,
-            {
-                source: [
-                    {**vars(one), "bins": [vars(part) for part in one.bins], "open_sets": _plain(one)} for one in parts
-                ]
-                for source, parts in measured.items()
-            },
-        )
+        directions = {
+            source: [
+                {**vars(one), "bins": [vars(part) for part in one.bins], "open_sets": _plain(one)} for one in parts
+            ]
+            for source, parts in measured.items()
+        }
+        write_json(arguments.json, {**directions, "one list": together})
     if arguments.picture:
         write_png(reliability_curves(measured), arguments.picture)
 
@@ -71,16 +79,18 @@ def train_tiny(folder: Path) -> Path:
     return folder / "run"
 
 
-def measure(run: Path) -> Measured:
+def measure(run: Path, data: Path | None) -> tuple[Measured, Tables]:
     """Both calibrations, measured on the same people."""
     folder = RunFolder(run)
     saved = folder.calibration()
     if saved is None:
         sys.exit(f"{folder.calibration_file}: is missing; train the run again")
-    encoder, images = embed_labelled(folder)
+    encoder, images = embed_labelled(folder, data=data)
     fitted, others = split_people(images)
     labelled = fit_calibration(fitted, model_id=encoder.model_id, source="labelled images")
-    return {made.source: measure_answers(made, others) for made in (saved, labelled)}
+    known: dict[str, Calibration] = {made.source: made for made in (saved, labelled)}
+    measured = {source: measure_answers(made, others) for source, made in known.items()}
+    return measured, measure_one_list(others, encoder, known)
 
 
 def table(measured: Measured) -> str:
@@ -139,6 +149,12 @@ def reliability_curves(measured: Measured) -> Figure:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
         panels[0].set_ylabel("share that is right")
     return figure
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1f}" if np.isfinite(value) else "–"
 
 
 def _plain(one: DirectionMeasures) -> dict[str, dict[str, float]]:

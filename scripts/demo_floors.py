@@ -28,7 +28,8 @@ class Floor:
     points: float
 
 
-# Well below what the demo reaches, so that another machine's rounding does not matter.
+# About half of what the demo gains, so that another machine's rounding does not matter: on generator version 2, 28.1
+# points of rank-1 (28.1 % before training, 56.2 % after it; one run). A training that learns nothing gains nothing.
 FLOORS = (Floor("rank1", 15.0),)
 
 

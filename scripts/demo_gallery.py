@@ -1,4 +1,4 @@
-"""Write the list of the images that the demo's gallery holds: the test people, as three of the cameras saw them.
+"""Write the list of the images that the demo's gallery holds: the people held out, as three of the cameras saw them.
 
 Usage: python scripts/demo_gallery.py DATA LIST.csv
 
@@ -26,6 +26,8 @@ _FIRST_HOUR = {"visible": 9, "infrared": 17}
 
 def listed(data: Path, beside: Path) -> list[list[str]]:
     """The rows of the list: heading, then paths from the list's folder with modality, camera and time."""
+    # `make demo` draws validation people (`pclhd synth` without --held-out), so they are the list's. The demo may show
+    # them, as it chooses nothing. The benchmark's test people are kept for final figures; do not show those here.
     people = (data / "exp" / "test_id.txt").read_text("utf-8").strip().split(",")
     random = np.random.default_rng(0)
     rows = [["path", "modality", "camera", "time"]]

@@ -1,8 +1,7 @@
-"""Draw the pictures of the README and of the method page from a run of the preset `synthetic`.
+"""Draw the pictures of the README, of the method page and of the data card from the demo's run.
 
-    pclhd synth --out build/small --scale small --generator 1
-    pclhd train synthetic --data build/small --out build/small-run
-    python scripts/readme_pictures.py build/small-run build/small docs/pictures
+    make demo
+    python scripts/readme_pictures.py build/demo/run build/demo/data docs/pictures
 
 It writes `first_answers.png` (the first answer to twenty queries, before and after training), `contact_sheet.png` and
 `prototypes.png` (some clusters with their prototypes and partners). No picture is chosen by its result; each function
@@ -40,9 +39,9 @@ ACROSS, DOWN = 4, 5
 CLUSTERS = 6
 SEARCH = "all/single-shot"
 #: Of the contact sheet's height: the headings and four people.
-SHEET_SHARE = 0.345
+SHEET_SHARE = 0.3435
 RIGHT, WRONG, PLAIN, INK = "#1a7f37", "#b3261e", "#777777", "#1d2025"
-COLOURS = 256
+COLOURS = 192
 
 
 def main(run: Path, data: Path, folder: Path) -> None:
@@ -194,7 +193,9 @@ def paste(picture: Image.Image, path: Path, left: int, top: int, colour: str) ->
 
 def save(picture: Image.Image, path: Path) -> None:
     """Save a picture with a margin and few colours, so that it is small."""
-    ImageOps.expand(picture, 10, "white").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    framed = ImageOps.expand(picture, 10, "white")
+    few = framed.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)  # keeps the rare, bright colours of garments
+    framed.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 if __name__ == "__main__":

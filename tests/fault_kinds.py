@@ -161,7 +161,7 @@ KINDS: tuple[Ruled, ...] = (
         (
             "data/check::training_images_saved_again_in_the_gallery",
             "workflows/evaluate::near_copies_of_training_images_are_found",
-            "data/near_copies::a_picture_saved_again_is_near_and_no_other_is",
+            "data/near_copies::nearly_every_picture_saved_again_is_near_and_no_other_is",
         ),
     ),
     Ruled(

@@ -555,7 +555,12 @@ def test_precision_in_its_quick_form(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_answers_in_their_quick_form(tmp_path: Path) -> None:
-    assert set(quick("answers", tmp_path)) == {"pseudo labels", "labelled images"}
+    figures = quick("answers", tmp_path)
+    assert set(figures) == {"pseudo labels", "labelled images", "one list"}
+    orders = figures["one list"]["orders"]
+    assert len(orders) == 3 * 2 * 3
+    assert {"by similarity", "by probability, pseudo labels", "visible only"} <= set(orders[0])
+    assert [row["rate"] for row in figures["one list"]["no one here"]] == [1, 5, 10] * 2
 
 
 @pytest.mark.slow

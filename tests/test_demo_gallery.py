@@ -48,6 +48,14 @@ def test_words_that_are_missing_are_named() -> None:
 def test_the_demo_ends_with_the_command_that_opens_the_page() -> None:
     command = ["make", "--no-print-directory", "--dry-run", "demo"]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    gallery = re.search(r"gallery add (\S+) ", lines[-2])
+    gallery = re.search(r"gallery add (\S+) ", lines[-3])
     assert gallery is not None
     assert lines[-1].endswith(f'pclhd serve {gallery[1]}"')
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_demo_draws_the_default_benchmark_with_validation_people() -> None:
+    command = ["make", "--no-print-directory", "--dry-run", "demo"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    (drawn,) = [line.split() for line in lines if " synth " in f" {line} "]
+    assert drawn[1:] == ["synth", "--out", "build/demo/data", "--scale", "small"]

@@ -34,7 +34,7 @@ NOT_RUN = {
         "def contrast": "a part of src/pclhd/losses.py, as tests/test_docs.py checks",
         "python3 -m venv": "installs all dependencies from the network",
     },
-    "docs/answers.md": {"pclhd synth --out build/small": "the hour-long training behind the page's figures"},
+    "docs/answers.md": {"pclhd synth --out build/small": "the training behind the page's figures"},
     "docs/backbones.md": {
         "pclhd starter --out vit.safetensors --preset vit --learning-rate": STARTER,
         "pclhd starter --out vit.safetensors --preset vit --people": STARTER,
@@ -46,6 +46,7 @@ NOT_RUN = {
         "pip install lancedb pyarrow obstore": "needs object storage; tests/gallery/test_bucket.py has a local one",
     },
     "docs/clustering.md": {"pclhd synth --out build/fresh": BENCHMARK},
+    "docs/first-steps.md": {"pclhd gallery search build/demo": "needs the demo's gallery; tests/test_demo_gallery.py"},
     "docs/export.md": {"from pathlib import Path": "tests/workflows/test_export.py runs it"},
     "docs/faults.md": {"python -m tests.fuzz": "many minutes; tests/test_fuzz.py draws some hundred inputs"},
     "docs/fidelity.md": {

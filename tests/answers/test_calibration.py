@@ -58,6 +58,19 @@ def test_the_prior_falls_with_the_gallery_and_stays_at_most_a_half() -> None:
         known.prior("infrared", "visible", 0)
 
 
+def test_one_prior_for_the_modalities_of_a_gallery() -> None:
+    other = {**DIRECTION, "gallery": "infrared", "same_per_query": 7.0}
+    known = Calibration.model_validate({"model_id": "m", "source": "pseudo labels", "directions": [DIRECTION, other]})
+    assert known.prior_among("infrared", {"visible": 300, "infrared": 200}) == pytest.approx((3 + 7) / 500)
+    assert known.prior_among("infrared", {"visible": 300, "infrared": 0}) == known.prior("infrared", "visible", 300)
+    assert known.prior_among("infrared", {"infrared": 9}) == 0.5
+    assert (known.covers("infrared", "visible"), known.covers("visible", "infrared")) == (True, False)
+    with pytest.raises(ValueError, match="no gallery image"):
+        known.prior_among("infrared", {"visible": 0})
+    with pytest.raises(UserError, match="no calibration for visible queries"):
+        known.prior_among("visible", {"visible": 5})
+
+
 def test_thresholds_between_and_beyond_what_was_measured() -> None:
     known = calibration()
 

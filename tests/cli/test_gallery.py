@@ -33,8 +33,8 @@ def test_from_adding_to_removing(pclhd: Call, photos: Photos, people: Path) -> N
     found = pclhd("gallery", "search", people, night, "--modality", "infrared", "--top", 3)
     assert (found.code, found.err) == (0, "")
     heading, _, best, *_ = found.out.splitlines()
-    assert heading.split() == ["similarity", "camera", "time", "frames", "id", "image"]
-    assert best.split()[:3] == ["1", "1.000", "ya[r]d"]
+    assert heading.split() == ["similarity", "modality", "camera", "time", "frames", "id", "image"]
+    assert best.split()[:4] == ["1", "1.000", "infrared", "ya[r]d"]
     assert best.endswith(str(night))
     hits = json.loads(pclhd("gallery", "search", people, night, "--modality", "infrared", "--frames", "--only",
                             "visible", "--json").out)  # fmt: skip
@@ -110,7 +110,10 @@ def test_a_search_says_whether_someone_is_here(
     pclhd: Call, photos: Photos, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("gallery", "search", people, photos.night / "n1.png", "--modality", "infrared")
-    assert pclhd(*words).out.splitlines()[-1].startswith("whether the person is here is not known: the gallery's model")
+    unknown = pclhd(*words).out.splitlines()
+    assert unknown[-2].startswith("whether the person is here is not known: the gallery's model")
+    assert unknown[-1].startswith("ordered by similarity, which cannot be compared between visible and infrared images")
+    assert "ordered by" not in pclhd(*words, "--only", "visible").out
     direction = {
         "query": "infrared", "gallery": "infrared", "method": "logistic", "log_loss": {}, "queries": 10,
         "same_pairs": 10, "different_pairs": 10, "same_per_query": 2.0, "similarity": [-1.0, 1.0],
@@ -120,18 +123,36 @@ def test_a_search_says_whether_someone_is_here(
     calibration = Calibration.model_validate(
         {"model_id": model_id, "source": "labelled images", "directions": [direction]}
     )
-    monkeypatch.setattr("pclhd.gallery.gallery.run_calibration", lambda place, model_id: calibration)
+    monkeypatch.setattr("pclhd.gallery.model.run_calibration", lambda place, model_id: calibration)
     no_one = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.001).out.splitlines()
     assert no_one[0] == "no one here: best 1.00 is below the threshold 1.50 for a false-match rate of 0.1 %"
     assert no_one[1].split()[:2] == ["similarity", "probability"]
     someone = pclhd(*words, "--only", "infrared", "--false-match-rate", 0.5).out.splitlines()
     assert someone[0].endswith("below at or above the threshold 0.50 for a false-match rate of 50 %")
     assert someone[3].split()[:4] == ["1", "1.000", ">99", "%"]
-    hits = json.loads(pclhd(*words, "--false-match-rate", 0.5, "--json").out)
+    answered = pclhd(*words, "--false-match-rate", 0.5, "--json")
+    hits = json.loads(answered.out)
+    assert {hit["ordered_by"] for hit in hits} == {"similarity"}
+    assert answered.err.startswith("note: ordered by similarity")
     assert (hits[0]["above_threshold"], hits[0]["probability"]) == (True, pytest.approx(1, abs=1e-3))
     assert {(hit["above_threshold"], hit["probability"]) for hit in hits if hit["modality"] == "visible"} == {
         (None, None)
     }
+    # With a calibration of the other direction, too, the order is that of probabilities.
+    other = {**direction, "gallery": "visible", "log_likelihood_ratio": [8.9, 9.1], "thresholds": [[1.5, 0.99]]}
+    calibration = Calibration.model_validate(
+        {"model_id": model_id, "source": "labelled images", "directions": [direction, other]}
+    )
+    answered = pclhd(*words, "--top", 6, "--frames", "--false-match-rate", 0.001, "--json")
+    assert answered.err == ""
+    hits = json.loads(answered.out)
+    assert {hit["ordered_by"] for hit in hits} == {"probability"}
+    assert [hit["modality"] for hit in hits] == ["visible"] * 5 + ["infrared"]
+    assert hits[5]["similarity"] > hits[0]["similarity"]
+    shown = pclhd(*words, "--top", 6, "--frames", "--false-match-rate", 0.001).out.splitlines()
+    assert "thresholds 1.50 (visible) and 1.50 (infrared) for a false-match rate of 0.1 %" in shown[0]
+    assert shown[1].split()[:3] == ["similarity", "probability", "modality"]
+    assert "ordered by" not in shown[-1]
     assert "--false-match-rate 1.0: must be above 0" in complaint(pclhd(*words, "--false-match-rate", 1))
 
 

@@ -160,6 +160,11 @@ def test_an_error_while_listing_names_the_folder(tmp_path: Path, monkeypatch: py
         read_own(tmp_path)
 
 
+def test_a_missing_path_is_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"someone\.jpg: no such file or folder"):
+        images_anywhere_in(tmp_path / "someone.jpg")
+
+
 def test_own_folders_return_what_they_passed_over(tmp_path: Path) -> None:
     _own(tmp_path)
     write_text(tmp_path / "visible" / "readme.txt", "x")

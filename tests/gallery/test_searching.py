@@ -15,6 +15,7 @@ from pclhd import Gallery, GalleryFilter
 from pclhd.clustering.jaccard import jaccard_similarity
 from pclhd.data.records import Modality
 from pclhd.evaluation.retrieval import unit_length
+from pclhd.gallery.counting import share_left
 from pclhd.gallery.indexing import index_facts, update_index
 from pclhd.gallery.records import IndexFacts
 from pclhd.gallery.rows import NewRow, to_arrow
@@ -138,6 +139,28 @@ def test_facts_of_an_older_index_are_read(photos: Photos, tmp_path: Path) -> Non
     for wanted, first in ((None, 1), (where, 1)):
         hits = gallery.search_embedding(features[0], modality="visible", top=10, where=wanted, group=False)
         assert (len(hits), hits[0].row.number) == (10, first)
+
+
+def test_parts_looked_into_follow_what_a_filter_leaves() -> None:
+    facts = IndexFacts(1_000_000, 1_000, 157, 0.99, 200, filtered_probes=308, filtered_recall=0.99)
+    assert facts.probes_for(1.0) == 157
+    assert facts.probes_for(1 / 20) == facts.probes_for(1 / 10_000) == facts.probes_for(None) == 308
+    shares = np.linspace(0.04, 1, 50)
+    probes = [facts.probes_for(share) for share in shares]
+    assert probes == sorted(probes, reverse=True)
+    # A straight line between logarithms: half of the way in share is half of the way in parts.
+    assert facts.probes_for(20**-0.5) == round((157 * 308) ** 0.5)
+    assert IndexFacts(300, 17, 8, 1.0, 200).probes_for(0.3) == 8, "of an older version"
+
+
+def test_share_that_a_filter_leaves() -> None:
+    sizes = {Modality.VISIBLE: 300, Modality.INFRARED: 100}
+    assert share_left(sizes, GalleryFilter()) == 1
+    assert share_left(sizes, GalleryFilter(modality="infrared")) == 0.25
+    assert share_left(sizes, GalleryFilter(camera="gate")) is None
+    assert share_left(sizes, GalleryFilter(modality="infrared", track="1")) is None
+    assert share_left({Modality.VISIBLE: 300}, GalleryFilter(modality="infrared")) is None
+    assert share_left({}, GalleryFilter()) is None
 
 
 def test_removing_from_an_indexed_gallery_leaves_no_byte(photos: Photos, tmp_path: Path) -> None:

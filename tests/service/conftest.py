@@ -20,6 +20,7 @@ pytest.importorskip("lancedb", reason="the extra `gallery` is not installed")
 
 from starlette.testclient import TestClient
 
+from pclhd.answers.calibration import Calibration
 from pclhd.config import load_preset
 from pclhd.gallery.gallery import Gallery
 from pclhd.models.backbones import build_network
@@ -59,6 +60,19 @@ def filled(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     )
     gallery.add(io.BytesIO(image_bytes(3, grey=True)), modality="infrared", camera="yard", keep="thumbnail")
     return gallery.path
+
+
+def both_ways(model_id: str) -> Calibration:
+    """A calibration of visible queries, for which any infrared image is more probable than any visible one."""
+    direction = {
+        "query": "visible", "gallery": "visible", "method": "logistic", "log_loss": {}, "queries": 10, "same_pairs": 10,
+        "different_pairs": 10, "same_per_query": 1.0, "similarity": [-1.0, 1.0], "log_likelihood_ratio": [-2.0, 2.0],
+        "sizes": [1], "rates": [0.001, 0.5], "thresholds": [[0.9, 0.9]],
+    }  # fmt: skip
+    other = {**direction, "gallery": "infrared", "log_likelihood_ratio": [3.0, 4.0], "thresholds": [[0.99, 0.99]]}
+    return Calibration.model_validate(
+        {"model_id": model_id, "source": "labelled images", "directions": [direction, other]}
+    )
 
 
 @contextmanager

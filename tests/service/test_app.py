@@ -20,7 +20,7 @@ from pclhd.service.app import HEADERS, create_app
 from pclhd.service.audit import AuditLog, verify_log
 from pclhd.service.limits import Limits
 from pclhd.service.tokens import Role, Tokens, create_token, revoke_token
-from tests.service.conftest import asking, image_bytes
+from tests.service.conftest import asking, both_ways, image_bytes
 from tests.service.test_uploads import HOSTILE
 
 SEARCH = "/api/v1/search"
@@ -336,3 +336,19 @@ def test_no_one_here_follows_the_calibration(client: TestClient, service: Servic
     # There is no calibration for this direction, so nothing is claimed.
     unknown = client.post(SEARCH, params={"modality": "infrared"}, content=image_bytes(1)).json()
     assert unknown["no_one_here"] is None
+    assert unknown["ordered_by"] == "similarity"
+    assert "cannot be compared" in unknown["note"]
+
+
+def test_images_of_both_modalities_are_ordered_by_probability(client: TestClient, service: Service) -> None:
+    service.gallery.calibration = both_ways(service.gallery.encoder.model_id)
+    asked: dict[str, str | bool] = {"modality": "visible", "group": False}
+    answer = client.post(SEARCH, params=asked, content=image_bytes(1)).json()
+    assert (answer["ordered_by"], answer["note"]) == ("probability", "")
+    assert [hit["row"]["modality"] for hit in answer["hits"]] == ["infrared", "visible", "visible", "visible"]
+    assert answer["hits"][0]["similarity"] < answer["hits"][1]["similarity"]
+    assert answer["thresholds"] == pytest.approx({"infrared": 0.99, "visible": 0.9})
+    assert answer["threshold"] == pytest.approx(0.99)
+    only = client.post(SEARCH, params={**asked, "only": "visible"}, content=image_bytes(1)).json()
+    assert only["thresholds"] == pytest.approx({"visible": 0.9})
+    assert [hit["row"]["id"] for hit in only["hits"]] == [hit["row"]["id"] for hit in answer["hits"][1:]]

@@ -12,7 +12,7 @@ import pytest
 
 from pclhd.service.access import Service
 from pclhd.service.tokens import Role, Tokens, create_token
-from tests.service.conftest import image_bytes, serving
+from tests.service.conftest import both_ways, image_bytes, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -112,6 +112,25 @@ def test_search_filter_open_add_and_remove(browser: Browser, service: Service, t
         page.click("#confirm button[value=yes]")
         expect(page.locator("#manage-status")).to_have_text("Removed 2 images; 4 are left.")
         assert len(service.gallery) == 4
+
+
+def test_the_order_is_said_and_that_of_probabilities(browser: Browser, service: Service, tmp_path: Path) -> None:
+    with serving(service) as address, opened(browser, address) as page:
+        expect = playwright.expect
+        page.set_input_files("#query-file", image_file(tmp_path, 1))
+        page.click("#search-form button[type=submit]")
+        expect(page.locator("#verdict")).to_contain_text("most similar first. Ordered by similarity, which cannot be")
+        expect(page.locator("#hits .hit").first).to_contain_text("visible light")
+        service.gallery.calibration = both_ways(service.gallery.encoder.model_id)
+        page.click("#search-form button[type=submit]")
+        expect(page.locator("#hits .hit").first).to_contain_text("same person")
+        assert "infrared" in page.locator("#hits .hit").first.inner_text()
+        shares = [
+            int(text.split(". ")[1].split(" %")[0]) for text in page.locator("#hits .hit strong").all_inner_texts()
+        ]
+        assert shares == sorted(shares, reverse=True)
+        expect(page.locator("#verdict")).to_contain_text("0.99 (infrared) or 0.90 (visible light)")
+        expect(page.locator("#verdict")).not_to_contain_text("Ordered by")
 
 
 def test_a_token_is_asked_for(browser: Browser, service: Service, tmp_path: Path) -> None:

@@ -44,3 +44,9 @@ def test_a_token_file_without_a_token(service: Service, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no token; make one with"):
         open_service(service.gallery.path, tokens=tmp_path / "none.json")
     assert not (tmp_path / "people.audit.jsonl").exists()
+
+
+def test_neither_a_gallery_nor_a_model_of_a_new_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model: is missing, and there is no gallery at .*none; name a gallery"):
+        open_service(tmp_path / "none")
+    assert not any(tmp_path.iterdir())

@@ -8,8 +8,9 @@ million images, a pair drawn at random is almost never of one person.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,7 @@ from pclhd.pair import ModalityName
 Source = Literal["pseudo labels", "training identities", "labelled images"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Name = TypeVar("Name", bound=str)
 
 #: The false match rate that is meant where none is named, if the calibration can measure it.
 USUAL_RATE = 0.01
@@ -124,6 +126,11 @@ class Calibration(_Saved):
             "made from had too few pairs; make one with: pclhd calibrate RUN --data DIR"
         )
 
+    def covers(self, query_modality: str, gallery_modality: str) -> bool:
+        """Whether there is a calibration of a direction."""
+        wanted = str(query_modality), str(gallery_modality)
+        return any((one.query, one.gallery) == wanted for one in self.directions)
+
     def require_model(self, model_id: str) -> None:
         """Check that this is the calibration of an encoder.
 
@@ -151,6 +158,29 @@ class Calibration(_Saved):
             raise ValueError(f"gallery_size must be at least 1, not {gallery_size}")
         expected = self.direction(query_modality, gallery_modality).same_per_query
         return min(LARGEST_PRIOR, expected / gallery_size)
+
+    def prior_among(self, query_modality: str, sizes: Mapping[Name, int]) -> float:
+        """As `prior`, for a gallery of several modalities: one share for all of them.
+
+        The person's images are taken to be spread over the modalities as all images are. Someone who is in a gallery
+        with few infrared images is hardly ever in these; as many images as in the source would be too many.
+
+        Args:
+            query_modality: Modality of the query.
+            sizes: Number of gallery images by modality, at least 1 in all.
+
+        Returns:
+            The sum of `Direction.same_per_query` over the modalities that have images, divided by the number of all
+            images; at most a half.
+
+        Raises:
+            UserError: There is no calibration for one of these directions.
+        """
+        held = {modality: size for modality, size in sizes.items() if size}
+        if not held:
+            raise ValueError("there is no gallery image")
+        expected = sum(self.direction(query_modality, modality).same_per_query for modality in held)
+        return min(LARGEST_PRIOR, expected / sum(held.values()))
 
     def probability(
         self, similarity: ArrayLike, query_modality: str, gallery_modality: str, prior: float

@@ -64,7 +64,7 @@ def synth(
         ),
     ] = 0.0,
     generator: Annotated[
-        int, typer.Option(min=1, max=2, help="Version of the generator; 1 draws easier pictures.")
+        int, typer.Option(min=1, max=2, help="Version of the generator; 1 draws the former pictures, which vary less.")
     ] = 2,
     held_out: Annotated[
         Literal["validation", "test"] | None,

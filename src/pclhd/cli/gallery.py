@@ -203,6 +203,9 @@ def search(
 ) -> None:
     """Find the images that look most like the person in an image, or say that none of them is similar enough.
 
+    Visible and infrared images are listed together, by the probability that they show that person; without a
+    calibration by similarity. --only visible lists one of them.
+
     Example: pclhd gallery search people someone.jpg --modality infrared --top 10
     """
     from pclhd.gallery.gallery import Gallery
@@ -215,15 +218,23 @@ def search(
     hits = opened.search(
         image, modality=modality, top=top, where=where, group=group, gap=_age("gap", gap), rerank=rerank
     )
+    order = opened.order(modality=modality, where=where)
     verdict = opened.judge(hits, modality=modality, where=where, false_match_rate=false_match_rate)
     if as_json:
-        known = [{**hit.to_dict(), "above_threshold": above} for hit, above in zip(hits, verdict.above, strict=True)]
+        known = [
+            {**hit.to_dict(), "above_threshold": above, "ordered_by": order.by}
+            for hit, above in zip(hits, verdict.above, strict=True)
+        ]
         show(_json(known))
+        if order.note and hits:
+            complain(f"note: {order.note}")
     elif not hits:
         show(hits_text(hits))
     else:
         parts = [verdict_text(hits, verdict), hits_text(hits)]
-        show("\n".join(parts if verdict.no_one_here is not None else reversed(parts)))
+        if verdict.no_one_here is None:
+            parts.reverse()
+        show("\n".join([*parts, *[order.note] * bool(order.note)]))
 
 
 @app.command(name="list")

@@ -311,6 +311,8 @@ def _all_below(path: Path, reason: Reason) -> list[Passed]:
 
 def _cannot_be_listed(folder: Path, error: OSError) -> UserError:
     place = Path(error.filename) if error.filename else folder
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{place}: no such file or folder; give an image or a folder of images")
     return UserError(
         f"{place}: cannot be read ({error.strerror}); make the folder readable, or take it out of the data"
     )

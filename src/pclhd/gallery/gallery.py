@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,15 @@ from pclhd.data.sources import Images, OneImage, gather_images
 from pclhd.errors import ArgumentError, UserError
 from pclhd.files import expanded
 from pclhd.gallery.adding import NewImage, TimeOf, add_images, check_moment, check_time, next_number
+from pclhd.gallery.alike import all_alike
+from pclhd.gallery.counting import count_rows, modalities_among, share_left, sizes_of
 from pclhd.gallery.exporting import Map, export_gallery
-from pclhd.gallery.facts import SCHEMA_VERSION, GalleryFacts, checked_fact
 from pclhd.gallery.filters import age_ago, ids_among, older_than, sql_filter
 from pclhd.gallery.indexing import index_facts, update_index
 from pclhd.gallery.lists import read_list
+from pclhd.gallery.model import GalleryModel
 from pclhd.gallery.places import Folder
+from pclhd.gallery.ranking import Order, merged, order_of, with_probabilities
 from pclhd.gallery.ray_workers import add_with_ray, load_ray
 from pclhd.gallery.records import (
     KEEPS,
@@ -40,7 +43,7 @@ from pclhd.gallery.searching import search_store
 from pclhd.gallery.sightings import GAP
 from pclhd.gallery.store import NARROW_COLUMNS, Store
 from pclhd.gallery.tracks import read_boxes
-from pclhd.gallery.verdict import Verdict, judge, run_calibration, with_probabilities
+from pclhd.gallery.verdict import Verdict, judge
 from pclhd.gallery.video import VideoFacts, add_video, load_av
 from pclhd.models.encoder import Encoder
 
@@ -76,12 +79,9 @@ class Gallery:
     def __init__(self, path: Path | str, *, encoder: Encoder | Path | str | None = None, device: str = "auto") -> None:
         self._store = Store(path)
         self.address = self._store.address
-        self._given = encoder
-        self._device = device
-        self._loaded: Encoder | None = encoder if isinstance(encoder, Encoder) else None
+        self._model = GalleryModel(self._store, encoder, device)
         self._index: tuple[int, IndexFacts | None] | None = None
-        self._calibration: Calibration | None = None
-        self._looked_for_calibration = False
+        self._counted: tuple[int, Mapping[Modality, int]] | None = None
 
     def __len__(self) -> int:
         return self._store.count()
@@ -113,10 +113,7 @@ class Gallery:
         Raises:
             UserError: None was given and the gallery's model is not where it was, or it is another model.
         """
-        if self._loaded is None:
-            self._loaded = self._load()
-        self._require_model(self._loaded.model_id)
-        return self._loaded
+        return self._model.encoder
 
     @property
     def calibration(self) -> Calibration | None:
@@ -127,16 +124,11 @@ class Gallery:
         Raises:
             UserError: The run's calibration is damaged.
         """
-        if not self._looked_for_calibration and self.exists():
-            place = self._place_of_model()
-            if place is not None:
-                self._calibration = run_calibration(place, self._about().model_id)
-            self._looked_for_calibration = True
-        return self._calibration
+        return self._model.calibration
 
     @calibration.setter
     def calibration(self, calibration: Calibration | None) -> None:
-        self._calibration, self._looked_for_calibration = calibration, True
+        self._model.calibration = calibration
 
     # Adding.
 
@@ -283,6 +275,11 @@ class Gallery:
     ) -> list[GalleryHit]:
         """Find the rows that look most like the person in an image.
 
+        Visible and infrared rows are ordered together by the probability that they show that person (equal ones by
+        similarity, then by number), since similarities of the two cannot be compared. Where it is not known for all
+        that is searched, all are ordered by similarity; `order` says which it is. Re-ranking orders the rows of each
+        modality by themselves; which modality the next hit is of follows from the probabilities, as without it.
+
         Args:
             image: The query: one image.
             modality: Modality of the query.
@@ -290,7 +287,8 @@ class Gallery:
             where: Only rows that satisfy this are searched.
             group: Give one hit for each sighting, its best frame; otherwise each frame is a hit.
             gap: Longest time between neighbouring frames of a sighting.
-            rerank: Order the candidates by k-reciprocal neighbours, too.
+            rerank: Order the candidates of each modality (all together, where similarity decides) by k-reciprocal
+                neighbours, too.
 
         Returns:
             The hits, best first.
@@ -309,6 +307,23 @@ class Gallery:
         vector = self.encoder.embed(content, modality=light).features[0]
         return self.search_embedding(vector, modality=light, top=top, where=where, group=group, gap=gap, rerank=rerank)
 
+    def order(self, *, modality: Light, where: GalleryFilter | None = None) -> Order:
+        """How `search` orders its hits: by the probability that they show the query's person, or by similarity.
+
+        Args:
+            modality: Modality of the query.
+            where: The filter of the search.
+
+        Returns:
+            The order, with what a reader of the hits must know about it.
+
+        Raises:
+            UserError: There is no gallery, or the run's calibration is damaged.
+        """
+        self._store.require()
+        sizes = self._sizes(self._store.version())
+        return order_of(self.calibration, Modality(modality), modalities_among(sizes, where or GalleryFilter()))
+
     def search_embedding(
         self,
         vector: NDArray[np.floating[Any]],
@@ -322,16 +337,23 @@ class Gallery:
     ) -> list[GalleryHit]:
         """As `search`, with the embedding (D,) of the query, which the gallery's encoder must have made."""
         self._store.require()
-        light = Modality(modality)
+        light, where = Modality(modality), where or GalleryFilter()
         if not self._store.has_images():
             return []
-        hits = search_store(
-            self._store, vector, top=top, where=sql_filter(where or GalleryFilter()), index=self._index_facts(),
-            group=group, gap=gap, rerank=rerank,
-        )  # fmt: skip
-        if self.calibration is None:
-            return hits
-        return with_probabilities(hits, self.calibration, light, size_of=self._size_of(None))
+        version = self._store.version()
+        sizes, index = self._sizes(version), self._index_facts(version)
+        order = order_of(self.calibration, light, modalities_among(sizes, where))
+        apart = order.by == "probability" and len(order.modalities) > 1
+        lists = [
+            search_store(
+                self._store, vector, top=top, where=sql_filter(one), group=group, gap=gap, rerank=rerank,
+                probes=None if index is None else index.probes_for(share_left(sizes, one)),
+            )
+            for one in ([replace(where, modality=found) for found in order.modalities] if apart else [where])
+        ]  # fmt: skip
+        if self.calibration is not None:
+            lists = [with_probabilities(hits, self.calibration, light, sizes) for hits in lists]
+        return merged(lists, top) if apart else lists[0]
 
     def judge(
         self,
@@ -391,34 +413,19 @@ class Gallery:
             UserError: There is no gallery.
         """
         self._store.require()
-        about = self._about()
-        modalities: dict[str, int] = {}
-        cameras: dict[str | None, int] = {}
-        first: datetime | None = None
-        last: datetime | None = None
-        if self._store.count():
-            import pyarrow.compute as pc
-
-            table = self._store.select(["modality", "camera", "time"])
-            counted = {
-                name: {one["values"]: one["counts"] for one in pc.value_counts(table[name]).to_pylist()}
-                for name in ("modality", "camera")
-            }
-            modalities = dict(sorted(counted["modality"].items()))
-            cameras = dict(sorted(counted["camera"].items(), key=lambda one: (one[0] is None, one[0] or "")))
-            ends = pc.min_max(table["time"]).as_py()
-            first, last = ends["min"], ends["max"]
+        about = self._model.facts()
+        counts = count_rows(self._store)
         return GalleryStats(
-            rows=sum(modalities.values()),
-            modalities=modalities,
-            cameras=cameras,
-            first=first,
-            last=last,
+            rows=sum(counts.modalities.values()),
+            modalities=counts.modalities,
+            cameras=counts.cameras,
+            first=counts.first,
+            last=counts.last,
             model_id=about.model_id,
             model=about.model,
             embedding_size=about.embedding_size,
             bytes=self._store.size(),
-            index=self._index_facts(),
+            index=self._index_facts(self._store.version()),
             unfinished=self._store.fact("purging") is not None,
         )
 
@@ -461,7 +468,7 @@ class Gallery:
     def like(
         self, image: OneImage, *, modality: Light, similarity: float, where: GalleryFilter | None = None
     ) -> list[GalleryHit]:
-        """All rows from a similarity on, best first: what `remove_like` would remove. All rows are compared.
+        """All rows from a similarity on, most similar first: what `remove_like` would remove. All rows are compared.
 
         Args:
             image: One image.
@@ -475,7 +482,7 @@ class Gallery:
         vector = self.encoder.embed(image, modality=modality).features
         if len(vector) != 1:
             raise ArgumentError("image", f"stands for {len(vector)} images; give one at a time")
-        return _all_like(self._store, vector[0], similarity, sql_filter(where or GalleryFilter()))
+        return all_alike(self._store, vector[0], similarity, sql_filter(where or GalleryFilter()))
 
     def expire(self, older: timedelta) -> Removed:
         """Remove rows that are older than an age: by the time they were taken, or were added where that is not known.
@@ -532,19 +539,13 @@ class Gallery:
         self._store.require()
         return export_gallery(
             self._store, expanded(Path(out)), where=sql_filter(where or GalleryFilter()), map_by=map_by, seed=seed,
-            force=force, model_id=self._about().model_id,
+            force=force, model_id=self._model.facts().model_id,
         )  # fmt: skip
 
     # Below: what several of these need.
 
     def _size_of(self, where: GalleryFilter | None) -> Callable[[Modality], int]:
         return lambda modality: self.count(replace(where or GalleryFilter(), modality=modality))
-
-    def _place_of_model(self) -> Path | None:
-        if isinstance(self._given, Encoder):
-            return self._given.origin
-        place = self._about().model if self._given is None else self._given
-        return None if place is None else expanded(Path(place))
 
     def _add_images(
         self,
@@ -564,7 +565,7 @@ class Gallery:
             ))  # fmt: skip
         load_ray()
         return self._add(lambda encoder: add_with_ray(
-            self._store, encoder, new, keep=keep, workers=ray_workers, device=self._device, parts_in=parts_in,
+            self._store, encoder, new, keep=keep, workers=ray_workers, device=self._model.device, parts_in=parts_in,
             on_progress=on_progress,
         ))  # fmt: skip
 
@@ -572,9 +573,9 @@ class Gallery:
         with self._store.writing():
             is_new = not self._store.exists()
             if is_new:
-                self._found(self._loaded or self._load())
+                self._found(self._model.encoder)
             encoder = self.encoder
-            self._note_place(encoder)
+            self._model.note_place(encoder)
             try:
                 return add(encoder)
             except BaseException:
@@ -587,58 +588,19 @@ class Gallery:
                 update_index(self._store)
 
     def _found(self, encoder: Encoder) -> None:
-        self._loaded = encoder
-        about = GalleryFacts(
-            schema_version=SCHEMA_VERSION,
-            model_id=encoder.model_id,
-            embedding_size=encoder.embedding_size,
-            model=None if encoder.origin is None else str(encoder.origin.absolute()),
-            created=datetime.now(UTC).isoformat(),
-        )
-        self._store.write_fact("gallery", about.model_dump())
+        self._model.begin(encoder)
 
-    def _note_place(self, encoder: Encoder) -> None:
-        """Keep where the model lies, which may have changed."""
-        place = None if encoder.origin is None else str(encoder.origin.absolute())
-        about = self._about()
-        if place not in (None, about.model):
-            self._store.write_fact("gallery", about.model_copy(update={"model": place}).model_dump())
+    # What is known of the rows at a version of the table is looked up once.
 
-    def _load(self) -> Encoder:
-        if self._given is not None:
-            assert not isinstance(self._given, Encoder)
-            return Encoder.load(self._given, device=self._device)
-        if not self.exists():
-            raise ArgumentError("model", "is missing: name the run or model file that embeds the images")
-        saved = self._about().model
-        if saved is None or not Path(saved).exists():
-            place = "" if saved is None else f" is no longer at {saved}"
-            raise ArgumentError("model", f"is missing: that of {self.address}{place}; name the run or model file")
-        return Encoder.load(saved, device=self._device)
-
-    def _about(self) -> GalleryFacts:
-        saved = self._store.fact("gallery")
-        if isinstance(saved, dict) and saved.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise UserError(
-                f"{self.address}: was written by another version of pclhd; make a new gallery from the images"
-            )
-        return checked_fact(GalleryFacts, saved, self.address)
-
-    def _require_model(self, model_id: str) -> None:
-        if not self.exists():
-            return
-        own = self._about().model_id
-        if own != model_id:
-            raise UserError(
-                f"{self.address}: was made with another model ({own[:12]}, not {model_id[:12]}), whose embeddings "
-                "cannot be compared; use that model, or make a new gallery"
-            )
-
-    def _index_facts(self) -> IndexFacts | None:
-        version = self._store.version()
+    def _index_facts(self, version: int) -> IndexFacts | None:
         if self._index is None or self._index[0] != version:
             self._index = version, index_facts(self._store)
         return self._index[1]
+
+    def _sizes(self, version: int) -> Mapping[Modality, int]:
+        if self._counted is None or self._counted[0] != version:
+            self._counted = version, sizes_of(self._store)
+        return self._counted[1]
 
     def _remove(self, condition: str | None = None, *, ids: Sequence[str] | None = None) -> Removed:
         self._store.require()
@@ -657,15 +619,3 @@ class Gallery:
 def _check_keep(keep: str) -> None:
     if keep not in KEEPS:
         raise ArgumentError("keep", f"is one of {', '.join(KEEPS)}", value=keep)
-
-
-def _all_like(store: Store, vector: NDArray[np.float32], least: float, where: str | None) -> list[GalleryHit]:
-    from pclhd.gallery.rows import embeddings_of
-
-    found: list[tuple[float, GalleryRow]] = []
-    for page in store.pages([*NARROW_COLUMNS, "embedding"], where):
-        alike = embeddings_of(page) @ vector
-        rows = np.flatnonzero(alike >= least)
-        found += zip(alike[rows].tolist(), from_arrow(page.take(rows)), strict=True)
-    found.sort(key=lambda one: (-one[0], one[1].number))
-    return [GalleryHit(rank, value, row) for rank, (value, row) in enumerate(found, start=1)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pclhd.gallery.facts import SavedIndex, checked_fact
 from pclhd.gallery.filters import numbers_among, numbers_between
-from pclhd.gallery.records import IndexFacts
+from pclhd.gallery.records import FILTERED_SHARE, IndexFacts
 from pclhd.gallery.rows import embeddings_of
 from pclhd.gallery.searching import INDEXED_CANDIDATES
 from pclhd.gallery.store import VECTOR_INDEX, Store
@@ -31,7 +31,6 @@ _QUERIES = 200
 _SEED = 0
 _LEAST_PROBES, _STEP = 8, 1.4  # the number of parts that is tried first, and the factor to the next one
 _GROWN = 2  # an index is built again when the gallery has grown by this factor
-_FILTERED = 20  # a filter that leaves this part of the rows
 
 
 def update_index(store: Store, *, least: int = INDEX_FROM) -> IndexFacts | None:
@@ -78,7 +77,7 @@ def _measured(store: Store, rows: int, partitions: int) -> IndexFacts:
     numbers = np.sort(store.select(["number"])["number"].to_numpy())
     drawn = np.sort(np.random.default_rng(_SEED).choice(numbers, min(_QUERIES, rows), replace=False))
     queries = embeddings_of(store.select(["number", "embedding"], numbers_among(drawn)).sort_by("number"))
-    middle = numbers[rows // 2 : rows // 2 + max(1, rows // _FILTERED)]
+    middle = numbers[rows // 2 : rows // 2 + max(1, round(FILTERED_SHARE * rows))]
     exact, exact_filtered = _exact_neighbours(store, drawn, queries, int(middle[0]), int(middle[-1]))
 
     def recall(probes: int, exact: NDArray[np.int64], where: str | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -94,10 +95,11 @@ class GalleryHit:
     """A row that was found.
 
     Attributes:
-        rank: From 1.
-        similarity: Cosine similarity to the query, −1 to 1.
+        rank: From 1, in the order that `pclhd.Gallery.order` names.
+        similarity: Cosine similarity to the query, −1 to 1. Not to be compared between visible and infrared rows.
         row: The row.
-        probability: Probability that it shows the query's person; None without a calibration.
+        probability: Probability that it shows the query's person, if that person is in the gallery; None without a
+            calibration.
         sighting: The passage that it is the best frame of; None where frames are not grouped.
     """
 
@@ -155,6 +157,10 @@ class Removed:
         return {"removed": self.removed, "left": self.left}
 
 
+#: Share of the rows that the filter leaves which the index is measured with.
+FILTERED_SHARE = 1 / 20
+
+
 @dataclass(frozen=True)
 class IndexFacts:
     """The index of a gallery, and how well it finds what an exact search finds.
@@ -176,6 +182,21 @@ class IndexFacts:
     queries: int
     filtered_probes: int | None = None  # None in galleries of older versions
     filtered_recall: float | None = None
+
+    def probes_for(self, share: float | None) -> int:
+        """Parts to look into with a filter (ours).
+
+        Two numbers were measured: without a filter, and with one that leaves a twentieth of the rows. Between them the
+        logarithm of the number of parts falls with the logarithm of the share.
+
+        Args:
+            share: Share of the rows that the filter leaves, above 0; 1 without a filter. None stands for a share that
+                is not known, and is taken for a twentieth.
+        """
+        if self.filtered_probes is None:
+            return self.probes
+        way = 1.0 if share is None else min(1.0, math.log(share) / math.log(FILTERED_SHARE))
+        return round(self.probes * math.pow(self.filtered_probes / self.probes, way))
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON-compatible values."""

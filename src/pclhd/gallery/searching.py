@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import ArgumentError
-from pclhd.gallery.records import GalleryHit, GalleryRow, IndexFacts, Sighting
+from pclhd.gallery.records import GalleryHit, GalleryRow, Sighting
 from pclhd.gallery.rows import embeddings_of, from_arrow
 from pclhd.gallery.sightings import Group, group_sightings
 from pclhd.gallery.store import Store
@@ -33,12 +33,22 @@ def search_store(
     *,
     top: int,
     where: str | None,
-    index: IndexFacts | None,
+    probes: int | None,
     group: bool,
     gap: timedelta,
     rerank: bool,
 ) -> list[GalleryHit]:
     """The hits of one query; see `pclhd.gallery.gallery.Gallery.search`.
+
+    Args:
+        store: The gallery.
+        vector: (D,) the query's embedding.
+        top: Number of hits.
+        where: Only rows that satisfy this are searched.
+        probes: Parts of the index to look into; None searches all rows.
+        group: Whether a hit is a sighting.
+        gap: Longest time between neighbouring frames of a sighting.
+        rerank: Whether candidates are ordered by k-reciprocal neighbours, too.
 
     Raises:
         ArgumentError: `top` is not positive, or `gap` negative.
@@ -52,10 +62,8 @@ def search_store(
     if vector.ndim != 1 or not np.isfinite(length) or length == 0:
         raise ValueError(f"a query is one vector of finite length, not {vector.shape} of length {length}")
     query = np.asarray(vector / length, dtype=np.float32)
-    probes = None
     wanted = max(_LEAST_CANDIDATES, _FRAMES * top) if group else top
-    if index is not None:
-        probes = index.probes if where is None else index.filtered_probes or index.probes
+    if probes is not None:
         wanted = max(wanted, INDEXED_CANDIDATES * top)
     if rerank:
         wanted = max(wanted, _RERANKED)

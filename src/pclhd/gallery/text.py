@@ -20,12 +20,17 @@ def hits_text(hits: Sequence[GalleryHit]) -> str:
         return "nothing found: no image of the gallery satisfies the filter"
     grouped = any(hit.sighting is not None for hit in hits)
     probable = any(hit.probability is not None for hit in hits)
-    headings = ["", "similarity", *["probability"] * probable, "camera", "time", *["frames"] * grouped, "id", "image"]
+    mixed = len({hit.row.modality for hit in hits}) > 1
+    headings = [
+        "", "similarity", *["probability"] * probable, *["modality"] * mixed, "camera", "time", *["frames"] * grouped,
+        "id", "image",
+    ]  # fmt: skip
     rows = [
         [
             str(hit.rank),
             f"{hit.similarity:.3f}",
             *[_UNKNOWN if hit.probability is None else percent(hit.probability)] * probable,
+            *[str(hit.row.modality)] * mixed,
             hit.row.camera or _UNKNOWN,
             _span(hit.sighting, hit.row.time),
             *["" if hit.sighting is None else str(hit.sighting.frames)] * grouped,
@@ -34,19 +39,27 @@ def hits_text(hits: Sequence[GalleryHit]) -> str:
         ]
         for hit in hits
     ]
-    right = {0, 1, *({2} if probable else ()), *({4 + probable} if grouped else ())}
+    right = {0, 1, *({2} if probable else ()), *({4 + probable + mixed} if grouped else ())}
     return text_table(rows, headings=headings, right=right)
 
 
 def verdict_text(hits: Sequence[GalleryHit], verdict: Verdict) -> str:
     """Whether the query's person is among some hits, in one sentence."""
-    if verdict.threshold is None or verdict.false_match_rate is None or verdict.no_one_here is None:
+    if verdict.false_match_rate is None or verdict.no_one_here is None:
         return f"whether the person is here is not known: {verdict.unknown}"
-    rate = f"threshold {verdict.threshold:.2f} for a false-match rate of {100 * verdict.false_match_rate:g} %"
+    rate = f"for a false-match rate of {100 * verdict.false_match_rate:g} %"
+    limits = verdict.thresholds
+    if len({hit.row.modality for hit in hits}) == 1:
+        threshold = f"threshold {verdict.threshold:.2f}"
+    else:
+        each = " and ".join(f"{limit:.2f} ({light})" for light, limit in limits.items())
+        threshold = f"threshold {each}" if len(limits) == 1 else f"thresholds {each}"
     if verdict.no_one_here:
-        return f"no one here: best {hits[0].similarity:.2f} is below the {rate}"
+        best = [max(hit.similarity for hit in hits if hit.row.modality is light) for light in limits]
+        below = " and ".join(f"{similarity:.2f}" for similarity in best)
+        return f"no one here: best {below} {'is' if len(best) == 1 else 'are'} below the {threshold} {rate}"
     found = sum(above is True for above in verdict.above)
-    return f"{found} of the {len(hits)} below at or above the {rate}"
+    return f"{found} of the {len(hits)} below at or above the {threshold} {rate}"
 
 
 def rows_text(rows: Sequence[GalleryRow]) -> str:

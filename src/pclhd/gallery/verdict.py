@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from pclhd.answers.calibration import USUAL_RATE, Calibration
 from pclhd.data.records import Modality
@@ -25,7 +23,8 @@ class Verdict:
 
     Attributes:
         no_one_here: No hit reaches the threshold of its direction; None where that is not known.
-        threshold: The threshold of the best hit's direction; None without hits, or where it is not known.
+        threshold: The threshold of the first hit's direction; None without hits, or where it is not known.
+        thresholds: The thresholds that are known, by modality of the hits.
         above: For each hit, whether it reaches its threshold; None where that is not known.
         unknown: Why something is not known; empty otherwise.
         false_match_rate: The rate that the thresholds are for; None where none is known.
@@ -36,6 +35,7 @@ class Verdict:
     above: tuple[bool | None, ...] = ()
     unknown: str = ""
     false_match_rate: float | None = None
+    thresholds: Mapping[Modality, float] = field(default_factory=dict)
 
 
 def run_calibration(model: Path, model_id: str) -> Calibration | None:
@@ -54,35 +54,6 @@ def run_calibration(model: Path, model_id: str) -> Calibration | None:
     folder = RunFolder(model if model.is_dir() else model.parent)
     found = folder.calibration() if folder.is_run() else None
     return found if found is not None and found.model_id == model_id else None
-
-
-def with_probabilities(
-    hits: Sequence[GalleryHit], calibration: Calibration, query: Modality, *, size_of: SizeOf
-) -> list[GalleryHit]:
-    """Hits with their probabilities; None stays for a direction that has no calibration.
-
-    Args:
-        hits: Hits of one query.
-        calibration: That of the gallery's model.
-        query: Modality of the query.
-        size_of: Rows of the whole gallery: the more, the rarer the query's person among them.
-    """
-    priors: dict[Modality, float | None] = {}
-    for modality in {hit.row.modality for hit in hits}:
-        try:
-            priors[modality] = calibration.prior(query, modality, max(1, size_of(modality)))
-        except UserError:  # the direction had too few pairs
-            priors[modality] = None
-    found = []
-    for hit in hits:
-        prior = priors[hit.row.modality]
-        probability = (
-            None
-            if prior is None
-            else float(calibration.probability(np.array([hit.similarity]), query, hit.row.modality, prior)[0])
-        )
-        found.append(replace(hit, probability=probability))
-    return found
 
 
 def judge(
@@ -127,7 +98,8 @@ def judge(
     limits = [thresholds[hit.row.modality] for hit in hits]
     above = tuple(None if limit is None else hit.similarity >= limit for hit, limit in zip(hits, limits, strict=True))
     no_one_here = False if any(above) else None if None in above else True
-    return Verdict(no_one_here, limits[0], above, unknown, rate)
+    known = {modality: limit for modality, limit in thresholds.items() if limit is not None}
+    return Verdict(no_one_here, limits[0], above, unknown, rate, known)
 
 
 def _usual_rate(calibration: Calibration, query: Modality, modalities: Sequence[Modality]) -> float:

@@ -92,14 +92,19 @@ class Query(BaseModel):
 class Answer(BaseModel):
     """The result of a search.
 
-    `no_one_here` is true if no hit reaches the threshold for the false match rate asked for, false if one does, and
-    null where the gallery's model has no calibration.
+    `no_one_here` is true if no hit reaches its threshold for the false match rate asked for, false if one does, and
+    null where the gallery's model has no calibration. `thresholds` has those of the modalities among the hits that are
+    known, `threshold` that of the first hit. Hits are ordered by `ordered_by`; `note` says what must be known about
+    that order, and is empty otherwise.
     """
 
     query: Query
     hits: list[Hit]
     no_one_here: bool | None = None
     threshold: float | None = None
+    thresholds: dict[Light, float] = {}
+    ordered_by: Literal["probability", "similarity"] = "similarity"
+    note: str = ""
 
 
 class AddedRow(BaseModel):

@@ -147,7 +147,9 @@ def search(
         caller.name, "search", image=upload.digest, modality=light.value, camera=camera, only=only, since=_iso(since),
         until=_iso(until), top=top,
     )  # fmt: skip
-    hits = _search(service, upload, light, top, where, group=group) if service.gallery.exists() else []
+    exists = service.gallery.exists()
+    hits = _search(service, upload, light, top, where, group=group) if exists else []
+    order = service.gallery.order(modality=light, where=where) if exists else None
     rate = service.false_match_rate if false_match_rate is None else false_match_rate
     verdict = service.gallery.judge(hits, modality=light, where=where, false_match_rate=rate)
     return Answer(
@@ -155,6 +157,9 @@ def search(
         hits=[Hit.of(hit, above) for hit, above in zip(hits, verdict.above, strict=True)],
         no_one_here=verdict.no_one_here,
         threshold=verdict.threshold,
+        thresholds={modality.value: limit for modality, limit in verdict.thresholds.items()},
+        ordered_by="similarity" if order is None else order.by,
+        note="" if order is None else order.note,
     )
 
 

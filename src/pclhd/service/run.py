@@ -53,6 +53,8 @@ def open_service(
             "audit",
             f"is missing: the audit log is a file, which {opened.address} cannot hold; name one on this machine",
         )
+    if model is None and not opened.exists():
+        raise ArgumentError("model", f"is missing, and there is no gallery at {opened.address}; name a gallery, or the model of a new one")
     stored = None if tokens is None else Tokens(tokens)
     if stored is not None and not stored.all():
         raise ArgumentError("tokens", "has no token; make one with: pclhd token create NAME --role admin", value=tokens)

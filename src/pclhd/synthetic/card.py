@@ -57,7 +57,6 @@ model of anybody was used.
 
 {len(plan.images):,} images of {plan.people} invented people, {plan.height} pixels high and {plan.width} wide.
 {_PURPOSE[str(parameters.get("held_out"))]}
-
 | split | people | modality | camera | images |
 |---|---|---|---|---|
 {chr(10).join(rows)}

@@ -85,7 +85,7 @@ def write_synthetic(
         one_modality_share: Share of training people who appear in only one modality, 0..1.
         people: Number of training people (validation included) instead of the scale's.
         population: ``benchmark``, or ``starter`` for people and cameras that no benchmark has.
-        generator: Version of the generator: 2, or 1 for the former, easier pictures.
+        generator: Version of the generator: 2, or 1 for the former one, whose pictures vary less.
         held_out: Who is in the test split: ``validation`` people, to choose by (the default), or ``test`` people, for
             figures that nothing is chosen by. Training people and their images are the same with both. Version 1 and
             the layout of RegDB have no such choice.

@@ -166,15 +166,24 @@ function showVerdict(answer) {
   const best = answer.hits[0];
   verdict.className = answer.no_one_here === null ? "" : answer.no_one_here ? "no-one" : "found";
   if (!best) verdict.textContent = "Nothing was found: no image satisfies the filters.";
-  else if (answer.no_one_here === null) verdict.textContent = `${count(answer.hits.length, "result")}, most similar first.`;
-  else if (answer.no_one_here) {
-    verdict.textContent = `No one here: the best similarity, ${best.similarity.toFixed(2)}, is below the threshold ` +
-      `${answer.threshold.toFixed(2)}. The percentages below hold only if the person is here.`;
+  else if (answer.no_one_here === null) {
+    const first = answer.ordered_by === "probability" ? "most probable" : "most similar";
+    verdict.textContent = `${count(answer.hits.length, "result")}, ${first} first.`;
+  } else if (answer.no_one_here) {
+    verdict.textContent = `No one here: no similarity reaches the threshold ${thresholds(answer)}. ` +
+      "The percentages below hold only if the person is here.";
   } else {
     const reaching = answer.hits.filter((hit) => hit.above_threshold).length;
-    verdict.textContent = `Probably here: ${reaching} of ${count(answer.hits.length, "result")} ${reaching === 1 ? "reaches" : "reach"} the threshold` +
-      `${answer.threshold === null ? "" : ` ${answer.threshold.toFixed(2)}`}. Look at them before you decide.`;
+    verdict.textContent = `Probably here: ${reaching} of ${count(answer.hits.length, "result")} ${reaching === 1 ? "reaches" : "reach"} the threshold ` +
+      `${thresholds(answer)}. Look at them before you decide.`;
   }
+  if (best && answer.note) verdict.append(" ", element("span", sentence(answer.note), { class: "note" }));
+}
+
+// Thresholds of both kinds of light differ, so each is named where there are hits of both.
+function thresholds(answer) {
+  const mixed = new Set(answer.hits.map((hit) => hit.row.modality)).size > 1;
+  return Object.entries(answer.thresholds).map(([modality, limit]) => limit.toFixed(2) + (mixed ? ` (${lightName(modality)})` : "")).join(" or ");
 }
 
 function hitCard(hit, open) {

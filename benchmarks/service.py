@@ -5,7 +5,9 @@
 `pclhd serve` runs in a process of its own, over a gallery of drawn noise crops, with the starter weights. Each client
 asks again as soon as it has an answer: for seven of ten requests it searches, for two it adds an image, for one it
 removes the images that it added. Every status but 200 is counted. The memory is what the system says the server holds:
-after a warm-up (a twentieth of the time, at least 3 seconds), and at ten times more until the end.
+after a warm-up (a twentieth of the time, at least 3 seconds), and at ten times more until the end. Its own memory is
+what it has allocated; the rest is of files, such as libraries, which the system may drop. Beside it are the changes
+that were made until then, and the threads that the server had.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import argparse
 import http.client
 import io
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -78,8 +79,10 @@ def main() -> None:
     print(markdown_table(["request", "answers", "p50, ms", "p95, ms", "longest, ms"], rows))
     print(
         f"\n{arguments.clients} clients, {arguments.minutes:g} minutes, {arguments.images:,} images at first; "
-        f"statuses: {figures['statuses']}; server memory from start to end: {figures['mib']} MiB"
+        f"statuses: {figures['statuses']}\n"
     )
+    looks = [[f"{one[name]:,}" for name in ("changes", "mib", "own_mib", "threads")] for one in figures["looks"]]
+    print(markdown_table(["changes", "memory of the server, MiB", "of it its own", "its threads"], looks))
     if arguments.json:
         kept = {name: value for name, value in figures.items() if name != "seconds"}
         write_json(arguments.json, {"machine": machine(), "rows": rows, **kept})
@@ -141,18 +144,18 @@ def under_load(process: int, port: int, seconds: float, clients: int) -> dict[st
     ]
     for thread in threads:
         thread.start()
-    time.sleep(warm_up)
-    mib = [resident_mib(process)]
-    for time_of_look in range(1, _LOOKS + 1):
-        time.sleep(max(0.0, begin + seconds * time_of_look / _LOOKS - 0.1 - time.monotonic()))
-        mib.append(resident_mib(process))
+    looks = []
+    for number in range(_LOOKS + 1):
+        time.sleep(max(0.0, begin + seconds * number / _LOOKS - 0.1 - time.monotonic()))
+        changes = sum(len(load.seconds[kind]) for load in loads for kind in ("add", "remove"))
+        looks.append({"changes": changes, **held(process)})
     for thread in threads:
         thread.join(_TIMEOUT)
     kinds = loads[0].seconds
     return {
         "seconds": {kind: [one for load in loads for one in load.seconds[kind]] for kind in kinds},
         "statuses": dict(sum((load.statuses for load in loads), Counter())),
-        "mib": mib,
+        "looks": looks,
     }
 
 
@@ -183,12 +186,15 @@ def ask(
     return answer.status
 
 
-def resident_mib(process: int) -> int | None:
-    """MiB that a process holds; None where the system does not say."""
+def held(process: int) -> dict[str, int]:
+    """MiB of a process, those it allocated itself, and its threads; 0 where the system does not say."""
     status = Path(f"/proc/{process}/status")
-    if not os.access(status, os.R_OK):
-        return None
-    return int(status.read_text().partition("VmRSS:")[2].split()[0]) // 1024
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.exists() else {}
+    return {
+        "mib": int(lines.get("VmRSS", "0 kB").split()[0]) // 1024,
+        "own_mib": int(lines.get("RssAnon", "0 kB").split()[0]) // 1024,
+        "threads": int(lines.get("Threads", "0")),
+    }
 
 
 if __name__ == "__main__":

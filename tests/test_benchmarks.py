@@ -409,7 +409,8 @@ def test_the_service_in_its_quick_form(tmp_path: Path) -> None:
     found = quick("service", tmp_path)
     assert set(found["statuses"]) == {"200"}
     assert {row[0] for row in found["rows"]} <= {"search", "add", "remove"}
-    assert len(found["mib"]) >= 3
+    assert len(found["looks"]) >= 3
+    assert all(look["mib"] >= look["own_mib"] > 0 for look in found["looks"])
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Kills changes of one gallery again and again, and looks at what is left after each.
 
-`python -m tests.gallery.killing FOLDER` prints one JSON object for each kill; `tests/gallery/test_kill.py` looks at
-them. The process has loaded everything and forks one for each change; LanceDB starts its threads again in a child.
+`python -m tests.gallery.killing FOLDER [ADDRESS]` prints one JSON object for each kill; `tests/gallery/test_kill.py`
+looks at them. The gallery is in the folder, or at an address on object storage. The process has loaded everything and
+forks one for each change; LanceDB starts its threads again in a child.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import lancedb  # noqa: F401  # before a fork, which is faster
 import numpy as np
 
+from pclhd.files import InUse
 from pclhd.gallery import adding
+from pclhd.gallery.bucket import Bucket
 from pclhd.gallery.gallery import Gallery
 from pclhd.gallery.records import GalleryFilter
 from pclhd.models.encoder import Encoder
@@ -30,6 +34,8 @@ from tests.models.small import SMALL_BASIC, stirred
 
 KILLS, OPERATIONS = 40, ("add", "remove", "compact", "expire")
 IMAGES, PART, OLD = 24, 4, timedelta(days=365)
+# On object storage a killed writer is replaced after this time.
+LEASE, LONGEST_WAIT = 0.9, 60.0
 ENCODER = Encoder(stirred(SMALL_BASIC), Preprocessing(32, 16), device="cpu")
 
 
@@ -63,10 +69,10 @@ def void(value: object) -> None:
     """Forget a value."""
 
 
-def change(path: Path, operation: str, folder: Path, report: Callable[[Any], None]) -> None:
+def change(place: str, operation: str, folder: Path, report: Callable[[Any], None]) -> None:
     """One change of the gallery; reports when it begins, what it has acknowledged, and when it has ended."""
     adding._PART = PART
-    gallery = Gallery(path, encoder=ENCODER)
+    gallery = Gallery(place, encoder=ENCODER)
     gallery.exists() and len(gallery)  # LanceDB is loaded
     report("begin")
     if operation == "add":
@@ -90,26 +96,51 @@ def change(path: Path, operation: str, folder: Path, report: Callable[[Any], Non
     report("end")
 
 
-def look(path: Path) -> dict[str, Any]:
+def look(place: str) -> dict[str, Any]:
     """The gallery's rows, read completely."""
-    gallery = Gallery(path, encoder=ENCODER)
-    rows = [
-        [Path(row.source or "").name, row.camera, (gallery.thumbnail(row.id) or b"").hex()] for row in gallery.rows()
-    ]
+    gallery = Gallery(place, encoder=ENCODER)
+    # At once, not a row at a time: a server for tests is slow.
+    found = gallery._store.select(["number", "source", "camera", "thumbnail"]).sort_by("number").to_pylist()
+    rows = [[Path(row["source"] or "").name, row["camera"], (row["thumbnail"] or b"").hex()] for row in found]
     vectors = gallery.search_embedding(np.ones(ENCODER.embedding_size), modality="visible", group=False, top=10_000)
     return {"rows": rows, "found": len(vectors), "unfinished": gallery.stats().unfinished}
 
 
-def look_and_finish(path: Path, report: Callable[[Any], None]) -> None:
+def look_and_finish(place: str, report: Callable[[Any], None]) -> None:
     """What was left, and what there is after the next change, which completes what was interrupted."""
-    report(look(path))
-    Gallery(path, encoder=ENCODER).remove(GalleryFilter(camera="elsewhere"))
-    report(look(path))
+    report(look(place))
+    until = time.monotonic() + LONGEST_WAIT
+    while True:
+        try:
+            Gallery(place, encoder=ENCODER).remove(GalleryFilter(camera="elsewhere"))
+            break
+        except InUse:
+            if time.monotonic() > until:
+                raise
+            time.sleep(LEASE / 10)
+    report(look(place))
 
 
-def main(root: Path) -> None:
+def everything(place: str) -> bytes:
+    """The content of all files or objects of the gallery, those included that belong to no row."""
+    if not place.startswith("s3://"):
+        return b"".join(file.read_bytes() for file in Path(place).rglob("*") if file.is_file())
+    bucket, _, name = place.removeprefix("s3://").partition("/")
+    client = import_module("boto3").client("s3")
+    listed = (one for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{name}/")
+              for one in page.get("Contents", []))  # fmt: skip
+    return b"".join(client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in listed)
+
+
+def found_in(content: bytes, rows: list[list[str]]) -> int:
+    """Of how many rows the content has the end of the thumbnail."""
+    return sum(bytes.fromhex(thumbnail)[-40:] in content for _, _, thumbnail in rows)
+
+
+def main(root: Path, place: str) -> None:
     """Kill, look, finish, look again."""
-    path, random = root / "gallery", np.random.default_rng(0)
+    Bucket.lease_seconds = LEASE
+    random = np.random.default_rng(0)
     seconds: dict[str, float] = {}
     before: dict[str, Any] = {"rows": []}
     for kill in range(-len(OPERATIONS), KILLS):
@@ -121,16 +152,20 @@ def main(root: Path) -> None:
         # The first change of each kind is not killed; it shows how long one takes.
         after = None if kill < 0 else float(random.uniform(0, 1.1)) * seconds[operation]
         begin = time.perf_counter()
-        reported = in_a_child(partial(change, path, operation, folder), kill_after=after)
+        reported = in_a_child(partial(change, place, operation, folder), kill_after=after)
         seconds.setdefault(operation, time.perf_counter() - begin)
         if kill >= 0 and "end" in reported:  # on a busy machine the first one may have taken longer than usual
             seconds[operation] *= 0.8
-        left, finished = in_a_child(partial(look_and_finish, path))
-        gone = {row[2] for row in before["rows"]} - {row[2] for row in finished["rows"]}
-        content = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
+        content = everything(place) if "end" in reported else b""
+        left, finished = in_a_child(partial(look_and_finish, place))
+        completed = everything(place)
+        gone = [row for row in before["rows"] if row not in finished["rows"]]
         case = {
             "operation": operation, "reported": reported, "before": before, "left": left, "finished": finished,
-            "traces": sum(bytes.fromhex(thumbnail)[-40:] in content for thumbnail in gone), "gone": len(gone),
+            "gone": len(gone), "traces": found_in(completed, gone),
+            # Once the removal was acknowledged, before anything else is done.
+            "traces_at_end": found_in(content, gone),
+            "found_of_those_left": found_in(completed, finished["rows"]),
         }  # fmt: skip
         before = finished
         if kill >= 0:
@@ -139,4 +174,4 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else f"{sys.argv[1]}/gallery")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,45 @@ from unittest import mock
 import pytest
 
 
+class Guard:
+    """A WSGI application before another one, which refuses some requests as S3 does.
+
+    Args:
+        app: The other one.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._methods: tuple[str, ...] = ()
+        self.refused = 0
+
+    @contextmanager
+    def refusing(self, *methods: str) -> Iterator[None]:
+        """In the block, requests of some methods are refused; those that delete are ``DELETE``."""
+        self._methods = methods
+        try:
+            yield
+        finally:
+            self._methods = ()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """See WSGI."""
+        many = environ["REQUEST_METHOD"] == "POST" and "delete" in environ["QUERY_STRING"]
+        if (environ["REQUEST_METHOD"] if not many else "DELETE") not in self._methods:
+            return self._app(environ, start_response)
+        self.refused += 1
+        sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        status, body = "403 Forbidden", "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        if many:  # for these S3 says of each object what became of it
+            refused = "".join(
+                f"<Error><Key>{key}</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+                for key in re.findall("<Key>(.*?)</Key>", sent.decode())
+            )
+            status, body = "200 OK", f"<DeleteResult>{refused}</DeleteResult>"
+        start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [body.encode()]
+
+
 @dataclass(frozen=True)
 class S3:
     """A server that runs.
@@ -21,11 +61,13 @@ class S3:
         endpoint: Its address.
         client: For what only an administrator does: make buckets, look at all objects.
         stop: Ends the server.
+        guard: Decides what is refused.
     """
 
     endpoint: str
     client: Any
     stop: Callable[[], None]
+    guard: Guard
 
     def environment(self, **others: str) -> dict[str, str]:
         """The variables that name it."""
@@ -56,7 +98,8 @@ def s3_server() -> Iterator[S3]:
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, moto.DomainDispatcherApplication(moto.create_backend_app), threaded=False)
+    guard = Guard(moto.DomainDispatcherApplication(moto.create_backend_app))
+    server = make_server("127.0.0.1", 0, guard, threaded=False)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -70,7 +113,7 @@ def s3_server() -> Iterator[S3]:
             server.server_close()
             thread.join()
 
-    made = S3(endpoint, client, stop)
+    made = S3(endpoint, client, stop, guard)
     try:
         with mock.patch.dict("os.environ", made.environment()):
             yield made

@@ -11,6 +11,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -481,3 +482,26 @@ def test_a_calibration_of_few_images_gives_a_verdict_at_the_rate_that_it_can_mea
     assert found.threshold == pytest.approx(0.9)
     asked = judge(hits, calibration, Modality.INFRARED, false_match_rate=0.01, size_of=lambda _: 1)
     assert asked.no_one_here is None
+
+
+@pytest.mark.slow
+def test_what_lancedb_remembers_does_not_grow_with_changes(
+    photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each version LanceDB keeps about 50 KiB in memory, also once the version is gone."""
+    lancedb = pytest.importorskip("lancedb")
+    sessions: list[Any] = []
+    make = lancedb.Session
+
+    def remember(**settings: int) -> Any:
+        sessions.append(make(**settings))
+        return sessions[-1]
+
+    monkeypatch.setattr(lancedb, "Session", remember)
+    gallery = Gallery(tmp_path / "people", encoder=photos.encoder)
+    sizes = []
+    for number in range(75):
+        gallery.add(np.full((20, 10, 3), number, np.uint8), modality="visible", keep="thumbnail")
+        sizes.append(sum(session.size_bytes for session in sessions[-2:]))  # of images and of facts
+    assert len(gallery) == 75
+    assert max(sizes[40:]) < 1.4 * max(sizes[:40]), "a merge of small files, every 33 additions, ends it"

@@ -6,21 +6,39 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.gallery.killing import IMAGES, KILLS, OPERATIONS
+from tests.gallery.s3_server import s3_server
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_forty_kills(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.gallery.killing", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_forty_kills_in_a_folder(tmp_path: Path) -> None:
+    _check(_kill(tmp_path))
+
+
+@pytest.mark.slow
+def test_forty_kills_on_object_storage(tmp_path: Path) -> None:
+    pytest.importorskip("obstore", reason="the extra `s3` is not installed")
+    with s3_server() as server:
+        server.client.create_bucket(Bucket="killed")
+        kills = _kill(tmp_path, "s3://killed/of/people")
+    _check(kills)
+
+
+def _kill(folder: Path, *address: str) -> list[dict[str, Any]]:
+    """What was seen at each kill."""
+    words = [sys.executable, "-m", "tests.gallery.killing", str(folder), *address]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    kills = [json.loads(line) for line in ran.stdout.splitlines()]
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def _check(kills: list[dict[str, Any]]) -> None:
     assert [kill["operation"] for kill in kills] == [OPERATIONS[number % len(OPERATIONS)] for number in range(KILLS)]
     ended = 0
     for kill in kills:
@@ -33,6 +51,8 @@ def test_forty_kills(tmp_path: Path) -> None:
         assert names["finished"] == names["left"], "completing changes no row"
         assert not kill["finished"]["unfinished"]
         assert kill["traces"] == 0, "removed rows leave no bytes once the removal is complete"
+        assert kill["traces_at_end"] == 0, "nor once it was acknowledged"
+        assert kill["found_of_those_left"] == len(left), "bytes of rows would be found"
         ended += "end" in reported
         if operation == "add":
             acknowledged = {name for one in reported if isinstance(one, list) for name in one}

@@ -83,5 +83,5 @@ def test_what_one_changes_the_other_finds(photos: Photos, tmp_path: Path) -> Non
         answer = one.post("/api/v1/search", params={"modality": "visible"}, content=day)
         assert time.monotonic() - began < 60
         assert (answer.status_code, answer.json()["error"]) == (
-            503, "the storage of the gallery does not answer; try again in a moment",
+            503, "the storage of the gallery does not answer, or refuses; try again in a moment",
         )  # fmt: skip

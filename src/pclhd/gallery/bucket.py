@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -85,6 +86,13 @@ class Bucket:
         with self._explaining():
             return sum(one["size"] for page in self._obstore.list(self._objects) for one in page)
 
+    def files(self, table: str) -> list[str]:
+        """See `Place`."""
+        folder = f"{table}.lance/"
+        with self._explaining():
+            pages = self._obstore.list(self._objects, prefix=folder)
+            return [one["path"].rpartition(folder)[2] for page in pages for one in page]
+
     @contextmanager
     def writing(self) -> Iterator[Turn]:
         """See `Place`."""
@@ -118,7 +126,7 @@ class Bucket:
         except UserError:
             raise
         except (BaseError, OSError, ValueError) as error:
-            raise self.trouble(error) or Unreachable(f"{self.address}: {_first_line(error)}") from error
+            raise self.trouble(error) or Unreachable(f"{self.address}: {_said(error)}") from error
 
     def check_files(self) -> None:
         """See `Place`."""
@@ -131,24 +139,46 @@ class Bucket:
                 if reason == _NOT_ALLOWED and not os.environ.get("AWS_ACCESS_KEY_ID"):
                     reason = _NO_CREDENTIALS
                 return Unreachable(f"{self.address}: {reason}")
+        # Not if a file is shorter than it should be, which is damage.
+        if "Generic S3 error" in text and "InvalidRange" not in text:
+            return Unreachable(f"{self.address}: {_said(error)}")
         return None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _said(error: BaseException) -> str:
+    """What the storage answered, or else the first line of an error, without secrets."""
+    text = str(error).strip() or type(error).__name__
+    code = _CODE.search(text)
+    if code is not None:
+        said = f"the storage answered {code[1]}, which its documentation explains"
+    elif "list request: Error performing GET" in text:
+        said = "what answers is no storage with the S3 interface; correct AWS_ENDPOINT_URL"
+    else:
+        said = text.splitlines()[0]
+    for name in _SECRETS:
+        secret = os.environ.get(name)
+        said = said.replace(secret, "…") if secret else said
+    return said if len(said) <= _LONGEST_SAID else f"{said[:_LONGEST_SAID]}…"
 
 
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_LONGEST_SAID = 300
 _NOT_ALLOWED = (
     "the credentials do not allow this; they must allow to list the bucket, and to read, write and delete objects"
 )
 _NO_CREDENTIALS = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 # What the storage, or the library that asks it, says; the first that fits.
 _TROUBLES = (
-    (("NoSuchBucket",), "there is no such bucket; create it, or correct the name"),
+    (("NoSuchBucket", "InvalidBucketName"), "there is no such bucket; create it, or correct the name"),
     (
         ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidClientTokenId"),
-        "the storage does not accept the credentials; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "the storage does not accept the credentials; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
+        "AWS_SESSION_TOKEN if they are temporary",
+    ),
+    (
+        ("RequestTimeTooSkewed", "RequestExpired"),
+        "the clock of this machine is not that of the storage, which refuses requests of other times; set the clock",
     ),
     (("AccessDenied", "403 Forbidden", "401 Unauthorized"), _NOT_ALLOWED),
     (("169.254.169.254", "169.254.170.2", "no credentials", "CredentialsNotLoaded"), _NO_CREDENTIALS),
@@ -158,8 +188,11 @@ _TROUBLES = (
         "AWS_ALLOW_HTTP=true",
     ),
     (
-        ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"),
-        "the bucket is in another region; set AWS_REGION",
+        (
+            "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint",
+            "redirect without LOCATION",
+        ),
+        "the bucket is in another region; set AWS_REGION, and AWS_ENDPOINT_URL if it names a region",
     ),
     (
         ("error sending request", "timed out", "dns error", "onnection refused", "error trying to connect"),
@@ -169,5 +202,12 @@ _TROUBLES = (
         ("Incompatible transaction", "already exists"),
         "another process has taken over while this one did not answer; the same command continues",
     ),
-    (("500 Internal", "502 Bad", "503 S", "SlowDown"), "the storage fails, or is overloaded; try again later"),
-)
+    (
+        ("500 Internal", "502 Bad", "503 S", "504 G", "429 Too", "SlowDown"),
+        "the storage fails, or is overloaded; try again later",
+    ),
+    (
+        ("NotImplemented", "501 Not"),
+        "the storage cannot do something that a gallery needs, such as conditional writes; use another one",
+    ),
+)  # fmt: skip

@@ -43,6 +43,9 @@ class Place(Protocol):
     def size(self) -> int:
         """Bytes of everything in it."""
 
+    def files(self, table: str) -> list[str]:
+        """The names of all files of a table, relative to the table's folder."""
+
     def writing(self) -> AbstractContextManager[Turn]:
         """Be the only writer in the block."""
 
@@ -113,6 +116,11 @@ class Folder:
                 except FileNotFoundError:  # a writer has just removed it
                     continue
         return total
+
+    def files(self, table: str) -> list[str]:
+        """See `Place`."""
+        folder = self.path / f"{table}.lance"
+        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
     @contextmanager
     def writing(self) -> Iterator[Turn]:

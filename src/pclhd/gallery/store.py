@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pclhd.errors import UserError
-from pclhd.files import discard
+from pclhd.files import Unreachable, discard
 from pclhd.gallery.filters import numbers_between
 from pclhd.gallery.lease import Turn
 from pclhd.gallery.places import place_of
@@ -41,10 +42,14 @@ NARROW_COLUMNS = (
     "id", "number", "modality", "camera", "time", "track", "source", "frame", "digest", "added",
 )  # fmt: skip
 
-_METADATA_CACHE = 32 * 2**20
 _IMAGES, _FACTS = "images", "facts"
+# Bytes that LanceDB keeps of what it read of each version, also of those that are gone: by default up to 1 GiB. Facts
+# are so small that reading them again costs nothing, and a change writes several.
+_METADATA_CACHE = {_IMAGES: 32 * 2**20, _FACTS: 2**20}
 # A reader may use a version for this long after it has been replaced.
 _KEPT = timedelta(minutes=10)
+# Facts are few and read at once, again if need be. A change writes several, and looks at all versions that are kept.
+_FACTS_KEPT = timedelta(seconds=10)
 _NEVER = timedelta(days=36_500)
 # Older files that belong to no version are deleted by LanceDB in any case, from an age of seven days on.
 _UNVERIFIED = timedelta(days=8)
@@ -86,7 +91,7 @@ class Store:
     def __init__(self, path: Path | str) -> None:
         self._lancedb = load_lancedb()
         self.place = place_of(path)
-        self._opened: Any = None
+        self._opened: dict[str, Any] = {}
         self._tables: dict[str, Any] = {}
         self._turn = Turn(_nobody_writes)
         self._pinned = False
@@ -165,7 +170,7 @@ class Store:
                 facts = self._table(_FACTS)
                 facts.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(new)
                 if _small_files(facts) > _MANY_FRAGMENTS:
-                    self._optimize(facts, _KEPT)
+                    self._optimize(facts, _FACTS_KEPT)
             return
         kept = self._texts() if self.exists() else {}
         kept.pop(name, None)
@@ -174,9 +179,9 @@ class Store:
         table = pa.table({"name": pa.array(kept.keys(), pa.string()), "json": pa.array(kept.values(), pa.string())})
         mode = "overwrite" if self.exists() else "create"
         with explaining(self.place, writes=True):
-            self._tables[_FACTS] = self._database().create_table(_FACTS, data=table, mode=mode)
+            self._tables[_FACTS] = self._database(_FACTS).create_table(_FACTS, data=table, mode=mode)
             if not self.place.fenced:
-                self._optimize(self._tables[_FACTS], _KEPT)
+                self._optimize(self._tables[_FACTS], _FACTS_KEPT)
 
     def _texts(self) -> dict[str, str]:
         """The facts as JSON texts."""
@@ -299,7 +304,7 @@ class Store:
             self._forget_tables()
             if self.place.fenced:
                 self._turn.check()
-                self._database().drop_table(_FACTS)
+                self._database(_FACTS).drop_table(_FACTS)
             else:
                 discard(Path(self.address) / f"{_FACTS}.lance")
 
@@ -308,7 +313,7 @@ class Store:
         self._turn.check()
         with explaining(self.place, writes=True):
             if self._missing():
-                self._tables[_IMAGES] = self._database().create_table(_IMAGES, data=rows, mode="create")
+                self._tables[_IMAGES] = self._database(_IMAGES).create_table(_IMAGES, data=rows, mode="create")
             else:
                 self._table(_IMAGES).add(rows)
 
@@ -343,6 +348,7 @@ class Store:
         if not self._missing():
             with explaining(self.place, writes=True):
                 self._optimize(self._table(_IMAGES), _KEPT)
+            self._forget_what_was_read()
 
     def has_many_files(self) -> bool:
         """Whether merging would speed searches up."""
@@ -408,10 +414,26 @@ class Store:
                     self._turn.check()
                     table.update(where=within, values_sql={"frame": "frame"})
                 self._optimize(table, timedelta(0), leftovers=self._may_have_leftovers())
+                self._check_purged(table)
         self.write_fact("purging", None)
-        # What LanceDB keeps in memory is about files that are gone now, and it would keep it until there is too much.
-        self._opened = None
-        self._tables.clear()
+        self._forget_what_was_read()
+
+    def _check_purged(self, table: Any) -> None:
+        """Look whether only the newest version is left, since LanceDB goes on where it may not delete a file.
+
+        Raises:
+            Unreachable: Files are left.
+        """
+        table.checkout_latest()
+        found = Counter(name.partition("/")[0] for name in self.place.files(_IMAGES) if not name.endswith(".json"))
+        # Every file of rows is in use, and nothing says which rows were deleted, or indexed.
+        newest = {"data": int(table.stats()["fragment_stats"]["num_fragments"]), "_versions": 1, "_transactions": 1}
+        left = sum((found - Counter(newest)).values())
+        if left:
+            raise Unreachable(
+                f"{self.address}: {left} files of removed rows could not be deleted; allow this user to delete what is "
+                f"there, and complete the removal with: pclhd gallery compact {self.address}"
+            )
 
     def build_index(self, rows_per_part: int) -> None:
         """Index the embeddings, in parts of about this many rows, and the columns of filters."""
@@ -480,24 +502,29 @@ class Store:
 
     def _forget_tables(self) -> None:
         if self.place.fenced:
-            self._opened = None
+            self._opened.clear()
         self._tables.clear()
 
-    def _database(self) -> Any:
-        if self._opened is None:
+    def _forget_what_was_read(self) -> None:
+        """Forget what LanceDB keeps in memory: it is about files that are merged now, and grows with each change."""
+        self._opened.clear()
+        self._tables.clear()
+
+    def _database(self, table: str) -> Any:
+        """A connection for one of the tables."""
+        if table not in self._opened:
             self.place.check_files()
-            self._opened = self._lancedb.connect(
+            self._opened[table] = self._lancedb.connect(
                 self.address,
                 read_consistency_interval=None if self._pinned else timedelta(0),
                 storage_options=self.place.options or None,
-                # LanceDB keeps what it read of each version, also of those that are gone: by default up to 1 GiB.
-                session=self._lancedb.Session(metadata_cache_size_bytes=_METADATA_CACHE),
+                session=self._lancedb.Session(metadata_cache_size_bytes=_METADATA_CACHE[table]),
             )
-        return self._opened
+        return self._opened[table]
 
     def _table(self, name: str) -> Any:
         if name not in self._tables:
-            table = self._database().open_table(name)
+            table = self._database(name).open_table(name)
             problem = schema_problem(table.schema, self._width()) if name == _IMAGES else None
             if problem is not None:
                 raise damaged(self.address, problem)

@@ -125,7 +125,7 @@ async def _user_error(request: Request, error: Any) -> Response:
     if isinstance(error, InUse):
         return problem(409, "the gallery is being changed; try again in a moment")
     if isinstance(error, Unreachable):
-        return problem(503, "the storage of the gallery does not answer; try again in a moment")
+        return problem(503, "the storage of the gallery does not answer, or refuses; try again in a moment")
     return problem(422, str(error))
 
 

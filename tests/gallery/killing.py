@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -49,6 +50,8 @@ def in_a_child(run: Callable[[Callable[[Any], None]], None], *, kill_after: floa
         try:
             run(lambda value: void(os.write(write, (json.dumps(value) + "\n").encode())))
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(write)

@@ -407,6 +407,17 @@ def test_expiring(gallery: Gallery) -> None:
     assert (len(gallery), gallery.search_embedding(np.ones(16), modality="visible")) == (0, [])
 
 
+def test_files_that_a_killed_writer_had_not_finished_are_removed(gallery: Gallery) -> None:
+    table = gallery.path / "images.lance"
+    unfinished = [table / "data" / ".tmpedALD3", table / "_versions" / "18446744073709551507.manifest#1"]
+    for file in unfinished:
+        file.write_bytes(b"of a row")
+    rows = list(gallery.rows())
+    gallery.compact()
+    assert not any(file.exists() for file in unfinished)
+    assert list(gallery.rows()) == rows
+
+
 def test_compacting_changes_nothing_but_files(gallery: Gallery) -> None:
     before = list(gallery.rows())
     assert gallery.compact() is None

@@ -93,6 +93,9 @@ class Bucket:
             pages = self._obstore.list(self._objects, prefix=folder)
             return [one["path"].rpartition(folder)[2] for page in pages for one in page]
 
+    def discard_unfinished_files(self) -> None:
+        """See `Place`. An object is there as a whole or not at all."""
+
     @contextmanager
     def writing(self) -> Iterator[Turn]:
         """See `Place`."""

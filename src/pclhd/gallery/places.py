@@ -18,6 +18,9 @@ from pclhd.gallery.trouble import damaged, disk_trouble
 # An address, such as s3://bucket/people, of which `Path` makes s3:/bucket/people. A drive of Windows has one letter.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 
+# What LanceDB calls a file until it is whole. It never deletes those that a killed process left.
+_UNFINISHED = re.compile(r"\.tmp.*|.+#\d+")
+
 
 class Place(Protocol):
     """Where a gallery lies."""
@@ -45,6 +48,9 @@ class Place(Protocol):
 
     def files(self, table: str) -> list[str]:
         """The names of all files of a table, relative to the table's folder."""
+
+    def discard_unfinished_files(self) -> None:
+        """Delete what a killed writer had not finished writing; only the present writer may do so."""
 
     def writing(self) -> AbstractContextManager[Turn]:
         """Be the only writer in the block."""
@@ -121,6 +127,12 @@ class Folder:
         """See `Place`."""
         folder = self.path / f"{table}.lance"
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+    def discard_unfinished_files(self) -> None:
+        """See `Place`."""
+        for path in self.path.glob("*.lance/**/*"):
+            if _UNFINISHED.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def writing(self) -> Iterator[Turn]:

@@ -414,6 +414,7 @@ class Store:
                     self._turn.check()
                     table.update(where=within, values_sql={"frame": "frame"})
                 self._optimize(table, timedelta(0), leftovers=self._may_have_leftovers())
+                self.place.discard_unfinished_files()
                 self._check_purged(table)
         self.write_fact("purging", None)
         self._forget_what_was_read()

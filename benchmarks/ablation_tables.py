@@ -8,8 +8,15 @@ from pclhd.runs.ablation import Entry, Table
 from pclhd.workflows.ablation_tables import RAMP, k_table, lambda_table, parts_table
 
 #: Trainings of stage I alone that are not those of a recipe: recipe and overrides.
-STARTS: dict[str, tuple[str, ...]] = {"pclhd-half": ("recipe=pclhd", "method.larger_share=0.5")}
+STARTS: dict[str, tuple[str, ...]] = {
+    "pclhd-half": ("recipe=pclhd", "method.larger_share=0.5"),
+    "pclhd-camera": ("recipe=pclhd", "method.centre_features=camera"),
+    "pclhd-camera-community": ("recipe=pclhd", "method.centre_features=camera", "method.clustering=community"),
+}
 
+CAMERA = ("method.centre_features=camera",)
+COMMUNITY = ("method.clustering=community",)
+BOTH_WAYS = ("method.cross_direction=both",)
 BALANCED = ("method.balanced_neighbours=true",)
 SIMILAR = (*BALANCED, "method.balanced_order=similarity")
 SPLIT = (
@@ -43,7 +50,16 @@ def _ideas() -> tuple[Entry, ...]:
         ("distillation", DISTILLATION, "prototype self-distillation (PoSeD)", "pclhd"),
         ("posed", (*UNIFIED, *DISTILLATION), "both of PoSeD", "pclhd"),
         ("half", ("method.larger_share=0.5",), "half of the larger modality (BMIL)", "pclhd-half"),
-        ("cross-both", ("method.cross_direction=both",), "cross term in both directions", "pclhd"),
+        ("cross-both", BOTH_WAYS, "cross term in both directions", "pclhd"),
+        ("camera", CAMERA, "features centred by camera", "pclhd-camera"),
+        ("camera-both", (*CAMERA, *BOTH_WAYS), "the same, and cross term in both directions", "pclhd-camera"),
+        ("camera-distillation", (*CAMERA, *DISTILLATION), "centred by camera, self-distillation", "pclhd-camera"),
+        (
+            "camera-community",
+            (*CAMERA, *COMMUNITY),
+            "centred by camera, communities for clusters",
+            "pclhd-camera-community",
+        ),
         (
             "bmil",
             (*SIMILAR, *SPLIT, "method.larger_share=0.5", "method.cross=0"),

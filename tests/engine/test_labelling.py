@@ -239,17 +239,21 @@ def test_centring_takes_the_gap_between_the_modalities_away() -> None:
 
 def test_centring_by_camera() -> None:
     by_camera = ABRUPT.model_copy(update={"centre_features": "camera"})
-    cameras = np.tile([1, 2], PEOPLE * EACH // 2)
-    visible = features(1)
+    many = SETTINGS.model_copy(update={"k1": 75, "k2": 6, "min_samples": 4})
+    identities = np.tile(IDENTITIES, 25)
+    cameras = np.tile([1, 2], len(identities) // 2)
+    visible = np.concatenate([features(seed, noise=0.3) for seed in range(25)])
     visible[cameras == 2] += 0.8 * np.random.default_rng(5).normal(size=WIDTH).astype(np.float32)
     visible /= np.linalg.norm(visible, axis=1, keepdims=True)
-    plain = label(visible, features(2), cameras=(cameras, None))
-    centred = label(visible, features(2), cameras=(cameras, None), recipe=by_camera)
-    assert not same_partition(plain.visible, IDENTITIES)
-    assert same_partition(centred.visible, IDENTITIES)
+    plain = label(visible, features(2), cameras=(cameras, None), settings_=many)
+    centred = label(visible, features(2), cameras=(cameras, None), recipe=by_camera, settings_=many)
+    assert not same_partition(plain.visible, identities)
+    assert same_partition(centred.visible, identities)
     # If cameras are unknown, the modality's mean is subtracted.
-    unknown = label(visible, features(2), recipe=by_camera)
-    by_modality = label(visible, features(2), recipe=ABRUPT.model_copy(update={"centre_features": "modality"}))
+    unknown = label(visible, features(2), recipe=by_camera, settings_=many)
+    by_modality = label(
+        visible, features(2), recipe=ABRUPT.model_copy(update={"centre_features": "modality"}), settings_=many
+    )
     assert np.array_equal(unknown.visible, by_modality.visible)
 
 

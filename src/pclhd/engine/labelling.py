@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pclhd.clustering.centring import centred
 from pclhd.clustering.confidence import label_confidence, silhouettes
 from pclhd.clustering.matching import Matching, match_clusters
 from pclhd.clustering.multi_memory import match_by_memories
@@ -200,7 +200,11 @@ class LabelRequest:
 
     def centred(self) -> LabelRequest:
         """The same, with the mean of the modality or camera subtracted from features if the recipe requires it."""
-        return replace(self, features=Pair(*map(partial(_centre, recipe=self.recipe), self.features, self.cameras)))
+        how = self.recipe.centre_features
+        if how == "none":
+            return self
+        cameras = self.cameras if how == "camera" else Pair(None, None)
+        return replace(self, features=Pair(*map(centred, self.features, cameras)))
 
 
 class Labeller(Protocol):
@@ -393,16 +397,3 @@ def _nothing_but_noise(name: str, clustering: Clustering, settings: ClusteringSe
         f"no {name} cluster: all {images} images are noise at eps {eps:g}; raise clustering.eps{suffix}{limit} or "
         "lower clustering.min_samples"
     )
-
-
-def _centre(features: Features, cameras: Cameras | None, recipe: Recipe) -> Features:
-    """Features minus the mean of their modality or camera, if the recipe requires it."""
-    if recipe.centre_features == "none":
-        return features
-    groups = np.zeros(len(features), dtype=np.int64)
-    if recipe.centre_features == "camera" and cameras is not None:
-        groups = np.unique(cameras, return_inverse=True)[1].astype(np.int64)
-    centred = features - cluster_centres(features, groups)[groups]
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit: Features = (centred / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return unit

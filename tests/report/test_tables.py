@@ -41,6 +41,15 @@ def test_results_on_drawn_people_say_so() -> None:
     assert results_text(results) == named + "the people are synthetic, drawn by pclhd synth\n"
 
 
+@pytest.mark.parametrize(("group", "words"), [("validation", "who are for choosing"), ("test", "for final figures;")])
+def test_results_say_which_drawn_people_were_searched(group: str, words: str) -> None:
+    results = make_results(searches=("all/single-shot",))
+    results["dataset"] |= {"synthetic": True, "held_out": group}
+    last = results_text(results).splitlines()[-1]
+    assert last.startswith(f"note: the test images show the drawing's {group} people")
+    assert words in last
+
+
 def test_results_text_without_rows() -> None:
     results = make_results(searches=())
     assert results_text(results) == "synthetic-small: no search was evaluated\n"

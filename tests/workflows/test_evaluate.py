@@ -82,11 +82,16 @@ def test_no_test_part(dataset: Dataset, tmp_path: Path) -> None:
 
 def test_the_results_say_whether_the_people_were_drawn(dataset: Dataset, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "final")
-    assert evaluate_run(run, dataset).dataset.synthetic is True
+    drawn = evaluate_run(run, dataset).dataset
+    assert (drawn.synthetic, drawn.held_out) == (True, None)  # version 1 does not divide people
     # Without the generator's own file, data counts as real.
     root = tmp_path / "copy"
     shutil.copytree(dataset.root, root, ignore=shutil.ignore_patterns("synthetic.json"))
-    assert evaluate_run(run, open_dataset("sysu", root)).dataset.synthetic is False
+    real = evaluate_run(run, open_dataset("sysu", root)).dataset
+    assert (real.synthetic, real.held_out) == (False, None)
+    mark = {"parameters": {"held_out": "test"}}
+    (root / "synthetic.json").write_text(json.dumps(mark), encoding="utf-8")
+    assert evaluate_run(run, open_dataset("sysu", root)).dataset.held_out == "test"
 
 
 @pytest.mark.parametrize(

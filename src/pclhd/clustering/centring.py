@@ -31,14 +31,13 @@ def centred(features: Features, cameras: NDArray[np.int64] | None) -> Features:
     """
     if len(features) == 0:
         return features
-    mean = cluster_centres(features, np.zeros(len(features), dtype=np.int64))
-    centres = mean
-    rows = np.zeros(len(features), dtype=np.int64)
+    centres = cluster_centres(features, np.zeros(len(features), dtype=np.int64))
     if cameras is not None:
         rows = np.unique(cameras, return_inverse=True)[1].astype(np.int64)
         images = np.bincount(rows)[:, None]
-        centres = (images * cluster_centres(features, rows) + PRIOR_IMAGES * mean) / (images + PRIOR_IMAGES)
-    moved = features - centres[rows]
+        of_cameras = (images * cluster_centres(features, rows) + PRIOR_IMAGES * centres) / (images + PRIOR_IMAGES)
+        centres = of_cameras[rows].astype(np.float32)
+    moved = features - centres
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
     unit: Features = (moved / np.maximum(lengths, 1e-12)).astype(np.float32)
     return unit

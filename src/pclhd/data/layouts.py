@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Literal
 
 from pclhd.errors import UserError
+from pclhd.parsing import Unparsable, parse_json, read_text
 
 SYSU_CAMERAS = (1, 2, 3, 4, 5, 6)
 
@@ -32,6 +34,23 @@ DRAWN_MARK = "synthetic.json"
 def is_drawn(root: Path) -> bool:
     """Whether a data set's folder says that its people are drawn."""
     return (root / DRAWN_MARK).is_file()
+
+
+def held_out_people(root: Path) -> Literal["validation", "test"] | None:
+    """Which people a drawn data set holds out: those to choose by, or those for final figures.
+
+    Args:
+        root: Its folder.
+
+    Returns:
+        None if its people are not drawn, are not divided (generator version 1, RegDB's layout), or the mark is damaged.
+    """
+    try:
+        mark = parse_json(read_text(root / DRAWN_MARK, "draw the data again"))
+        group = mark["parameters"]["held_out"]
+    except (UserError, Unparsable, LookupError, TypeError):
+        return None
+    return group if group in ("validation", "test") else None
 
 
 def has_layout(root: Path, layout: str) -> bool:

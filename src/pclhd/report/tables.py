@@ -22,6 +22,11 @@ _NAMED = 10
 _LEAST_DECLINE = 0.01
 # Trials that are all alike have a deviation of a rounding error.
 _ROUNDING = 1e-9
+_OF_GROUP = {
+    "validation": "the test images show the drawing's validation people, who are for choosing; for final figures, test "
+    "on pclhd synth --held-out test",
+    "test": "the test images show the drawing's test people, who are for final figures; choose nothing by them",
+}
 METRIC_NAMES = {"rank1": "Rank-1", "rank10": "Rank-10", "mAP": "mAP", "mINP": "mINP"}
 """The measures of a results table, and their headings."""
 
@@ -155,7 +160,7 @@ def results_text(results: Mapping[str, Any] | Results) -> str:
 
 def result_notes(results: Results) -> list[str]:
     """What a reader must know of the test before comparing its figures, a sentence each."""
-    notes = []
+    notes = [_OF_GROUP[results.dataset.held_out]] if results.dataset.held_out else []
     if results.trained_on_test_images:
         total = results.dataset.test_images
         of_all = "" if total is None or results.runs else f" of the {total:,}"

@@ -146,7 +146,8 @@ class ConfusedPeople(_Saved):
 class EvaluatedData(_Saved):
     """The evaluated data set, with checksums of its training and test images.
 
-    The checksum of the test images, and whether `pclhd synth` drew them, are None in older files.
+    The checksum of the test images, and whether `pclhd synth` drew them, are None in older files. Of drawn people, the
+    test images show those to choose by (validation) or those for final figures (test); None where that is not known.
     """
 
     name: str
@@ -155,6 +156,7 @@ class EvaluatedData(_Saved):
     train_images: Count | None = None
     test_images: Count | None = None
     synthetic: bool | None = None
+    held_out: Literal["validation", "test"] | None = None
 
 
 class NearCopies(_Saved):

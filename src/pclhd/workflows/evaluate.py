@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pclhd.data.layouts import is_drawn
+from pclhd.data.layouts import held_out_people, is_drawn
 from pclhd.data.near_copies import NEAR_COPY_BITS, image_hashes, nearest_hashes
 from pclhd.data.open import resolve_layout
 from pclhd.data.records import Dataset, LabelledImages, digest_files
@@ -144,6 +144,7 @@ def _measure(
                 # Recorded because synthetic people have the layouts of real data sets and cannot be distinguished
                 # later.
                 "synthetic": is_drawn(dataset.folder),
+                "held_out": held_out_people(dataset.folder),
             },
             "training": training,
             # The settings of an import do not describe its training.

@@ -7,15 +7,16 @@ from dataclasses import replace
 from pclhd.runs.ablation import Entry, Table
 from pclhd.workflows.ablation_tables import RAMP, k_table, lambda_table, parts_table
 
+#: The default before it centred features by camera and distilled prototypes; the ideas were first measured on it.
+BEFORE = ("method.centre_features=none", "method.distillation=0")
+
 #: Trainings of stage I alone that are not those of a recipe: recipe and overrides.
 STARTS: dict[str, tuple[str, ...]] = {
-    "pclhd-half": ("recipe=pclhd", "method.larger_share=0.5"),
-    "pclhd-camera": ("recipe=pclhd", "method.centre_features=camera"),
-    "pclhd-camera-community": ("recipe=pclhd", "method.centre_features=camera", "method.clustering=community"),
+    "before": ("recipe=pclhd", *BEFORE),
+    "before-half": ("recipe=pclhd", *BEFORE, "method.larger_share=0.5"),
+    "pclhd-community": ("recipe=pclhd", "method.clustering=community"),
 }
 
-CAMERA = ("method.centre_features=camera",)
-COMMUNITY = ("method.clustering=community",)
 BOTH_WAYS = ("method.cross_direction=both",)
 BALANCED = ("method.balanced_neighbours=true",)
 SIMILAR = (*BALANCED, "method.balanced_order=similarity")
@@ -26,7 +27,6 @@ SPLIT = (
     "method.joint=0.5",
 )
 UNIFIED = ("method.cross_form=unified", "method.cross_contrast=hard")
-DISTILLATION = ("method.distillation=1",)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -42,39 +42,45 @@ def _parts(floor: str) -> Table:
 
 
 def _ideas() -> tuple[Entry, ...]:
-    rows = (
-        ("balanced", BALANCED, "balanced neighbours, half-size ones too", "pclhd"),
-        ("similar", SIMILAR, "balanced neighbours, half-size ones by similarity (BMIL)", "pclhd"),
-        ("split", SPLIT, "split and contrast (BMIL)", "pclhd"),
-        ("unified", UNIFIED, "unified contrast (PoSeD)", "pclhd"),
-        ("distillation", DISTILLATION, "prototype self-distillation (PoSeD)", "pclhd"),
-        ("posed", (*UNIFIED, *DISTILLATION), "both of PoSeD", "pclhd"),
-        ("half", ("method.larger_share=0.5",), "half of the larger modality (BMIL)", "pclhd-half"),
-        ("cross-both", BOTH_WAYS, "cross term in both directions", "pclhd"),
-        ("camera", CAMERA, "features centred by camera", "pclhd-camera"),
-        ("camera-both", (*CAMERA, *BOTH_WAYS), "the same, and cross term in both directions", "pclhd-camera"),
-        ("camera-distillation", (*CAMERA, *DISTILLATION), "centred by camera, self-distillation", "pclhd-camera"),
-        (
-            "camera-community",
-            (*CAMERA, *COMMUNITY),
-            "centred by camera, communities for clusters",
-            "pclhd-camera-community",
-        ),
+    """Each idea on the default as it was without any of them, and what was tried on the default as it is."""
+    camera, distillation = BEFORE[1:], BEFORE[:1]
+    on_former = (
+        ("camera", camera, "features centred by camera", "pclhd"),
+        ("distillation", distillation, "prototype self-distillation (PoSeD)", "before"),
+        ("balanced", (*BEFORE, *BALANCED), "balanced neighbours, half-size ones too", "before"),
+        ("similar", (*BEFORE, *SIMILAR), "balanced neighbours, half-size ones by similarity (BMIL)", "before"),
+        ("split", (*BEFORE, *SPLIT), "split and contrast (BMIL)", "before"),
+        ("unified", (*BEFORE, *UNIFIED), "unified contrast (PoSeD)", "before"),
+        ("posed", (*distillation, *UNIFIED), "both of PoSeD", "before"),
+        ("half", (*BEFORE, "method.larger_share=0.5"), "half of the larger modality (BMIL)", "before-half"),
+        ("cross-both", (*BEFORE, *BOTH_WAYS), "cross term in both directions", "before"),
         (
             "bmil",
-            (*SIMILAR, *SPLIT, "method.larger_share=0.5", "method.cross=0"),
+            (*BEFORE, *SIMILAR, *SPLIT, "method.larger_share=0.5", "method.cross=0"),
             "all three of BMIL, without a cross term",
-            "pclhd-half",
+            "before-half",
         ),
         (
             "together",
-            (*BALANCED, *SPLIT, *UNIFIED, *DISTILLATION, "method.cross_direction=both"),
+            (*distillation, *BALANCED, *SPLIT, *UNIFIED, *BOTH_WAYS),
             "all on all images",
-            "pclhd",
+            "before",
         ),
     )
-    first = Entry("pclhd", "pclhd", about="the default", start="pclhd")
-    return first, *(Entry(name, "pclhd", words, about, start, "pclhd") for name, words, about, start in rows)
+    on_default = (
+        ("pclhd-both", BOTH_WAYS, "the default, cross term in both directions", "pclhd"),
+        ("pclhd-similar", SIMILAR, "the default, balanced neighbours (BMIL)", "pclhd"),
+        ("pclhd-split", SPLIT, "the default, split and contrast (BMIL)", "pclhd"),
+        ("pclhd-unified", UNIFIED, "the default, unified contrast (PoSeD)", "pclhd"),
+        ("pclhd-twice", ("method.distillation=2",), "the default, self-distillation twice as strong", "pclhd"),
+        ("pclhd-community", ("method.clustering=community",), "the default, communities", "pclhd-community"),
+    )
+    return (
+        Entry("before", "pclhd", BEFORE, "without any of them", "before"),
+        *(Entry(name, "pclhd", words, about, start, "before") for name, words, about, start in on_former),
+        Entry("pclhd", "pclhd", (), "the default: by camera, and self-distillation", "pclhd", "before"),
+        *(Entry(name, "pclhd", words, about, start, "pclhd") for name, words, about, start in on_default),
+    )
 
 
 #: The former reading of the paper, as settings of recipe `paper`.
@@ -134,6 +140,6 @@ TABLES: dict[str, Table] = {
     "suspects": Table("The former reading of the paper, one choice at a time", _suspects(), ("former", "paper")),
     "lambda": lambda_table(),
     "k": k_table(),
-    "ideas": Table("Ideas of the field, on `pclhd`", _ideas(), ("pclhd", "similar", "half")),
+    "ideas": Table("Ideas of the field", _ideas(), ("before", "pclhd", "similar", "half")),
     "unpaired": Table("People in one modality only", _unpaired(), ("pclhd-unpaired-50", "transport-unpaired-50")),
 }

@@ -1,6 +1,7 @@
 """What each difference between the recipes `released`, `paper` and `pclhd` is worth, one at a time, over five seeds.
 
-`paper` is measured in its former reading (`ablation_tables.FORMER`).
+`paper` is measured in its former reading (`ablation_tables.FORMER`), `pclhd` without centring by camera and
+self-distillation (`BEFORE`).
 
 Usage: python benchmarks/differences.py [--data DIR] [--out DIR] [--differences NAME …] [--seeds N …] [--jobs N]
     [--quick] [--read] [--json FILE]
@@ -29,7 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.ablation_tables import FORMER
+from benchmarks.ablation_tables import BEFORE, FORMER
 from benchmarks.showing import markdown_table, write_json
 from benchmarks.training_runs import (
     benchmark_of,
@@ -131,8 +132,8 @@ def parse() -> argparse.Namespace:
 
 
 def base_words(recipe: str) -> tuple[str, ...]:
-    """The settings of a recipe before a change; `paper` is measured in its former reading."""
-    return (f"recipe={recipe}", *(FORMER if recipe == "paper" else ()))
+    """The settings of a recipe before a change: `paper` in its former reading, `pclhd` as it was before."""
+    return (f"recipe={recipe}", *{"paper": FORMER, "pclhd": BEFORE}.get(recipe, ()))
 
 
 def training_words(name: str, preset: str) -> tuple[str, ...]:

@@ -78,12 +78,13 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-# Fewer epochs than the preset, so that it takes about five minutes on two cores. The data are drawn again, as those of an
-# earlier version may lie there.
+# Fewer epochs than the preset, so that it takes about five minutes on two cores, and an average over fewer steps. The data
+# are drawn again, as those of an earlier version may lie there.
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
 	rm -rf $(DEMO)/data $(DEMO)/run $(DEMO)/gallery
 	$(BIN)/pclhd synth --out $(DEMO)/data --scale small
-	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run schedule.stage1_epochs=3 schedule.stage2_epochs=5
+	$(BIN)/pclhd train synthetic --data $(DEMO)/data --out $(DEMO)/run schedule.stage1_epochs=3 schedule.stage2_epochs=5 \
+		schedule.ema_decay=auto
 	$(BIN)/pclhd evaluate $(DEMO)/run
 	$(BIN)/pclhd report $(DEMO)/run
 	$(BIN)/python scripts/demo_gallery.py $(DEMO)/data $(DEMO)/gallery.csv

@@ -554,6 +554,13 @@ def test_precision_in_its_quick_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_averages_in_their_quick_form(tmp_path: Path) -> None:
+    rows = quick("averages", tmp_path)["rows"]
+    assert [row["decay"] for row in rows] == [0.0, 0.9, 0.95, 0.97, 0.98, 0.99]
+    assert len({row["mAP"] for row in rows}) > 1
+
+
+@pytest.mark.slow
 def test_answers_in_their_quick_form(tmp_path: Path) -> None:
     figures = quick("answers", tmp_path)
     assert set(figures) == {"pseudo labels", "labelled images", "one list"}

@@ -67,7 +67,7 @@ def main() -> None:
     tables = wanted_tables(arguments)
     out = arguments.out or Path("build/benchmarks/ablation" if arguments.quick else "runs/ablation")
     data, settings = arguments.data or out / "data", tuple(arguments.set)
-    ablation = Ablation(arguments.preset, data, out, settings, arguments.validation, STARTS)
+    ablation = Ablation(arguments.preset, data, out, settings, arguments.validation, starts=STARTS)
     try:
         failed, rows = train_and_read(ablation, tables, arguments)
     except UserError as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,18 @@ def test_from_nothing_to_the_figures_and_again(pclhd: Call, tiny_sysu: Path, tmp
     trained = [line.split()[1] for line in again.out.splitlines() if line[:2].isdigit() and line[2] == ":"]
     assert trained == ["pclhd-cross-0-0"]
     assert (out / "figures" / "pclhd-method.cross.png").exists()
+    # Other test people are searched without training anything again.
+    other = tmp_path / "other"
+    assert pclhd("synth", "--out", other, "--scale", "tiny", "--seed", 5).code == 0
+    before = {name: (out / f"{name}-0" / "results.json").read_text() for name in ("baseline", "pclhd")}
+    planned = pclhd(*words, *few, "--test-data", other, "--dry-run")
+    assert "to do" not in planned.out
+    assert "0 of 4 trainings left, 2 to evaluate" in planned.out
+    assert pclhd(*words, *few, "--test-data", other).code == 0
+    after = {name: (out / f"{name}-0" / "results.json").read_text() for name in ("baseline", "pclhd")}
+    checksums = [{json.loads(text)["dataset"]["test_checksum"] for text in one.values()} for one in (before, after)]
+    assert [len(one) for one in checksums] == [1, 1]
+    assert checksums[0] != checksums[1]
     # Another ablation does not go into the same folder.
     assert "holds an ablation with" in complaint(pclhd(*words, "engine.log_every=7", *few))
     shown = pclhd("figures", out / "pclhd-0", out / "baseline-0", "--out", tmp_path / "two", "--people", 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from pclhd.config import load_preset
 from pclhd.errors import UserError
 from pclhd.files import UNFINISHED, claiming
 from pclhd.workflows.trainings import Task, TrainingRun, refuse_other_settings, start_process, work
+from tests.report.fixtures import make_results
 
 
 class Ended:
@@ -118,6 +121,22 @@ def test_only_what_is_missing_is_done(tmp_path: Path) -> None:
 def test_other_test_people(tmp_path: Path) -> None:
     made = Task(task(tmp_path, "one").run, tmp_path / "data", test=tmp_path / "validation")
     assert made.commands()[-1][-1] == str(tmp_path / "validation")
+
+
+def test_results_of_other_test_images_are_measured_again(tmp_path: Path) -> None:
+    made = replace(task(tmp_path, "one"), test=tmp_path / "test", test_checksum="b" * 64)
+    evaluate = ("evaluate", str(made.run.folder), "--data", str(tmp_path / "test"))
+    made.run.folder.mkdir()
+    (made.run.folder / "model.safetensors").touch()
+    results = made.run.folder / "results.json"
+    for found, left in (("a" * 64, [evaluate]), ("b" * 64, []), (None, [])):
+        content = make_results()
+        content["dataset"]["test_checksum"] = found
+        results.write_text(json.dumps(content), encoding="utf-8")
+        assert made.commands() == left
+        assert made.is_finished() == (not left)
+    results.write_text("{", encoding="utf-8")
+    assert made.is_finished()  # read_rows names the damaged file
 
 
 def test_a_failure_stops_what_needs_it_and_nothing_else(tasks: list[Task], tmp_path: Path) -> None:

@@ -140,8 +140,10 @@ def ablate(
         rows = [(one.name, one.state, f"about {duration(one.seconds)}" if one.seconds else "") for one in planned]
         show(text_table(rows, headings=("Training", "State", "Time with one thread"), right={2}))
         total = sum(one.seconds for one in planned)
-        left = sum(one.state != "finished" for one in planned)
-        show(f"\n{left} of {len(planned)} trainings left; about {duration(total / jobs)} with --jobs {jobs}")
+        left = sum(one.state in ("begun", "to do") for one in planned)
+        trained = sum(one.state == "to evaluate" for one in planned)
+        measured = f", {trained} to evaluate" if trained else ""
+        show(f"\n{left} of {len(planned)} trainings left{measured}; about {duration(total / jobs)} with --jobs {jobs}")
         return
     try:
         with embedding_progress() as on_progress:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from pclhd.config import Settings, load_preset
 from pclhd.data.open import resolve_layout
-from pclhd.data.records import Dataset
+from pclhd.data.records import Dataset, LabelledImages
 from pclhd.errors import ArgumentError, UserError
 from pclhd.evaluation.protocols import protocol_for
 from pclhd.files import InUse
@@ -95,8 +95,8 @@ class Planned:
 
     Attributes:
         name: Of its run folder.
-        state: ``finished``, ``begun`` or ``to do``.
-        seconds: Expected seconds of what is to do, begun trainings from their start; 0 if it is finished.
+        state: ``finished``, ``to evaluate``, ``begun`` or ``to do``.
+        seconds: Expected seconds of the training, begun ones from their start; 0 if it is done.
     """
 
     name: str
@@ -131,7 +131,7 @@ def plan(request: AblationRequest) -> list[Planned]:
 
     with _prepared(request, draw_into_folder=False) as (ablation, tables, dataset):
         tasks = ablation.checked_tasks(tables.values(), request.used_seeds)
-        left = [task for task in tasks if not task.is_finished()]
+        left = [task for task in tasks if not task.is_trained()]
         expected = dict(
             zip(
                 (task.run.folder for task in left),
@@ -142,11 +142,19 @@ def plan(request: AblationRequest) -> list[Planned]:
         return [
             Planned(
                 task.run.folder.name,
-                "finished" if task.is_finished() else "begun" if RunFolder(task.run.folder).is_begun() else "to do",
+                _state(task),
                 expected.get(task.run.folder, 0.0),
             )
             for task in tasks
         ]
+
+
+def _state(task: Task) -> str:
+    if task.is_finished():
+        return "finished"
+    if task.is_trained():
+        return "to evaluate"
+    return "begun" if RunFolder(task.run.folder).is_begun() else "to do"
 
 
 def ablate(
@@ -242,8 +250,10 @@ def _prepared(
             data = _drawn(folder.drawn_data_folder)
         dataset = open_data(settings, data)
         tested = dataset if request.test_data is None else open_data(settings, request.test_data)
-        _check_search(tested, settings, request.search)
-        ablation = Ablation(request.preset, data, request.out, request.settings, request.test_data)
+        test = _searchable(tested, settings, request.search)
+        ablation = Ablation(
+            request.preset, data, request.out, request.settings, request.test_data, test_checksum=test.checksum()
+        )
         yield ablation, tables, dataset
 
 
@@ -262,8 +272,8 @@ def _drawn(folder: Path) -> Path:
     return folder
 
 
-def _check_search(dataset: Dataset, settings: Settings, search: str | None) -> None:
-    """Check that trainings on these data can be measured, in the named search.
+def _searchable(dataset: Dataset, settings: Settings, search: str | None) -> LabelledImages:
+    """The test images, once it is found that trainings can be measured by them, in the named search.
 
     Raises:
         UserError: There are no labelled test images, or there is no such search.
@@ -275,3 +285,4 @@ def _check_search(dataset: Dataset, settings: Settings, search: str | None) -> N
     names = [one.name for one in protocol.searches]
     if search is not None and search not in names:
         raise ArgumentError("search", f"is no search of {dataset.root}; expected {', '.join(names)}", value=search)
+    return dataset.test

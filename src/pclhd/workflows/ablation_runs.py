@@ -25,6 +25,7 @@ class Ablation:
         out: Folder of the runs.
         settings: Overrides of all trainings.
         test: Data whose test people are searched; None for those of `data`.
+        test_checksum: Of these test images, but not for variants; see `Task`.
         starts: Words of the stages I that are not those of a recipe, by name.
     """
 
@@ -33,6 +34,7 @@ class Ablation:
     out: Path
     settings: tuple[str, ...] = ()
     test: Path | None = None
+    test_checksum: str | None = None
     starts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -65,7 +67,9 @@ class Ablation:
                 data = self.data_of(entry.variant)
                 start, run = self.start(entry, seed), self.run(entry, seed)
                 tasks.setdefault(start.folder, Task(start, data, evaluate=False))
-                tasks.setdefault(run.folder, Task(run, data, self.folder.start(entry, seed).model_file, test=self.test))
+                checksum = None if entry.variant else self.test_checksum
+                begin = self.folder.start(entry, seed).model_file
+                tasks.setdefault(run.folder, Task(run, data, begin, test=self.test, test_checksum=checksum))
         return list(tasks.values())
 
     def checked_tasks(self, tables: Iterable[Table], seeds: Sequence[int]) -> list[Task]:

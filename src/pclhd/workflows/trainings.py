@@ -69,6 +69,7 @@ class Task:
         needs: A file that it begins with; None if it needs none.
         evaluate: Whether the run is evaluated afterwards.
         test: Data whose test people are searched; None for those of `data`.
+        test_checksum: Of these test images; results of others are measured again. None does not look.
     """
 
     run: TrainingRun
@@ -76,21 +77,37 @@ class Task:
     needs: Path | None = None
     evaluate: bool = True
     test: Path | None = None
+    test_checksum: str | None = None
 
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.run.finished if self.evaluate else RunFolder(self.run.folder).model_file.exists()
+        return self._is_evaluated() if self.evaluate else self.is_trained()
+
+    def is_trained(self) -> bool:
+        """Whether there is a final model."""
+        return RunFolder(self.run.folder).model_file.exists()
+
+    def _is_evaluated(self) -> bool:
+        """Whether the run has results of the wanted test images."""
+        if self.test_checksum is None or not self.run.finished:
+            return self.run.finished
+        try:
+            results = RunFolder(self.run.folder).results()
+        except UserError:
+            return True  # damaged; who reads the results says so
+        found = None if results is None else results.dataset.test_checksum
+        return found in (None, self.test_checksum)  # older results do not say which images they are of
 
     def commands(self) -> list[tuple[str, ...]]:
         """The words after ``pclhd`` that do what is left to do."""
         run, folder = self.run, RunFolder(self.run.folder)
         left: list[tuple[str, ...]] = []
-        if not folder.model_file.exists():
+        if not self.is_trained():
             if folder.is_run() and not (folder.path / UNFINISHED).exists():
                 left.append(("train", "--resume", str(folder), "--data", str(self.data)))
             else:
                 left.append((*run.words, f"seed={run.seed}", "--data", str(self.data), "--out", str(folder)))
-        if self.evaluate and not folder.results_file.exists():
+        if self.evaluate and not self._is_evaluated():
             left.append(("evaluate", str(folder), "--data", str(self.test or self.data)))
         return left
 

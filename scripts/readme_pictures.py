@@ -19,15 +19,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from pclhd.clustering.matching import match_clusters
-from pclhd.clustering.options import ClusteringOptions
-from pclhd.clustering.pipeline import cluster_features
 from pclhd.data.records import Dataset, ImageRecord, Modality
+from pclhd.engine.labelling import Cameras, LabelRequest, label_epoch
 from pclhd.evaluation.evaluate import evaluate_embeddings
 from pclhd.evaluation.metrics import excluded_pairs
 from pclhd.evaluation.protocols import protocol_for
 from pclhd.evaluation.retrieval import rank_gallery
 from pclhd.models.encoder import Encoder, embed_records
+from pclhd.pair import Pair
 from pclhd.prototypes import cluster_means
 from pclhd.runs.folder import RunFolder
 from pclhd.workflows.train import open_data
@@ -110,16 +109,14 @@ def prototypes(run: RunFolder, dataset: Dataset) -> Image.Image:
     """
     settings = run.settings()
     encoder = Encoder.load(run.weights_file("stage1"), device="cpu")
-    options = ClusteringOptions(k1=number(settings.clustering.k1), k2=number(settings.clustering.k2), eps=0.5)
     identity = dict(zip(dataset.train.images, dataset.train_identities or (), strict=True))
-    sides = {}
-    for modality in (Modality.VISIBLE, Modality.INFRARED):
-        images = [image for image in dataset.train.images if image.modality is modality]
-        (features,) = embed_records([encoder], images)
-        labels = cluster_features(features, options).labels
-        sides[modality] = Side(images, features, labels, [identity[image] for image in images])
-    visible, infrared = sides[Modality.VISIBLE], sides[Modality.INFRARED]
-    partner = match_clusters(visible.centres, infrared.centres).visible_to_infrared
+    images = Pair(*([image for image in dataset.train.images if image.modality is one] for one in Modality))
+    features = images.map(lambda part: embed_records([encoder], part)[0])
+    cameras: Pair[Cameras | None] = images.map(lambda part: np.array([image.camera or 0 for image in part]))
+    found = label_epoch(LabelRequest(features, settings.clustering, settings.method, joint=False, cameras=cameras))
+    people = images.map(lambda part: [identity[image] for image in part])
+    visible, infrared = map(Side, images, features, found.own, people)
+    partner = found.matching.visible_to_infrared
     random = np.random.default_rng(0)
 
     columns = (("nearest to\nthe centroid", 1), ("hard:\nfurthest", 1), ("dynamic: drawn at random", 4),
@@ -171,13 +168,6 @@ class Side:
         """Rows of a cluster, in their order and from the most to the least similar to the centroid."""
         rows = np.flatnonzero(self.labels == cluster)
         return rows, rows[np.argsort(-self._features[rows] @ self.centres[cluster], kind="stable")]
-
-
-def number(value: object) -> int:
-    """A setting that is a number in this run."""
-    if not isinstance(value, int):
-        sys.exit(f"expected a run whose sizes are numbers, not {value}")
-    return value
 
 
 def paste(picture: Image.Image, path: Path, left: int, top: int, colour: str) -> None:

@@ -1,6 +1,6 @@
 """The recorded final weights of trainings, which a refactoring must not change.
 
-Usage: python -m tests.recorded_weights  (writes tests/recorded_weights.json; only when a change of the numbers is
+Usage: OMP_NUM_THREADS=1 python -m tests.recorded_weights  (one thread, as the tests have; writes tests/recorded_weights.json; only when a change of the numbers is
 intended, with the reason in the commit)
 """
 

@@ -1,7 +1,7 @@
 """The recorded final weights of trainings, which a refactoring must not change.
 
-Usage: OMP_NUM_THREADS=1 python -m tests.recorded_weights  (one thread, as the tests have; writes tests/recorded_weights.json; only when a change of the numbers is
-intended, with the reason in the commit)
+Usage: OMP_NUM_THREADS=1 python -m tests.recorded_weights  (writes tests/recorded_weights.json; only when a change of
+the numbers is intended, with the reason in the commit; one thread, as the tests have)
 """
 
 from __future__ import annotations

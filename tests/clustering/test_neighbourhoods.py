@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
+from pclhd.clustering.centring import centred
 from pclhd.clustering.confidence import silhouettes, stability
 from pclhd.clustering.neighbourhoods import (
     NEAR_COPY,
@@ -221,3 +222,24 @@ def test_small_sets_cluster_as_well_as_with_sizes_chosen_by_hand(seed: int) -> N
     found = cluster_features(both, ClusteringOptions(k1="auto", k2="auto"), modality=modality)
     by_hand = cluster_features(both, ClusteringOptions(k1=12, k2=6), modality=modality)
     assert np.array_equal(found.labels, by_hand.labels)
+
+
+def test_near_copies_are_seen_before_a_mean_is_subtracted() -> None:
+    random = np.random.default_rng(4)
+    common = 3.0 * random.normal(size=16)
+    shots = random.normal(size=(40, 16)).repeat(3, axis=0)
+    rows = unit(common + shots + 0.1 * random.normal(size=shots.shape))
+    moved = centred(rows, None)
+    frames = np.arange(120) // 3
+    assert np.array_equal(near_copy_chains(rows), frames)
+    assert not np.array_equal(near_copy_chains(moved), frames)  # without what is common they are less alike
+    thinned = thin(moved, None, near_copies=True, uncentred=rows)
+    assert thinned is not None
+    assert np.array_equal(thinned.speaker, frames)
+    neighbours = nearest_neighbours(moved, 6)
+    slowly = np.mean([rows[i] @ rows[j] > NEAR_COPY for i in range(120) for j in neighbours.index[i, 1:6]])
+    assert read_neighbourhoods(moved, neighbours, 6, uncentred=rows).near_copies == pytest.approx(slowly)
+    assert read_neighbourhoods(moved, neighbours, 6).near_copies < slowly
+    found = cluster_features(moved, ClusteringOptions(k1=3, k2=1, near_copies="thin"), uncentred=rows)
+    assert found.thinned is not None
+    assert len(found.neighbours) == 40

@@ -6,7 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pclhd.clustering.centring import centred as centre
 from pclhd.clustering.matching import Matching
+from pclhd.clustering.neighbourhoods import thin
 from pclhd.config import ClusteringSettings
 from pclhd.engine.labelling import (
     EpochLabels,
@@ -486,3 +488,21 @@ def test_shared_clusters_by_the_definition(visible: list[int], infrared: list[in
     dropped = labels.without_joint_clusters_of_one_modality().joint
     assert dropped is not None
     assert dropped.tolist() == [number.get(label_, -1) for label_ in (*visible, *infrared)]
+
+
+def test_near_copies_are_thinned_as_they_were_embedded() -> None:
+    thinning = SETTINGS.model_copy(update={"near_copies": "thin"})
+    by_modality = ABRUPT.model_copy(update={"centre_features": "modality"})
+    # Frames of one shot are near-copies only with what all images have in common.
+    shots = np.concatenate([features(seed, shift=3.0) for seed in range(2)])
+    frames = np.random.default_rng(3).normal(size=(3, *shots.shape)) * 0.012
+    visible: Features = (shots + frames).reshape(-1, WIDTH).astype(np.float32)
+    visible /= np.linalg.norm(visible, axis=1, keepdims=True)
+    plain = label(visible, features(2, shift=3.0), settings_=thinning)
+    centred = label(visible, features(2, shift=3.0), settings_=thinning, recipe=by_modality)
+    without = thin(centre(visible, None), None, near_copies=True)
+    fewer = 0 if without is None else len(visible) - len(without.rows)
+    for name in ("visible", "joint"):
+        seen = [labels.groupings[name].neighbourhoods for labels in (plain, centred)]
+        first, second = (0 if one is None else one.thinned for one in seen)
+        assert first == second > fewer + 50, name

@@ -29,6 +29,7 @@ _LARGE_PART = 1 / 3
 #: From this width on, a row of equal numbers is a failed crop; in few dimensions it is a direction like any other.
 _WIDE = 8
 _ROWS_TOGETHER = 1024
+_ROWS_TOGETHER = 512
 _ROUNDING = 1e-5  # products in single precision are nearer to the true ones than this
 
 
@@ -78,17 +79,25 @@ class Neighbourhoods:
         return lines
 
 
-def read_neighbourhoods(features: NDArray[np.float32], neighbours: Neighbours, k1: int) -> Neighbourhoods:
+def read_neighbourhoods(
+    features: NDArray[np.float32], neighbours: Neighbours, k1: int, *, uncentred: NDArray[np.float32] | None = None
+) -> Neighbourhoods:
     """Look at a neighbour table (ours).
 
     Args:
         features: (N, D).
         neighbours: (N, k) with k ≥ min(k1, N), the row itself first.
         k1: Size of the neighbourhood, the row itself included.
+        uncentred: (N, D) what near-copies are seen in, if not in the features.
     """
     others = neighbours.index[:, 1:k1]
     if others.size == 0:
         return Neighbourhoods(len(features), k1, 0.0)
+    if uncentred is not None:
+        unit = _unit(uncentred)
+        blocks = (slice(start, start + _ROWS_TOGETHER) for start in range(0, len(unit), _ROWS_TOGETHER))
+        copies = sum(int((np.einsum("nd,nkd->nk", unit[b], unit[others[b]]) > NEAR_COPY).sum()) for b in blocks)
+        return Neighbourhoods(len(features), k1, copies / others.size)
     lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
     products = lengths[:, None] * lengths[others]
     squares = lengths[:, None] ** 2 + lengths[others] ** 2 - neighbours.squared_distance[:, 1:k1]
@@ -163,19 +172,27 @@ class Thinned:
         return labels
 
 
-def thin(features: NDArray[np.float32], modality: NDArray[np.integer] | None, *, near_copies: bool) -> Thinned | None:
+def thin(
+    features: NDArray[np.float32],
+    modality: NDArray[np.integer] | None,
+    *,
+    near_copies: bool,
+    uncentred: NDArray[np.float32] | None = None,
+) -> Thinned | None:
     """What to cluster: rows with a direction, and of each chain of near-copies one; None if that is all rows.
 
     Args:
         features: (N, D).
         modality: (N,) codes, or None.
         near_copies: Whether near-copies are thinned.
+        uncentred: (N, D) what near-copies are seen in, if not in the features.
     """
     kept = np.flatnonzero(has_direction(features))
     speaker = np.full(len(features), -1, dtype=np.int64)
     if near_copies and len(kept):
-        chains = near_copy_chains(features[kept], None if modality is None else modality[kept])
-        chosen = representatives(features[kept], chains)
+        seen = (features if uncentred is None else uncentred)[kept]
+        chains = near_copy_chains(seen, None if modality is None else modality[kept])
+        chosen = representatives(seen, chains)
         order = np.argsort(chosen)
         place = np.empty(len(chosen), dtype=np.int64)
         place[order] = np.arange(len(chosen))

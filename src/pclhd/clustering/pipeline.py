@@ -73,6 +73,7 @@ def cluster_features(
     *,
     modality: NDArray[np.integer] | None = None,
     nearest: NearestSearch | None = None,
+    uncentred: NDArray[np.floating] | None = None,
 ) -> Clustering:
     """Cluster features by their Jaccard similarity.
 
@@ -83,6 +84,8 @@ def cluster_features(
         options: By default those of `ClusteringOptions`.
         modality: (N,) integer codes, for a clustering of both modalities together.
         nearest: Function for an exact search; by default `nearest_neighbours` on the options' device.
+        uncentred: (N, D) the features before a mean was subtracted, in which near-copies are seen: their similarity is
+            lower without what all images have in common. None: the features.
 
     Returns:
         The labels, the similarity and the neighbours.
@@ -94,14 +97,21 @@ def cluster_features(
     chosen, joint = options or ClusteringOptions(), modality is not None
     samples = as_features(features)
     search = nearest or partial(nearest_neighbours, device=chosen.device)
-    thinned = thin(samples, modality, near_copies=chosen.near_copies == "thin")
+    original = None if uncentred is None else as_features(uncentred)
+    thinned = thin(samples, modality, near_copies=chosen.near_copies == "thin", uncentred=original)
     if thinned is None:
-        return _cluster(samples, chosen.resolved(len(samples), joint=joint), modality, search)
+        return _cluster(samples, chosen.resolved(len(samples), joint=joint), modality, search, original)
     left = samples[thinned.rows]
     if chosen.near_copies == "thin":
         chosen = chosen.at_most_automatic(len(left), joint=joint)
     chosen = chosen.resolved(len(left), joint=joint)
-    found = _cluster(left, chosen, None if modality is None else modality[thinned.rows], search)
+    found = _cluster(
+        left,
+        chosen,
+        None if modality is None else modality[thinned.rows],
+        search,
+        None if original is None else original[thinned.rows],
+    )
     without = int((thinned.speaker < 0).sum())
     seen = replace(found.neighbourhoods, without_direction=without, thinned=len(samples) - without - len(thinned.rows))
     return replace(found, labels=thinned.labels(found.labels), neighbourhoods=seen, thinned=thinned)
@@ -112,6 +122,7 @@ def _cluster(
     chosen: ClusteringOptions,
     modality: NDArray[np.integer] | None,
     nearest: NearestSearch,
+    uncentred: NDArray[np.float32] | None,
 ) -> Clustering:
     """Cluster all samples; k1 and k2 are numbers here."""
     k1, k2 = chosen.numbers()
@@ -130,7 +141,8 @@ def _cluster(
         cut = dbscan_labels if chosen.clustering == "dbscan" else agglomerative_labels
         chosen = chosen.changed(eps=choose_eps(similarity, min_samples=chosen.min_samples, cluster=cut).eps)
     labels = _refined(similarity, samples, graph_labels(similarity, chosen), chosen)
-    return Clustering(labels, similarity, neighbours, chosen, read_neighbourhoods(samples, neighbours, k1))
+    read = read_neighbourhoods(samples, neighbours, k1, uncentred=uncentred)
+    return Clustering(labels, similarity, neighbours, chosen, read)
 
 
 def graph_labels(similarity: csr_matrix, options: ClusteringOptions) -> NDArray[np.int64]:

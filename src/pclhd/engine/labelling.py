@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -188,6 +189,7 @@ class LabelRequest:
         cameras: Camera numbers, (Nv,) and (Nr,), where they are known.
         previous: The labels of the previous epoch, which a modality keeps if it is all noise. None at the start.
         nearest: Function for an exact neighbour search.
+        uncentred: The embeddings, where `features` are no longer what was embedded.
     """
 
     features: Pair[Features]
@@ -197,6 +199,7 @@ class LabelRequest:
     cameras: Pair[Cameras | None] = Pair(None, None)  # noqa: RUF009
     previous: Pair[Labels] | None = None
     nearest: NearestSearch = nearest_neighbours
+    uncentred: Pair[Features] | None = None
 
     def centred(self) -> LabelRequest:
         """The same, with the mean of the modality or camera subtracted from features if the recipe requires it."""
@@ -204,7 +207,7 @@ class LabelRequest:
         if how == "none":
             return self
         cameras = self.cameras if how == "camera" else Pair(None, None)
-        return replace(self, features=Pair(*map(centred, self.features, cameras)))
+        return replace(self, features=Pair(*map(centred, self.features, cameras)), uncentred=self.features)
 
 
 class Labeller(Protocol):
@@ -250,11 +253,13 @@ def cluster_modality(request: LabelRequest, modality: ModalityName) -> Grouping:
     options = ClusteringOptions.of(settings, recipe)
     if modality == "infrared" and settings.eps_infrared is not None:
         options = options.changed(eps=settings.eps_infrared)
-    clustering = cluster_features(features, options, nearest=request.nearest)
+    uncentred = None if request.uncentred is None else request.uncentred.of(modality)
+    cluster = partial(cluster_features, features, nearest=request.nearest, uncentred=uncentred)
+    clustering = cluster(options)
     loosened = False
     for eps in _looser(clustering, settings):
         if _is_all_noise(clustering.labels):
-            clustering = cluster_features(features, options.changed(eps=eps), nearest=request.nearest)
+            clustering = cluster(options.changed(eps=eps))
             loosened = True
     if not _is_all_noise(clustering.labels):
         return replace(_grouping(features, clustering, clustering.labels, recipe), loosened=loosened)
@@ -320,7 +325,8 @@ def label_across_modalities(request: LabelRequest, own: Pair[Grouping]) -> Epoch
             options = options.changed(eps=settings.eps_joint)
         modality = np.repeat(np.array([0, 1], dtype=np.int64), [len(part) for part in request.features])
         both = np.concatenate(request.features)
-        clustering = cluster_features(both, options, modality=modality, nearest=request.nearest)
+        uncentred = None if request.uncentred is None else np.concatenate(request.uncentred)
+        clustering = cluster_features(both, options, modality=modality, nearest=request.nearest, uncentred=uncentred)
         groupings["joint"] = _grouping(both, clustering, clustering.labels, recipe, modality=modality)
         joint = groupings["joint"].labels
     return EpochLabels(labels.visible, labels.infrared, joint, matching, groupings)

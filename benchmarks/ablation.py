@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.ablation_tables import STARTS, TABLES
 from benchmarks.showing import write_json
 
+from pclhd.config import load_preset
 from pclhd.errors import UserError
 from pclhd.files import InUse, write_durably
 from pclhd.report.ablation import Row, ablation_table, read_rows
@@ -32,6 +33,7 @@ from pclhd.report.table_formats import csv_text, table_markdown
 from pclhd.runs.ablation import AblationRecord, Table
 from pclhd.synthetic import write_synthetic
 from pclhd.workflows.ablation_runs import Ablation, chosen, run_ablation
+from pclhd.workflows.train import open_data
 from pclhd.workflows.trainings import Task
 
 Scale = Literal["tiny", "small", "sysu"]
@@ -67,8 +69,16 @@ def main() -> None:
     tables = wanted_tables(arguments)
     out = arguments.out or Path("build/benchmarks/ablation" if arguments.quick else "runs/ablation")
     data, settings = arguments.data or out / "data", tuple(arguments.set)
-    ablation = Ablation(arguments.preset, data, out, settings, arguments.validation, starts=STARTS)
     try:
+        ablation = Ablation(
+            arguments.preset,
+            data,
+            out,
+            settings,
+            arguments.validation,
+            None if arguments.validation is None else checksum_of(arguments.validation, arguments.preset),
+            STARTS,
+        )
         failed, rows = train_and_read(ablation, tables, arguments)
     except UserError as error:
         sys.exit(str(error))
@@ -122,6 +132,18 @@ def parse() -> argparse.Namespace:
         arguments.preset, arguments.scale = "tiny", "tiny"
         arguments.seeds = arguments.seeds[:2]
     return arguments
+
+
+def checksum_of(data: Path, preset: str) -> str:
+    """Of the labelled test images; runs with results of others are searched again.
+
+    Raises:
+        UserError: There are none, or the data cannot be read.
+    """
+    test = open_data(load_preset(preset, []), data).test
+    if test is None:
+        raise UserError(f"{data}: has no labelled test images")
+    return test.checksum()
 
 
 def wanted_tables(arguments: argparse.Namespace) -> dict[str, Table]:

@@ -7,6 +7,7 @@ neighbours, that says nothing about people, and measures made from the same neig
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,8 @@ _LARGE_PART = 1 / 3
 #: From this width on, a row of equal numbers is a failed crop; in few dimensions it is a direction like any other.
 _WIDE = 8
 _ROWS_TOGETHER = 1024
-_ROWS_TOGETHER = 512
+#: Rows whose neighbours are looked at where the table does not have their similarities: in all, and at a time.
+_ROWS_READ, _READ_TOGETHER = 2048, 256
 _ROUNDING = 1e-5  # products in single precision are nearer to the true ones than this
 
 
@@ -88,21 +90,29 @@ def read_neighbourhoods(
         features: (N, D).
         neighbours: (N, k) with k ≥ min(k1, N), the row itself first.
         k1: Size of the neighbourhood, the row itself included.
-        uncentred: (N, D) what near-copies are seen in, if not in the features.
+        uncentred: (N, D) what near-copies are seen in, if not in the features; then at most 2,048 rows are looked at,
+            spread evenly.
     """
     others = neighbours.index[:, 1:k1]
     if others.size == 0:
         return Neighbourhoods(len(features), k1, 0.0)
-    if uncentred is not None:
-        unit = _unit(uncentred)
-        blocks = (slice(start, start + _ROWS_TOGETHER) for start in range(0, len(unit), _ROWS_TOGETHER))
-        copies = sum(int((np.einsum("nd,nkd->nk", unit[b], unit[others[b]]) > NEAR_COPY).sum()) for b in blocks)
-        return Neighbourhoods(len(features), k1, copies / others.size)
+    if uncentred is not None:  # the table's distances are those of the features
+        rows = np.unique(np.linspace(0, len(features) - 1, _ROWS_READ).round().astype(np.int64))
+        blocks = np.array_split(rows, math.ceil(len(rows) / _READ_TOGETHER))
+        copies = sum(int(_are_copies(uncentred, block, others[block]).sum()) for block in blocks)
+        return Neighbourhoods(len(features), k1, copies / others[rows].size)
     lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
     products = lengths[:, None] * lengths[others]
     squares = lengths[:, None] ** 2 + lengths[others] ** 2 - neighbours.squared_distance[:, 1:k1]
     near = squares > 2 * NEAR_COPY * products
     return Neighbourhoods(len(features), k1, float(near[products > 0].mean()) if (products > 0).any() else 0.0)
+
+
+def _are_copies(features: NDArray[np.float32], rows: NDArray[np.int64], others: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which of some rows' neighbours, (R, k), are their near-copies."""
+    neighbours = _unit(features[others.reshape(-1)]).reshape(*others.shape, -1)
+    near: NDArray[np.bool_] = np.einsum("nd,nkd->nk", _unit(features[rows]), neighbours) > NEAR_COPY
+    return near
 
 
 def has_direction(features: NDArray[np.float32]) -> NDArray[np.bool_]:

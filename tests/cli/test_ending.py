@@ -166,7 +166,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> World:
 )
 def test_no_home_is_needed(prepared: World, monkeypatch: pytest.MonkeyPatch, verb: str, home: str | None) -> None:
     monkeypatch.chdir(prepared.root)
-    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "MPLCONFIGDIR")}
+    homes = {"HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in homes}
     if home is not None:
         environment["HOME"] = home
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])

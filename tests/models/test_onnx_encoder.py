@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +117,16 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     for facts in wrong:
         with pytest.raises(UserError, match="was not written by pclhd export"):
             OnnxEncoder(write_graph(tmp_path / "foreign.onnx", facts))
+
+
+def test_onnxruntime_reports_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    homes = {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY"}
+    environment = {name: value for name, value in os.environ.items() if name not in homes}
+    code = "from pclhd.models.onnx_encoder import require_onnxruntime as load; load()"
+    command = [sys.executable, "-c", code]
+    # With telemetry it keeps an id of the machine below the home.
+    ran = subprocess.run(
+        command, env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,8 @@ def require_onnxruntime() -> Any:
     Raises:
         UserError: It is not installed.
     """
+    # Else it reports its use to its maker (1.32 does on Linux, too), and warns where there is no home for its id.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

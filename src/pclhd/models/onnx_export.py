@@ -134,6 +134,7 @@ def int8_bytes(model: bytes, encoder: Encoder, crops: Sequence[tuple[Modality, N
         crops: Images (n, H, W, 3) of each modality.
     """
     onnx = require_onnx()
+    require_onnxruntime()
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -117,5 +117,11 @@ def run_ablation(
         UserError: Settings or the folder are unusable; nothing is trained.
     """
     tasks = ablation.checked_tasks(tables.values(), seeds)
-    ablation.folder.add(AblationRecord(ablation.preset, ablation.settings, search, tuple(seeds), dict(tables)))
+    asked = AblationRecord(ablation.preset, ablation.settings, search, tuple(seeds), dict(tables))
+    recorded = ablation.folder.add(asked)
+    # What was evaluated before, by another call, is evaluated again if that was on other test images: figures of the
+    # folder must not mix them.
+    known = {task.run.folder for task in tasks}
+    others = ablation.tasks(recorded.tables.values(), recorded.seeds)
+    tasks += [task for task in others if task.run.folder not in known and task.run.finished]
     return work(tasks, jobs=jobs, on_start=on_start)

@@ -78,7 +78,7 @@ bench: $(STAMP) ## Run all benchmarks in their quick form
 		grep -q '__main__' $$file || continue; \
 		echo "== $$file"; $(BIN)/python $$file --quick; done
 
-# Fewer epochs than the preset, so that it takes about five minutes on two cores, and an average over fewer steps. The data
+# Fewer epochs than the preset, so that it takes about six minutes on two cores, and an average over fewer steps. The data
 # are drawn again, as those of an earlier version may lie there.
 demo: $(RUNTIME) ## Draw synthetic people, train, evaluate, write the report, fill a gallery
 	rm -rf $(DEMO)/data $(DEMO)/run $(DEMO)/gallery

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -10,8 +11,8 @@ from pclhd.synthetic import write_synthetic
 
 
 @pytest.mark.parametrize("group", ["validation", "test"])
-def test_which_people_a_drawing_holds_out(group: str, tmp_path: Path) -> None:
-    write_synthetic(tmp_path / "data", scale="tiny", held_out=group)  # type: ignore[arg-type]
+def test_which_people_a_drawing_holds_out(group: Literal["validation", "test"], tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "data", scale="tiny", held_out=group)
     assert is_drawn(tmp_path / "data")
     assert held_out_people(tmp_path / "data") == group
 

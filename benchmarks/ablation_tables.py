@@ -17,6 +17,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "pclhd-community": ("recipe=pclhd", "method.clustering=community"),
 }
 
+COMMUNITY = ("method.clustering=community",)
 BOTH_WAYS = ("method.cross_direction=both",)
 BALANCED = ("method.balanced_neighbours=true",)
 SIMILAR = (*BALANCED, "method.balanced_order=similarity")
@@ -54,6 +55,8 @@ def _ideas() -> tuple[Entry, ...]:
         ("posed", (*distillation, *UNIFIED), "both of PoSeD", "before"),
         ("half", (*BEFORE, "method.larger_share=0.5"), "half of the larger modality (BMIL)", "before-half"),
         ("cross-both", (*BEFORE, *BOTH_WAYS), "cross term in both directions", "before"),
+        ("camera-both", (*camera, *BOTH_WAYS), "centred by camera, cross term in both directions", "pclhd"),
+        ("camera-community", (*camera, *COMMUNITY), "centred by camera, communities", "pclhd-community"),
         (
             "bmil",
             (*BEFORE, *SIMILAR, *SPLIT, "method.larger_share=0.5", "method.cross=0"),
@@ -73,7 +76,7 @@ def _ideas() -> tuple[Entry, ...]:
         ("pclhd-split", SPLIT, "the default, split and contrast (BMIL)", "pclhd"),
         ("pclhd-unified", UNIFIED, "the default, unified contrast (PoSeD)", "pclhd"),
         ("pclhd-twice", ("method.distillation=2",), "the default, self-distillation twice as strong", "pclhd"),
-        ("pclhd-community", ("method.clustering=community",), "the default, communities", "pclhd-community"),
+        ("pclhd-community", COMMUNITY, "the default, communities", "pclhd-community"),
     )
     return (
         Entry("before", "pclhd", BEFORE, "without any of them", "before"),

@@ -243,3 +243,15 @@ def test_near_copies_are_seen_before_a_mean_is_subtracted() -> None:
     found = cluster_features(moved, ClusteringOptions(k1=3, k2=1, near_copies="thin"), uncentred=rows)
     assert found.thinned is not None
     assert len(found.neighbours) == 40
+
+
+def test_a_failed_crop_is_noise_also_where_a_mean_is_subtracted() -> None:
+    rows = unit(np.random.default_rng(5).normal(size=(40, 16)) + 1.0)
+    rows[[3, 17, 30]] = 0.0
+    moved = centred(rows, None)
+    assert has_direction(moved).all()
+    thinned = thin(moved, None, near_copies=False, uncentred=rows)
+    assert thinned is not None
+    assert np.flatnonzero(thinned.speaker < 0).tolist() == [3, 17, 30]
+    found = cluster_features(moved, ClusteringOptions(k1=6, k2=1), uncentred=rows)
+    assert (found.labels[[3, 17, 30]] == -1).all()

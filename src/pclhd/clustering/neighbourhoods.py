@@ -197,7 +197,10 @@ def thin(
         near_copies: Whether near-copies are thinned.
         uncentred: (N, D) what near-copies are seen in, if not in the features.
     """
-    kept = np.flatnonzero(has_direction(features))
+    said = has_direction(features)
+    if uncentred is not None:  # without the mean, a failed crop gets a direction
+        said &= has_direction(uncentred)
+    kept = np.flatnonzero(said)
     speaker = np.full(len(features), -1, dtype=np.int64)
     if near_copies and len(kept):
         seen = (features if uncentred is None else uncentred)[kept]

@@ -1132,8 +1132,9 @@ def page(observations: dict[str, Observed]) -> str:
 
 
 def row(fault: Fault, observed: Observed) -> str:
-    """The table's row of a fault."""
+    """The table's row of a fault. Scores are left out: their second digit depends on the number of threads."""
     said = re.sub(r"([|*<\[\]])", r"\\\1", observed.said) or "nothing"
+    said = re.sub(r"fell from \d\.\d+ to \d\.\d+", "fell from … to …", said)
     then = "; resumed, it reaches the weights of a run without the fault" if fault.resumes else ""
     if fault.resumes and fault.left == FINISHED:
         then = ", with the weights of a run without the fault"
@@ -1200,7 +1201,8 @@ writes this page from what it observes; the test fails if the page says somethin
 
 Exit code 2 is an error, explained in one line on stderr. With 0 the training recovered by itself; 143 and 130 are the
 exit codes after SIGTERM and SIGINT. "Whole checkpoints" means that every checkpoint in the run folder was read and had
-the right checksum. "Nothing changed" means that no file was made, changed or removed. Paths are shortened.
+the right checksum. "Nothing changed" means that no file was made, changed or removed. Paths are shortened,
+and scores are left out.
 
 Two tables at the end name the kinds of [real data](#kinds-of-real-data) that once went wrong, and the
 [causes](#causes-found-by-deliberate-abuse) that deliberate abuse found, each with the tests that hold what was done.

@@ -89,6 +89,7 @@ RESULTS: dict[str, Any] = {
         "train_images": 10,
         "test_images": 20,
         "synthetic": True,
+        "held_out": "validation",
     },
     "training": "unsupervised",
     "recipe": "pclhd",

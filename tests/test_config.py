@@ -385,3 +385,10 @@ def test_batches_of_clusters_without_a_prototype_are_refused() -> None:
     complaint = fails(["recipe=paper", "method.joint_batches=all"])
     assert "add method.joint_prototypes=all" in complaint
     assert load_preset("tiny", ["recipe=paper", "method.joint_batches=all", "method.joint_prototypes=all"])
+
+
+def test_whitening_what_is_not_centred_is_refused() -> None:
+    complaint = fails(["method.centre_features=none", "method.whitening=0.5"])
+    assert "method.whitening=0.5" in complaint
+    assert "set that to modality or camera" in complaint
+    assert load_preset("tiny", ["method.centre_features=modality", "method.whitening=0.5"])

@@ -495,6 +495,11 @@ def _refuse_what_reaches_nothing(method: Recipe) -> None:
             f"method.larger_share={method.larger_share:g} leaves images out of the clustering, but method.labels="
             f"{method.labels} uses the identities of all of them; leave it at 1"
         )
+    if method.whitening > 0 and method.centre_features == "none":
+        raise UserError(
+            f"method.whitening={method.whitening:g} whitens features whose mean is subtracted, but "
+            "method.centre_features=none subtracts none; set that to modality or camera, or whitening to 0"
+        )
 
 
 def _refuse_choosing_by_identities(settings: Settings) -> None:

@@ -356,6 +356,7 @@ CHOICES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "momentum_buffers": (SHORT, ["own"]),
 }
 ON_BLURRED_DATA = {
+    "whitening",
     "matching",
     "neighbourhood",
     "modality_balance",
@@ -471,6 +472,13 @@ def test_every_setting_of_the_clustering_reaches_the_weights(
     blurred: SmallData, blurred_weights: str, tmp_path: Path, change: str
 ) -> None:
     assert blurred.train(tmp_path / "run", *BLURRED, change) != blurred_weights
+
+
+@pytest.mark.slow
+def test_whitening_reaches_the_weights(blurred: SmallData, tmp_path: Path) -> None:
+    words = (*BLURRED, "method.centre_features=camera")
+    expected = blurred.train(tmp_path / "base", *words)
+    assert blurred.train(tmp_path / "changed", *words, "method.whitening=1") != expected
 
 
 @pytest.mark.slow

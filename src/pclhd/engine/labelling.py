@@ -202,12 +202,13 @@ class LabelRequest:
     uncentred: Pair[Features] | None = None
 
     def centred(self) -> LabelRequest:
-        """The same, with the mean of the modality or camera subtracted from features if the recipe requires it."""
+        """The same, with features centred, and whitened, by modality or camera if the recipe requires it."""
         how = self.recipe.centre_features
         if how == "none":
             return self
         cameras = self.cameras if how == "camera" else Pair(None, None)
-        return replace(self, features=Pair(*map(centred, self.features, cameras)), uncentred=self.features)
+        without = partial(centred, whitening=self.recipe.whitening)
+        return replace(self, features=Pair(*map(without, self.features, cameras)), uncentred=self.features)
 
 
 class Labeller(Protocol):

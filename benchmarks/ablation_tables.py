@@ -7,18 +7,13 @@ from dataclasses import replace
 from pclhd.runs.ablation import Entry, Table
 from pclhd.workflows.ablation_tables import RAMP, k_table, lambda_table, parts_table
 
-PLAIN = ("method.whitening=0",)
-UNCENTRED = ("method.centre_features=none", *PLAIN)
-UNDISTILLED = ("method.distillation=0",)
-#: The default before it whitened features by camera and distilled prototypes; the ideas were first measured on it.
-BEFORE = (*UNCENTRED, *UNDISTILLED)
+#: The default before it centred features by camera and distilled prototypes; the ideas were first measured on it.
+BEFORE = ("method.centre_features=none", "method.distillation=0")
 
 #: Trainings of stage I alone that are not those of a recipe: recipe and overrides.
 STARTS: dict[str, tuple[str, ...]] = {
     "before": ("recipe=pclhd", *BEFORE),
-    "centred": ("recipe=pclhd", *PLAIN),
     "before-half": ("recipe=pclhd", *BEFORE, "method.larger_share=0.5"),
-    "centred-community": ("recipe=pclhd", *PLAIN, "method.clustering=community"),
     "pclhd-community": ("recipe=pclhd", "method.clustering=community"),
 }
 
@@ -49,20 +44,19 @@ def _parts(floor: str) -> Table:
 
 def _ideas() -> tuple[Entry, ...]:
     """Each idea on the default as it was without any of them, and what was tried on the default as it is."""
-    camera = (*PLAIN, *UNDISTILLED)
+    camera, distillation = BEFORE[1:], BEFORE[:1]
     on_former = (
-        ("camera", camera, "features centred by camera", "centred"),
-        ("whitened", UNDISTILLED, "features centred and whitened by camera", "pclhd"),
-        ("distillation", UNCENTRED, "prototype self-distillation (PoSeD)", "before"),
+        ("camera", camera, "features centred by camera", "pclhd"),
+        ("distillation", distillation, "prototype self-distillation (PoSeD)", "before"),
         ("balanced", (*BEFORE, *BALANCED), "balanced neighbours, half-size ones too", "before"),
         ("similar", (*BEFORE, *SIMILAR), "balanced neighbours, half-size ones by similarity (BMIL)", "before"),
         ("split", (*BEFORE, *SPLIT), "split and contrast (BMIL)", "before"),
         ("unified", (*BEFORE, *UNIFIED), "unified contrast (PoSeD)", "before"),
-        ("posed", (*UNCENTRED, *UNIFIED), "both of PoSeD", "before"),
+        ("posed", (*distillation, *UNIFIED), "both of PoSeD", "before"),
         ("half", (*BEFORE, "method.larger_share=0.5"), "half of the larger modality (BMIL)", "before-half"),
         ("cross-both", (*BEFORE, *BOTH_WAYS), "cross term in both directions", "before"),
-        ("camera-both", (*camera, *BOTH_WAYS), "centred by camera, cross term in both directions", "centred"),
-        ("camera-community", (*camera, *COMMUNITY), "centred by camera, communities", "centred-community"),
+        ("camera-both", (*camera, *BOTH_WAYS), "centred by camera, cross term in both directions", "pclhd"),
+        ("camera-community", (*camera, *COMMUNITY), "centred by camera, communities", "pclhd-community"),
         (
             "bmil",
             (*BEFORE, *SIMILAR, *SPLIT, "method.larger_share=0.5", "method.cross=0"),
@@ -71,13 +65,12 @@ def _ideas() -> tuple[Entry, ...]:
         ),
         (
             "together",
-            (*UNCENTRED, *BALANCED, *SPLIT, *UNIFIED, *BOTH_WAYS),
+            (*distillation, *BALANCED, *SPLIT, *UNIFIED, *BOTH_WAYS),
             "all on all images",
             "before",
         ),
     )
     on_default = (
-        ("unwhitened", PLAIN, "the default without whitening", "centred"),
         ("pclhd-both", BOTH_WAYS, "the default, cross term in both directions", "pclhd"),
         ("pclhd-similar", SIMILAR, "the default, balanced neighbours (BMIL)", "pclhd"),
         ("pclhd-split", SPLIT, "the default, split and contrast (BMIL)", "pclhd"),
@@ -88,7 +81,7 @@ def _ideas() -> tuple[Entry, ...]:
     return (
         Entry("before", "pclhd", BEFORE, "without any of them", "before"),
         *(Entry(name, "pclhd", words, about, start, "before") for name, words, about, start in on_former),
-        Entry("pclhd", "pclhd", (), "the default: whitened by camera, and self-distillation", "pclhd", "before"),
+        Entry("pclhd", "pclhd", (), "the default: by camera, and self-distillation", "pclhd", "before"),
         *(Entry(name, "pclhd", words, about, start, "pclhd") for name, words, about, start in on_default),
     )
 

@@ -1,6 +1,6 @@
 """What each difference between the recipes `released`, `paper` and `pclhd` is worth, one at a time, over five seeds.
 
-`paper` is measured in its former reading (`ablation_tables.FORMER`), `pclhd` without whitening by camera and
+`paper` is measured in its former reading (`ablation_tables.FORMER`), `pclhd` without centring by camera and
 self-distillation (`BEFORE`).
 
 Usage: python benchmarks/differences.py [--data DIR] [--out DIR] [--differences NAME …] [--seeds N …] [--jobs N]

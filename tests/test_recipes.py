@@ -30,7 +30,7 @@ def test_the_bounds_are_the_default_with_other_labels() -> None:
 
 def test_the_default_is_the_released_way_but_for_what_the_page_names() -> None:
     assert _differences(RECIPES["pclhd"], RELEASED) == {
-        *("dynamic_gradient", "batch_passes", "matching", "centre_features", "whitening", "distillation"),
+        *("dynamic_gradient", "batch_passes", "matching", "centre_features", "distillation"),
     }
 
 
@@ -41,7 +41,7 @@ def test_what_sets_the_other_methods_apart() -> None:
     assert _differences(RECIPES["mmm"], BASELINE) == {"sub_prototypes", "matching"}
     assert _differences(RECIPES["bmil"], RECIPES["pclhd"]) == {
         *("cross", "joint", "balanced_neighbours", "balanced_order", "joint_memory", "joint_negatives"),
-        *("joint_batches", "larger_share", "centre_features", "whitening", "distillation"),
+        *("joint_batches", "larger_share", "centre_features", "distillation"),
     }
     assert _differences(RECIPES["posed"], RECIPES["pgm"]) == {
         *("stage2", "centroid_share", "hard_start", "cross_form", "cross_contrast", "distillation"),

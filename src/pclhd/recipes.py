@@ -273,15 +273,14 @@ RELEASED = Recipe(
 
 #: Ours: the recipe with the best results on the validation people of the synthetic benchmark (docs/benchmark.md). It
 #: follows the released code, with a matching that works for any numbers of clusters, batches from every cluster, and
-#: without the dynamic loss that is only logged. Ahead of it are features that are centred and whitened by camera before
-#: clustering and matching, and prototype self-distillation.
+#: without the dynamic loss that is only logged. Ahead of it are features that are centred by camera before clustering
+#: and matching, and prototype self-distillation.
 PCLHD = RELEASED.model_copy(
     update={
         "dynamic_gradient": True,
         "batch_passes": "go_on",
         "matching": "progressive",
         "centre_features": "camera",
-        "whitening": 0.75,
         "distillation": 1.0,
     },
 )
@@ -302,13 +301,12 @@ PGM = DCL.model_copy(update={"cross": 0.25})
 #: contrasting with the memories is ours.
 MMM = BASELINE.model_copy(update={"sub_prototypes": 4, "matching": "multi_memory"})
 
-#: The idea of BMIL: `PCLHD` without its cross term, centring, whitening and self-distillation, with joint clusters from
+#: The idea of BMIL: `PCLHD` without its cross term, its centring and its self-distillation, with joint clusters from
 #: balanced neighbours, a prototype for each modality of a joint cluster, and a random half of the larger modality. BMIL
 #: itself has no momentum network, and one optimiser for each loss.
 BMIL = PCLHD.model_copy(
     update={
         "centre_features": "none",
-        "whitening": 0.0,
         "distillation": 0.0,
         "cross": 0.0,
         "joint": 0.5,
@@ -362,7 +360,7 @@ MEANINGS: dict[str, str] = {
     "baseline": "centroid prototypes in both stages; otherwise as paper",
     "paper": "centroids first, then hard and dynamic prototypes, as published; our choices where the paper is silent",
     "released": "the released code step by step, without its choice of checkpoints on test labels",
-    "pclhd": "the default: the released code's method with whitening by camera and self-distillation",
+    "pclhd": "the default: the released code's method with centring by camera and self-distillation",
     "dcl": "dual contrastive learning: each modality against its own centroids only",
     "adca": "the idea of ADCA on this engine: matched clusters share one memory; not a reproduction",
     "pgm": "the idea of PGM on this engine: contrast with the matched cluster's memory; not a reproduction",

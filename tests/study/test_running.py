@@ -74,7 +74,7 @@ def test_a_trial_below_the_median_ends_between_two_epochs(small: SmallData, tmp_
     space = {"clustering.eps": {"type": "categorical", "choices": [0.5, 0.95]}}
     pruning = {"pruner": "median", "pruner_trials": 1, "pruner_epochs": 0, "sampler": "random", "sampler_seed": 7}
     definition = short(small, space=space, **pruning)
-    uncentred = {**definition.settings, "method.centre_features": "none", "method.whitening": 0}
+    uncentred = {**definition.settings, "method.centre_features": "none"}
     summary = search(small, tmp_path / "study", 2, definition=definition.model_copy(update={"settings": uncentred}))
     assert [(row.params["clustering.eps"], row.state) for row in summary.rows] == [(0.5, "complete"), (0.95, "pruned")]
     assert summary.rows[1].value is None

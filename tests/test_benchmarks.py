@@ -561,6 +561,16 @@ def test_averages_in_their_quick_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_joint_sizes_in_their_quick_form(tmp_path: Path) -> None:
+    rows = quick("joint_sizes", tmp_path, "--data", tmp_path / "data")["rows"]
+    assert [(row["scale"], row["people"]) for row in rows] == [(s, n) for s in ("tiny", "tiny/3") for n in (6, 12)]
+    assert rows[0]["images"] > rows[2]["images"]
+    for row in rows:
+        assert len({tuple(found) for found in row["ari"].values()}) > 1
+        assert all(-1 <= value <= 1 for found in row["ari"].values() for value in found)
+
+
+@pytest.mark.slow
 def test_answers_in_their_quick_form(tmp_path: Path) -> None:
     figures = quick("answers", tmp_path)
     assert set(figures) == {"pseudo labels", "labelled images", "one list"}

@@ -325,9 +325,9 @@ def test_sizes_that_follow_the_images() -> None:
     settings = load_preset("own", [])
     assert {settings.clustering.k1, settings.clustering.joint_k2} == {"auto"}
     small = settings.with_sizes_for(72, 80).clustering
-    assert (small.k1, small.k2, small.joint_k1, small.joint_k2) == (6, 3, 12, 6)
+    assert (small.k1, small.k2, small.joint_k1, small.joint_k2) == (6, 3, 12, 4)
     large = settings.with_sizes_for(30_000, 22_000).clustering
-    assert (large.k1, large.k2, large.joint_k1, large.joint_k2) == (30, 6, 40, 32)
+    assert (large.k1, large.k2, large.joint_k1, large.joint_k2) == (30, 6, 40, 7)
     given = load_preset("own", ["clustering.k1=9"]).with_sizes_for(72, 72).clustering
     assert (given.k1, given.k2) == (9, 3)
     # Only for your own images is the number unknown; all other presets have fixed sizes.

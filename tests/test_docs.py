@@ -161,7 +161,7 @@ def test_settings_named_in_prose_are_accepted() -> None:
     settings = [span for page in PAGES for span in _SPAN.findall(_prose(_read(page))) if re.match(r"\w+\.\w+=", span)]
     assert settings
     for setting in settings:
-        load_preset("tiny", [setting])
+        load_preset("tiny", setting.split())
 
 
 def test_the_data_page_lists_every_layout_and_column() -> None:

@@ -114,10 +114,10 @@ def test_what_a_user_gave_is_refused_by_name(given: dict[str, object], message: 
         (800, False, 20, 5),
         (1740, False, 29, 6),
         (22_258, False, 30, 6),
-        (0, True, 12, 6),
-        (144, True, 12, 6),
-        (800, True, 28, 20),
-        (34_167, True, 40, 32),
+        (0, True, 12, 4),
+        (144, True, 12, 4),
+        (800, True, 28, 6),
+        (34_167, True, 40, 7),
     ],
 )
 def test_sizes_that_follow_the_number_of_images(images: int, joint: bool, k1: int, k2: int) -> None:

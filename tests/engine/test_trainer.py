@@ -165,11 +165,11 @@ AUTO = ("clustering.k1=auto", "clustering.k2=auto", "clustering.joint_k1=auto", 
 
 def test_sizes_that_follow_the_data_are_saved_as_numbers(small: SmallData, tmp_path: Path) -> None:
     run, by_hand, short = tmp_path / "run", tmp_path / "by_hand", "schedule.stage2_epochs=1"
-    sizes = ("clustering.k1=6", "clustering.k2=3", "clustering.joint_k1=12", "clustering.joint_k2=6")
+    sizes = ("clustering.k1=6", "clustering.k2=3", "clustering.joint_k1=12", "clustering.joint_k2=4")
     assert small.train(run, *AUTO, short) == small.train(by_hand, *sizes, short)
     assert (run / "config.yaml").read_text() == (by_hand / "config.yaml").read_text()
     saved = RunFolder(run).settings().clustering
-    assert (saved.k1, saved.k2, saved.joint_k1, saved.joint_k2) == (6, 3, 12, 6)
+    assert (saved.k1, saved.k2, saved.joint_k1, saved.joint_k2) == (6, 3, 12, 4)
 
 
 def test_degenerate_neighbourhoods_are_said_once(small: SmallData, tmp_path: Path) -> None:

@@ -47,19 +47,16 @@ def automatic_k1(images: int) -> int:
 def automatic_sizes(images: int, *, joint: bool = False) -> dict[str, int]:
     """k1 and k2 from the number of images that are clustered together (ours).
 
-    For one modality k2 is √k1, rounded up: 6 and 3 for 72 images, 30 and 6 for many. For both modalities together k1 is
-    twice that of half the images, at most 40, and k2 is k1 − 8, but at least half of k1: 12 and 6 for 144 images, 40
-    and 32 for many, as in the released code.
+    k2 is √k1, rounded up: 6 and 3 for 72 images, 30 and 6 for many. For both modalities together k1 is twice that of
+    half the images, at most 40: 12 and 4 for 144 images, 40 and 7 for many. The released code has 40 and 32, which
+    join most people into one cluster if they have few images each (benchmarks/joint_sizes.py).
 
     Args:
         images: Images of one modality, or of both together.
         joint: Whether they are of both.
     """
-    if not joint:
-        k1 = automatic_k1(images)
-        return {"k1": k1, "k2": math.ceil(math.sqrt(k1))}
-    k1 = min(2 * automatic_k1(images // 2), JOINT_DEFAULTS["k1"])
-    return {"k1": k1, "k2": max(k1 // 2, k1 - 8)}
+    k1 = min(2 * automatic_k1(images // 2), JOINT_DEFAULTS["k1"]) if joint else automatic_k1(images)
+    return {"k1": k1, "k2": math.ceil(math.sqrt(k1))}
 
 
 def _whole_or_auto(value: object) -> int | Literal["auto"]:

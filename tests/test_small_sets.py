@@ -39,7 +39,7 @@ def test_the_sizes_are_printed_and_saved(mine: Path, tmp_path: Path) -> None:
     short = ("schedule.stage1_epochs=1", "schedule.stage2_epochs=0", "schedule.iterations=1", "batch.clusters=2")
     outcome = call("train", "own-laptop", *NARROW, *short, "--data", mine, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    assert "clustering.k1=6 clustering.k2=3 clustering.joint_k1=12 clustering.joint_k2=6 (auto, from 72" in outcome.out
+    assert "clustering.k1=6 clustering.k2=3 clustering.joint_k1=12 clustering.joint_k2=4 (auto, from 72" in outcome.out
     assert "schedule.ema_decay=0.9 (auto" in outcome.out
     assert "batch.clusters" not in outcome.out  # it was given
     saved = RunFolder(tmp_path / "run").settings()

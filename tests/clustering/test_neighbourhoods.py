@@ -202,7 +202,7 @@ def test_thinning_keeps_both_modalities() -> None:
     modality = np.tile([0, 1], len(person) // 2)
     found = cluster_features(features, ClusteringOptions(k1="auto", k2="auto", near_copies="thin"), modality=modality)
     assert found.neighbourhoods.rows == 72
-    assert (found.options.k1, found.options.k2) == (12, 6)
+    assert (found.options.k1, found.options.k2) == (12, 4)
     assert adjusted_rand_score(person, found.labels) == 1.0
 
 

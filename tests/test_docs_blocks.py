@@ -85,6 +85,7 @@ NOT_RUN = {
     },
     "docs/speed.md": {
         "git worktree add": BENCHMARK,
+        "pclhd synth --out build/validation": BENCHMARK,
         "python scripts/gpu_check.py": "needs a GPU; tests/test_gpu.py runs it on a processor",
     },
     "docs/studies.md": {

@@ -55,7 +55,7 @@ def centred(features: Features, cameras: NDArray[np.int64] | None, *, whitening:
     return unit
 
 
-def _whitened(moved: Features, rows: NDArray[np.int64], power: float) -> NDArray[np.float64]:
+def _whitened(moved: Features, rows: NDArray[np.int64], power: float) -> Features:
     """Whiten centred features (N, D), not all zero, within each of the groups that (N,) `rows` numbers from 0."""
     width = moved.shape[1]
     groups = [np.flatnonzero(rows == group) for group in range(rows.max() + 1)]
@@ -63,7 +63,7 @@ def _whitened(moved: Features, rows: NDArray[np.int64], power: float) -> NDArray
     total = np.sum(sums, axis=0)
     alike = np.trace(total) / len(moved) * np.eye(width) / width
     modality = (total + width * alike) / (len(moved) + width)
-    whitened = np.zeros(moved.shape)
+    whitened = np.empty_like(moved)
     for group, of_camera in zip(groups, sums, strict=True):
         values, directions = np.linalg.eigh((of_camera + width * modality) / (len(group) + width))
         whitened[group] = (moved[group] @ directions) * values ** (-power / 2) @ directions.T

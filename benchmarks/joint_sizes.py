@@ -82,7 +82,7 @@ def measured(folder: Path, scale: str, numbers: list[int], seeds: list[int]) -> 
     drawn = max(numbers) if name == "tiny" else max(DRAWN_PEOPLE, *numbers)
     data = folder / f"{name}-{drawn}"
     write_synthetic(data, scale=cast(Literal["tiny", "small", "sysu"], name), people=drawn)
-    settings = load_preset("synthetic", [])
+    settings, own = load_preset("synthetic", []), load_preset("own", [])
     dataset = open_data(settings, data)
     if dataset.train_identities is None:
         sys.exit(f"{data}: has no identities of the training people")
@@ -106,7 +106,6 @@ def measured(folder: Path, scale: str, numbers: list[int], seeds: list[int]) -> 
             identities = np.concatenate([people[part] for part in kept])
             k1 = automatic_sizes(len(identities), joint=True)["k1"]
             for rule, k2_of in RULES.items():
-                own = load_preset("own", [])
                 options = ClusteringOptions.of(own.clustering, own.method, k1=k1, k2=k2_of(k1), near_copies="keep")
                 labels = cluster_features(np.concatenate(parts), options, modality=modality).labels
                 found[rule].append(agreement(labels, identities))

@@ -5,8 +5,8 @@ are further apart than they need be, and clusters fall apart by camera. The mean
 if the camera has seen many people.
 
 A camera also stretches embeddings: what it sees well varies much, what it hardly sees varies little, and infrared light
-shows other things than visible light. Whitening takes this out. Correlation alignment (CORAL, Sun et al. 2016) whitens one
-domain and gives it the covariance of another; here each camera is only whitened, wholly or in part.
+shows other things than visible light. Whitening takes this out. Correlation alignment (CORAL, Sun et al. 2016) whitens
+one domain and gives it the covariance of another; here each camera is only whitened, wholly or in part.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def automatic_sizes(images: int, *, joint: bool = False) -> dict[str, int]:
 
     k2 is √k1, rounded up: 6 and 3 for 72 images, 30 and 6 for many. For both modalities together k1 is twice that of
     half the images, at most 40: 12 and 4 for 144 images, 40 and 7 for many. The released code has 40 and 32: with
-    these, clusters of 50 drawn people and more have an ARI near zero (benchmarks/joint_sizes.py).
+    these, clusters of 50 drawn people and more have an ARI of 0.12 at most (benchmarks/joint_sizes.py).
 
     Args:
         images: Images of one modality, or of both together.

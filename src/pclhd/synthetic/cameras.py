@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -144,20 +145,28 @@ def expose(random: np.random.Generator, camera: Camera, image: Image.Image) -> N
     Returns:
         (H, W, 3) pixels for visible, (H, W) for infrared.
     """
-    levels = blurred(random, camera, image)
+    pixels = blurred(random, camera, image)
     exposure = random.uniform(0.88, 1.12)
-    levels = (
-        np.power(levels, np.float32(camera.gamma)) * np.asarray(camera.gain, dtype=np.float32) * np.float32(exposure)
-    )
+    levels = toned(pixels, camera.gamma) * np.asarray(camera.gain, dtype=np.float32) * np.float32(exposure)
     return with_noise(random, camera, levels)
 
 
-def blurred(random: np.random.Generator, camera: Camera, image: Image.Image) -> NDArray[np.float32]:
-    """The image through the camera's lens: (H, W, 3) or (H, W), 0..1."""
+def blurred(random: np.random.Generator, camera: Camera, image: Image.Image) -> NDArray[np.uint8]:
+    """The image through the camera's lens: (H, W, 3) or (H, W)."""
     radius = camera.blur * image.height / 1000 * random.uniform(0.6, 1.4)
     if radius > 0.25:
         image = image.filter(ImageFilter.GaussianBlur(radius))
-    return np.asarray(image, dtype=np.float32) / np.float32(255)
+    return np.asarray(image)
+
+
+def toned(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.float32]:
+    """Brightness 0..1 of the pixels after a tone curve, of the same shape.
+
+    NumPy's own powers differ in the last bit between kinds of processors; these do not.
+    """
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    exponent = float(np.float32(gamma))
+    return np.array([math.pow(level, exponent) for level in levels.tolist()], dtype=np.float32)[pixels]
 
 
 def with_noise(random: np.random.Generator, camera: Camera, levels: NDArray[np.float32]) -> NDArray[np.uint8]:

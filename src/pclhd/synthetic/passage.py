@@ -6,6 +6,7 @@ the person walks on a little. Another passage of the same person before the same
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,8 +104,8 @@ def draw_passage(random: np.random.Generator, site: Site, modality: Modality, si
         pose=choose_pose(random, site.camera),
         light=_light(random, modality, size),
         backdrop=float(random.random()),
-        size=float(np.exp(random.normal(0, 0.04))),
-        detail=float(np.clip(site.detail * np.exp(random.normal(0, 0.15)), 0.3, 1.0)),
+        size=math.exp(random.normal(0, 0.04)),
+        detail=float(np.clip(site.detail * math.exp(random.normal(0, 0.15)), 0.3, 1.0)),
         aside=float(random.normal(0, 0.035)),
         obstacle=_obstacle(random) if random.random() < site.clutter else None,
         passer_by=_passer_by(random) if random.random() < PASSERS_BY else None,
@@ -124,14 +125,15 @@ def walk_on(random: np.random.Generator, pose: Pose, frame: int) -> Pose:
 def _light(random: np.random.Generator, modality: Modality, size: tuple[int, int]) -> Light:
     """Daylight or lamps, bright or dim, from one side or from all."""
     choice = VARIATION[modality]
-    exposure = np.exp(random.normal(0, choice.exposure))
+    exposure = math.exp(random.normal(0, choice.exposure))
     warmth = random.normal(0, choice.warmth)
-    tint = exposure * np.exp(np.array([warmth, 0.0, -warmth] if modality is Modality.VISIBLE else [0.0]))
+    casts = (warmth, 0.0, -warmth) if modality is Modality.VISIBLE else (0.0,)
+    tint = exposure * np.array([math.exp(cast) for cast in casts])
     height, width = size
     slope = random.normal(0, choice.slope, 2)
     across, down = np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height)
     shade = 1 + slope[0] * across[None, :] + slope[1] * down[:, None]
-    gamma = float(np.exp(random.normal(0, choice.contrast)))
+    gamma = math.exp(random.normal(0, choice.contrast))
     return Light(tint.astype(np.float32), gamma, shade.astype(np.float32))
 
 

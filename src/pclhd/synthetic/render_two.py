@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pclhd.data.records import Modality
-from pclhd.synthetic.cameras import blurred, with_noise
+from pclhd.synthetic.cameras import blurred, toned, with_noise
 from pclhd.synthetic.draw import Figure
 from pclhd.synthetic.outfit import Outfit, as_worn, draw_outfit
 from pclhd.synthetic.palette import Palette, make_palette
@@ -69,7 +70,7 @@ def _place(
     random: np.random.Generator, passage: Passage, site: Site, stature: float, height: int, width: int
 ) -> Placement:
     """Where the detector's box puts the person: a few pixels off, and now and then quite wrong."""
-    scale = height * site.camera.distance * (0.55 + 0.45 * stature) * passage.size * np.exp(random.normal(0, 0.025))
+    scale = height * site.camera.distance * (0.55 + 0.45 * stature) * passage.size * math.exp(random.normal(0, 0.025))
     middle = width * (0.5 + passage.aside + random.normal(0, 0.025))
     top = (height - scale) * random.uniform(0.2, 0.8) + height * (0.01 + random.normal(0, 0.012))
     if random.random() < WRONG_CROPS:
@@ -130,14 +131,24 @@ def _record(random: np.random.Generator, passage: Passage, site: Site, image: Im
         (H, W, 3) pixels for visible, (H, W) for infrared.
     """
     camera, light = site.camera, passage.light
-    levels = np.power(blurred(random, camera, image), np.float32(camera.gamma * light.gamma))
+    levels = toned(blurred(random, camera, image), camera.gamma * light.gamma)
     factor = light.tint * np.asarray(camera.gain, dtype=np.float32) * np.float32(random.uniform(0.97, 1.03))
     shade = light.shade * site.falloff
     if levels.ndim == 3:
-        levels = (levels @ (site.response * factor[None, :]).T) * shade[:, :, None]
+        levels = _mixed(levels, site.response * factor[None, :]) * shade[:, :, None]
     else:
         levels = levels * (shade * factor[0])
     return with_noise(random, camera, site.haze + (1 - site.haze) * levels)
+
+
+def _mixed(levels: NDArray[np.float32], response: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours (H, W, 3) as a sensor of that response (3, 3) records them.
+
+    A product of matrices would add in an order, and with roundings, that depend on the kind of processor.
+    """
+    red, green, blue = (levels[:, :, channel, None] * response[:, channel] for channel in range(3))
+    mixed: NDArray[np.float32] = red + green + blue
+    return mixed
 
 
 def _site(world: World, modality: Modality, camera: int) -> Site:

@@ -6,6 +6,7 @@ where its light falls.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -77,7 +78,7 @@ def _response(random: np.random.Generator, choice: Variation, channels: int) -> 
     """White balance and saturation of a sensor with that many channels."""
     saturation = random.uniform(*choice.saturation)
     grey = np.full((channels, channels), 1 / channels)
-    balance = np.exp(random.normal(0, choice.balance, channels))
+    balance = np.array([math.exp(shift) for shift in random.normal(0, choice.balance, channels)])
     mixed: NDArray[np.float64] = (saturation * np.eye(channels) + (1 - saturation) * grey) * balance[:, None]
     return mixed.astype(np.float32)
 

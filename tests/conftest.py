@@ -17,7 +17,7 @@ THREADS = torch.get_num_threads()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile numba's loops once, before several test processes start and each compiles all of them.
+    """Compile numba's loops and list fonts once, before several test processes start and each does all of it.
 
     In a process of its own, so that this one, which only hands out tests, stays small.
     """

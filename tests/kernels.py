@@ -1,12 +1,14 @@
-"""Compile the loops of `pclhd.clustering` and keep them in numba's cache: ``python -m tests.kernels``.
+"""Make what a fresh checkout caches at its first use: ``python -m tests.kernels``.
 
-From a fresh checkout this takes half a minute. `conftest.py` runs it before several test processes start; otherwise
-each of them would compile every loop, within whatever test needs it first.
+These are numba's compiled loops of `pclhd.clustering`, half a minute, and matplotlib's list of fonts. `conftest.py`
+runs it before several test processes start. Otherwise each of them would compile every loop, within whatever test needs
+it first, and on a slow machine matplotlib would print that it looks for fonts, in whatever command draws first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 
 import numpy as np
 
@@ -32,5 +34,11 @@ def compile_kernels() -> None:
         approximate_neighbours(features, 10, lists=8, probes=2)
 
 
+def find_fonts() -> None:
+    """Import what writes matplotlib's list of fonts, unless there is one."""
+    importlib.import_module("matplotlib.font_manager")
+
+
 if __name__ == "__main__":
     compile_kernels()
+    find_fonts()

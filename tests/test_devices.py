@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from pclhd.devices import keep_freed_memory, resolve_device
+from pclhd.devices import computes_bfloat16, keep_freed_memory, resolve_device
 from pclhd.errors import UserError
 
 PROGRAM = """
@@ -50,6 +50,23 @@ def test_other_systems_and_libraries_do_without(monkeypatch: pytest.MonkeyPatch)
 def test_auto_is_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch, has_gpu: bool, expected: str) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
     assert resolve_device("auto") == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("abilities", "expected"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_in_hardware(monkeypatch: pytest.MonkeyPatch, abilities: dict[str, bool], expected: bool) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: abilities)
+    assert computes_bfloat16(torch.device("cpu")) is expected
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: expected or including_emulation)
+    assert computes_bfloat16(torch.device("cuda")) is expected
+    assert not computes_bfloat16(torch.device("mps"))
 
 
 def test_a_device_by_name() -> None:

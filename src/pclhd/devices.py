@@ -37,6 +37,13 @@ def resolve_device(name: str) -> torch.device:
         ) from error
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 matrices in hardware; without that they are many times slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and cpu_computes_bfloat16()
+
+
 def cpu_computes_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 matrices in hardware; False if torch is too old to detect it."""
     if not hasattr(torch.cpu, "get_capabilities"):

@@ -74,6 +74,19 @@ def test_the_same_streams_give_the_same_weights(labelled: tuple[Tensor, NDArray[
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_only_in_hardware(
+    labelled: tuple[Tensor, NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch, fast: bool, expected: torch.dtype
+) -> None:
+    kinds: set[torch.dtype] = set()
+    monkeypatch.setattr("pclhd.supervised.starter.computes_bfloat16", lambda device: fast)
+    network = new_network()
+    network.visible_stem.register_forward_hook(lambda stem, images, maps: kinds.add(maps.dtype))
+    train_starter(network, *labelled, StarterSchedule(steps=1, people=2, instances=2), Streams(0))
+    assert kinds == {expected}
+
+
+@pytest.mark.slow
 def test_the_infrared_stem_is_a_copy_of_the_visible_one(labelled: tuple[Tensor, NDArray[np.int64]]) -> None:
     network, _ = train(labelled, steps=2)
     visible, infrared = network.visible_stem.state_dict(), network.infrared_stem.state_dict()

@@ -12,7 +12,7 @@ from lightning_fabric.plugins import MixedPrecision
 
 from pclhd.config import Settings
 from pclhd.data.records import Modality
-from pclhd.devices import cpu_computes_bfloat16
+from pclhd.devices import computes_bfloat16
 from pclhd.distributed.batch_norm import synchronise_batch_norm
 from pclhd.distributed.processes import Processes
 from pclhd.engine.convolutions import share_convolutions
@@ -81,7 +81,7 @@ def resolve_precision(settings: Settings) -> Settings:
     """The settings with ``auto`` precision replaced by a precision that is fast on this machine."""
     if settings.engine.precision != "auto":
         return settings
-    fast = torch.cuda.is_bf16_supported() if runs_on_gpu(settings) else cpu_computes_bfloat16()
+    fast = computes_bfloat16(torch.device("cuda" if runs_on_gpu(settings) else "cpu"))
     engine = settings.engine.model_copy(update={"precision": "bf16-mixed" if fast else "32-true"})
     return settings.model_copy(update={"engine": engine})
 

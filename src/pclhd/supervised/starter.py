@@ -21,7 +21,7 @@ from pclhd.config import ModelSettings, Settings
 from pclhd.data.augment import visible_views
 from pclhd.data.records import Modality
 from pclhd.data.samplers import cluster_batches
-from pclhd.devices import resolve_device
+from pclhd.devices import computes_bfloat16, resolve_device
 from pclhd.engine.diagnosis import first_not_finite
 from pclhd.errors import ArgumentError
 from pclhd.files import check_output, claiming
@@ -79,8 +79,8 @@ def train_starter(
     """Train the network in place with the cosine scores of a linear classifier over people (ours).
 
     Each image is used in colour and with one channel copied to all, like visible images in the unsupervised loop. The
-    network computes in bfloat16, the loss in 32 bits. At the end, the infrared stem becomes a copy of the visible one,
-    as with ImageNet weights.
+    network computes in bfloat16 where the device does so in hardware, and otherwise in 32 bits; the loss in 32 bits. At
+    the end, the infrared stem becomes a copy of the visible one, as with ImageNet weights.
 
     Args:
         network: Trained in place, on its device.
@@ -107,12 +107,13 @@ def train_starter(
         generator=streams.numpy("batches", 0),
     )
     noise = streams.torch("augment")
+    fast = computes_bfloat16(device)
     network.train()
     for step, rows in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)
         views = visible_views(images[rows], noise, mean=network.image_mean, std=network.image_std).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
             embedding = network(views, None).embedding
         embedding = functional.normalize(embedding.float())
         scores = embedding @ functional.normalize(classifier).T / schedule.temperature

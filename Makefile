@@ -12,7 +12,7 @@ comma := ,
 
 # Tests run in several processes, so torch uses one thread in each; more threads would compete for the cores.
 TEST_PROCESSES ?= auto
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses=4 --dist worksteal
 
 SOURCES := src tests benchmarks scripts examples
 PROSE := $(wildcard *.md docs/*.md .github/*.md) $(SOURCES)

@@ -1,4 +1,4 @@
-"""Fixtures of all tests. They import what they need themselves: one test alone then starts in a third of the time."""
+"""Fixtures of all tests. They import what they need themselves: one test alone then starts in half the time."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def test_a_frozen_version_draws_the_same_files_for_ever(tiny: Path, second: Path
 @pytest.mark.parametrize("version", FROZEN)
 def test_the_bytes_do_not_depend_on_the_processor(tmp_path: Path, version: Version, kernels: str) -> None:
     # NumPy without vector instructions beyond its baseline, and OpenBLAS as on processors with and without fused
-    # multiply-add. Elsewhere than on x86 these variables change nothing.
+    # multiply-add. Processors other than x86 ignore these variables.
     drawn = tmp_path / "drawn"
     found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     words = ["synth", "--out", str(drawn), "--scale", "tiny", "--generator", str(version), "--workers", "1"]

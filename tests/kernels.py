@@ -35,8 +35,9 @@ def compile_kernels() -> None:
 
 
 def find_fonts() -> None:
-    """Import what writes matplotlib's list of fonts, unless there is one."""
-    importlib.import_module("matplotlib.font_manager")
+    """Import what writes matplotlib's list of fonts, unless there is one. Without the extra `plots`, do nothing."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("matplotlib.font_manager")
 
 
 if __name__ == "__main__":

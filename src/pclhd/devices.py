@@ -38,7 +38,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 matrices in hardware; without that they are many times slower."""
+    """Whether this device multiplies bfloat16 matrices in hardware; without that they are several times slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and cpu_computes_bfloat16()

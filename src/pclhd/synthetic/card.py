@@ -82,8 +82,8 @@ Good results here show that a method's parts work together. They do not tell how
 Checksum over all images and lists (SHA-256 of each path and file digest, sorted by path):
 `{facts["checksum"]}`
 
-The same parameters, generator version and versions of Pillow and NumPy give the same bytes on any processor, with any
-number of processes.
+The same parameters, generator version and versions of Pillow and NumPy give the same bytes on any x86 processor, with
+any number of processes.
 
 ## Make it again
 

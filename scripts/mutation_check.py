@@ -21,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_RUN = 300
 """Seconds after which a run of tests is stopped."""
+CACHE = "compiled"
+"""The folder within a copy for numba's compiled loops of the unchanged package."""
 
 JACCARD = ("tests/golden/test_jaccard.py",)
 METRICS = ("tests/golden/test_metrics.py",)
@@ -394,12 +396,13 @@ def _environment(copy: Path) -> dict[str, str]:
     }
 
 
-def run_tests(copy: Path, tests: tuple[str, ...], *, stop_early: bool = True) -> list[str]:
-    """Run tests in a copy of the tree, with its package and with a compilation cache of its own.
+def run_tests(copy: Path, tests: tuple[str, ...], cache: Path, *, stop_early: bool = True) -> list[str]:
+    """Run tests in a copy of the tree, with its package.
 
     Args:
         copy: The copy.
         tests: Arguments for pytest.
+        cache: Folder of numba's compiled loops.
         stop_early: Whether one failure is enough.
 
     Returns:
@@ -408,20 +411,19 @@ def run_tests(copy: Path, tests: tuple[str, ...], *, stop_early: bool = True) ->
     Raises:
         MutationError: Pytest could not finish, or something other than a test failed.
     """
-    with tempfile.TemporaryDirectory() as cache:
-        options = ["-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", *(["-x"] if stop_early else [])]
-        try:
-            ran = subprocess.run(
-                [sys.executable, "-m", "pytest", *options, *tests],
-                cwd=copy,
-                env={**_environment(copy), "NUMBA_CACHE_DIR": cache},
-                capture_output=True,
-                text=True,
-                timeout=LONGEST_RUN,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise MutationError(f"{' '.join(tests)} took longer than {LONGEST_RUN} seconds") from error
+    options = ["-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", *(["-x"] if stop_early else [])]
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *tests],
+            cwd=copy,
+            env={**_environment(copy), "NUMBA_CACHE_DIR": str(cache)},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_RUN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MutationError(f"{' '.join(tests)} took longer than {LONGEST_RUN} seconds") from error
     failed = failed_tests(ran.stdout)
     # Pytest's 0 means "all passed" and 1 "some failed"; a fixture or an import that breaks proves nothing.
     if ran.returncode not in (0, 1) or bool(failed) != (ran.returncode == 1):
@@ -437,7 +439,7 @@ def check_copy(copy: Path, mutants: tuple[Mutant, ...]) -> None:
         MutationError: One fails.
     """
     named = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
-    failed = run_tests(copy, named, stop_early=False)
+    failed = run_tests(copy, named, copy / CACHE, stop_early=False)
     if failed:
         raise MutationError(f"fails without any mutant: {', '.join(failed)}")
 
@@ -454,6 +456,9 @@ def imported_from(copy: Path) -> Path:
 def catch(copy: Path, mutant: Mutant) -> list[str]:
     """Plant a mutant in a copy, run its tests, and take it out again.
 
+    A mutant in a module with compiled loops gets a cache of its own: numba does not notice that a loop of another file,
+    which it compiled into this one, has changed. All others share one, or most of the time would go into compiling.
+
     Returns:
         The tests that failed; none means that it survived.
 
@@ -465,7 +470,9 @@ def catch(copy: Path, mutant: Mutant) -> list[str]:
     try:
         for path, content in contents.items():
             path.write_text(content, "utf-8")
-        return run_tests(copy, mutant.tests)
+        with tempfile.TemporaryDirectory() as fresh:
+            compiled = any("numba" in content for content in originals.values())
+            return run_tests(copy, mutant.tests, Path(fresh) if compiled else copy / CACHE)
     finally:
         for path, content in originals.items():
             path.write_text(content, "utf-8")

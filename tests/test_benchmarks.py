@@ -544,8 +544,8 @@ def test_rounding_in_its_quick_form(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_precision_in_its_quick_form(tmp_path: Path) -> None:
-    trained = quick("precision", tmp_path, "--recipes", "pclhd", "--seeds", "0", "1", "--data", tmp_path / "data")
-    assert [(row["recipe"], row["seed"]) for row in trained["rows"]] == [("pclhd", 0), ("pclhd", 1)]
+    trained = quick("precision", tmp_path, "--recipes", "pclhd", "--seeds", "1", "--data", tmp_path / "data")
+    assert [(row["recipe"], row["seed"]) for row in trained["rows"]] == [("pclhd", 1)]
     for row in trained["rows"]:
         # The labels and batches are the same, so only rounding differs; but it does differ.
         full, half = (row[name] for name in precision.PRECISIONS)

@@ -33,7 +33,7 @@ from pclhd.models.preprocessing import Preprocessing
 from tests.gallery.photos import picture
 from tests.models.small import SMALL_BASIC, stirred
 
-KILLS, OPERATIONS = 40, ("add", "remove", "compact", "expire")
+OPERATIONS = "add", "remove", "compact", "expire"
 IMAGES, PART, OLD = 24, 4, timedelta(days=365)
 # On object storage a killed writer is replaced after this time.
 LEASE, LONGEST_WAIT = 0.9, 60.0
@@ -140,13 +140,13 @@ def found_in(content: bytes, rows: list[list[str]]) -> int:
     return sum(bytes.fromhex(thumbnail)[-40:] in content for _, _, thumbnail in rows)
 
 
-def main(root: Path, place: str) -> None:
+def main(root: Path, kills: int, place: str) -> None:
     """Kill, look, finish, look again."""
     Bucket.lease_seconds = LEASE
     random = np.random.default_rng(0)
     seconds: dict[str, float] = {}
     before: dict[str, Any] = {"rows": []}
-    for kill in range(-len(OPERATIONS), KILLS):
+    for kill in range(-len(OPERATIONS), kills):
         operation = OPERATIONS[kill % len(OPERATIONS)]
         if operation == "add":
             folder = root / f"images{kill}"
@@ -177,4 +177,4 @@ def main(root: Path, place: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else f"{sys.argv[1]}/gallery")
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else f"{sys.argv[1]}/gallery")

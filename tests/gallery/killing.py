@@ -1,8 +1,8 @@
 """Kills changes of one gallery again and again, and looks at what is left after each.
 
-`python -m tests.gallery.killing FOLDER [ADDRESS]` prints one JSON object for each kill; `tests/gallery/test_kill.py`
-looks at them. The gallery is in the folder, or at an address on object storage. The process has loaded everything and
-forks one for each change; LanceDB starts its threads again in a child.
+`python -m tests.gallery.killing FOLDER KILLS [ADDRESS]` prints one JSON object for each kill;
+`tests/gallery/test_kill.py` looks at them. The gallery is in the folder, or at an address on object storage. The
+process has loaded everything and forks one for each change; LanceDB starts its threads again in a child.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "before": ("recipe=pclhd", *BEFORE),
     "before-half": ("recipe=pclhd", *BEFORE, "method.larger_share=0.5"),
     "pclhd-community": ("recipe=pclhd", "method.clustering=community"),
+    "pclhd-half": ("recipe=pclhd", "method.larger_share=0.5"),
 }
 
 COMMUNITY = ("method.clustering=community",)
@@ -75,6 +76,13 @@ def _ideas() -> tuple[Entry, ...]:
         ("pclhd-similar", SIMILAR, "the default, balanced neighbours (BMIL)", "pclhd"),
         ("pclhd-split", SPLIT, "the default, split and contrast (BMIL)", "pclhd"),
         ("pclhd-unified", UNIFIED, "the default, unified contrast (PoSeD)", "pclhd"),
+        ("pclhd-half", ("method.larger_share=0.5",), "the default, half of the larger modality (BMIL)", "pclhd-half"),
+        (
+            "pclhd-together",
+            (*BALANCED, *SPLIT, *UNIFIED, *BOTH_WAYS),
+            "the default, all on all images",
+            "pclhd",
+        ),
         ("pclhd-twice", ("method.distillation=2",), "the default, self-distillation twice as strong", "pclhd"),
         ("pclhd-community", COMMUNITY, "the default, communities", "pclhd-community"),
     )

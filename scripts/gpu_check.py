@@ -10,7 +10,8 @@ safetensors. The tests also need pytest; without it they are left out. It uses n
 Parts, in this order; the file is written after each, so a kill keeps what was measured:
 
 * `tests`: those with the mark `gpu`.
-* `equality`: embeddings, neighbours and gradients on the device and on the processor, both in 32 bits.
+* `equality`: embeddings and neighbours on the device and on the processor, both in 32 bits; and how far the gradients
+  of both are from the processor's in 64 bits.
 * `steps`: seconds of a training step of the AGW ResNet-50 (288 × 144, 8 × 16 images of each modality, recipe pclhd) in
   both stages, beside a plain loop: the same network, views and optimiser on images that are already on the device, with
   one loss and nothing else. In turns, in one process. The share of the peak is the operations of the passes of stage I
@@ -60,9 +61,11 @@ NEEDED = {
 VISIBLE, INFRARED = 22_258, 11_909
 STEPS_OF_AN_EPOCH = 200
 
-#: Largest differences between two devices in 32 bits. Gradients of an untrained ResNet-50 are sensitive to the order of
-#: sums: two layouts in memory on one processor differ by up to 4 %, and then a device may differ as much.
-EMBEDDING_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 1e-2
+#: Largest difference of embeddings between two devices in 32 bits.
+EMBEDDING_TOLERANCE = 1e-3
+#: Gradients of an untrained ResNet-50 are sensitive to the order of sums: in 32 bits the processor itself is a few
+#: percent from what it computes in 64. A device may be this many times as far, or 1 %.
+GRADIENT_RATIO, GRADIENT_TOLERANCE = 2.0, 1e-2
 
 
 @dataclass(frozen=True)
@@ -188,41 +191,39 @@ def compare_devices(task: Task, _: Mapping[str, Any]) -> dict[str, Any]:
     from pclhd.clustering.neighbours import nearest_neighbours
     from pclhd.data.records import Modality
     from pclhd.models.embed import embed_images
-    from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork, to_channels_last
+    from pclhd.models.two_stream import ARCHITECTURES, TwoStreamNetwork
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     pixels = torch.randint(0, 256, (16, 3, *task.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     network = TwoStreamNetwork(ARCHITECTURES[task.architecture])
     weights = torch.randn(len(pixels), network.embedding_size, generator=torch.Generator().manual_seed(1))
 
-    def gradients(network: TwoStreamNetwork, device: str) -> torch.Tensor:
-        network = deepcopy(network).to(device).train()
-        images = pixels.to(device).float() / 128 - 1
+    def gradients(device: str, kind: torch.dtype = torch.float32) -> torch.Tensor:
+        own = deepcopy(network).to(device, kind).train()
+        # The pooling before it is always in 32 bits.
+        own.neck.register_forward_pre_hook(lambda _, given: (given[0].to(kind),))
+        images = pixels.to(device, kind) / 128 - 1
         # Weights of its own for each number: sums over a batch say nothing, since batch norm fixes them.
-        (network(images[:8], images[8:]).embedding * weights.to(device)).mean().backward()
-        named = {name: one.grad.cpu() for name, one in network.named_parameters() if one.grad is not None}
+        (own(images[:8], images[8:]).embedding * weights.to(device, kind)).mean().backward()
+        named = {name: one.grad.cpu().double() for name, one in own.named_parameters() if one.grad is not None}
         return torch.cat([named[name].flatten() for name in sorted(named)])
-
-    def difference(one: torch.Tensor, other: torch.Tensor) -> float:
-        return float((one - other).norm() / one.norm())
 
     embeddings = [
         embed_images(deepcopy(network).to(device), pixels, Modality.INFRARED) for device in ("cpu", task.device)
     ]
-    reference, found = gradients(network, "cpu"), gradients(network, task.device)
-    other_layout = deepcopy(network)
-    to_channels_last(other_layout, torch.device("cpu"))
-    layouts = difference(reference, gradients(other_layout, "cpu"))
+    exact = gradients("cpu", torch.float64)
+    processor, gradient = (float((gradients(one) - exact).norm() / exact.norm()) for one in ("cpu", task.device))
     features = np.random.default_rng(0).standard_normal((2000 // task.share + 200, 256)).astype(np.float32)
     tables = [nearest_neighbours(features, 20, device=device).index for device in ("cpu", task.device)]
     embedding = float((embeddings[0] - embeddings[1]).abs().max())
-    gradient = difference(reference, found)
     equal = bool(np.array_equal(tables[0], tables[1]))
     return {
-        "good": embedding < EMBEDDING_TOLERANCE and gradient < max(GRADIENT_TOLERANCE, layouts) and equal,
+        "good": embedding < EMBEDDING_TOLERANCE
+        and gradient < max(GRADIENT_TOLERANCE, GRADIENT_RATIO * processor)
+        and equal,
         "embedding_difference": embedding,
-        "gradient_difference": gradient,
-        "gradient_difference_of_layouts": layouts,
+        "gradient_error": gradient,
+        "gradient_error_of_processor": processor,
         "neighbours_equal": equal,
     }
 

@@ -1,10 +1,11 @@
 """What hard and dynamic prototypes show, and where the gradients of their losses point.
 
-Usage: python benchmarks/hard_prototypes.py WEIGHTS … --data DIR [--recipe NAME] [--batches N] [--seed N] [--quick]
+Usage: python benchmarks/hard_prototypes.py [WEIGHTS …] [--data DIR] [--recipe NAME] [--batches N] [--seed N] [--quick]
     [--json FILE]
 
-WEIGHTS are model files of a training on the data. The training images are clustered and matched as the recipe does at
-the start of an epoch. Identities only measure here; nothing is trained.
+WEIGHTS are model files of trainings on the data; without them, the preset's start weights are measured. The training
+images are clustered and matched as the recipe does at the start of an epoch. Identities only measure here; nothing is
+trained. The data are drawn if they are not there; `--quick` draws tiny ones, and shows that everything works.
 
 First table, for each modality: the share of clusters whose hard prototype (the image furthest from the centroid) or
 dynamic prototype (a random image) shows another person than most of the cluster; its similarity to the centroid; and
@@ -47,12 +48,14 @@ from pclhd.data.samplers import endless_batches
 from pclhd.engine.labelling import LabelRequest, label_epoch
 from pclhd.errors import UserError
 from pclhd.losses import contrast
+from pclhd.models.backbones import build_network
 from pclhd.models.embed import embed_images
 from pclhd.models.two_stream import TwoStreamNetwork
-from pclhd.models.weights import load_model
+from pclhd.models.weights import initialise, load_model
 from pclhd.pair import Pair
 from pclhd.prototypes import balanced_cluster_means, cluster_means, draw_members, normalise, similarities
 from pclhd.streams import Streams
+from pclhd.synthetic import write_synthetic
 from pclhd.workflows.train import open_data
 
 KINDS = ("centroid", "hard", "dynamic")
@@ -91,12 +94,15 @@ def main() -> None:
     arguments = parse()
     settings = load_preset("tiny" if arguments.quick else "synthetic", [f"recipe={arguments.recipe}"])
     try:
+        if not arguments.data.exists():
+            write_synthetic(arguments.data, scale="tiny" if arguments.quick else "small")
         dataset = open_data(settings, arguments.data)
         images = load_training_images(dataset.train, settings.data.height, settings.data.width)
         people = people_of(dataset)
+        networks = {f"{path.parent.name}/{path.name}": load_model(path) for path in arguments.weights}
         rows = [
-            measured(path, settings, images, people, arguments.batches, Streams(arguments.seed))
-            for path in arguments.weights
+            {"weights": name, **measured(network, settings, images, people, arguments.batches, Streams(arguments.seed))}
+            for name, network in (networks or {"start": start_network(settings)}).items()
         ]
     except UserError as error:
         sys.exit(str(error))
@@ -111,14 +117,17 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path, nargs="+", help="model files")
-    parser.add_argument("--data", type=Path, required=True, help="the data that they were trained on")
+    parser.add_argument("weights", type=Path, nargs="*", help="model files")
+    parser.add_argument("--data", type=Path, help="the data that they were trained on")
     parser.add_argument("--recipe", default="pgm", help="how to cluster and match")
     parser.add_argument("--batches", type=int, default=20, help="batches whose gradients are measured")
     parser.add_argument("--seed", type=int, default=0, help="of the random images and batches")
-    parser.add_argument("--quick", action="store_true", help="for data and weights of the preset tiny")
+    parser.add_argument("--quick", action="store_true", help="tiny data and the preset tiny")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        arguments.data = Path("build/benchmarks/hard-prototypes") / ("tiny" if arguments.quick else "small")
+    return arguments
 
 
 def people_of(dataset: Dataset) -> Pair[Tensor]:
@@ -134,11 +143,22 @@ def people_of(dataset: Dataset) -> Pair[Tensor]:
     return Pair(torch.from_numpy(identities[~infrared]), torch.from_numpy(identities[infrared]))
 
 
+def start_network(settings: Settings) -> TwoStreamNetwork:
+    """A network with the preset's start weights."""
+    network = build_network(settings.model, generator=Streams(0).torch("network"))
+    initialise(network, settings.model.weights)
+    return network
+
+
 def measured(
-    path: Path, settings: Settings, images: TrainingImages, people: Pair[Tensor], batches: int, streams: Streams
+    network: TwoStreamNetwork,
+    settings: Settings,
+    images: TrainingImages,
+    people: Pair[Tensor],
+    batches: int,
+    streams: Streams,
 ) -> dict[str, Any]:
     """The figures of one model."""
-    network = load_model(path)
     features = Pair(
         *(
             normalise(embed_images(network, part.images, modality))
@@ -148,7 +168,6 @@ def measured(
     clusters = clusters_of(features, settings, images, people, streams)
     others = Pair(clusters.infrared, clusters.visible)
     return {
-        "weights": f"{path.parent.name}/{path.name}",
         "prototypes": {
             name: prototype_figures(own, other) for (name, own), other in zip(clusters.items(), others, strict=True)
         },

@@ -20,6 +20,7 @@ from benchmarks import (
     calibration,
     clusterings,
     differences,
+    hard_prototypes,
     lite0,
     loop_yields,
     precision,
@@ -568,6 +569,31 @@ def test_joint_sizes_in_their_quick_form(tmp_path: Path) -> None:
     for row in rows:
         assert len({tuple(found) for found in row["ari"].values()}) > 1
         assert all(-1 <= value <= 1 for found in row["ari"].values() for value in found)
+
+
+@pytest.mark.slow
+def test_hard_prototypes_in_their_quick_form(tmp_path: Path) -> None:
+    (row,) = quick("hard_prototypes", tmp_path, "--data", tmp_path / "data", "--batches", 2)["rows"]
+    for figures in row["prototypes"].values():
+        assert figures["centroid"]["another_person"] == 0
+        assert figures["hard"]["similarity"] <= figures["dynamic"]["similarity"] < figures["centroid"]["similarity"]
+    assert row["gradients"]["own centroid"]["length"] == 1
+    assert {"own hard", "own dynamic", "partner's hard"} < set(row["gradients"])
+
+
+def test_the_furthest_image_and_the_person_of_a_cluster() -> None:
+    generator = torch.Generator().manual_seed(0)
+    unit = torch.nn.functional.normalize(torch.randn(40, 5, generator=generator))
+    labels = torch.randint(-1, 4, (40,), generator=generator)
+    people = torch.randint(0, 3, (40,), generator=generator)
+    centroids = torch.stack([unit[labels == cluster].mean(0) for cluster in range(4)])
+    rows = hard_prototypes.furthest_rows(unit, labels, centroids).tolist()
+    majority = hard_prototypes.majority(labels, people, 4).tolist()
+    for cluster in range(4):
+        members = [row for row in range(40) if labels[row] == cluster]
+        assert rows[cluster] == min(members, key=lambda row: float(unit[row] @ centroids[cluster]))
+        counts = [sum(int(people[row]) == person for row in members) for person in range(3)]
+        assert counts[majority[cluster]] == max(counts)
 
 
 @pytest.mark.slow

@@ -40,7 +40,10 @@ NOT_RUN = {
         "pclhd starter --out vit.safetensors --preset vit --people": STARTER,
         "hf download": "downloads a model",
     },
-    "docs/benchmark.md": {"pclhd synth --out build/validation": BENCHMARK},
+    "docs/benchmark.md": {
+        "pclhd synth --out build/validation": BENCHMARK,
+        "pclhd ablate synthetic --data build/validation": BENCHMARK,
+    },
     "docs/cluster.md": {
         "pip install lancedb pyarrow 'ray[data]'": "starts Ray; tests/gallery/test_ray_workers.py does so",
         "ray start": "needs several machines",

@@ -92,8 +92,8 @@ class Clusters:
 def main() -> None:
     """Measure each model, and print both tables."""
     arguments = parse()
-    settings = load_preset("tiny" if arguments.quick else "synthetic", [f"recipe={arguments.recipe}"])
     try:
+        settings = load_preset("tiny" if arguments.quick else "synthetic", [f"recipe={arguments.recipe}"])
         if not arguments.data.exists():
             write_synthetic(arguments.data, scale="tiny" if arguments.quick else "small")
         dataset = open_data(settings, arguments.data)
